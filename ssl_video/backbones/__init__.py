@@ -1,0 +1,1 @@
+"""Clip to feature map, one family a file."""

@@ -1,0 +1,95 @@
+"""The contract of every backbone: clip in, feature map out, through named stages."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ssl_video.config import make_options
+from ssl_video.registry import Registry
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """The clips that a network was designed for. Pixel statistics are for values scaled to [0, 1].
+
+    ``min_frames`` and ``min_size`` are the smallest clip that the network takes; a network that takes exactly
+    ``frames`` x ``size`` x ``size`` (fixed positional encodings, say) sets ``fixed``.
+    """
+
+    frames: int = 16
+    size: int = 112
+    fps: float = 25.0
+    modality: str = "rgb"
+    channels: int = 3
+    mean: tuple[float, ...] = KINETICS_MEAN
+    std: tuple[float, ...] = KINETICS_STD
+    min_frames: int = 1
+    min_size: int = 32
+    fixed: bool = False
+
+
+class Backbone(nn.Module):
+    """A chain of named stages from clip_BCTHW to features_BDthw.
+
+    A network is put together, not inherited: a family's builder hands its stages over in order, each a module from
+    (B, C, T, H, W) to (B, D, t, h, w).
+
+    Args:
+        stages: name -> module, in order.
+        feature_dim: D of the last stage.
+        strides: (t, h, w), clip size over feature-map size at the last stage.
+        clip: the clips it was designed for.
+    """
+
+    def __init__(
+        self, stages: Mapping[str, nn.Module], *, feature_dim: int, strides: tuple[int, int, int], clip: ClipSpec
+    ):
+        super().__init__()
+        self.stages = nn.ModuleDict(stages)
+        self.feature_dim = feature_dim
+        self.strides = strides
+        self.clip = clip
+        self.architecture = ""  # set by build_backbone: what it takes to build the network again
+        self.options: dict[str, object] = {}
+
+    def forward(self, clip_BCTHW: Tensor, until: str | None = None) -> Tensor:
+        """features_BDthw of the last stage, or of the stage called ``until``. Raises KeyError for an unknown stage."""
+        if until is not None and until not in self.stages:
+            raise KeyError(until)
+        x = clip_BCTHW
+        for name, stage in self.stages.items():
+            x = stage(x)
+            if name == until:
+                break
+        return x
+
+
+class PerFrame(nn.Module):
+    """Apply a 2D module to every frame: (B, C, T, H, W) -> (B, D, T, h, w)."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """Fold time into the batch, apply, unfold."""
+        B, _, T = x_BCTHW.shape[:3]
+        y = self.module(x_BCTHW.transpose(1, 2).flatten(0, 1))
+        return y.unflatten(0, (B, T)).transpose(1, 2)
+
+
+# name -> builder: a function of typed keyword options, each with a default, that returns a Backbone
+BACKBONES: Registry[Callable[..., Backbone]] = Registry("backbone", "ssl_video.backbones")
+
+
+def build_backbone(name: str, **options: object) -> Backbone:
+    """Build a registered network and note on it what it takes to build it again. Raises UserError for unknown names."""
+    builder = BACKBONES[name]
+    chosen = make_options(builder, f"backbone {name}", options)
+    backbone = builder(**chosen)
+    backbone.architecture, backbone.options = name, chosen
+    return backbone

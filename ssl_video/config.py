@@ -1,0 +1,152 @@
+"""Options of registered things, from YAML or flags, checked against the types that their owners declare."""
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ssl_video.errors import UserError, nearest
+from ssl_video.files import write_text
+
+
+def option_type(owner: Any) -> type:
+    """The frozen dataclass of an owner's options: its ``Config``, or one made from the keyword parameters of a function."""
+    if dataclasses.is_dataclass(getattr(owner, "Config", None)):
+        return owner.Config
+    hints = typing.get_type_hints(owner)
+    fields = [
+        (p.name, hints[p.name], dataclasses.field(default=p.default))
+        for p in inspect.signature(owner).parameters.values()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    return dataclasses.make_dataclass("Options", fields, frozen=True)
+
+
+def make_options(owner: Callable[..., Any], what: str, given: Mapping[str, object]) -> dict[str, Any]:
+    """All options of ``owner`` as a dict, with the given ones converted to their declared types.
+
+    ``what`` names the owner in messages. Raises UserError for an unknown option or a value of another type.
+    """
+    cls = option_type(owner)
+    return {f.name: getattr(from_mapping(cls, given, what), f.name) for f in dataclasses.fields(cls)}
+
+
+def from_mapping(cls: type, given: Mapping[str, object], what: str) -> Any:
+    """An instance of the dataclass ``cls``; nested dataclasses take nested mappings. Raises UserError."""
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]
+    values = {}
+    for key, value in given.items():
+        if key not in names:
+            raise UserError(f"The {what} has no option {key!r}; {nearest(str(key), names)}")
+        values[key] = convert(hints[key], value, f"{what}: {key}")
+    return cls(**values)
+
+
+def convert(kind: Any, value: object, what: str) -> Any:
+    """``value`` (from YAML, or text from a URL-like option string) as the type ``kind``. Raises UserError."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    wrong = UserError(f"{what} must be {_in_words(kind)}, not {value!r}.")
+    if kind is Any or kind is object:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        for arm in args:
+            if arm is type(None):
+                if value is None or value == "None":
+                    return None
+                continue
+            try:
+                return convert(arm, value, what)
+            except UserError:
+                continue
+        raise wrong
+    if origin is typing.Literal:
+        if value in args:
+            return value
+        raise wrong
+    if dataclasses.is_dataclass(kind):
+        if dataclasses.is_dataclass(value):
+            return value
+        if isinstance(value, Mapping):
+            return from_mapping(typing.cast(type, kind), value, what)
+        raise wrong
+    if origin in (tuple, list):
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, (list, tuple)):
+            raise wrong
+        if origin is list or (len(args) == 2 and args[1] is Ellipsis):
+            arms = [args[0]] * len(items)
+        else:
+            arms = list(args)
+        if len(arms) != len(items):
+            raise wrong
+        return origin(convert(arm, item, what) for arm, item in zip(arms, items, strict=True))
+    if origin in (dict, Mapping) or kind is dict:
+        if isinstance(value, Mapping):
+            return dict(value)
+        raise wrong
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        raise wrong
+    if kind is Path:
+        return Path(str(value))
+    if kind is str:
+        if isinstance(value, str):
+            return value
+        raise wrong
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise wrong
+    try:
+        number = kind(value)
+    except (TypeError, ValueError):
+        raise wrong from None
+    if kind is int and isinstance(value, float) and value != number:
+        raise wrong
+    return number
+
+
+def _in_words(kind: Any) -> str:
+    if typing.get_origin(kind) is typing.Literal:
+        return "one of " + ", ".join(repr(a) for a in typing.get_args(kind))
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return " or ".join(_in_words(a) for a in typing.get_args(kind))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "nothing"}
+    return words.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def load_yaml(path: Path | str) -> dict[str, Any]:
+    """A YAML file that holds one mapping, read with safe_load. Raises UserError."""
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold a mapping of options, such as 'steps: 100'.")
+    return content
+
+
+def save_yaml(path: Path | str, config: object) -> None:
+    """Write a dataclass instance as YAML that ``load_yaml`` and ``from_mapping`` turn back into an equal one."""
+    write_text(path, yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
+
+
+def plain(value: object) -> Any:
+    """Dataclasses, paths and tuples as the dicts, strings and lists that YAML and JSON know."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,1 @@
+"""Which videos, with which labels and split."""

@@ -1,0 +1,72 @@
+"""Videos, sets of videos, and the SPEC strings that name them."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ssl_video.registry import Registry
+from ssl_video.video.info import Problem, VideoInfo
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video file: where it is, and what a list or a folder says of it.
+
+    ``labels`` are indices into the set's ``classes``, empty when unknown. ``group`` names what must not be shared
+    between train and test (the same actor, the same recording); "" when unknown. ``info`` is what the scan found.
+    """
+
+    path: str
+    labels: tuple[int, ...] = ()
+    group: str = ""
+    info: VideoInfo | None = None
+
+    @property
+    def label(self) -> int:
+        """The only label. Raises ValueError if there is none or are many."""
+        (label,) = self.labels
+        return label
+
+    @property
+    def frames(self) -> int:
+        """Number of decodable frames; the set must have been scanned."""
+        assert self.info is not None, f"{self.path} was not scanned"
+        return self.info.frames
+
+
+@dataclass(frozen=True)
+class VideoSet:
+    """One list of videos (a training list, a test list, a folder), and what was left out of it and why."""
+
+    name: str
+    videos: tuple[Video, ...]
+    classes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def labelled(self) -> bool:
+        """True if every video has a label."""
+        return bool(self.videos) and all(v.labels for v in self.videos)
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits that change when a file, a label or a frame count changes, but not when the set moves."""
+        digest = hashlib.sha256("\n".join(self.classes).encode())
+        for v in self.videos:
+            tail = "/".join(Path(v.path).parts[-2:])
+            digest.update(f"{tail}|{v.labels}|{v.info.frames if v.info else ''}\n".encode())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The training list and, where the data set has one, the test list of one split."""
+
+    train: VideoSet
+    test: VideoSet | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+
+# name -> function (root: Path, split: int) -> Splits of videos that were not scanned yet
+DATASETS: Registry[Callable[[Path, int], Splits]] = Registry("data set", "ssl_video.datasets")

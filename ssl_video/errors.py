@@ -1,0 +1,20 @@
+"""Errors that a user can cause and can mend."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A user's mistake, as one sentence that says what was wrong and what to do.
+
+    The command line prints the sentence without a traceback and exits with code 2.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A phrase that names what was probably meant: ``did you mean 'x' or 'y'?``, or lists what there is."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+    return "there are: " + ", ".join(known) if known else "there are none"

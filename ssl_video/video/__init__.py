@@ -1,0 +1,1 @@
+"""Files to frames and back: probing, reading, writing, caching, augmenting."""

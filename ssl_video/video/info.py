@@ -1,0 +1,32 @@
+"""What a scan learns about one video file."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Facts of a file that decodes, found by decoding it once from end to end.
+
+    ``frames`` counts the frames that a sequential decode really puts out; the container may declare another number.
+    ``width`` and ``height`` are those of the decoded picture after rotation, in pixels.
+    ``pts_start`` and ``pts_step`` are integers in the stream's time base: frame n carries ``pts_start + n * pts_step``
+    for every n, and decoding may start at any key frame. ``pts_step == 0`` means that this was not shown for the file,
+    so that frames can only be numbered by counting from the first one.
+    """
+
+    frames: int
+    fps: float
+    width: int
+    height: int
+    duration_s: float
+    codec: str
+    pts_start: int = 0
+    pts_step: int = 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that cannot be used, and why, in a phrase."""
+
+    path: str
+    reason: str
