@@ -1,0 +1,24 @@
+"""Fixtures shared by the suite."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real videos: $SSL_VIDEO_TEST_DATA, else ../shared/data beside the checkout."""
+    named = os.environ.get("SSL_VIDEO_TEST_DATA")
+    root = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not root.is_dir():
+        pytest.skip(f"no real videos at {root} (set SSL_VIDEO_TEST_DATA)")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("SSL_VIDEO_CACHE", str(tmp_path_factory.mktemp("cache")))
