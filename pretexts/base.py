@@ -1,0 +1,173 @@
+"""The contract of every pretext: it owns the choice of frames, because in video that choice is the label."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssl_video.backbones.base import Backbone
+from ssl_video.config import make_options
+from ssl_video.datasets.base import Video
+from ssl_video.errors import UserError
+from ssl_video.registry import Registry
+
+
+@dataclass(frozen=True)
+class View:
+    """How evaluations should show a video to a backbone so that it sees what it saw in training.
+
+    ``frames`` of every ``stride``-th frame, short side resized to ``short_side`` pixels, centre crop of ``size``.
+    """
+
+    frames: int
+    stride: int
+    short_side: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which frames of a video to read, and whatever the pretext itself needs later to make sense of them."""
+
+    frames: tuple[int, ...]
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Skip:
+    """This video cannot serve this pretext; the reason is counted and listed."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Redraw:
+    """These frames cannot serve (all alike, say); another sample of the same video is drawn, a bounded number of times."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a pretext asks of its backbone; checked before training."""
+
+    modality: Literal["rgb", "flow"] = "rgb"
+    max_temporal_stride: int | None = None
+    max_spatial_stride: int | None = None
+
+
+@dataclass
+class Context:
+    """What a forward pass may know of the run around it.
+
+    ``generator`` (on the CPU) is keyed by (seed, step) and the same on every rank.
+    """
+
+    step: int
+    generator: torch.Generator
+    rank: int = 0
+    world_size: int = 1
+
+    def uniform(self, batch: int, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """(batch, *shape) numbers in [low, high), drawn for the whole batch of all ranks, of which this rank gets its share."""
+        drawn = torch.rand(self.world_size * batch, *shape, generator=self.generator)
+        return low + (high - low) * drawn[self.rank * batch : (self.rank + 1) * batch]
+
+    def normal(self, batch: int, *shape: int) -> Tensor:
+        """As ``uniform``, from N(0, 1)."""
+        drawn = torch.randn(self.world_size * batch, *shape, generator=self.generator)
+        return drawn[self.rank * batch : (self.rank + 1) * batch]
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The rows of ``x`` of all ranks, in rank order, with gradient: for losses that couple samples of a batch."""
+        if self.world_size == 1:
+            return x
+        from torch.distributed.nn.functional import all_gather
+
+        return torch.cat(list(all_gather(x)))
+
+
+@dataclass
+class PretextOutput:
+    """A scalar loss with gradient, scalar numbers worth watching, and features_ND for the collapse indicators."""
+
+    loss: Tensor
+    metrics: dict[str, Tensor]
+    features_ND: Tensor
+
+
+class Pretext(nn.Module, ABC):
+    """One pretext task. Every subclass is final.
+
+    ``sample`` and ``transform`` run in loader workers and draw only from ``rng``; ``forward`` runs on the device and
+    draws only from ``ctx``. In eval mode (``self.training`` is False) all three follow the paper's test protocol.
+
+    Args:
+        config: an instance of the subclass's own frozen dataclass ``Config``.
+        backbone: the network to train; further heads are made here.
+
+    Raises:
+        UserError: if the backbone cannot serve (``needs``).
+    """
+
+    Config: ClassVar[type]
+    needs: ClassVar[Needs] = Needs()
+
+    def __init__(self, config: Any, backbone: Backbone):
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        _check_needs(type(self).__name__, self.needs, backbone)
+
+    @property
+    @abstractmethod
+    def view(self) -> View:
+        """How evaluations should show videos to the backbone."""
+
+    @abstractmethod
+    def sample(self, video: Video, rng: np.random.Generator) -> Sample | Skip:
+        """Choose frames of ``video`` (only its scan facts are known here)."""
+
+    @abstractmethod
+    def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any] | Redraw:
+        """Turn the frames asked for (uint8) into arrays of one fixed shape, still uint8; they are stacked to a batch."""
+
+    @abstractmethod
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+        """The loss of a batch."""
+
+    def fit(self, frames_of_videos: Any, rng: np.random.Generator) -> None:  # noqa: B027  (most pretexts fit nothing)
+        """Called once before step 0, with an iterable of frames_THWC of training videos: colour clusters and the like."""
+
+    def after_step(self, step: int) -> None:  # noqa: B027
+        """Called after every optimiser step: momentum encoders, queues."""
+
+
+PRETEXTS: Registry[type[Pretext]] = Registry("pretext", "ssl_video.pretexts")
+
+
+def build_pretext(name: str, backbone: Backbone, options: Mapping[str, object]) -> Pretext:
+    """A registered pretext on ``backbone``. Raises UserError for unknown names and options."""
+    cls = PRETEXTS[name]
+    return cls(cls.Config(**make_options(cls, f"pretext {name}", options)), backbone)
+
+
+def _check_needs(name: str, needs: Needs, backbone: Backbone) -> None:
+    if backbone.clip.modality != needs.modality:
+        raise UserError(
+            f"{name} needs a backbone for {needs.modality}, but {backbone.architecture} takes {backbone.clip.modality}."
+        )
+    t, h, w = backbone.strides
+    for what, stride, limit in (
+        ("temporal", t, needs.max_temporal_stride),
+        ("spatial", max(h, w), needs.max_spatial_stride),
+    ):
+        if limit is not None and stride > limit:
+            raise UserError(
+                f"{name} needs a {what} stride of at most {limit}, but that of {backbone.architecture} is {stride}; "
+                f"choose a backbone or option with a finer feature map."
+            )

@@ -1,0 +1,166 @@
+"""SpeedNet: does this clip play at its normal speed, or at twice that speed?
+
+S. Benaim, A. Ephrat, O. Lang, I. Mosseri, W. T. Freeman, M. Rubinstein, M. Irani, T. Dekel:
+"SpeedNet: Learning the Speediness in Videos", CVPR 2020.
+
+A network could also tell the two apart by traces that have nothing to do with how things move: compression, the size
+of the picture, the rhythm at which frames were dropped. Section 3.2 of the paper closes these shortcuts, and each
+defence is an option here, so that its effect can be measured.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_video.backbones.base import Backbone
+from ssl_video.datasets.base import Video
+from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, PretextOutput, Sample, Skip, View
+from ssl_video.video import augment
+
+NORMAL, SPED_UP = 0, 1
+
+
+@dataclass(frozen=True)
+class SpeedinessConfig:
+    """Options of the speediness pretext, with the paper's values as defaults."""
+
+    frames: int = 64
+    """T, the frames of a clip."""
+    window: float = 3.0
+    """The clip is drawn from window * T consecutive frames; shorter videos are skipped."""
+    stride: int = 1
+    """Normal speed means every stride-th frame of the file (2 turns 30 fps into 15)."""
+    normal: tuple[float, float] = (1.0, 1.2)
+    """Range of the speed factor of the normal version."""
+    sped_up: tuple[float, float] = (1.7, 2.2)
+    """Range of the speed factor of the sped-up version."""
+    drop_frames: bool = True
+    """Drop each frame with probability 1 - 1/factor; off: take frames at even spacing."""
+    same_batch: bool = True
+    """Both versions of a clip are in one batch; off: one of the two, at random."""
+    random_size: bool = True
+    """Resize each batch to N x N pixels with a random N; off: always to max_size."""
+    min_size: int = 64
+    """Smallest N, in pixels."""
+    max_size: int = 336
+    """Largest N, in pixels."""
+    short_side: int = 256
+    """The frames' shorter side before the crop, in pixels."""
+    crop: int = 224
+    """Side of the square cut out of the frames, in pixels; also the size at test."""
+    colour: float = 0.15
+    """Standard deviation of the random colour matrix around the identity; 0 turns colour changes off."""
+    spatial_pool: Literal["max", "mean"] = "max"
+    """Pooling over space. The size of the region varies with N; a maximum tells less about it than a mean."""
+
+
+@PRETEXTS.register("speediness")
+class Speediness(Pretext):
+    """SpeedNet (CVPR 2020): classify a clip as normal or sped up."""
+
+    Config = SpeedinessConfig
+    config: SpeedinessConfig
+
+    def __init__(self, config: SpeedinessConfig, backbone: Backbone):
+        super().__init__(config, backbone)
+        self.head = nn.Linear(backbone.feature_dim, 1)  # the paper's 1x1 convolution
+
+    @property
+    def view(self) -> View:
+        """Clips at normal speed, cropped as at test."""
+        return View(self.config.frames, self.config.stride, self.config.short_side, self.config.crop)
+
+    def sample(self, video: Video, rng: np.random.Generator) -> Sample | Skip:
+        """A window of the video and two ways through it; at test exactly every frame against every second one."""
+        c = self.config
+        window = round(c.window * c.frames) if self.training else 2 * c.frames
+        span = (window - 1) * c.stride + 1
+        if video.frames < span:
+            return Skip(f"shorter than the window of {span} frames")
+        first = int(rng.integers(video.frames - span + 1))
+        if self.training:
+            factors = rng.uniform(*c.normal), rng.uniform(*c.sped_up)
+            pick = drop_frames if c.drop_frames else space_evenly
+            views = [pick(window, f, c.frames, rng) for f in factors]
+        else:
+            views = [np.arange(c.frames), np.arange(c.frames) * 2]
+        labels = np.array([NORMAL, SPED_UP])
+        if not c.same_batch and self.training:
+            keep = int(rng.integers(2))
+            views, labels = [views[keep]], labels[[keep]]
+        offsets, positions = np.unique(np.stack(views), return_inverse=True)  # a frame in both views is read once
+        frames = tuple(int(first + c.stride * o) for o in offsets)
+        return Sample(frames, {"positions_VT": positions.reshape(len(views), c.frames), "labels_V": labels})
+
+    def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
+        """One crop and one flip for both versions, so that only their speed differs."""
+        c = self.config
+        frames_THWC = augment.resize_short_side(frames_THWC, c.short_side)
+        frames_THWC = augment.crop(frames_THWC, c.crop, rng if self.training else None)
+        if self.training:
+            frames_THWC = augment.flip(frames_THWC, rng)
+        return {"clips_VTHWC": frames_THWC[sample.data["positions_VT"]], "labels_V": sample.data["labels_V"]}
+
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+        """Binary cross-entropy over both versions of every clip."""
+        clips_BVTHWC, labels_BV = batch["clips_VTHWC"], batch["labels_V"]
+        B, V = labels_BV.shape
+        x_NCTHW = augment.to_float(clips_BVTHWC.flatten(0, 1), self.backbone.clip.mean, self.backbone.clip.std)
+        if self.training:
+            x_NCTHW = self._augment(x_NCTHW, B, V, ctx)
+        features_ND = self._pool(self.backbone(x_NCTHW))
+        logits_N = self.head(features_ND).squeeze(1)
+        targets_N = labels_BV.flatten().to(logits_N.dtype)
+        loss = F.binary_cross_entropy_with_logits(logits_N, targets_N)
+        accuracy = ((logits_N > 0) == (targets_N > 0.5)).double().mean()
+        return PretextOutput(loss, {"accuracy": accuracy}, features_ND.detach())
+
+    def speed_logits(self, features_BDthw: Tensor) -> Tensor:
+        """Logit of "sped up" at every cell of a feature map: (B, t, h, w), the paper's space-time activation map."""
+        return torch.einsum("bdthw,d->bthw", features_BDthw, self.head.weight[0]) + self.head.bias
+
+    def _augment(self, x_NCTHW: Tensor, B: int, V: int, ctx: Context) -> Tensor:
+        c = self.config
+        if c.colour:  # the same change for both versions of a clip
+            noise = c.colour * ctx.normal(B, 3, 3)
+            gain, shift = ctx.uniform(B, low=0.7, high=1.3), 0.2 * ctx.normal(B)
+            x_NCTHW = augment.colour_jitter(x_NCTHW, *(r.repeat_interleave(V, 0) for r in (noise, gain, shift)))
+        side = c.max_size
+        if c.random_size:
+            side = int(torch.randint(c.min_size, c.max_size + 1, (), generator=ctx.generator))
+        if side == x_NCTHW.shape[-1]:
+            return x_NCTHW
+        frames = x_NCTHW.transpose(1, 2).flatten(0, 1)
+        frames = F.interpolate(frames, size=(side, side), mode="bilinear", antialias=side < x_NCTHW.shape[-1])
+        return frames.unflatten(0, x_NCTHW.shape[:1] + x_NCTHW.shape[2:3]).transpose(1, 2)
+
+    def _pool(self, features_BDthw: Tensor) -> Tensor:
+        features_BDt = (
+            features_BDthw.amax((3, 4)) if self.config.spatial_pool == "max" else features_BDthw.mean((3, 4))
+        )
+        return features_BDt.mean(2)
+
+
+def drop_frames(window: int, factor: float, frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions of ``frames`` frames, in order, after each of ``window`` was dropped with probability 1 - 1/factor.
+
+    A run of consecutive survivors is taken at a random place. In the rare draw with too few survivors, those that came
+    nearest to surviving join them, so that every draw gives a clip.
+    """
+    draw = rng.random(window)
+    kept = np.flatnonzero(draw < 1 / factor)
+    if len(kept) < frames:
+        kept = np.sort(np.argsort(draw)[:frames])
+    start = rng.integers(len(kept) - frames + 1)
+    return kept[start : start + frames]
+
+
+def space_evenly(window: int, factor: float, frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions of ``frames`` frames at even spacing ``factor``, rounded, at a random place in the window."""
+    offsets = np.floor(np.arange(frames) * factor).astype(np.int64)
+    return offsets + rng.integers(max(window - offsets[-1], 1))
