@@ -14,6 +14,7 @@ from ssl_video.config import make_options
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.registry import Registry
+from ssl_video.video import augment
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class View:
     stride: int
     short_side: int
     size: int
+
+    def prepare(self, frames_THWC: np.ndarray) -> np.ndarray:
+        """Resize the short side and crop the centre; uint8 (T, size, size, 3)."""
+        return augment.crop(augment.resize_short_side(frames_THWC, self.short_side), self.size, None)
 
 
 @dataclass(frozen=True)
@@ -46,18 +51,19 @@ class Skip:
 
 @dataclass(frozen=True)
 class Redraw:
-    """These frames cannot serve (all alike, say); another sample of the same video is drawn, a bounded number of times."""
+    """These frames cannot serve (all alike, say); the same video is drawn again, a bounded number of times."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a pretext asks of its backbone; checked before training."""
+    """What a pretext asks of its backbone (modality, strides) and of the data (per-video statistics by name)."""
 
     modality: Literal["rgb", "flow"] = "rgb"
     max_temporal_stride: int | None = None
     max_spatial_stride: int | None = None
+    statistics: tuple[str, ...] = ()
 
 
 @dataclass
@@ -73,7 +79,7 @@ class Context:
     world_size: int = 1
 
     def uniform(self, batch: int, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """(batch, *shape) numbers in [low, high), drawn for the whole batch of all ranks, of which this rank gets its share."""
+        """(batch, *shape) numbers in [low, high), drawn for the batch of all ranks; this rank gets its share."""
         drawn = torch.rand(self.world_size * batch, *shape, generator=self.generator)
         return low + (high - low) * drawn[self.rank * batch : (self.rank + 1) * batch]
 
@@ -129,21 +135,21 @@ class Pretext(nn.Module, ABC):
         """How evaluations should show videos to the backbone."""
 
     @abstractmethod
-    def sample(self, video: Video, rng: np.random.Generator) -> Sample | Skip:
-        """Choose frames of ``video`` (only its scan facts are known here)."""
+    def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
+        """Choose frames of ``video``, knowing the scan's facts and the statistics that ``needs`` names."""
 
     @abstractmethod
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any] | Redraw:
-        """Turn the frames asked for (uint8) into arrays of one fixed shape, still uint8; they are stacked to a batch."""
+        """Turn the frames asked for (uint8) into arrays of one fixed shape, still uint8, to be stacked."""
 
     @abstractmethod
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
         """The loss of a batch."""
 
-    def fit(self, frames_of_videos: Any, rng: np.random.Generator) -> None:  # noqa: B027  (most pretexts fit nothing)
-        """Called once before step 0, with an iterable of frames_THWC of training videos: colour clusters and the like."""
+    def fit(self, frames_of_videos: Any, rng: np.random.Generator) -> None:
+        """Called once before step 0 with an iterable of frames_THWC of training videos: colour clusters, say."""
 
-    def after_step(self, step: int) -> None:  # noqa: B027
+    def after_step(self, step: int) -> None:
         """Called after every optimiser step: momentum encoders, queues."""
 
 

@@ -75,7 +75,7 @@ class Speediness(Pretext):
         """Clips at normal speed, cropped as at test."""
         return View(self.config.frames, self.config.stride, self.config.short_side, self.config.crop)
 
-    def sample(self, video: Video, rng: np.random.Generator) -> Sample | Skip:
+    def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """A window of the video and two ways through it; at test exactly every frame against every second one."""
         c = self.config
         window = round(c.window * c.frames) if self.training else 2 * c.frames
@@ -110,11 +110,12 @@ class Speediness(Pretext):
         """Binary cross-entropy over both versions of every clip."""
         clips_BVTHWC, labels_BV = batch["clips_VTHWC"], batch["labels_V"]
         B, V = labels_BV.shape
-        x_NCTHW = augment.to_float(clips_BVTHWC.flatten(0, 1), self.backbone.clip.mean, self.backbone.clip.std)
+        spec = self.backbone.clip
+        x_NCTHW = augment.to_float(clips_BVTHWC.flatten(0, 1), spec.mean, spec.std, self.head.weight.dtype)
         if self.training:
             x_NCTHW = self._augment(x_NCTHW, B, V, ctx)
         features_ND = self._pool(self.backbone(x_NCTHW))
-        logits_N = self.head(features_ND).squeeze(1)
+        logits_N = self.head(features_ND).squeeze(1).to(self.head.weight.dtype)
         targets_N = labels_BV.flatten().to(logits_N.dtype)
         loss = F.binary_cross_entropy_with_logits(logits_N, targets_N)
         accuracy = ((logits_N > 0) == (targets_N > 0.5)).double().mean()
@@ -140,9 +141,7 @@ class Speediness(Pretext):
         return frames.unflatten(0, x_NCTHW.shape[:1] + x_NCTHW.shape[2:3]).transpose(1, 2)
 
     def _pool(self, features_BDthw: Tensor) -> Tensor:
-        features_BDt = (
-            features_BDthw.amax((3, 4)) if self.config.spatial_pool == "max" else features_BDthw.mean((3, 4))
-        )
+        features_BDt = features_BDthw.amax((3, 4)) if self.config.spatial_pool == "max" else features_BDthw.mean((3, 4))
         return features_BDt.mean(2)
 
 

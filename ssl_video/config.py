@@ -15,7 +15,7 @@ from ssl_video.files import write_text
 
 
 def option_type(owner: Any) -> type:
-    """The frozen dataclass of an owner's options: its ``Config``, or one made from the keyword parameters of a function."""
+    """The dataclass of an owner's options: its ``Config``, or one made from a function's keyword parameters."""
     if dataclasses.is_dataclass(getattr(owner, "Config", None)):
         return owner.Config
     hints = typing.get_type_hints(owner)
@@ -79,10 +79,8 @@ def convert(kind: Any, value: object, what: str) -> Any:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)):
             raise wrong
-        if origin is list or (len(args) == 2 and args[1] is Ellipsis):
-            arms = [args[0]] * len(items)
-        else:
-            arms = list(args)
+        one_type = origin is list or args[-1] is Ellipsis
+        arms = [args[0]] * len(items) if one_type else list(args)
         if len(arms) != len(items):
             raise wrong
         return origin(convert(arm, item, what) for arm, item in zip(arms, items, strict=True))

@@ -43,7 +43,7 @@ def sha256(path: Path | str) -> str:
 
 
 def cache_dir() -> Path:
-    """The user's cache folder: ``$SSL_VIDEO_CACHE``, else ``$XDG_CACHE_HOME/ssl-video``, else ``~/.cache/ssl-video``."""
+    """``$SSL_VIDEO_CACHE``, else ``$XDG_CACHE_HOME/ssl-video``, else ``~/.cache/ssl-video``."""
     if explicit := os.environ.get("SSL_VIDEO_CACHE"):
         return Path(explicit).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ssl-video"

@@ -36,11 +36,12 @@ def flip(frames_THWC: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return frames_THWC[:, :, ::-1] if rng.random() < 0.5 else frames_THWC
 
 
-def to_float(clip_BTHWC: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 clips to normalised float clip_BCTHW (channels last in memory)."""
-    scale = torch.tensor(std, device=clip_BTHWC.device).mul(255).reciprocal()
-    shift = torch.tensor(mean, device=clip_BTHWC.device).div(torch.tensor(std, device=clip_BTHWC.device)).neg()
-    return clip_BTHWC.float().mul_(scale).add_(shift).permute(0, 4, 1, 2, 3)
+def to_float(
+    clip_BTHWC: Tensor, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """uint8 clips to normalised clip_BCTHW (channels last in memory)."""
+    mean_C, std_C = (torch.tensor(x, dtype=dtype, device=clip_BTHWC.device) for x in (mean, std))
+    return clip_BTHWC.to(dtype).mul_(1 / (255 * std_C)).sub_(mean_C / std_C).permute(0, 4, 1, 2, 3)
 
 
 def colour_jitter(clip_BCTHW: Tensor, matrix_noise_B33: Tensor, gain_B: Tensor, shift_B: Tensor) -> Tensor:
@@ -49,6 +50,6 @@ def colour_jitter(clip_BCTHW: Tensor, matrix_noise_B33: Tensor, gain_B: Tensor, 
     A 3x3 matrix mixes the channels as changes of hue, saturation and white balance do, at the price of one matrix
     product for the batch. All frames of a clip get the same change.
     """
-    matrix = (torch.eye(3) + matrix_noise_B33) * gain_B[:, None, None]
-    x = torch.einsum("bdc,bcthw->bdthw", matrix.to(clip_BCTHW), clip_BCTHW)
+    matrix_B33 = (torch.eye(3) + matrix_noise_B33) * gain_B[:, None, None]
+    x = torch.einsum("bdc,bcthw->bdthw", matrix_B33.to(clip_BCTHW), clip_BCTHW)
     return x + shift_B.to(clip_BCTHW)[:, None, None, None, None]

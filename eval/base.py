@@ -1,0 +1,128 @@
+"""The contract of every evaluation: one protocol, named presets, and a result that says how it came about."""
+
+import json
+import platform
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+
+from ssl_video._version import __version__
+from ssl_video.config import make_options
+from ssl_video.datasets.base import VideoSet
+from ssl_video.errors import UserError, nearest
+from ssl_video.files import write_text
+from ssl_video.model import Model, digest
+from ssl_video.registry import Registry
+
+
+@dataclass
+class Result:
+    """Numbers of one evaluation, and everything needed to say what they are."""
+
+    protocol: str
+    preset: str
+    options: dict[str, Any]
+    model: str
+    data: str
+    split: int
+    metrics: dict[str, float]
+    counts: dict[str, int]
+    seed: int
+    data_hash: str
+    transductive: bool = False
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def table(self) -> str:
+        """The metrics, one a line."""
+        width = max(map(len, self.metrics))
+        return "\n".join(f"  {name:<{width}}  {value:.4f}" for name, value in self.metrics.items())
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an evaluation works on: the lists of one split, and how they are called."""
+
+    data: str
+    split: int
+    train: VideoSet
+    test: VideoSet | None
+    workers: int = 2
+
+
+class Evaluation(ABC):
+    """One protocol. Every subclass is final, its ``Config`` a frozen dataclass, its presets values of it."""
+
+    Config: ClassVar[type]
+    presets: ClassVar[Mapping[str, Any]]
+    takes: ClassVar[Literal["labelled videos", "videos"]] = "labelled videos"
+
+    @abstractmethod
+    def run(self, model: Model, task: Task, config: Any, seed: int) -> tuple[dict[str, float], dict[str, int], list]:
+        """Metrics, counts, and the problems of videos that had to be left out."""
+
+
+EVALUATIONS: Registry[type[Evaluation]] = Registry("protocol", "ssl_video.eval")
+
+
+def evaluate(
+    protocol: str,
+    model: Model,
+    task: Task,
+    *,
+    preset: str = "default",
+    options: Mapping[str, object] = {},
+    seed: int = 0,
+) -> Result:
+    """Run a protocol's preset, with single options of it changed, on a model.
+
+    Raises:
+        UserError: for unknown names, or data that the protocol cannot use.
+    """
+    cls = EVALUATIONS[protocol]
+    if preset not in cls.presets:
+        raise UserError(f"The protocol {protocol} has no preset {preset!r}; {nearest(preset, cls.presets)}")
+    config = cls.Config(**make_options(cls, f"protocol {protocol}", asdict(cls.presets[preset]) | dict(options)))
+    if cls.takes == "labelled videos":
+        _check_labels(protocol, task)
+    torch.manual_seed(seed)
+    metrics, counts, problems = cls().run(model, task, config, seed)
+    test = task.test or task.train
+    return Result(
+        protocol=protocol,
+        preset=preset,
+        options=asdict(config),
+        model=model.name,
+        data=task.data,
+        split=task.split,
+        metrics=metrics,
+        counts=counts,
+        seed=seed,
+        data_hash=f"{task.train.hash}-{test.hash}",
+        transductive=any(digest(v) in model.trained_on for v in test.videos),
+        skipped=[asdict(p) for p in (*task.train.problems, *(task.test.problems if task.test else ()), *problems)],
+        versions={
+            "ssl-video": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    )
+
+
+def _check_labels(protocol: str, task: Task) -> None:
+    if task.test is None:
+        raise UserError(f"{protocol} needs a training and a test list, but {task.data} has one list only.")
+    for part in (task.train, task.test):
+        if not part.labelled:
+            raise UserError(f"{protocol} needs a label for every video, but {part.name} has videos without one.")
+
+
+def write_results(path: Path, results: list[Result]) -> None:
+    """Results as a JSON list."""
+    write_text(path, json.dumps([asdict(r) for r in results], indent=1) + "\n")

@@ -1,0 +1,65 @@
+"""k-nearest-neighbour classification on the features of a frozen backbone."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Task
+from ssl_video.eval.features import calibrate_batch_norm, extract
+from ssl_video.eval.linear import accuracies, standardise
+from ssl_video.model import Model
+
+
+@dataclass(frozen=True)
+class KnnConfig:
+    """Options of the nearest-neighbour classifier."""
+
+    k: int = 5
+    """Neighbours that vote."""
+    temperature: float = 0.1
+    """A neighbour's vote weighs exp(cosine / temperature)."""
+    clips: int = 8
+    """Clips of a video, evenly spaced."""
+    readout: str = "rich"
+    """How a feature map becomes a vector: avg, max, rich or conv5."""
+    calibrate: bool = True
+    """Recompute batch-norm statistics on the training list first."""
+
+
+@EVALUATIONS.register("knn")
+class Knn(Evaluation):
+    """Weighted vote of the nearest training videos by cosine similarity of standardised features."""
+
+    Config = KnnConfig
+    presets: ClassVar = {"default": KnnConfig()}
+
+    def run(self, model: Model, task: Task, config: KnnConfig, seed: int) -> tuple[dict, dict, list]:
+        """The training list votes, the test list is classified; nothing is drawn at random."""
+        assert task.test is not None
+        if config.calibrate:
+            model = calibrate_batch_norm(model, task.train, workers=task.workers)
+        how: dict[str, Any] = {"clips": config.clips, "readout": config.readout, "workers": task.workers}
+        train, test = extract(model, task.train, **how), extract(model, task.test, **how)
+        x_train, x_test = standardise(train.mean_ND, test.mean_ND)
+        scores = knn_scores(x_train, train.labels_N, x_test, len(task.train.classes), config.k, config.temperature)
+        counts = {"train": len(train.videos), "test": len(test.videos), "classes": len(task.train.classes)}
+        return accuracies(scores, test.labels_N), counts, train.problems + test.problems
+
+
+def unit(x_ND: np.ndarray) -> np.ndarray:
+    """Rows of length 1; a zero row stays zero."""
+    return x_ND / np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), 1e-12)
+
+
+def knn_scores(
+    x_ND: np.ndarray, labels_N: np.ndarray, x_test_MD: np.ndarray, classes: int, k: int, temperature: float
+) -> np.ndarray:
+    """(M, classes) summed votes exp(cosine / temperature) of the k nearest rows of ``x_ND``."""
+    similarity_MN = unit(x_test_MD) @ unit(x_ND).T
+    k = min(k, len(x_ND))
+    nearest_Mk = np.argsort(-similarity_MN, axis=1, kind="stable")[:, :k]
+    votes_Mk = np.exp(np.take_along_axis(similarity_MN, nearest_Mk, 1) / temperature)
+    scores = np.zeros((len(x_test_MD), classes))
+    np.add.at(scores, (np.arange(len(x_test_MD))[:, None], labels_N[nearest_Mk]), votes_Mk)
+    return scores

@@ -1,0 +1,42 @@
+"""Signs of learning while a network trains, for the loop to call; they use a held-out part of the training list."""
+
+import torch
+
+from ssl_video.datasets.base import VideoSet
+from ssl_video.eval.features import calibrate_batch_norm, extract
+from ssl_video.eval.linear import accuracies, ridge_scores
+from ssl_video.eval.pretext import PretextConfig, pretext_numbers
+from ssl_video.model import Model
+from ssl_video.pretexts.base import Pretext
+from ssl_video.train.loop import Monitor
+
+AT_MOST = 200
+"""Videos of each part that a sign looks at."""
+
+
+def monitors_for(train: VideoSet, held_out: VideoSet, usable_held_out: VideoSet, device: torch.device) -> list[Monitor]:
+    """The pretext's own numbers on held-out videos and, with labels, a ridge probe from ``train`` to ``held_out``.
+
+    ``usable_held_out`` are those held-out videos that can serve the pretext.
+    """
+    some = _thin(usable_held_out)
+
+    def pretext_on_held_out(pretext: Pretext, _step: int) -> dict[str, float]:
+        numbers = pretext_numbers(pretext, some, device, PretextConfig(clips=2), seed=0, workers=0)
+        return {f"held_out_{name}": value for name, value in numbers.items()}
+
+    probed, tested = _thin(train), _thin(held_out)
+
+    def probe(pretext: Pretext, _step: int) -> dict[str, float]:
+        model = Model("", pretext.backbone, pretext.view, {}, device)
+        model = calibrate_batch_norm(model, probed, clips=1, workers=0)
+        x, x_test = (extract(model, part, clips=2, readout="rich", workers=0) for part in (probed, tested))
+        scores = ridge_scores(x.mean_ND, x.labels_N, x_test.mean_ND, len(train.classes))
+        return {"probe_top1": accuracies(scores, x_test.labels_N)["top1"]}
+
+    return [pretext_on_held_out, probe] if train.labelled and held_out.labelled else [pretext_on_held_out]
+
+
+def _thin(videos: VideoSet) -> VideoSet:
+    step = -(-len(videos.videos) // AT_MOST)
+    return VideoSet(videos.name, videos.videos[::step], videos.classes)

@@ -1,0 +1,65 @@
+"""A run's own pretext task on videos it was not trained on."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from ssl_video.datasets.base import VideoSet
+from ssl_video.errors import UserError
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Task
+from ssl_video.model import Model
+from ssl_video.pretexts.base import Pretext
+from ssl_video.train.data import ClipDataset, batches, tensors, usable
+from ssl_video.train.distributed import Ranks
+from ssl_video.train.loop import context_of
+
+
+@dataclass(frozen=True)
+class PretextConfig:
+    """Options of the pretext's own test."""
+
+    clips: int = 4
+    """Samples of each video."""
+    batch_size: int = 16
+    """Videos in a batch; matters for losses that couple samples."""
+
+
+@EVALUATIONS.register("pretext")
+class PretextTest(Evaluation):
+    """Loss and accuracy of a run's pretext, by the paper's test protocol, on the test list (or the only list)."""
+
+    Config = PretextConfig
+    presets: ClassVar = {"default": PretextConfig()}
+    takes: ClassVar[Literal["labelled videos", "videos"]] = "videos"
+
+    def run(self, model: Model, task: Task, config: PretextConfig, seed: int) -> tuple[dict, dict, list]:
+        """No label of the data set is used."""
+        if model.pretext is None:
+            raise UserError(
+                f"{model.name} has no pretext heads to test; name a run's folder (with pretext.safetensors)."
+            )
+        videos = task.test or task.train
+        fit = usable(videos, model.pretext.eval())
+        metrics = pretext_numbers(model.pretext, fit, model.device, config, seed, task.workers)
+        problems = list(fit.problems[len(videos.problems) :])
+        return metrics, {"videos": len(fit.videos), "samples": len(fit.videos) * config.clips}, problems
+
+
+@torch.no_grad()
+def pretext_numbers(
+    pretext: Pretext, videos: VideoSet, device: torch.device, config: PretextConfig, seed: int, workers: int
+) -> dict[str, float]:
+    """Means of loss and metrics over ``clips`` samples of every video; ``pretext`` must be in eval mode."""
+    assert not pretext.training
+    keys = [(0, v, c) for c in range(config.clips) for v in range(len(videos.videos))]
+    groups = [keys[i : i + config.batch_size] for i in range(0, len(keys), config.batch_size)]
+    dataset = ClipDataset(videos, pretext, seed)
+    sums: dict[str, float] = {}
+    state = torch.get_rng_state()
+    for number, batch in enumerate(batches(dataset, groups, workers)):
+        output = pretext(tensors(batch, device), context_of(seed, number, Ranks()))
+        for name, value in {"loss": output.loss, **output.metrics}.items():
+            sums[name] = sums.get(name, 0.0) + float(value) * len(groups[number])
+    torch.set_rng_state(state)
+    return {name: total / len(keys) for name, total in sums.items()}

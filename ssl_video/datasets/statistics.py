@@ -1,0 +1,50 @@
+"""Numbers about the frames of a video that a pretext may ask for before it chooses frames, computed once and kept."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ssl_video.datasets.base import Video
+from ssl_video.errors import UserError, nearest
+from ssl_video.files import cache_dir, written_aside
+from ssl_video.video.reader import iterate_frames
+
+
+def frame_difference(path: str) -> np.ndarray:
+    """(T,) mean absolute difference of each frame's gray values to the frame before, in gray levels; 0 for the first.
+
+    A cheap stand-in for the magnitude of motion; sub-sampled to at most about 64 pixels a side.
+    """
+    values, before = [], None
+    for frame_HWC in iterate_frames(path):
+        step = max(1, min(frame_HWC.shape[:2]) // 64)
+        gray = frame_HWC[::step, ::step].mean(axis=2, dtype=np.float32)
+        values.append(0.0 if before is None else float(np.abs(gray - before).mean()))
+        before = gray
+    return np.asarray(values, np.float32)
+
+
+STATISTICS: dict[str, Callable[[str], np.ndarray]] = {"frame_difference": frame_difference}
+
+
+def statistics_of(video: Video, names: Sequence[str]) -> Mapping[str, np.ndarray]:
+    """name -> (T,) array for each statistic asked for, from the cache or computed now. Raises UserError, VideoError."""
+    return {name: _statistic(name, video.path) for name in names}
+
+
+@lru_cache(maxsize=100_000)
+def _statistic(name: str, path: str) -> np.ndarray:
+    if name not in STATISTICS:
+        raise UserError(f"There is no statistic called {name!r}; {nearest(name, STATISTICS)}")
+    stat = Path(path).stat()
+    key = hashlib.sha256(f"{name}|{Path(path).resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:24]
+    kept = cache_dir() / "statistics" / f"{key}.npy"
+    if kept.exists():
+        return np.load(kept, allow_pickle=False)
+    values = STATISTICS[name](path)
+    with written_aside(kept) as aside:
+        np.save(aside, values)
+    return values

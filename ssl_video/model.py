@@ -1,0 +1,177 @@
+"""A trained (or random) network as evaluations and applications hold it, and how runs are written and read."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_video._version import __version__
+from ssl_video.backbones.base import Backbone, build_backbone
+from ssl_video.datasets.base import Video
+from ssl_video.errors import UserError
+from ssl_video.pretexts.base import Pretext, View, build_pretext
+from ssl_video.train.checkpoint import load_into, load_weights_file, save_weights
+from ssl_video.video.augment import to_float
+
+
+@dataclass
+class Model:
+    """A backbone, how to show videos to it, and where it comes from.
+
+    ``trained_on`` holds digests of the videos it was pretrained on (``digest``), empty for a random network. ``run`` is
+    the header that was written with the weights.
+    """
+
+    name: str
+    backbone: Backbone
+    view: View
+    run: Mapping[str, Any]
+    device: torch.device
+    pretext: Pretext | None = None
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """Digests of the pretraining videos."""
+        return frozenset(self.run.get("videos", ()))
+
+    def normalise(self, clips_BTHWC: Tensor) -> Tensor:
+        """uint8 clips as the clip_BCTHW that the backbone takes, on its device."""
+        spec = self.backbone.clip
+        return to_float(clips_BTHWC.to(self.device), spec.mean, spec.std, next(self.backbone.parameters()).dtype)
+
+    @torch.no_grad()
+    def dense_map(self, clips_BTHWC: Tensor, stage: str | None = None) -> Tensor:
+        """features_BDthw of prepared uint8 clips, at the last stage or at the one named. Raises UserError."""
+        if stage is not None and stage not in self.backbone.stages:
+            raise UserError(f"{self.name} has no stage {stage!r}; there are: {', '.join(self.backbone.stages)}.")
+        return self.backbone(self.normalise(clips_BTHWC), stage)
+
+    def clip_features(self, clips_BTHWC: Tensor, readout: str = "avg") -> Tensor:
+        """(B, D') features of prepared uint8 clips; see ``readout`` for the ways to pool a feature map."""
+        return pool(self.dense_map(clips_BTHWC), readout)
+
+    def frame_embeddings(self, frames_THWC: np.ndarray, batch: int = 16) -> np.ndarray:
+        """(T, D) one embedding a frame: of the clip around it, whose border frames are repeated at the ends of the video."""
+        prepared = self.view.prepare(frames_THWC)
+        offsets = (np.arange(self.view.frames) - self.view.frames // 2) * self.view.stride
+        positions = np.clip(np.arange(len(prepared))[:, None] + offsets, 0, len(prepared) - 1)
+        parts = [
+            self.clip_features(torch.from_numpy(prepared[positions[i : i + batch]])).cpu()
+            for i in range(0, len(prepared), batch)
+        ]
+        return torch.cat(parts).numpy()
+
+
+READOUTS = ("avg", "max", "rich", "conv5")
+
+
+def pool(features_BDthw: Tensor, readout: str) -> Tensor:
+    """A feature map as one vector a clip.
+
+    ``avg``: mean over space and time. ``max``: maximum over space, mean over time. ``rich``: both of these and the
+    standard deviation over time of the spatial maximum. ``conv5``: maximum over cells of 1x2x2, flattened (the
+    retrieval features of Xu et al., "Self-Supervised Spatiotemporal Learning via Video Clip Order Prediction", 2019).
+    """
+    if readout == "avg":
+        return features_BDthw.mean((2, 3, 4))
+    if readout == "conv5":
+        kernel = (1, min(2, features_BDthw.shape[3]), min(2, features_BDthw.shape[4]))
+        return torch.nn.functional.max_pool3d(features_BDthw, kernel).flatten(1)
+    peak_BDt = features_BDthw.amax((3, 4))
+    if readout == "max":
+        return peak_BDt.mean(2)
+    if readout == "rich":
+        spread = peak_BDt.std(2, correction=0)
+        return torch.cat([peak_BDt.mean(2), features_BDthw.mean((2, 3, 4)), spread], dim=1)
+    raise UserError(f"There is no readout {readout!r}; there are: {', '.join(READOUTS)}.")
+
+
+def digest(video: Video) -> str:
+    """8 hexadecimal digits of a video's folder and name: enough to recognise a file that was trained on."""
+    return hashlib.sha256("/".join(Path(video.path).parts[-2:]).encode()).hexdigest()[:8]
+
+
+def header_of(pretext: Pretext, pretext_name: str, data: Mapping[str, Any], videos: Iterable[Video]) -> dict[str, Any]:
+    """What is written with a run's weights."""
+    return {
+        "format": 1,
+        "version": __version__,
+        "architecture": pretext.backbone.architecture,
+        "options": pretext.backbone.options,
+        "clip": asdict(pretext.backbone.clip),
+        "view": asdict(pretext.view),
+        "pretext": {"name": pretext_name, "options": asdict(pretext.config)},
+        "data": dict(data),
+        "videos": sorted(digest(v) for v in videos),
+    }
+
+
+def save_run(run: Path, pretext: Pretext, header: dict[str, Any]) -> None:
+    """Write backbone.safetensors and pretext.safetensors (heads and fitted buffers) into the run's folder."""
+    save_weights(run / "backbone.safetensors", pretext.backbone.state_dict(), header)
+    heads = {k: v for k, v in pretext.state_dict().items() if not k.startswith("backbone.")}
+    save_weights(run / "pretext.safetensors", heads, header)
+
+
+def load_backbone(path: Path | str) -> Backbone:
+    """The backbone of a run (its folder, or its backbone.safetensors). Raises UserError, and never executes the file."""
+    return load_model(str(path)).backbone
+
+
+def load_model(spec: str, device: torch.device | str = "cpu") -> Model:
+    """A model from a run's folder, a backbone.safetensors, ``random:NAME?option=value&...`` or ``random:RUN``.
+
+    ``random:RUN`` is the network of a run, and its view of a video, with fresh weights: the baseline for that run.
+
+    Raises:
+        UserError: if there is no such thing, or its weights do not fit the architecture they claim.
+    """
+    device = torch.device(device)
+    if spec.startswith("random:"):
+        return _random(spec, device)
+    path = Path(spec)
+    weights_file = path / "backbone.safetensors" if path.is_dir() else path
+    if not weights_file.exists():
+        why = "holds no backbone.safetensors (is its training finished?)" if path.is_dir() else "does not exist"
+        raise UserError(f"{path} {why}; a model is a run's folder, a .safetensors file or random:NAME.")
+    weights, header = load_weights_file(weights_file)
+    backbone, view, pretext = _from_header(header, str(weights_file))
+    load_into(backbone, weights, str(weights_file))
+    heads = weights_file.with_name("pretext.safetensors")
+    if weights_file.name == "backbone.safetensors" and heads.exists() and pretext is not None:
+        extra, _ = load_weights_file(heads)
+        load_into(pretext, {f"backbone.{k}": v for k, v in weights.items()} | extra, str(heads))
+    else:
+        pretext = None
+    model = Model(spec, backbone, view, header, device, pretext)
+    (pretext or backbone).to(device).eval()
+    return model
+
+
+def _random(spec: str, device: torch.device) -> Model:
+    name, _, query = spec.removeprefix("random:").partition("?")
+    if (Path(name) / "backbone.safetensors").exists():
+        _, header = load_weights_file(Path(name) / "backbone.safetensors")
+        backbone, view, _ = _from_header(header, name)
+    else:
+        backbone = build_backbone(name, **dict(parse_qsl(query, keep_blank_values=True)))
+        c = backbone.clip
+        view = View(c.frames, 1, max(c.size, round(c.size * 8 / 7)), c.size)
+    return Model(spec, backbone.to(device).eval(), view, {"architecture": backbone.architecture}, device)
+
+
+def _from_header(header: Mapping[str, Any], where: str) -> tuple[Backbone, View, Pretext | None]:
+    try:
+        backbone = build_backbone(header["architecture"], **header["options"])
+        view = View(**{k: int(header["view"][k]) for k in ("frames", "stride", "short_side", "size")})
+        chosen = header.get("pretext")
+        pretext = build_pretext(chosen["name"], backbone, chosen["options"]) if chosen else None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{where} has a header that this version does not understand ({error!r}).") from None
+    return backbone, view, pretext

@@ -1,0 +1,163 @@
+"""From a set of videos to batches of a pretext, with randomness that is counted and not drawn in passing."""
+
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.statistics import statistics_of
+from ssl_video.errors import UserError
+from ssl_video.pretexts.base import Pretext, Redraw, Skip
+from ssl_video.video.info import Problem
+from ssl_video.video.reader import VideoError, read_frames
+
+MAX_ATTEMPTS = 16
+"""Draws for one place in a batch before training gives up: first the video itself, then others in its stead."""
+
+Key = tuple[int, int, int]  # epoch, video, clip
+ReadFrames = Callable[[Video, Sequence[int]], np.ndarray]
+
+
+def read_video(video: Video, frames: Sequence[int]) -> np.ndarray:
+    """frames_THWC of a scanned video."""
+    return read_frames(video.path, frames, video.info)
+
+
+def usable(videos: VideoSet, pretext: Pretext, seed: int = 0) -> VideoSet:
+    """The videos that can serve the pretext; the others join ``problems`` with the pretext's reason.
+
+    Raises:
+        UserError: if none can.
+    """
+    kept, problems = [], list(videos.problems)
+    for number, video in enumerate(videos.videos):
+        draw = pretext.sample(
+            video, statistics_of(video, pretext.needs.statistics), np.random.default_rng([seed, number])
+        )
+        if isinstance(draw, Skip):
+            problems.append(Problem(video.path, draw.reason))
+        else:
+            kept.append(video)
+    if not kept:
+        raise UserError(
+            f"None of the {len(videos.videos)} videos of {videos.name} can serve this pretext (the first: "
+            f"{problems[len(videos.problems)].reason}); use longer videos or a shorter clip (see --help)."
+        )
+    return VideoSet(videos.name, tuple(kept), videos.classes, tuple(problems))
+
+
+@dataclass
+class ClipDataset(Dataset):
+    """Samples of a pretext, addressed by (epoch, video, clip).
+
+    A file that turns out to be unreadable, or a sample that stays unfit, is replaced by another video, and the reason
+    travels with the batch under ``"problems"``; the number of tries is bounded.
+    """
+
+    videos: VideoSet
+    pretext: Pretext
+    seed: int
+    read: ReadFrames = read_video
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        epoch, number, clip = key
+        problems: list[Problem] = []
+        for attempt in range(MAX_ATTEMPTS):
+            rng = np.random.default_rng([self.seed, epoch, number, clip, attempt])
+            video = self.videos.videos[number]
+            outcome = self._draw(video, rng)
+            if isinstance(outcome, dict):
+                return outcome | {"problems": problems}
+            problems.append(Problem(video.path, outcome.reason))
+            if not isinstance(outcome, Redraw):
+                number = int(rng.integers(len(self.videos.videos)))
+        raise UserError(
+            f"{MAX_ATTEMPTS} draws in a row gave no sample; the last: {problems[-1].path}: {problems[-1].reason}. "
+            f"Run 'ssl-video data scan' on the data."
+        )
+
+    def _draw(self, video: Video, rng: np.random.Generator) -> dict[str, Any] | Skip | Redraw:
+        sample = self.pretext.sample(video, statistics_of(video, self.pretext.needs.statistics), rng)
+        if isinstance(sample, Skip):
+            return sample
+        try:
+            frames_THWC = self.read(video, sample.frames)
+        except VideoError as error:
+            return Skip(str(error))
+        return self.pretext.transform(frames_THWC, sample, rng)
+
+
+class BatchKeys(Sampler[list[Key]]):
+    """The keys of every micro-batch of one rank, from ``start`` on, without end.
+
+    An epoch is a permutation, keyed by (seed, epoch), of all videos times ``clips_per_video``. Place p of the whole
+    sequence depends on p alone, so a resumed run goes on where it was, with any number of workers; with any number of
+    ranks the ranks' batches together are the single process's batch.
+    """
+
+    def __init__(
+        self,
+        videos: int,
+        clips_per_video: int,
+        batch_size: int,
+        *,
+        seed: int,
+        start: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+    ):
+        self.per_epoch = videos * clips_per_video
+        self.clips_per_video, self.batch_size, self.seed = clips_per_video, batch_size, seed
+        self.start, self.rank, self.ranks = start, rank, ranks
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        batch, epoch, order = self.start, -1, np.empty(0, int)
+        while True:
+            first = (batch * self.ranks + self.rank) * self.batch_size
+            keys: list[Key] = []
+            for place in range(first, first + self.batch_size):
+                if place // self.per_epoch != epoch:
+                    epoch = place // self.per_epoch
+                    order = np.random.default_rng([self.seed, epoch]).permutation(self.per_epoch)
+                video, clip = divmod(int(order[place % self.per_epoch]), self.clips_per_video)
+                keys.append((epoch, video, clip))
+            yield keys
+            batch += 1
+
+
+def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stack the samples; the lists of problems are joined."""
+    problems = [p for s in samples for p in s.pop("problems")]
+    return default_collate(samples) | {"problems": problems}
+
+
+def batches(
+    dataset: ClipDataset, keys: Sampler[list[Key]] | list[list[Key]], workers: int, pin: bool = False
+) -> DataLoader:
+    """A loader over ``keys``. Workers use one thread each: they are many."""
+    return DataLoader(
+        dataset,
+        batch_sampler=keys,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=start_worker,
+    )
+
+
+def start_worker(_worker: int) -> None:
+    """What every loader worker does first."""
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole process group; the parent decides what follows
+        signal.signal(number, signal.SIG_IGN)
+
+
+def tensors(batch: Mapping[str, Any], device: torch.device) -> dict[str, torch.Tensor]:
+    """The batch's tensors on the device."""
+    return {k: v.to(device, non_blocking=True) for k, v in batch.items() if isinstance(v, torch.Tensor)}

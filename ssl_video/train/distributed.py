@@ -1,0 +1,71 @@
+"""One process or many, started by torchrun."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from ssl_video.errors import UserError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which process this is, of how many."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """True on the one process that writes files and talks to the terminal."""
+        return self.rank == 0
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """True on every rank if ``flag`` is true on one."""
+        if self.world_size == 1:
+            return flag
+        shared = torch.tensor(int(flag), device=device)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return bool(shared.item())
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world_size > 1:
+            dist.barrier()
+
+
+def join(device: torch.device) -> Ranks:
+    """Join the process group that torchrun announced in the environment, if it did."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
+        return Ranks()
+    if not dist.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def leave() -> None:
+    """Leave the process group, if one was joined."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def choose_device(requested: str) -> torch.device:
+    """``auto`` takes a CUDA device if there is one. Raises UserError for a device that is not there."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if requested == "auto":
+        return torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(requested)
+    except RuntimeError:
+        raise UserError(f"There is no device {requested!r}; use auto, cpu, cuda or cuda:N.") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(f"--device {requested} was asked for, but torch sees no GPU; use --device cpu or auto.")
+        device = torch.device("cuda", local if device.index is None else device.index)
+        if device.index >= torch.cuda.device_count():
+            raise UserError(f"There is no GPU {device.index}; torch sees {torch.cuda.device_count()}.")
+    return device

@@ -1,0 +1,193 @@
+"""What a run tells while it trains: metrics.jsonl, a progress bar, collapse indicators, and how it takes signals."""
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ssl_video.config import plain
+from ssl_video.errors import UserError
+from ssl_video.pretexts.base import PretextOutput
+from ssl_video.train.checkpoint import cut_metrics
+from ssl_video.train.config import RunConfig
+from ssl_video.video.info import Problem
+
+FEATURES_KEPT = 256
+"""Latest features over which the collapse indicators are computed."""
+
+
+def collapse_indicators(features_ND: Tensor) -> dict[str, float]:
+    """Two numbers that fall when a network maps everything to one point, or to a few directions.
+
+    ``feature_std``: mean over dimensions of the standard deviation of the L2-normalised features, times sqrt(D): about
+    1 for directions spread evenly, 0 for a constant. ``effective_rank``: exponential of the entropy of the normalised
+    singular values of the centred features (Roy and Vetterli, EUSIPCO 2007), from 1 to min(N - 1, D).
+    """
+    x = features_ND.detach().float()
+    unit = torch.nn.functional.normalize(x, dim=1)
+    std = unit.std(0).mean() * x.shape[1] ** 0.5
+    values = torch.linalg.svdvals(x - x.mean(0))
+    p = values / values.sum().clamp_min(1e-12)
+    rank = torch.exp(-(p * p.clamp_min(1e-12).log()).sum())
+    return {"feature_std": std.item(), "effective_rank": rank.item()}
+
+
+class Meter:
+    """Gathers the numbers of the steps since the last record. On a GPU nothing is fetched before it is needed."""
+
+    def __init__(self, clips_per_step: int):
+        self.clips_per_step = clips_per_step
+        self.features: list[Tensor] = []
+        self.problems: dict[str, str] = {}
+        self.last_loss = float("nan")
+        self._clear()
+        self.restart()
+
+    def _clear(self) -> None:
+        self.steps: list[int] = []
+        self.losses: list[Tensor] = []
+        self.metrics: dict[str, list[Tensor]] = {}
+
+    def restart(self) -> None:
+        """Start the clock anew."""
+        self.since, self.wait_s = time.perf_counter(), 0.0
+
+    def waited(self, seconds: float) -> None:
+        """Time spent waiting for the loader."""
+        self.wait_s += seconds
+
+    def add(self, step: int, output: PretextOutput, problems: list[Problem]) -> None:
+        """One forward pass."""
+        self.steps.append(step)
+        self.losses.append(output.loss.detach())
+        for name, value in output.metrics.items():
+            self.metrics.setdefault(name, []).append(value.detach())
+        self.features.append(output.features_ND)
+        while sum(map(len, self.features)) - len(self.features[0]) >= FEATURES_KEPT:
+            self.features.pop(0)
+        self.problems |= {p.path: p.reason for p in problems}
+        if output.loss.device.type == "cpu":
+            self.check(step)
+
+    def check(self, step: int) -> None:
+        """Raise UserError if a loss since the last record is not finite."""
+        if not self.losses:
+            return
+        losses = torch.stack(self.losses).tolist()
+        for at, loss in zip(self.steps, losses, strict=True):
+            if not (-float("inf") < loss < float("inf")):
+                raise UserError(
+                    f"The loss became {loss} at step {at} (before: {self.last_loss:.4g}) and the run stopped; the "
+                    f"checkpoints are from before: lower --optim.lr, lengthen --optim.warmup or set --optim.clip-norm."
+                )
+            self.last_loss = loss
+
+    def record(self, step: int) -> dict[str, Any]:
+        """Means since the last record, speed, waiting share and collapse indicators."""
+        self.check(step)
+        elapsed = time.perf_counter() - self.since
+        done = len(set(self.steps))
+        record = {"loss": torch.stack(self.losses).mean().item()}
+        record |= {name: torch.stack(values).mean().item() for name, values in self.metrics.items()}
+        record |= collapse_indicators(torch.cat(self.features))
+        record["clips_per_s"] = done * self.clips_per_step / elapsed
+        record["waiting"] = self.wait_s / elapsed
+        record["unreadable"] = len(self.problems)
+        self._clear()
+        self.restart()
+        return record
+
+
+class Log:
+    """metrics.jsonl always; a bar on a terminal; TensorBoard and Weights & Biases when asked for. First rank only."""
+
+    def __init__(self, run: Path, start: int, steps: int, config: RunConfig, first: bool):
+        self.first = first
+        self.writers: list[Any] = []
+        if not first:
+            return
+        cut_metrics(run / "metrics.jsonl", start)
+        self.file = (run / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
+        self.bar = tqdm(initial=start, total=steps, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        if config.tensorboard:
+            self.writers.append(_tensorboard(run))
+        if config.wandb:
+            self.writers.append(_wandb(run, config))
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self.first:
+            self.file.close()
+            self.bar.close()
+
+    def tick(self, done: int) -> None:
+        """Move the bar."""
+        if self.first:
+            self.bar.update(done - self.bar.n)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """One line, and the bar's numbers."""
+        if not self.first:
+            return
+        self.file.write(json.dumps(record) + "\n")
+        shown = ("loss", "accuracy", "clips_per_s", "waiting")
+        self.bar.set_postfix({k: f"{record[k]:.3g}" for k in shown if k in record})
+        for writer in self.writers:
+            writer({k: v for k, v in record.items() if k != "step"}, record["step"])
+
+
+def _tensorboard(run: Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("--tensorboard needs the package tensorboard: pip install 'ssl-video[tensorboard]'.") from None
+    writer = SummaryWriter(str(run / "tensorboard"))
+
+    def write(numbers: dict[str, float], step: int) -> None:
+        for name, value in numbers.items():
+            writer.add_scalar(name, value, step)
+        writer.flush()
+
+    return write
+
+
+def _wandb(run: Path, config: RunConfig):
+    try:
+        import wandb  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise UserError("--wandb needs the package wandb: pip install 'ssl-video[wandb]'.") from None
+    started = wandb.init(project="ssl-video", name=run.name, dir=str(run), config=plain(config))
+    return lambda numbers, step: started.log(numbers, step=step)
+
+
+class StopSignals:
+    """In this context SIGTERM and Ctrl-C set ``asked``, so that a step can end and be saved; a second one acts."""
+
+    def __enter__(self) -> "StopSignals":
+        self.asked = False
+        self.before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            for number in self.before:
+                signal.signal(number, self._ask)
+        except ValueError:  # not the main thread: the program around us keeps its signals
+            self.before = {}
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.asked = True

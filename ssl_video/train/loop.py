@@ -1,0 +1,147 @@
+"""The training loop."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ssl_video.pretexts.base import Context, Pretext
+from ssl_video.train.checkpoint import load_checkpoint, save_checkpoint
+from ssl_video.train.config import RunConfig
+from ssl_video.train.data import BatchKeys, ClipDataset, batches, tensors
+from ssl_video.train.distributed import Ranks
+from ssl_video.train.log import Log, Meter, StopSignals
+from ssl_video.train.optim import build_optimizer, learning_rate
+from ssl_video.train.precision import choose_precision, fp32_where_bf16_is_wrong
+
+Monitor = Callable[[Pretext, int], dict[str, float]]
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; its state was saved."""
+
+
+def context_of(seed: int, step: int, ranks: Ranks) -> Context:
+    """The randomness of one step, keyed and not carried over from the step before: nothing of it has to be saved."""
+    key = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+    torch.manual_seed(key + ranks.rank)  # what modules draw by themselves, dropout for one
+    return Context(step, torch.Generator().manual_seed(key), ranks.rank, ranks.world_size)
+
+
+def train(
+    pretext: Pretext,
+    dataset: ClipDataset,
+    config: RunConfig,
+    steps: int,
+    run: Path,
+    device: torch.device,
+    ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+    monitors: Sequence[Monitor] = (),
+) -> Pretext:
+    """Train ``pretext`` for ``steps`` steps in all, going on from the newest checkpoint of the folder ``run``.
+
+    Returns the module whose weights count: ``pretext``, or its moving average when the configuration asks for one.
+
+    Raises:
+        Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
+        UserError: when the loss is not finite, a checkpoint cannot be written, or the data cannot be read.
+    """
+    pretext.to(device).train()
+    pretext.backbone.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    fp32_where_bf16_is_wrong(pretext)
+    dtype = choose_precision(config.precision, device)
+    optimizer = build_optimizer(config.optim, pretext)
+    average = None
+    if config.optim.ema is not None:
+        average = AveragedModel(pretext, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema), use_buffers=True)
+    modules: dict[str, nn.Module] = {"pretext": pretext} | ({"average": average} if average else {})
+
+    start = _resume(run, modules, optimizer)
+    parallel: nn.Module = pretext
+    if ranks.world_size > 1:
+        if config.sync_bn and device.type == "cuda":
+            pretext = nn.SyncBatchNorm.convert_sync_batchnorm(pretext)
+        parallel = DistributedDataParallel(pretext)
+    accumulate = config.optim.accumulate
+    keys = BatchKeys(
+        len(dataset.videos.videos),
+        config.clips_per_video,
+        config.batch_size // ranks.world_size,
+        seed=config.seed,
+        start=start * accumulate,
+        rank=ranks.rank,
+        ranks=ranks.world_size,
+    )
+    loader = iter(batches(dataset, keys, config.workers, pin=device.type == "cuda"))
+    meter = Meter(config.batch_size * accumulate)
+
+    def save(step: int) -> None:
+        meter.check(step)
+        if ranks.first:
+            state = {name: module.state_dict() for name, module in modules.items()}
+            save_checkpoint(run, step, state | {"optimizer": optimizer.state_dict(), "step": step})
+        ranks.barrier()
+
+    with StopSignals() as stop, Log(run, start, steps, config, ranks.first) as log:
+        for step in range(start, steps):
+            lr = learning_rate(config.optim, step, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.zero_grad(set_to_none=True)
+            for micro in range(accumulate):
+                waiting_since = time.perf_counter()
+                batch = next(loader)
+                meter.waited(time.perf_counter() - waiting_since)
+                ctx = context_of(config.seed, step * accumulate + micro, ranks)
+                last = micro == accumulate - 1
+                with nullcontext() if last or parallel is pretext else parallel.no_sync():  # pyright: ignore
+                    with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                        output = parallel(tensors(batch, device), ctx)
+                    (output.loss / accumulate).backward()
+                meter.add(step, output, batch["problems"])
+            if config.optim.clip_norm is not None:
+                nn.utils.clip_grad_norm_(pretext.parameters(), config.optim.clip_norm)
+            optimizer.step()
+            pretext.after_step(step)
+            if average is not None:
+                average.update_parameters(pretext)
+
+            done = step + 1
+            stopping = ranks.any(stop.asked, device)
+            if done % config.log_every == 0 or done == steps:
+                record = {"step": done, "lr": lr} | meter.record(done)
+                if done % config.monitor_every == 0 or done == steps:
+                    record |= _monitor(monitors, pretext, done) if ranks.first else {}
+                    ranks.barrier()
+                    meter.restart()
+                log.write(record)
+            log.tick(done)
+            if done % config.checkpoint_every == 0 or done == steps or stopping:
+                save(done)
+            if stopping and done < steps:
+                raise Interrupted(f"Stopped by a signal at step {done} of {steps}; the state is saved: use --resume.")
+    return average.module if average is not None else pretext
+
+
+def _resume(run: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> int:
+    state = load_checkpoint(run)
+    if state is None:
+        return 0
+    for name, module in modules.items():
+        module.load_state_dict(state[name])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
+
+
+def _monitor(monitors: Sequence[Monitor], pretext: Pretext, step: int) -> dict[str, float]:
+    pretext.eval()
+    with torch.no_grad():
+        numbers = {k: v for monitor in monitors for k, v in monitor(pretext, step).items()}
+    pretext.train()
+    return numbers
