@@ -1,1 +1,51 @@
-"""The command line, one module a command."""
+"""The command line: one module a command, imported when it runs, so that ``ssl-video --help`` answers at once."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from ssl_video._version import __version__
+from ssl_video.errors import UserError, nearest
+
+COMMANDS = {
+    "pretrain": "train a backbone on videos without labels",
+    "evaluate": "measure a backbone: linear, knn, retrieval, pretext",
+    "index": "make a search index of videos",
+    "query": "find the nearest neighbours of a video in an index",
+    "data": "scan, cache or synthesize videos",
+    "list": "what there is: pretexts, backbones, datasets, protocols, recipes",
+    "doctor": "versions, readers and devices; what is missing and which package brings it",
+}
+
+USAGE = "usage: ssl-video COMMAND [options]\n\nSelf-supervised pretraining of video networks.\n\n" + "".join(
+    f"  {name:<10} {what}\n" for name, what in COMMANDS.items()
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. 0 is success, 2 a user's mistake (one sentence on stderr), 130 an interrupted run."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(
+            USAGE
+            + "\n'ssl-video COMMAND --help' lists a command's options; 'ssl-video pretrain' alone is a good start."
+        )
+        return 0
+    if argv[0] == "--version":
+        print(f"ssl-video {__version__}")
+        return 0
+    try:
+        if argv[0] not in COMMANDS:
+            raise UserError(f"There is no command {argv[0]!r}; {nearest(argv[0], COMMANDS)}")
+        command = importlib.import_module(f"ssl_video.cli.{argv[0]}_command")
+        return command.run(argv[1:]) or 0
+    except UserError as error:
+        print(f"ssl-video: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ssl-video: interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone: `ssl-video list backbones | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

@@ -47,6 +47,8 @@ class RunConfig:
     """Steps between signs of learning: the held-out pretext accuracy and, with labels, the on-line probe."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
+    probe: bool = False
+    """After training, run the linear probe and retrieval with the trained and with the random network."""
     tensorboard: bool = False
     """Write TensorBoard event files into the run's folder (pip install 'ssl-video[tensorboard]')."""
     wandb: bool = False

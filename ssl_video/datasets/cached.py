@@ -1,0 +1,42 @@
+"""A set of videos that is read from copies made once."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from ssl_video.datasets.base import VideoSet
+from ssl_video.errors import UserError
+from ssl_video.files import cache_dir
+from ssl_video.video.cache import build_clip_cache
+from ssl_video.video.info import Problem
+
+
+def cached(
+    videos: VideoSet,
+    kind: Literal["h264", "raw"],
+    short_side: int | None,
+    *,
+    out: Path | None = None,
+    workers: int | None = None,
+    progress: bool = False,
+) -> VideoSet:
+    """The same videos, each read from its copy, frame n of which shows frame n of the original.
+
+    Copies that are there already are used; a video that cannot be copied joins ``problems``. By default the copies lie
+    in the user's cache folder. Raises UserError if no video can be copied.
+    """
+    out = out or cache_dir() / "clips" / f"{kind}-{short_side or 'full'}"
+    pairs = [(v.path, v.info) for v in videos.videos]
+    copies = build_clip_cache(pairs, out, kind, short_side, workers=workers, progress=progress)
+    kept, problems = [], list(videos.problems)
+    for video in videos.videos:
+        copy = copies[video.path]
+        if isinstance(copy, Problem):
+            problems.append(copy)
+        else:
+            kept.append(replace(video, path=str(copy[0]), info=copy[1]))
+    if not kept:
+        raise UserError(
+            f"None of the {len(videos.videos)} videos of {videos.name} could be copied: {problems[-1].reason}."
+        )
+    return VideoSet(videos.name, tuple(kept), videos.classes, tuple(problems))
