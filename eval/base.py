@@ -53,6 +53,8 @@ class Task:
     train: VideoSet
     test: VideoSet | None
     workers: int = 2
+    memory: dict[Any, Any] = field(default_factory=dict)
+    """Features extracted so far, so that two protocols on one network extract them once."""
 
 
 class Evaluation(ABC):
@@ -76,7 +78,7 @@ def evaluate(
     task: Task,
     *,
     preset: str = "default",
-    options: Mapping[str, object] = {},
+    options: Mapping[str, object] | None = None,
     seed: int = 0,
 ) -> Result:
     """Run a protocol's preset, with single options of it changed, on a model.
@@ -87,7 +89,7 @@ def evaluate(
     cls = EVALUATIONS[protocol]
     if preset not in cls.presets:
         raise UserError(f"The protocol {protocol} has no preset {preset!r}; {nearest(preset, cls.presets)}")
-    config = cls.Config(**make_options(cls, f"protocol {protocol}", asdict(cls.presets[preset]) | dict(options)))
+    config = cls.Config(**make_options(cls, f"protocol {protocol}", asdict(cls.presets[preset]) | dict(options or {})))
     if cls.takes == "labelled videos":
         _check_labels(protocol, task)
     torch.manual_seed(seed)

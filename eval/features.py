@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError
+from ssl_video.eval.base import Task
 from ssl_video.model import Model
 from ssl_video.pretexts.base import View
 from ssl_video.train.data import read_video, start_worker
@@ -122,6 +123,32 @@ def extract(
     return found
 
 
+def train_and_test_features(
+    model: Model,
+    task: Task,
+    *,
+    clips: int,
+    readout: str,
+    calibrate: bool,
+    still: bool = False,
+    shuffle: bool = False,
+) -> tuple[Features, Features]:
+    """Features of both lists of a task, remembered in ``task.memory``; see ``extract``.
+
+    ``calibrate`` recomputes the batch-norm statistics on the training list first (``calibrate_batch_norm``).
+    """
+    assert task.test is not None
+    key = (id(model), clips, readout, calibrate, still, shuffle)
+    if key not in task.memory:
+        calibrated = calibrate_batch_norm(model, task.train, workers=task.workers) if calibrate else model
+        train, test = (
+            extract(calibrated, part, clips=clips, readout=readout, workers=task.workers, still=still, shuffle=shuffle)
+            for part in (task.train, task.test)
+        )
+        task.memory[key] = model, train, test  # the model is kept alive, so that its id stays its own
+    return task.memory[key][1:]
+
+
 def calibrate_batch_norm(
     model: Model, videos: VideoSet, *, clips: int = 2, workers: int = 2, at_most: int = 512
 ) -> Model:
@@ -131,17 +158,14 @@ def calibrate_batch_norm(
     (its running statistics are 0 and 1 otherwise), and puts a pretrained one on the same footing. Without batch-norm
     layers the model is returned as it is.
     """
-    norms = [
-        m for m in model.backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats
-    ]
+    backbone = copy.deepcopy(model.backbone)
+    norms = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     if not norms:
         return model
-    backbone = copy.deepcopy(model.backbone)
-    for module in backbone.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
-            module.reset_running_stats()
-            module.momentum = None
-            module.train()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
     subset = VideoSet(videos.name, videos.videos[:: max(1, len(videos.videos) // at_most)], videos.classes)
     calibrated = replace(model, backbone=backbone)
     waiting: list[torch.Tensor] = []

@@ -1,12 +1,12 @@
 """k-nearest-neighbour classification on the features of a frozen backbone."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Task
-from ssl_video.eval.features import calibrate_batch_norm, extract
+from ssl_video.eval.features import train_and_test_features
 from ssl_video.eval.linear import accuracies, standardise
 from ssl_video.model import Model
 
@@ -36,11 +36,9 @@ class Knn(Evaluation):
 
     def run(self, model: Model, task: Task, config: KnnConfig, seed: int) -> tuple[dict, dict, list]:
         """The training list votes, the test list is classified; nothing is drawn at random."""
-        assert task.test is not None
-        if config.calibrate:
-            model = calibrate_batch_norm(model, task.train, workers=task.workers)
-        how: dict[str, Any] = {"clips": config.clips, "readout": config.readout, "workers": task.workers}
-        train, test = extract(model, task.train, **how), extract(model, task.test, **how)
+        train, test = train_and_test_features(
+            model, task, clips=config.clips, readout=config.readout, calibrate=config.calibrate
+        )
         x_train, x_test = standardise(train.mean_ND, test.mean_ND)
         scores = knn_scores(x_train, train.labels_N, x_test, len(task.train.classes), config.k, config.temperature)
         counts = {"train": len(train.videos), "test": len(test.videos), "classes": len(task.train.classes)}

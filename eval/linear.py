@@ -1,7 +1,7 @@
 """Linear probe: a linear classifier on the features of a frozen backbone, extracted once."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Task
-from ssl_video.eval.features import Features, calibrate_batch_norm, extract
+from ssl_video.eval.features import Features, train_and_test_features
 from ssl_video.model import Model
 
 
@@ -80,17 +80,15 @@ class Linear(Evaluation):
 
     def run(self, model: Model, task: Task, config: LinearConfig, seed: int) -> tuple[dict, dict, list]:
         """Train on the training list, test on the test list."""
-        assert task.test is not None
-        if config.calibrate:
-            model = calibrate_batch_norm(model, task.train, workers=task.workers)
-        how: dict[str, Any] = {
-            "clips": config.clips,
-            "readout": config.readout,
-            "workers": task.workers,
-            "still": config.still,
-            "shuffle": config.shuffle,
-        }
-        train, test = extract(model, task.train, **how), extract(model, task.test, **how)
+        train, test = train_and_test_features(
+            model,
+            task,
+            clips=config.clips,
+            readout=config.readout,
+            calibrate=config.calibrate,
+            still=config.still,
+            shuffle=config.shuffle,
+        )
         scores_NK = classify(train, test, len(task.train.classes), config, seed)
         counts = {"train": len(train.videos), "test": len(test.videos), "classes": len(task.train.classes)}
         return accuracies(scores_NK, test.labels_N), counts, train.problems + test.problems

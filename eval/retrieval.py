@@ -1,12 +1,12 @@
 """Video retrieval: test videos ask, training videos answer."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Task
-from ssl_video.eval.features import calibrate_batch_norm, extract
+from ssl_video.eval.features import train_and_test_features
 from ssl_video.eval.knn import unit
 from ssl_video.eval.linear import standardise
 from ssl_video.model import Model
@@ -49,11 +49,9 @@ class Retrieval(Evaluation):
 
     def run(self, model: Model, task: Task, config: RetrievalConfig, seed: int) -> tuple[dict, dict, list]:
         """Queries are the test list, the gallery is the training list."""
-        assert task.test is not None
-        if config.calibrate:
-            model = calibrate_batch_norm(model, task.train, workers=task.workers)
-        how: dict[str, Any] = {"clips": config.clips, "readout": config.readout, "workers": task.workers}
-        gallery, queries = extract(model, task.train, **how), extract(model, task.test, **how)
+        gallery, queries = train_and_test_features(
+            model, task, clips=config.clips, readout=config.readout, calibrate=config.calibrate
+        )
         x_gallery, x_queries = gallery.mean_ND, queries.mean_ND
         if config.centre == "own":
             x_gallery, x_queries = x_gallery - x_gallery.mean(0), x_queries - x_queries.mean(0)

@@ -57,7 +57,7 @@ class Model:
         return pool(self.dense_map(clips_BTHWC), readout)
 
     def frame_embeddings(self, frames_THWC: np.ndarray, batch: int = 16) -> np.ndarray:
-        """(T, D) one embedding a frame: of the clip around it, whose border frames are repeated at the ends of the video."""
+        """(T, D) one embedding a frame, that of the clip around it; border frames are repeated at the ends."""
         prepared = self.view.prepare(frames_THWC)
         offsets = (np.arange(self.view.frames) - self.view.frames // 2) * self.view.stride
         positions = np.clip(np.arange(len(prepared))[:, None] + offsets, 0, len(prepared) - 1)
@@ -120,7 +120,7 @@ def save_run(run: Path, pretext: Pretext, header: dict[str, Any]) -> None:
 
 
 def load_backbone(path: Path | str) -> Backbone:
-    """The backbone of a run (its folder, or its backbone.safetensors). Raises UserError, and never executes the file."""
+    """The backbone of a run (its folder or backbone.safetensors). Raises UserError; never executes the file."""
     return load_model(str(path)).backbone
 
 

@@ -125,9 +125,8 @@ def cache(argv: Sequence[str]) -> int:
         for problem in copies.problems:
             print(f"left out: {problem.path}: {problem.reason}")
     write_manifest(config.out / "manifest.csv", rows)
-    print(
-        f"{good} copies are in {config.out}, {bad} videos were left out. Train with --data {config.out / 'manifest.csv'}"
-    )
+    print(f"{good} copies are in {config.out}, {bad} videos were left out.")
+    print(f"Next: ssl-video pretrain --data {config.out / 'manifest.csv'}")
     return 0
 
 
@@ -148,5 +147,5 @@ def synthesize(argv: Sequence[str]) -> int:
         workers=config.workers,
         progress=True,
     )
-    print(f"{config.train + config.test} videos are in {config.out}. Train with --data {manifest}")
+    print(f"{config.train + config.test} videos are in {config.out}.\nNext: ssl-video pretrain --data {manifest}")
     return 0

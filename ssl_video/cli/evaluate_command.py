@@ -1,17 +1,18 @@
 """``ssl-video evaluate``: measure what a backbone has learned."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 
 from ssl_video.cli.parsing import parse
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Result, Task, evaluate, write_results
-from ssl_video.model import load_model
+from ssl_video.model import Model, load_model
 from ssl_video.train.distributed import choose_device
 
 DESCRIPTION = "Measure a backbone by a protocol: linear, knn, retrieval or pretext."
@@ -46,62 +47,51 @@ class EvaluateConfig:
 def run(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(EvaluateConfig, argv, "evaluate", DESCRIPTION)
-    results = run_protocol(config)
+    EVALUATIONS[config.protocol]  # a wrong name is said before hours are spent on reading
+    options = dict(_pair(o) for o in config.option)
+    device = choose_device(config.device)
+    splits = load_splits(config.data, config.split)
+    for warning in splits.warnings:
+        print(f"warning: {warning}")
+    train = scanned(splits.train, progress=True)
+    test = scanned(splits.test, progress=True) if splits.test is not None else None
+    results = []
+    for seed in range(config.seeds):
+        torch.manual_seed(seed)  # of a random network's weights
+        model = load_model(config.model, device)
+        task = Task(config.data, config.split, train, test, config.workers)
+        result = evaluate(config.protocol, model, task, preset=config.preset, options=options, seed=seed)
+        results.append(result)
+        show(result)
     if config.out is not None:
         write_results(config.out, results)
         print(f"{config.out} is written.")
     return 0
 
 
-def run_protocol(config: EvaluateConfig, say: Callable[[str], None] = print) -> list[Result]:
-    """One result a seed. Raises UserError."""
-    import torch
-
-    EVALUATIONS[config.protocol]  # a wrong name is said before hours are spent on reading
-    options = dict(_pair(o) for o in config.option)
-    device = choose_device(config.device)
-    splits = load_splits(config.data, config.split)
-    for warning in splits.warnings:
-        say(f"warning: {warning}")
-    train = scanned(splits.train, progress=True)
-    test = scanned(splits.test, progress=True) if splits.test is not None else None
-    task = Task(config.data, config.split, train, test, config.workers)
-    results = []
-    for seed in range(config.seeds):
-        torch.manual_seed(seed)
-        model = load_model(config.model, device)
-        result = evaluate(config.protocol, model, task, preset=config.preset, options=options, seed=seed)
-        results.append(result)
-        counts = ", ".join(f"{v} {k}" for k, v in result.counts.items())
-        say(
-            f"{config.protocol} ({config.preset}) of {config.model} on {config.data} split {config.split}, seed {seed}: {counts}"
-        )
-        say(result.table())
-        if result.skipped:
-            say(
-                f"  {len(result.skipped)} videos were left out; the first: {result.skipped[0]['path']}: {result.skipped[0]['reason']}"
-            )
-        if result.transductive:
-            say("  warning: test videos were among the pretraining videos; the result is marked transductive")
-    return results
+def show(result: Result) -> None:
+    """Print one result with its counts and what was left out."""
+    counts = ", ".join(f"{v} {k}" for k, v in result.counts.items())
+    print(f"{result.protocol} ({result.preset}) of {result.model}, seed {result.seed}")
+    print(f"on {result.data}, split {result.split}: {counts}")
+    print(result.table())
+    if result.skipped:
+        first = result.skipped[0]
+        print(f"  {len(result.skipped)} videos were left out; the first: {first['path']}: {first['reason']}")
+    if result.transductive:
+        print("  warning: test videos were among the pretraining videos; the result is marked transductive")
 
 
-def side_by_side(
-    models: Sequence[str], protocols: Sequence[str], data: str, split: int, out: Path, say: Callable[[str], None]
-) -> None:
-    """A table with a row a metric and a column a model; all results go to ``out``."""
-    results = {}
+def side_by_side(models: Sequence[Model], protocols: Sequence[str], task: Task, out: Path) -> None:
+    """Print a row a metric and a column a model; all results go to the file ``out``."""
+    results = {(p, m.name): evaluate(p, m, task) for p in protocols for m in models}
+    print(f"\n{'on the test list of ' + task.data:<34}" + "".join(f"{_short(m.name):>14}" for m in models))
     for protocol in protocols:
-        for model in models:
-            config = EvaluateConfig(protocol, model, data, split)
-            results[protocol, model] = run_protocol(config, say=lambda _line: None)[0]
-    say(f"\n{'on the test list of ' + data:<34}" + "".join(f"{_short(m):>14}" for m in models))
-    for protocol in protocols:
-        for metric in results[protocol, models[0]].metrics:
-            row = "".join(f"{results[protocol, m].metrics[metric]:>14.3f}" for m in models)
-            say(f"{protocol + ' ' + metric:<34}{row}")
-    first = results[protocols[0], models[0]]
-    say(f"chance {1 / first.counts['classes']:.3f}, {first.counts['test']} test videos")
+        for metric in results[protocol, models[0].name].metrics:
+            row = "".join(f"{results[protocol, m.name].metrics[metric]:>14.3f}" for m in models)
+            print(f"{protocol + ' ' + metric:<34}{row}")
+    first = results[protocols[0], models[0].name]
+    print(f"chance {1 / first.counts['classes']:.3f}, {first.counts['test']} test videos")
     write_results(out, list(results.values()))
 
 

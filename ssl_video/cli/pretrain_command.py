@@ -12,14 +12,16 @@ from typing import Any
 import torch
 
 from ssl_video.backbones.base import BACKBONES, build_backbone
+from ssl_video.cli.evaluate_command import side_by_side
 from ssl_video.cli.parsing import name_given, parse
 from ssl_video.config import from_mapping, load_yaml, option_type, plain, save_yaml
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.cached import cached
 from ssl_video.datasets.spec import describe, held_out, load_splits, scanned
 from ssl_video.errors import UserError, nearest
+from ssl_video.eval.base import Task
 from ssl_video.eval.online import monitors_for
-from ssl_video.model import header_of, save_run
+from ssl_video.model import header_of, load_model, save_run
 from ssl_video.pretexts.base import PRETEXTS, build_pretext
 from ssl_video.train.checkpoint import checkpoints
 from ssl_video.train.config import RunConfig
@@ -29,7 +31,7 @@ from ssl_video.train.loop import Interrupted, train
 from ssl_video.train.report import write_report
 
 DESCRIPTION = (
-    "Train a backbone on videos without labels. Without any option: the embedded default, in about two minutes."
+    "Train a backbone on videos without labels; without any option, the embedded default in about two minutes."
 )
 MAY_CHANGE = {"workers", "device", "out", "tensorboard", "wandb"}  # on resuming: nothing that a result depends on
 
@@ -108,9 +110,8 @@ def config_type(pretext: str, backbone: str) -> type:
 
 def load_recipe(name: str) -> dict[str, Any]:
     """A recipe by its packaged name or by path. Raises UserError."""
-    packaged = {
-        f.name.removesuffix(".yaml"): f for f in files("ssl_video.recipes").iterdir() if f.name.endswith(".yaml")
-    }
+    there = files("ssl_video.recipes").iterdir()
+    packaged = {f.name.removesuffix(".yaml"): f for f in there if f.name.endswith(".yaml")}
     if name in packaged:
         return load_yaml(Path(str(packaged[name])))
     if not Path(name).exists():
@@ -133,29 +134,20 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
         splits = load_splits(config.data, config.split)
         for warning in splits.warnings:
             say(f"warning: {warning}")
-        whole = scanned(splits.train, workers=None, progress=ranks.first)
-        if config.cache != "none":
-            whole = cached(whole, config.cache, config.cache_short_side or None, progress=ranks.first)
+        whole = read_from(splits.train, config, ranks.first)
     say(describe(dataclasses.replace(splits, train=whole)))
 
     torch.manual_seed(config.seed)
-    options = {
-        kind: {k: v for k, v in plain(getattr(config, kind)).items() if k != "name"} for kind in ("pretext", "backbone")
-    }
-    backbone = build_backbone(config.backbone.name, **options["backbone"])
-    pretext = build_pretext(config.pretext.name, backbone, options["pretext"])
+    backbone = build_backbone(config.backbone.name, **_options(config.backbone))
+    pretext = build_pretext(config.pretext.name, backbone, _options(config.pretext))
     fit = usable(whole, pretext)
     say_left_out(fit, say)
     videos, monitors = fit, []
     if config.held_out and len(fit.videos) > 1:
         videos, kept = held_out(fit, config.held_out, seed=0)
         monitors = monitors_for(videos, kept, kept, device)
-    steps = (
-        config.steps
-        or round((config.epochs or 0) * len(videos.videos) * config.clips_per_video / config.batch_size)
-        or 10_000
-    )
-
+    per_epoch = len(videos.videos) * config.clips_per_video / config.batch_size / config.optim.accumulate
+    steps = config.steps or round((config.epochs or 0) * per_epoch) or 10_000
     if ranks.first:
         run.mkdir(parents=True, exist_ok=True)
         if not (run / "config.yaml").exists():
@@ -169,11 +161,20 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
         save_run(run, trained, header_of(trained, config.pretext.name, data, videos.videos))
         write_report(run, data)
         say(f"\n{run / 'backbone.safetensors'} and {run / 'report.md'} are written.")
-        if config.probe:
-            probe(run, config, say)
+        if config.probe and splits.test is not None:
+            tested = read_from(splits.test, config, progress=True)
+            probe(run, Task(config.data, config.split, whole, tested, config.workers), device, config.seed)
         say(f"Next: ssl-video index --model {run} --data {config.data} --out {run}/index")
     ranks.barrier()
     return run
+
+
+def read_from(videos: VideoSet, config: Any, progress: bool) -> VideoSet:
+    """The usable videos, or their copies when the configuration asks for a cache."""
+    videos = scanned(videos, progress=progress)
+    if config.cache == "none":
+        return videos
+    return cached(videos, config.cache, config.cache_short_side or None, progress=progress)
 
 
 def run_folder(config: Any) -> Path:
@@ -210,13 +211,15 @@ def first_rank_first(ranks: Ranks) -> Iterator[None]:
         ranks.barrier()
 
 
-def probe(run: Path, config: Any, say: Any) -> None:
+def probe(run: Path, task: Task, device: torch.device, seed: int) -> None:
     """Linear probe and retrieval of the run and of the same network with random weights, side by side."""
-    from ssl_video.cli.evaluate_command import side_by_side
+    torch.manual_seed(seed)
+    models = [load_model(str(run), device), load_model(f"random:{run}", device)]
+    side_by_side(models, ["linear", "retrieval"], task, run / "probe.json")
 
-    side_by_side(
-        [str(run), f"random:{run}"], ["linear", "retrieval"], config.data, config.split, run / "probe.json", say
-    )
+
+def _options(chosen: Any) -> dict[str, Any]:
+    return {k: v for k, v in plain(chosen).items() if k != "name"}
 
 
 def _silent(*_words: object) -> None:
