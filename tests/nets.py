@@ -1,0 +1,34 @@
+"""A tiny backbone and drawn videos that need no files, for tests of what lies above them."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from ssl_video.backbones.base import Backbone, ClipSpec
+from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.video.info import VideoInfo
+
+
+def tiny_backbone(width: int = 8) -> Backbone:
+    torch.manual_seed(0)
+    conv = nn.Conv3d(3, width, 3, (1, 2, 2), 1, bias=False)
+    stages = {"stem": nn.Sequential(conv, nn.BatchNorm3d(width), nn.ReLU())}
+    backbone = Backbone(stages, feature_dim=width, strides=(1, 2, 2), clip=ClipSpec(frames=4, size=8, min_size=4))
+    backbone.architecture = "tiny"
+    return backbone
+
+
+def video_set(count: int = 12, frames: int = 40, classes: int = 2) -> VideoSet:
+    info = VideoInfo(frames, 25.0, 12, 12, frames / 25, "h264")
+    videos = tuple(Video(f"/v/class{i % classes}/{i}.mp4", (i % classes,), info=info) for i in range(count))
+    return VideoSet("drawn", videos, tuple(f"class{c}" for c in range(classes)))
+
+
+def drawn_frames(video: Video, frames) -> np.ndarray:
+    """A dot that moves, the same every time; its speed depends on the label."""
+    number = int(video.path.rsplit("/", 1)[1].split(".")[0])
+    noise = np.random.default_rng(number).integers(0, 100, (12, 12, 3), dtype=np.uint8)
+    out = np.repeat(noise[None], len(frames), axis=0)
+    for row, t in enumerate(frames):
+        out[row, (t * (1 + video.label)) % 12, number % 12] = 255
+    return out

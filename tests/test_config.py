@@ -1,0 +1,62 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from ssl_video.config import from_mapping, load_yaml, make_options, save_yaml
+from ssl_video.errors import UserError
+
+
+@dataclass(frozen=True)
+class Inner:
+    lr: float = 0.1
+    name: Literal["sgd", "adam"] = "sgd"
+
+
+@dataclass(frozen=True)
+class Outer:
+    steps: int | None = None
+    sizes: tuple[int, ...] = (1, 2)
+    pair: tuple[float, float] = (0.0, 1.0)
+    flag: bool = False
+    out: Path | None = None
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_a_configuration_survives_yaml(tmp_path):
+    config = Outer(3, (4, 5), (1.0, 1.2), True, Path("a/b"), Inner(0.5, "adam"))
+    save_yaml(tmp_path / "c.yaml", config)
+    assert from_mapping(Outer, load_yaml(tmp_path / "c.yaml"), "recipe") == config
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"stps": 3}, "did you mean 'steps'"),
+        ({"inner": {"lrr": 3}}, "did you mean 'lr'"),
+        ({"inner": {"name": "sdg"}}, "one of 'sgd', 'adam'"),
+        ({"steps": "many"}, "a whole number"),
+        ({"steps": 1.5}, "a whole number"),
+        ({"flag": 1}, "true or false"),
+        ({"pair": [1]}, "recipe: pair"),
+    ],
+)
+def test_a_wrong_option_is_said_in_one_sentence(given, said):
+    with pytest.raises(UserError, match=said) as caught:
+        from_mapping(Outer, given, "recipe")
+    assert "\n" not in str(caught.value)
+
+
+def test_options_of_a_function_come_from_its_signature():
+    def build(*, width: int = 16, weights: str | None = None): ...
+
+    assert make_options(build, "backbone x", {"width": "8"}) == {"width": 8, "weights": None}
+    with pytest.raises(UserError, match="did you mean 'width'"):
+        make_options(build, "backbone x", {"widht": 8})
+
+
+def test_yaml_that_would_run_code_is_refused(tmp_path):
+    (tmp_path / "evil.yaml").write_text("steps: !!python/object/apply:os.system ['true']")
+    with pytest.raises(UserError, match="cannot be read as YAML"):
+        load_yaml(tmp_path / "evil.yaml")
