@@ -1,0 +1,67 @@
+"""HMDB51 (Kuehne et al., ICCV 2011) and sets in its layout, with the official lists as published.
+
+The lists ``<class>_test_split<N>.txt`` lie in ``testTrainMulti_7030_splits/``, ``splits/`` or the root; the class
+folders with the videos in ``videos/``, ``hmdb51_org/`` or the root.
+"""
+
+import re
+from pathlib import Path
+
+from ssl_video.datasets.base import DATASETS, Splits
+from ssl_video.datasets.listing import (
+    Listed,
+    class_names,
+    first_folder,
+    index_by_path,
+    list_of_split,
+    look_up,
+    read_text,
+)
+from ssl_video.errors import UserError
+
+UNUSED, TRAIN, TEST = 0, 1, 2
+
+
+@DATASETS.register("hmdb51")
+def load_hmdb51(root: Path, split: int) -> Splits:
+    """Training and test list ``split``; listed files that are absent are problems. Raises UserError."""
+    lists = first_folder(root, ("testTrainMulti_7030_splits", "splits"))
+    by_split: dict[int, dict[str, Path]] = {}
+    for path in lists.iterdir():
+        if match := re.fullmatch(r"(.+)_test_split(\d+)\.txt", path.name):
+            by_split.setdefault(int(match[2]), {})[match[1]] = path
+    if not by_split:
+        raise UserError(f"There are no lists <class>_test_split1.txt in {root}/testTrainMulti_7030_splits.")
+    chosen = list_of_split(by_split, split, root)
+    classes = class_names(chosen)
+    lines = [line for c in classes for line in parse_list(read_text(chosen[c]), c, chosen[c])]
+    videos = first_folder(root, ("videos", "hmdb51_org"))
+    index, name = index_by_path(videos), f"{root.resolve().name} split {split}"
+    train, test = ([x for used, x in lines if used == use] for use in (TRAIN, TEST))
+    return Splits(
+        look_up(f"{name} train", train, classes, index, videos), look_up(f"{name} test", test, classes, index, videos)
+    )
+
+
+def parse_list(text: str, class_name: str, source: Path) -> list[tuple[int, Listed]]:
+    """(UNUSED, TRAIN or TEST, video) of each line ``name.avi <0, 1 or 2>``. Raises UserError for any other line."""
+    listed = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        match = re.fullmatch(r"(.+?)\s+([012])", line.strip())
+        if match is None:
+            raise UserError(f"{source}, line {number}: {line.strip()!r} is not a file's name and 0, 1 or 2.")
+        name = match[1]
+        listed.append((int(match[2]), Listed((f"{class_name}/{name}",), class_name, group_of(class_name, name))))
+    return listed
+
+
+def group_of(class_name: str, name: str) -> str:
+    """``class/source`` of ``source_class_<body>_<camera>_np<N>_<view>_<quality>_<clip>.avi``, "" for other names.
+
+    The official lists keep a source apart within each class only: some 140 films give clips of one class to the
+    training list and of another class to the test list.
+    """
+    match = re.fullmatch(rf"(.+)_{re.escape(class_name)}_[a-z]+_[a-z]+_np\d+_[a-z]+_[a-z]+_\d+\.\w+", name)
+    return f"{class_name}/{match[1]}" if match else ""

@@ -1,0 +1,168 @@
+"""What every data set shares: finding video files, reading lists, and looking up what a list names."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ssl_video.datasets.base import Splits, Video, VideoSet
+from ssl_video.errors import UserError
+from ssl_video.video.info import Problem
+
+# fmt: off
+VIDEO_SUFFIXES = frozenset([
+    ".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4",
+    ".mpeg", ".mpg", ".mts", ".mxf", ".ogg", ".ogm", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+])
+# fmt: on
+T = TypeVar("T")
+
+MISSING = "listed but not there"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of a published list: the ``names`` that the file may have, the likeliest first, its class and group."""
+
+    names: tuple[str, ...]
+    class_name: str
+    group: str = ""
+
+
+def is_video_name(name: str) -> bool:
+    """True if the suffix is one of a video, in lower or upper case."""
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES
+
+
+def videos_below(root: Path) -> tuple[list[str], list[Problem]]:
+    """Sorted paths of the videos in ``root`` and its sub-folders, and the folders that could not be read.
+
+    Hidden files and folders are skipped. Links are followed; a folder that is reached twice is read once, so that a
+    link to a folder above itself ends.
+    """
+    paths: list[str] = []
+    problems: list[Problem] = []
+    seen: set[tuple[int, int]] = set()
+
+    def refused(error: OSError) -> None:
+        problems.append(Problem(str(error.filename), f"cannot be read: {error.strerror}"))
+
+    for folder, subfolders, names in os.walk(root.resolve(), followlinks=True, onerror=refused):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
+        paths += [f"{folder}{os.sep}{n}" for n in names if not n.startswith(".") and is_video_name(n)]
+    return sorted(paths), problems
+
+
+def index_by_path(root: Path) -> dict[str, str]:
+    """Path below ``root``, "/" between folders and without suffix -> whole path. Re-encoded copies are found so."""
+    start = len(str(root.resolve()).rstrip(os.sep)) + 1
+    return {without_suffix(p[start:].replace(os.sep, "/")): p for p in reversed(videos_below(root)[0])}
+
+
+def index_by_name(root: Path) -> dict[str, str]:
+    """File name without suffix -> path, for sets whose file names are unique, in whatever folder they lie."""
+    return {without_suffix(p.rpartition(os.sep)[2]): p for p in reversed(videos_below(root)[0])}
+
+
+def without_suffix(name: str) -> str:
+    """``name`` up to its last dot."""
+    return name.rpartition(".")[0]
+
+
+def look_up(
+    name: str, listed: Iterable[Listed], classes: Sequence[str], index: Mapping[str, str], root: Path
+) -> VideoSet:
+    """The set of the listed files that ``index`` knows; the others are its problems."""
+    number = {c: i for i, c in enumerate(classes)}
+    videos, problems = [], []
+    for line in listed:
+        path = next((index[s] for n in line.names if (s := without_suffix(n)) in index), None)
+        if path is None:
+            problems.append(Problem(str(root.resolve() / line.names[0]), MISSING))
+        else:
+            videos.append(Video(path, (number[line.class_name],), line.group))
+    return VideoSet(name, tuple(videos), tuple(classes), tuple(problems))
+
+
+def class_names(labels: Iterable[str]) -> tuple[str, ...]:
+    """The distinct labels in the order of their indices: by value if all are whole numbers, else alphabetically.
+
+    Alphabetical order ignores case, which is the order of UCF101's classInd.txt.
+    """
+    distinct = set(labels)
+    if all(label.isdecimal() for label in distinct):
+        return tuple(sorted(distinct, key=lambda label: (int(label), label)))
+    return tuple(sorted(distinct, key=lambda label: (label.casefold(), label)))
+
+
+def first_folder(root: Path, names: Sequence[str]) -> Path:
+    """The first of the folders ``root/name`` that exists, else ``root`` itself."""
+    return next((root / n for n in names if (root / n).is_dir()), root)
+
+
+def list_of_split(lists: Mapping[int, T], split: int, root: Path) -> T:
+    """What ``lists`` holds for ``split``. Raises UserError if there is no such split."""
+    if split not in lists:
+        raise UserError(f"{root} has no split {split}; there are: {', '.join(map(str, sorted(lists)))}.")
+    return lists[split]
+
+
+def read_text(path: Path) -> str:
+    """The text of a list. Bytes that are not UTF-8 are kept, since a file's name may have them. Raises UserError."""
+    try:
+        return path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def csv_lines(text: str, source: Path, delimiter: str = ",") -> list[tuple[int, list[str]]]:
+    """(line number, cells) of every line that is not blank. With " " between cells, any number of blanks separates.
+
+    Raises:
+        UserError: if the text is not csv.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    lines = []
+    try:
+        for cells in reader:
+            if delimiter == " ":
+                cells = [c for c in cells if c]
+            if any(c.strip() for c in cells):
+                lines.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise UserError(f"{source}, line {reader.line_num}: this is not csv ({error}).") from None
+    return lines
+
+
+def leaks(splits: Splits) -> tuple[str, ...]:
+    """A sentence for each way in which the training and the test list overlap: the same files, the same groups."""
+    if splits.test is None:
+        return ()
+    train, test = splits.train.videos, splits.test.videos
+    files = {v.path for v in train} & {v.path for v in test}
+    test_groups = {v.group for v in test if v.group}
+    groups = {v.group for v in train} & test_groups
+    warnings = []
+    if files:
+        warnings.append(
+            f"{len(files)} of the {len(test)} test files of {splits.test.name} are training files too "
+            f"({_examples(files)}), so test results will be too good."
+        )
+    if groups:
+        warnings.append(
+            f"{len(groups)} of the {len(test_groups)} groups in {splits.test.name} are in {splits.train.name} too "
+            f"({_examples(groups)}), so test results will be too good."
+        )
+    return tuple(warnings)
+
+
+def _examples(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,146 @@
+"""The manifest: a csv with a header that says of every video what a list and a scan found, one row a file.
+
+``path`` (relative to the manifest, or absolute), ``label`` (the name of the class), ``group`` (what train and test must
+not share), ``split`` ("train", "test" or empty, which means train), the fields of ``VideoInfo``, and ``reason`` (why
+the file cannot be used). Only ``path`` is needed, so a list made by hand with the header ``path,label`` is a manifest
+that was not scanned.
+"""
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ssl_video.datasets.base import Splits, Video, VideoSet
+from ssl_video.datasets.listing import MISSING, class_names, csv_lines, read_text
+from ssl_video.errors import UserError, nearest
+from ssl_video.files import written_aside
+from ssl_video.video.info import Problem, VideoInfo
+
+INFO_COLUMNS = {
+    "frames": int,
+    "fps": float,
+    "width": int,
+    "height": int,
+    "duration_s": float,
+    "codec": str,
+    "pts_start": int,
+    "pts_step": int,
+}
+COLUMNS = ("path", "label", "group", "split", *INFO_COLUMNS, "reason")
+SPLITS = {"": "train", "train": "train", "test": "test", "val": "test", "validation": "test"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file. ``label`` is the class's name, "" if unknown; a ``reason`` makes it a problem instead of a video."""
+
+    path: str
+    label: str = ""
+    group: str = ""
+    split: str = ""
+    info: VideoInfo | None = None
+    reason: str = ""
+
+
+def read_manifest(path: Path | str) -> Splits:
+    """Its training and test list; rows that were scanned are trusted, as long as the file is there.
+
+    Raises:
+        UserError: if the file or a row cannot be read, with the line's number.
+    """
+    path = Path(path)
+    return splits_of(header_rows(csv_lines(read_text(path), path), path), list_name(path))
+
+
+def list_name(path: Path) -> str:
+    """What messages call the set of a list: its folder and its name, since many are called manifest.csv."""
+    return "/".join(path.resolve().parts[-2:])
+
+
+def write_manifest(path: Path | str, rows: Iterable[Row]) -> None:
+    """Write all ``rows`` aside and rename. Paths below the manifest's folder are written relative to it."""
+    folder = Path(path).resolve().parent
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            video = Path(row.path)
+            shown = video.relative_to(folder).as_posix() if video.is_relative_to(folder) else str(video)
+            known = {"path": shown, "label": row.label, "group": row.group, "split": row.split, "reason": row.reason}
+            writer.writerow(known | (asdict(row.info) if row.info else {}))
+
+
+def manifest_rows(videos: Splits | VideoSet) -> list[Row]:
+    """The rows of a set, or of both lists of a split: the videos in order, then the problems."""
+    if isinstance(videos, VideoSet):
+        return _rows_of(videos, "")
+    return _rows_of(videos.train, "train") + (_rows_of(videos.test, "test") if videos.test else [])
+
+
+def _rows_of(videos: VideoSet, split: str) -> list[Row]:
+    names = videos.classes
+    good = [Row(v.path, names[v.label] if v.labels else "", v.group, split, v.info) for v in videos.videos]
+    return good + [Row(p.path, split=split, reason=p.reason) for p in videos.problems]
+
+
+def splits_of(rows: Sequence[Row], name: str) -> Splits:
+    """The sets that the rows describe; both have the classes of all rows. Raises UserError if none is for training."""
+    classes = class_names(r.label for r in rows if r.label)
+    train = [r for r in rows if SPLITS[r.split] == "train"]
+    test = [r for r in rows if SPLITS[r.split] == "test"]
+    if not train:
+        raise UserError(f"No line of {name} is for training; write 'train' in the column 'split' of those that are.")
+    if not test:
+        return Splits(_set_of(train, name, classes))
+    return Splits(_set_of(train, f"{name} train", classes), _set_of(test, f"{name} test", classes))
+
+
+def _set_of(rows: Sequence[Row], name: str, classes: tuple[str, ...]) -> VideoSet:
+    number = {c: i for i, c in enumerate(classes)}
+    videos = [Video(r.path, (number[r.label],) if r.label else (), r.group, r.info) for r in rows if not r.reason]
+    return VideoSet(name, tuple(videos), classes, tuple(Problem(r.path, r.reason) for r in rows if r.reason))
+
+
+def header_rows(lines: Sequence[tuple[int, list[str]]], source: Path) -> list[Row]:
+    """The rows of a csv whose first line names its columns. Raises UserError with the number of a wrong line."""
+    if len(lines) < 2:
+        raise UserError(f"{source} lists no videos.")
+    names = [c.strip().lower() for c in lines[0][1]]
+    for name in names:
+        if name not in COLUMNS:
+            raise UserError(f"{source}, line {lines[0][0]}: there is no column {name!r}; {nearest(name, COLUMNS)}")
+    if "path" not in names:
+        raise UserError(f"{source}, line {lines[0][0]}: the column 'path' is missing.")
+    rows = []
+    for number, cells in lines[1:]:
+        if len(cells) != len(names):
+            raise UserError(f"{source}, line {number}: {len(cells)} columns, where the header has {len(names)}.")
+        rows.append(_row(dict(zip(names, cells, strict=True)), source, number))
+    return rows
+
+
+def _row(cells: dict[str, str], source: Path, number: int) -> Row:
+    """One row, with the path made absolute and a file that is not there made a problem."""
+    split = cells.get("split", "").strip().lower()
+    if split not in SPLITS:
+        raise UserError(f"{source}, line {number}: the split {split!r} is unknown; write 'train' or 'test'.")
+    info = None
+    values = {name: cells.get(name, "") for name in INFO_COLUMNS}
+    if all(values.values()):
+        try:
+            info = VideoInfo(**{name: parse(values[name]) for name, parse in INFO_COLUMNS.items()})
+        except ValueError as error:
+            raise UserError(f"{source}, line {number}: {error}; run 'ssl-video data scan' again.") from None
+    label, group = cells.get("label", "").strip(), cells.get("group", "").strip()
+    return listed_row(Row(cells["path"], label, group, split, info, cells.get("reason", "")), source, number)
+
+
+def listed_row(row: Row, source: Path, number: int) -> Row:
+    """The row with a whole path, as a problem if its file is not there. Raises UserError if it names no file."""
+    if not row.path:
+        raise UserError(f"{source}, line {number}: there is a label {row.label!r} but no file.")
+    path = Path(os.path.normpath(source.resolve().parent / row.path))
+    reason = row.reason or ("" if path.is_file() else MISSING)
+    return Row(str(path), row.label, row.group, row.split, None if reason else row.info, reason)

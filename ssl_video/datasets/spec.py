@@ -1,0 +1,144 @@
+"""From a SPEC, the string by which a command names its data, to sets of videos that can be used."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ssl_video.datasets.base import DATASETS, Splits, Video, VideoSet
+from ssl_video.datasets.folder import load_folder
+from ssl_video.datasets.listing import leaks
+from ssl_video.datasets.table import load_table
+from ssl_video.errors import UserError
+from ssl_video.video.info import Problem
+
+LIST_SUFFIXES = (".csv", ".tsv", ".txt")
+
+
+def load_splits(spec: str, split: int = 1) -> Splits:
+    """The videos that ``spec`` names, not scanned yet, with a warning where the test list leaks into the training list.
+
+    ``spec`` is a video, a folder (read through its ``manifest.csv`` if it holds one), a csv, a manifest, or
+    ``NAME:ROOT`` with the name of a registered data set, such as ``ucf101:ROOT``. ``split`` counts from 1.
+
+    Raises:
+        UserError: if nothing is there, or none of the listed files is.
+    """
+    splits = _load(spec, split)
+    sets = [splits.train] + ([splits.test] if splits.test else [])
+    problems = [p for s in sets for p in s.problems]
+    if not any(s.videos for s in sets):
+        first = f"the first: {problems[0].path}: {problems[0].reason}" if problems else "the lists are empty"
+        raise UserError(f"None of the {len(problems)} videos of {spec} can be used; {first}.")
+    return dataclasses.replace(splits, warnings=splits.warnings + leaks(splits))
+
+
+def _load(spec: str, split: int) -> Splits:
+    path = Path(spec).expanduser()
+    named = re.fullmatch(r"([\w-]{2,}):(.*)", spec)  # one letter is a drive of Windows
+    if named and not path.exists():
+        load = DATASETS[named[1]]
+        root = Path(named[2]).expanduser()
+        if not named[2] or not root.is_dir():
+            raise UserError(f"There is no folder {named[2]!r}; write {named[1]}:ROOT with the root folder of the set.")
+        return load(root, split)
+    if not path.exists():
+        names = ", ".join(DATASETS.names())
+        raise UserError(f"There is no file or folder {spec!r}; name one, or a data set as NAME:ROOT (NAME: {names}).")
+    if split != 1:
+        raise UserError(f"{spec} has one split only, not {split}; leave the split out.")
+    if path.is_dir():
+        manifest = path / "manifest.csv"
+        return load_table(manifest) if manifest.is_file() else load_folder(path)
+    if path.suffix.lower() in LIST_SUFFIXES:
+        return load_table(path)
+    return Splits(VideoSet(path.name, (Video(str(path.resolve())),)))
+
+
+def scanned(videos: VideoSet, *, workers: int | None = None, progress: bool = False) -> VideoSet:
+    """The set with every video's ``info`` known; files that cannot be used join its problems.
+
+    Videos that a manifest described already are not scanned again.
+
+    Raises:
+        UserError: if no video is left.
+    """
+    from ssl_video.video.probe import scan
+
+    unknown = list(dict.fromkeys(v.path for v in videos.videos if v.info is None))
+    found = dict(scan(unknown, workers, progress=progress)) if unknown else {}
+    usable: list[Video] = []
+    problems = list(videos.problems)
+    for video in videos.videos:
+        info = video.info or found[video.path]
+        if isinstance(info, Problem):
+            problems.append(info)
+        else:
+            usable.append(dataclasses.replace(video, info=info))
+    if not usable:
+        first = f"the first: {problems[0].path}: {problems[0].reason}" if problems else "it lists none"
+        raise UserError(f"None of the {len(problems)} videos in {videos.name} can be used; {first}.")
+    return dataclasses.replace(videos, videos=tuple(usable), problems=tuple(problems))
+
+
+def describe(splits: Splits) -> str:
+    """A short paragraph: how many videos, classes and unusable files there are."""
+    sets = [splits.train] + ([splits.test] if splits.test else [])
+    problems = [p for s in sets for p in s.problems]
+    words = [f"{len(s.videos)} videos in {s.name}" for s in sets]
+    classes = f"{len(splits.train.classes)} classes" if splits.train.classes else "no labels"
+    text = f"{' and '.join(words)}; {classes}."
+    if problems:
+        text += f" {len(problems)} more cannot be used, the first: {problems[0].path}: {problems[0].reason}."
+    return text
+
+
+def held_out(videos: VideoSet, fraction: float, seed: int) -> tuple[VideoSet, VideoSet]:
+    """Split a training list into (what stays, about ``fraction`` of it), at least one video each.
+
+    Videos of one group stay together (unless all are of one group), and every class gives about the same share, as far
+    as groups and whole numbers allow. The same arguments give the same result; both parts keep the list's order.
+
+    Raises:
+        ValueError: if there are fewer than two videos, or ``fraction`` is not between 0 and 1.
+    """
+    total = len(videos.videos)
+    if total < 2 or not 0 < fraction < 1:
+        raise ValueError(f"cannot hold out {fraction} of {total} videos")
+    units: dict[str, list[int]] = {}
+    for i, video in enumerate(videos.videos):
+        units.setdefault(f"group {video.group}" if video.group else f"video {i}", []).append(i)
+    if len(units) == 1:
+        units = {f"video {i}": [i] for i in range(total)}
+    wanted = min(max(1, round(fraction * total)), total - 1)
+
+    order = _interleaved(list(units.values()), videos, np.random.default_rng(seed))
+    chosen: set[int] = set()
+    for unit in order:
+        if len(chosen) + len(unit) <= wanted:
+            chosen.update(unit)
+    chosen = chosen or set(min(order, key=len))
+    stays = tuple(v for i, v in enumerate(videos.videos) if i not in chosen)
+    out = tuple(v for i, v in enumerate(videos.videos) if i in chosen)
+    return (
+        dataclasses.replace(videos, videos=stays),
+        VideoSet(f"{videos.name} (held out)", out, videos.classes),
+    )
+
+
+def _interleaved(units: list[list[int]], videos: VideoSet, rng: np.random.Generator) -> list[list[int]]:
+    """The units in a random order of which every beginning holds about the same share of each class.
+
+    Systematic sampling: the shuffled units of a class are laid out evenly on [0, 1) from a random start, and all units
+    are sorted by their places. A unit counts for the class of its first video.
+    """
+    by_class: dict[tuple[int, ...], list[list[int]]] = {}
+    for unit in units:
+        by_class.setdefault(videos.videos[unit[0]].labels, []).append(unit)
+    placed = []
+    for labels in sorted(by_class):
+        members = [by_class[labels][i] for i in rng.permutation(len(by_class[labels]))]
+        places = (np.arange(len(members)) + rng.random()) / len(members)
+        placed += zip(places.tolist(), members, strict=True)
+    return [unit for _, unit in sorted(placed, key=lambda p: p[0])]
