@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ def load_checkpoint(run: Path) -> dict[str, Any] | None:
     there = checkpoints(run)
     for path in reversed(there):
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():  # torch's remarks on strange files; we answer below
+                warnings.simplefilter("ignore")
+                return torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
             continue
     if there:

@@ -29,6 +29,14 @@ class Ranks:
         dist.all_reduce(shared, dist.ReduceOp.MAX)
         return bool(shared.item())
 
+    def mean(self, numbers: dict[str, float], device: torch.device) -> dict[str, float]:
+        """The means over all ranks."""
+        if self.world_size == 1:
+            return numbers
+        shared = torch.tensor(list(numbers.values()), dtype=torch.float64, device=device)
+        dist.all_reduce(shared)
+        return dict(zip(numbers, (shared / self.world_size).tolist(), strict=True))
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world_size > 1:

@@ -53,7 +53,7 @@ def train(
         UserError: when the loss is not finite, a checkpoint cannot be written, or the data cannot be read.
     """
     pretext.to(device).train()
-    pretext.backbone.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    channels_last(pretext)
     fp32_where_bf16_is_wrong(pretext)
     dtype = choose_precision(config.precision, device)
     optimizer = build_optimizer(config.optim, pretext)
@@ -115,7 +115,7 @@ def train(
             done = step + 1
             stopping = ranks.any(stop.asked, device)
             if done % config.log_every == 0 or done == steps:
-                record = {"step": done, "lr": lr} | meter.record(done)
+                record = {"step": done, "lr": lr} | ranks.mean(meter.record(done), device)
                 if done % config.monitor_every == 0 or done == steps:
                     record |= _monitor(monitors, pretext, done) if ranks.first else {}
                     ranks.barrier()
@@ -127,6 +127,15 @@ def train(
             if stopping and done < steps:
                 raise Interrupted(f"Stopped by a signal at step {done} of {steps}; the state is saved: use --resume.")
     return average.module if average is not None else pretext
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay the weights of convolutions out as the clips are: channels last, the faster order on CPU and GPU."""
+    for m in module.modules():
+        if isinstance(m, nn.Conv3d):
+            m.weight.data = m.weight.data.contiguous(memory_format=torch.channels_last_3d)
+        elif isinstance(m, nn.Conv2d):
+            m.weight.data = m.weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def _resume(run: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> int:

@@ -1,0 +1,256 @@
+import errno
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssl_video.errors import UserError
+from ssl_video.pretexts.base import PretextOutput
+from ssl_video.train.checkpoint import checkpoints, load_checkpoint, load_weights_file, save_checkpoint, save_weights
+from ssl_video.train.data import MAX_ATTEMPTS, BatchKeys, ClipDataset, collate, usable
+from ssl_video.train.log import collapse_indicators
+from ssl_video.train.loop import train
+from ssl_video.train.optim import LARS, OptimConfig, learning_rate
+from ssl_video.video.reader import VideoError
+from tests.nets import drawn_frames, video_set
+from tests.train_script import CPU, config_for, make_pretext, run
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS = 8
+
+
+def script(folder, *words, launcher=(sys.executable,)):
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [*launcher, str(ROOT / "tests" / "train_script.py"), str(folder), *map(str, words)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=180)
+
+
+def end_of(folder):
+    return torch.load(folder / "end.pt", weights_only=True)
+
+
+def assert_equal(a, b):
+    for part in a:
+        for key in a[part]:
+            assert torch.equal(a[part][key], b[part][key]), f"{part} {key}"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    run(folder, STEPS, workers=0)
+    return folder
+
+
+def test_a_short_run_lowers_the_loss(tmp_path):
+    run(tmp_path, 250, workers=0)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert sum(losses[-25:]) < 0.9 * sum(losses[:25])
+
+
+@pytest.mark.parametrize(("kill", "workers"), [(0, 0), (4, 2), (6, 1)])
+def test_a_killed_and_resumed_run_ends_bit_for_bit_as_the_whole_one(uninterrupted, tmp_path, kill, workers):
+    assert script(tmp_path, STEPS, workers, f"kill={kill}").returncode == -9
+    assert not (tmp_path / "end.pt").exists()
+    run(tmp_path, STEPS, workers=0)
+    assert_equal(end_of(uninterrupted), end_of(tmp_path))
+    records = [
+        [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (uninterrupted, tmp_path)
+    ]
+    assert [r["step"] for r in records[0]] == [r["step"] for r in records[1]]
+
+
+def test_sigterm_saves_the_state_of_the_step_and_leaves(uninterrupted, tmp_path):
+    assert script(tmp_path, STEPS, 1, "term=3").returncode == 130
+    assert checkpoints(tmp_path)[-1].name == "step_00000004.pt"
+    run(tmp_path, STEPS, workers=0)
+    assert_equal(end_of(uninterrupted), end_of(tmp_path))
+
+
+def test_two_processes_train_as_one(tmp_path):
+    run(tmp_path / "one", 4, workers=0, double=True)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = script(tmp_path / "two", 4, 0, "double", launcher=launcher)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = end_of(tmp_path / "one"), end_of(tmp_path / "two")
+    for key, value in one["pretext"].items():
+        assert torch.allclose(value, two["pretext"][key], rtol=1e-9, atol=1e-12), key
+    losses = [
+        [json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-10)
+
+
+def test_gathering_over_ranks_keeps_the_gradient_of_the_whole_batch(tmp_path):
+    (tmp_path / "gather.py").write_text(
+        "import torch\n"
+        "from ssl_video.pretexts.base import Context\n"
+        "from ssl_video.train.distributed import join, leave\n"
+        "ranks = join(torch.device('cpu'))\n"
+        "ctx = Context(0, torch.Generator().manual_seed(0), ranks.rank, ranks.world_size)\n"
+        "x = ctx.normal(2, 3).double().requires_grad_()\n"
+        "whole = ctx.gather(x)\n"
+        "((whole @ whole.T).logsumexp(1).sum() / ranks.world_size).backward()\n"
+        "torch.save(x.grad, f'{__file__}.{ranks.rank}.pt')\n"
+        "leave()\n"
+    )
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*launcher, str(tmp_path / "gather.py")], env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+    (x @ x.T).logsumexp(1).sum().backward()
+    shares = [torch.load(tmp_path / f"gather.py.{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert torch.allclose(torch.cat(shares), x.grad)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 9), st.integers(1, 3), st.sampled_from([1, 2, 4]), st.integers(0, 7), st.integers(0, 99))
+def test_keys_do_not_depend_on_ranks_and_resuming(videos, clips, ranks, start, seed):
+    def take(**options):
+        keys = iter(BatchKeys(videos, clips, 4 // options.get("ranks", 1), seed=seed, **options))
+        return [next(keys) for _ in range(5)]
+
+    whole = take()
+    parts = [take(ranks=ranks, rank=r) for r in range(ranks)]
+    assert [sum((p[i] for p in parts), []) for i in range(5)] == whole
+    resumed = iter(BatchKeys(videos, clips, 4, seed=seed, start=start))
+    once = iter(BatchKeys(videos, clips, 4, seed=seed))
+    for _ in range(start):
+        next(once)
+    assert next(resumed) == next(once)
+    flat = sum(whole, [])[: videos * clips]
+    assert len({k[1:] for k in flat if k[0] == 0}) == len([k for k in flat if k[0] == 0])
+
+
+def test_a_sample_depends_on_its_key_alone():
+    a, b = (ClipDataset(video_set(), make_pretext(), 3, drawn_frames) for _ in range(2))
+    b[0, 1, 0]
+    assert (a[2, 5, 0]["clips_VTHWC"] == b[2, 5, 0]["clips_VTHWC"]).all()
+    assert (a[2, 5, 0]["clips_VTHWC"] != a[3, 5, 0]["clips_VTHWC"]).any()
+
+
+def test_an_unreadable_video_is_replaced_and_listed():
+    def read(video, frames):
+        if video.path.endswith("/1.mp4"):
+            raise VideoError("truncated")
+        return drawn_frames(video, frames)
+
+    batch = collate([ClipDataset(video_set(), make_pretext(), 0, read)[0, i, 0] for i in (0, 1)])
+    assert [(p.path, p.reason) for p in batch["problems"]] == [("/v/class1/1.mp4", "truncated")]
+    assert len(batch["labels_V"]) == 2
+
+
+def test_only_unreadable_videos_end_the_run_after_a_bounded_number_of_tries():
+    tries = []
+
+    def read(video, frames):
+        tries.append(video.path)
+        raise VideoError("truncated")
+
+    with pytest.raises(UserError, match="draws in a row"):
+        ClipDataset(video_set(), make_pretext(), 0, read)[0, 0, 0]
+    assert len(tries) == MAX_ATTEMPTS
+
+
+def test_videos_that_cannot_serve_are_counted_before_training():
+    short, long = video_set(2, frames=5), video_set(3)
+    mixed = type(long)("mixed", short.videos + long.videos)
+    kept = usable(mixed, make_pretext())
+    assert (len(kept.videos), len(kept.problems)) == (3, 2)
+    with pytest.raises(UserError, match="None of the 2 videos"):
+        usable(short, make_pretext())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
+    pretext = make_pretext()
+    whole = pretext.forward
+
+    def forward(batch, ctx):
+        output = whole(batch, ctx)
+        return PretextOutput(output.loss * float("nan"), {}, output.features_ND) if ctx.step == 4 else output
+
+    pretext.forward = forward
+    dataset = ClipDataset(video_set(), pretext, 0, drawn_frames)
+    with pytest.raises(UserError, match="nan at step 4"):
+        train(pretext, dataset, config_for(0), 8, tmp_path, CPU)
+    assert [p.name for p in checkpoints(tmp_path)] == ["step_00000003.pt"]
+
+
+def test_the_last_good_checkpoint_survives_a_full_disk(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, 1, {"step": 1})
+
+    def full(_state, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"No space left.*step_00000001\.pt"):
+        save_checkpoint(tmp_path, 2, {"step": 2})
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step_00000001.pt"]
+    assert load_checkpoint(tmp_path) == {"step": 1}
+
+
+def test_a_truncated_checkpoint_gives_way_to_the_one_before(tmp_path):
+    save_checkpoint(tmp_path, 1, {"step": 1})
+    save_checkpoint(tmp_path, 2, {"step": 2})
+    newest = checkpoints(tmp_path)[-1]
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert load_checkpoint(tmp_path) == {"step": 1}
+
+
+def test_a_malicious_pickle_is_not_executed(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "owned"),))
+
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step_00000001.pt").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(UserError, match="No checkpoint"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "backbone.safetensors").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        load_weights_file(tmp_path / "backbone.safetensors")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_truncated_weights_are_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, {"a": torch.zeros(100)}, {"architecture": "x"})
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        load_weights_file(path)
+
+
+def test_the_learning_rate_rises_then_falls_to_zero():
+    config = OptimConfig(lr=1.0, warmup=0.1)
+    rates = [learning_rate(config, s, 100) for s in range(100)]
+    assert rates[:10] == sorted(rates[:10]) and rates[10] == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] < 0.001
+
+
+def test_lars_scales_the_step_to_the_norm_of_the_weights():
+    w = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
+    w.grad = torch.tensor([[0.0, 10.0]])
+    LARS([{"params": [w], "weight_decay": 0.1}], lr=2.0, momentum=0.0, trust=0.01).step()
+    local = 0.01 * 5 / (10 + 0.1 * 5)
+    expected = torch.tensor([[3.0, 4.0]]) - 2.0 * local * torch.tensor([[0.3, 10.4]])
+    assert torch.allclose(w.data, expected)
+
+
+def test_collapse_indicators_tell_spread_from_a_point():
+    spread = collapse_indicators(torch.randn(256, 16, generator=torch.Generator().manual_seed(0)))
+    point = collapse_indicators(torch.ones(256, 16) + 1e-4 * torch.randn(256, 16))
+    line = collapse_indicators(torch.randn(256, 1) @ torch.randn(1, 16))
+    assert spread["feature_std"] > 0.9 and spread["effective_rank"] > 14
+    assert point["feature_std"] < 0.01
+    assert line["effective_rank"] < 1.5
