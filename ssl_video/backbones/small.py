@@ -1,0 +1,96 @@
+"""Small networks for a CPU: (2+1)D-4 and R3D-10."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec
+
+SMALL_CLIP = ClipSpec(frames=16, size=48, mean=(0.44, 0.44, 0.44), std=(0.235, 0.235, 0.235), min_frames=1, min_size=16)
+
+
+class SpatialConv(nn.Conv2d):
+    """A 1xkxk convolution of clips, computed as a 2D convolution of frames, which CPUs do faster. No bias."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1):
+        super().__init__(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, D, T, h, w)."""
+        B, _, T = x_BCTHW.shape[:3]
+        y = F.conv2d(x_BCTHW.transpose(1, 2).flatten(0, 1), self.weight, None, self.stride, self.padding)
+        return y.unflatten(0, (B, T)).transpose(1, 2)
+
+
+class TemporalConv(nn.Conv2d):
+    """A kx1x1 convolution of clips, computed as a 2D convolution over (time, all pixels). No bias."""
+
+    def __init__(self, channels: int, kernel: int = 3, stride: int = 1):
+        super().__init__(channels, channels, (kernel, 1), (stride, 1), (kernel // 2, 0), bias=False)
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, C, t, H, W)."""
+        y = F.conv2d(x_BCTHW.flatten(3), self.weight, None, self.stride, self.padding)
+        return y.unflatten(3, x_BCTHW.shape[3:])
+
+
+class BasicBlock3d(nn.Module):
+    """Two 3x3x3 convolutions around a shortcut (Tran et al., "A Closer Look at Spatiotemporal Convolutions", 2018)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv3d(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm3d(channels)
+        self.conv2 = nn.Conv3d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm3d(channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            conv = nn.Conv3d(in_channels, channels, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm3d(channels))
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, D, t, h, w)."""
+        y = torch.relu(self.bn1(self.conv1(x_BCTHW)))
+        return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x_BCTHW))
+
+
+@BACKBONES.register("r2plus1d_4")
+def r2plus1d_4(*, width: int = 16, strides_t: tuple[int, ...] = (2, 2, 2, 1)) -> Backbone:
+    """(2+1)D-4: four pairs of a spatial and a temporal convolution, 0.17 M parameters; made for pretraining on a CPU.
+
+    ``width`` is the number of channels of the first stage, doubled at each further one; ``strides_t`` are the temporal
+    strides of the stages.
+    """
+    stages: dict[str, nn.Module] = {}
+    before, stride_t = 3, 1
+    for number, stride in enumerate(strides_t):
+        channels = width * 2**number
+        stages[f"stage{number + 1}"] = nn.Sequential(
+            SpatialConv(before, channels, stride=2),
+            nn.BatchNorm3d(channels),
+            nn.ReLU(inplace=True),
+            TemporalConv(channels, stride=stride),
+            nn.BatchNorm3d(channels),
+            nn.ReLU(inplace=True),
+        )
+        before, stride_t = channels, stride_t * stride
+    side = 2 ** len(strides_t)
+    return Backbone(stages, feature_dim=before, strides=(stride_t, side, side), clip=SMALL_CLIP)
+
+
+@BACKBONES.register("r3d_10")
+def r3d_10(*, width: int = 16) -> Backbone:
+    """R3D-10: a stem and four basic blocks of 3x3x3 convolutions, 0.9 M parameters.
+
+    ``width`` is the number of channels of the first block, doubled at each further one.
+    """
+    stem = nn.Sequential(
+        nn.Conv3d(3, width, (3, 5, 5), (1, 2, 2), (1, 2, 2), bias=False), nn.BatchNorm3d(width), nn.ReLU(inplace=True)
+    )
+    stages: dict[str, nn.Module] = {"stem": stem}
+    before = width
+    for number, stride in enumerate((1, 2, 2, 2)):
+        channels = width * 2**number
+        stages[f"block{number + 1}"] = BasicBlock3d(before, channels, stride)
+        before = channels
+    return Backbone(stages, feature_dim=before, strides=(8, 16, 16), clip=SMALL_CLIP)

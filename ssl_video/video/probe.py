@@ -1,0 +1,257 @@
+"""Finding out what is in a video file, by decoding it once from end to end.
+
+FFmpeg can crash or hang on a hostile file, so ``scan`` probes in child processes with a time limit; a child that dies
+or is late is one bad file. What was found is kept in the user's cache folder, so that an interrupted scan goes on where
+it was, and training can scan on the fly.
+
+``python -m ssl_video.video.probe`` is the child: a path a line on stdin, a JSON answer a line on stdout.
+"""
+
+import json
+import os
+import select
+import sqlite3
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ssl_video.files import cache_dir
+from ssl_video.video.info import Problem, VideoInfo
+from ssl_video.video.reader import VideoError, _by_time, _key_frames, _Misfit, _opened, decoded
+
+VERSION = 1
+"""Raised when what a probe finds changes, so that what older versions kept is not used."""
+
+CHILD = (sys.executable, "-m", "ssl_video.video.probe")
+KEYS_CHECKED = 6
+
+
+def probe(path: str) -> VideoInfo:
+    """Decode a file from end to end, in this process. Raises VideoError with the reason if it cannot be used."""
+    with _opened(path) as (container, stream):
+        times, checksums, size = [], [], (0, 0)
+        for frame in decoded(container, stream):
+            if not times:
+                size = (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
+            times.append(frame.pts)
+            checksums.append(zlib.crc32(frame.planes[0]))
+        if not times:
+            raise VideoError("it has no frame that decodes")
+        fps = float(stream.average_rate or stream.guessed_rate or 0) or 25.0
+        codec = stream.codec_context.name
+    info = VideoInfo(len(times), fps, *size, round(len(times) / fps, 6), codec)
+    if len(times) > 2 * KEYS_CHECKED and (regular := _regular(times)):
+        seekable = VideoInfo(**asdict(info) | {"pts_start": regular[0], "pts_step": regular[1]})
+        if _seeking_is_exact(path, seekable, checksums):
+            return seekable
+    return info
+
+
+def _regular(times: list[int | None]) -> tuple[int, int] | None:
+    """(start, step) if frame n has time start + n * step for every n."""
+    start, second = times[0], times[1]
+    if start is None or second is None or second <= start:
+        return None
+    step = second - start
+    return (start, step) if times == list(range(start, start + step * len(times), step)) else None
+
+
+def _seeking_is_exact(path: str, info: VideoInfo, checksums: list[int]) -> bool:
+    """Compare frames after some key frames, reached by seeking, with those of the decode from the start."""
+    with _opened(path) as (container, stream):
+        keys = _key_frames(stream, info)
+    for key in keys[:: -(-len(keys) // KEYS_CHECKED)] if keys else [0]:
+        wanted = [n for n in (key, key + 1, key + 4, key + 5, key + 11) if n < info.frames]
+        try:
+            with _opened(path) as (container, stream):
+                found = [zlib.crc32(frame.planes[0]) for _, frame in _by_time(container, stream, wanted, info)]
+        except (_Misfit, VideoError):
+            return False
+        if found != [checksums[n] for n in wanted]:
+            return False
+    return True
+
+
+def scan(
+    paths: Iterable[str], workers: int | None = None, time_limit_s: float = 60.0, progress: bool = False
+) -> Iterator[tuple[str, VideoInfo | Problem]]:
+    """Probe files in child processes; results come in the order of ``paths``.
+
+    Args:
+        paths: the files.
+        workers: children at work at a time; by default one a core.
+        time_limit_s: for one file, plus one second a megabyte.
+        progress: show a bar, on a terminal.
+    """
+    paths = list(paths)
+    memory = _Memory()
+    known = {path: found for path in paths if (found := memory.get(path)) is not None}
+    workers = max(1, min(workers or len(os.sched_getaffinity(0)), len(paths) - len(known)))
+    children = _Children(time_limit_s)
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(
+            total=len(paths), unit="file", desc="scan", disable=not (progress and sys.stderr.isatty()) or not paths
+        ) as bar,
+    ):
+        asked = {path: pool.submit(children.probe, path) for path in paths if path not in known}
+        try:
+            for path in paths:
+                if path in known:
+                    found = known[path]
+                else:
+                    found = asked[path].result()
+                    memory.put(path, found)
+                bar.update()
+                yield path, found
+        finally:
+            for future in asked.values():
+                future.cancel()
+            children.end()
+            memory.close()
+
+
+class _Children:
+    """One probing child a thread, started when needed and replaced when it dies or is late."""
+
+    def __init__(self, time_limit_s: float):
+        self.time_limit_s = time_limit_s
+        self.local = threading.local()
+        self.alive: list[subprocess.Popen[str]] = []
+
+    def probe(self, path: str) -> VideoInfo | Problem:
+        """Ask this thread's child."""
+        try:
+            size = Path(path).stat().st_size
+        except OSError as error:
+            return Problem(path, error.strerror or "it cannot be opened")
+        if size == 0:
+            return Problem(path, "it is empty")
+        limit = self.time_limit_s + size / 1e6
+        child = self._child()
+        try:
+            assert child.stdin is not None and child.stdout is not None
+            child.stdin.write(json.dumps(path) + "\n")
+            child.stdin.flush()
+            ready, _, _ = select.select([child.stdout], [], [], limit)
+            answer = child.stdout.readline() if ready else None
+        except (BrokenPipeError, ValueError):
+            answer = ""
+        if answer is None:
+            self._bury(child)
+            return Problem(path, f"decoding it took longer than {limit:.0f} s")
+        if not answer.endswith("\n"):
+            code = self._bury(child)
+            return Problem(
+                path, f"the decoder crashed on it ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
+            )
+        found = json.loads(answer)
+        return Problem(path, found["reason"]) if "reason" in found else VideoInfo(**found)
+
+    def _child(self) -> subprocess.Popen[str]:
+        child = getattr(self.local, "child", None)
+        if child is None or child.poll() is not None:
+            child = subprocess.Popen(
+                CHILD, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
+            self.local.child = child
+            self.alive.append(child)
+        return child
+
+    def _bury(self, child: subprocess.Popen[str]) -> int:
+        self.local.child = None
+        self.alive.remove(child)
+        dead = child.poll()
+        child.kill()
+        code = child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                with _quiet():
+                    pipe.close()
+        return code if dead is None else dead
+
+    def end(self) -> None:
+        """End all children."""
+        for child in list(self.alive):
+            self._bury(child)
+
+
+class _quiet:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, *_rest: object) -> bool:
+        return isinstance(kind, type) and issubclass(kind, (OSError, ValueError))
+
+
+class _Memory:
+    """What earlier scans found, by path, size and time of change; only in memory where the cache cannot be written."""
+
+    def __init__(self) -> None:
+        try:
+            cache_dir().mkdir(parents=True, exist_ok=True)
+            self.base = sqlite3.connect(cache_dir() / "probes.sqlite", timeout=30)
+            self.base.execute("PRAGMA synchronous = OFF")  # losing the last entries costs a second look, no more
+            self._create()
+        except (sqlite3.Error, OSError):
+            self.base = sqlite3.connect(":memory:")
+            self._create()
+
+    def _create(self) -> None:
+        self.base.execute("CREATE TABLE IF NOT EXISTS probes (path TEXT PRIMARY KEY, state TEXT, found TEXT)")
+
+    def get(self, path: str) -> VideoInfo | Problem | None:
+        """What is known of the file as it is now."""
+        row = self.base.execute("SELECT state, found FROM probes WHERE path = ?", (_key(path),)).fetchone()
+        if row is None or row[0] != _state(path):
+            return None
+        found = json.loads(row[1])
+        return Problem(path, found["reason"]) if "reason" in found else VideoInfo(**found)
+
+    def put(self, path: str, found: VideoInfo | Problem) -> None:
+        """Keep it. A time-out is not kept: the machine may have been busy."""
+        if (state := _state(path)) is None or (isinstance(found, Problem) and "took longer" in found.reason):
+            return
+        entry = {"reason": found.reason} if isinstance(found, Problem) else asdict(found)
+        try:
+            with self.base:
+                row = (_key(path), state, json.dumps(entry))
+                self.base.execute("INSERT OR REPLACE INTO probes VALUES (?, ?, ?)", row)
+        except sqlite3.Error:
+            return  # a full disk or a locked base: this scan still has its answer
+
+    def close(self) -> None:
+        self.base.close()
+
+
+def _key(path: str) -> str:
+    return os.path.abspath(path)  # noqa: PTH100  (a link is a file of its own here)
+
+
+def _state(path: str) -> str | None:
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return None
+    return f"{VERSION}|{stat.st_size}|{stat.st_mtime_ns}"
+
+
+def _answer_questions() -> None:
+    for line in sys.stdin:
+        try:
+            found = asdict(probe(json.loads(line)))
+        except VideoError as error:
+            found = {"reason": str(error)}
+        except Exception as error:  # whatever a hostile file brings about is a reason, too
+            found = {"reason": f"it cannot be decoded ({type(error).__name__}: {' '.join(str(error).split())[:200]})"}
+        print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    _answer_questions()
