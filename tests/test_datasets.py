@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ssl_video.datasets import hmdb51, kinetics, ucf101
-from ssl_video.datasets.base import Splits, Video, VideoSet
+from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.manifest import COLUMNS, manifest_rows, read_manifest, write_manifest
 from ssl_video.datasets.spec import describe, held_out, load_splits, scanned
 from ssl_video.errors import UserError
@@ -232,7 +232,7 @@ def test_a_manifest_gives_back_what_was_written(tmp_path):
     )
     test = VideoSet("t", (Video(quoted, (1,), "g2", None),), ("Run", "wave"))
     path = tmp_path / "data" / "manifest.csv"
-    write_manifest(path, manifest_rows(Splits(train, test)))
+    write_manifest(path, manifest_rows(train, "train") + manifest_rows(test, "test"))
     back = read_manifest(path)
     assert back.test is not None
     assert (back.train.videos, back.train.classes, back.train.problems) == (train.videos, train.classes, train.problems)
@@ -244,6 +244,22 @@ def test_a_manifest_moves_with_its_folder(tmp_path):
     write_manifest(tmp_path / "old" / "manifest.csv", manifest_rows(load_splits(str(tmp_path / "old")).train))
     (tmp_path / "old").rename(tmp_path / "new")
     assert load_splits(str(tmp_path / "new")).train.videos[0].path == str(tmp_path / "new" / "x" / "a.mp4")
+
+
+def test_a_new_scan_sees_files_that_the_manifest_does_not_list(tmp_path):
+    put(tmp_path, "a.mp4")
+    write_manifest(tmp_path / "manifest.csv", manifest_rows(load_splits(str(tmp_path)).train))
+    put(tmp_path, "b.mp4")
+    assert names(load_splits(str(tmp_path)).train) == ["a.mp4"]
+    assert names(load_splits(str(tmp_path), through_manifest=False).train) == ["a.mp4", "b.mp4"]
+
+
+def test_a_row_may_leave_columns_out(tmp_path):
+    put(tmp_path, "v/a.mp4", "v/b.mp4")
+    rows = [{"path": "v/a.mp4", "label": "x"}, {"path": tmp_path / "v" / "b.mp4", "split": "test"}]
+    write_manifest(tmp_path / "manifest.csv", rows)
+    splits = read_manifest(tmp_path / "manifest.csv")
+    assert (seen(splits.train), seen(splits.test)) == ([("a.mp4", "x")], [("b.mp4", "")])
 
 
 def test_the_columns_of_a_manifest_are_stable(tmp_path):
@@ -472,6 +488,12 @@ def test_a_set_without_a_usable_file_is_an_error(tmp_path):
     put(tmp_path, "empty.mp4")
     with pytest.raises(UserError, match=r"None of the 1 videos .*empty\.mp4"):
         scanned(load_splits(str(tmp_path)).train, workers=1)
+
+
+def test_a_set_without_a_usable_file_can_be_asked_for(tmp_path):
+    put(tmp_path, "empty.mp4")
+    train = scanned(load_splits(str(tmp_path)).train, workers=1, none_usable_is_an_error=False)
+    assert (len(train.videos), len(train.problems)) == (0, 1)
 
 
 def test_a_manifest_that_was_scanned_is_trusted(tmp_path):

@@ -7,6 +7,7 @@
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,10 +42,10 @@ def load_folder(root: Path) -> Splits:
 
 
 def _below(folder: Path, paths: Sequence[str]) -> list[str]:
-    return [p for p in paths if Path(p).is_relative_to(folder)]
+    return [p for p in paths if p.startswith(f"{folder}{os.sep}")]
 
 
 def _rows(folder: Path, paths: Sequence[str], split: str = "") -> list[Row]:
-    parts = [Path(p).relative_to(folder).parts for p in paths]
+    parts = [Path(p.removeprefix(f"{folder}{os.sep}")).parts for p in paths]
     in_class_folders = all(len(p) == 2 for p in parts) and len({p[0] for p in parts}) > 1
     return [Row(path, p[0] if in_class_folders else "", split=split) for path, p in zip(paths, parts, strict=True)]

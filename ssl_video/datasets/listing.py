@@ -34,7 +34,7 @@ class Listed:
 
 def is_video_name(name: str) -> bool:
     """True if the suffix is one of a video, in lower or upper case."""
-    return Path(name).suffix.lower() in VIDEO_SUFFIXES
+    return name[name.rfind(".") :].lower() in VIDEO_SUFFIXES
 
 
 def videos_below(root: Path) -> tuple[list[str], list[Problem]]:

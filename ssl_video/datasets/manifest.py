@@ -8,9 +8,10 @@ that was not scanned.
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ssl_video.datasets.base import Splits, Video, VideoSet
 from ssl_video.datasets.listing import MISSING, class_names, csv_lines, read_text
@@ -34,7 +35,7 @@ SPLITS = {"": "train", "train": "train", "test": "test", "val": "test", "validat
 
 @dataclass(frozen=True)
 class Row:
-    """One file. ``label`` is the class's name, "" if unknown; a ``reason`` makes it a problem instead of a video."""
+    """One file of a list: ``label`` is the name of its class or "", and with a ``reason`` it is a problem, no video."""
 
     path: str
     label: str = ""
@@ -50,39 +51,45 @@ def read_manifest(path: Path | str) -> Splits:
     Raises:
         UserError: if the file or a row cannot be read, with the line's number.
     """
-    path = Path(path)
+    path = whole_path(path)
     return splits_of(header_rows(csv_lines(read_text(path), path), path), list_name(path))
 
 
 def list_name(path: Path) -> str:
     """What messages call the set of a list: its folder and its name, since many are called manifest.csv."""
-    return "/".join(path.resolve().parts[-2:])
+    return "/".join(path.parts[-2:])
 
 
-def write_manifest(path: Path | str, rows: Iterable[Row]) -> None:
-    """Write all ``rows`` aside and rename. Paths below the manifest's folder are written relative to it."""
+def whole_path(path: Path | str) -> Path:
+    """The path with its folder, not itself, resolved: a list that is a link speaks of files beside the link."""
+    return Path(path).parent.resolve() / Path(path).name
+
+
+def manifest_rows(videos: VideoSet, split: str = "") -> list[dict[str, Any]]:
+    """Column -> value for every video of the set in its order, then for every problem."""
+    names = videos.classes
+    good = [
+        {"path": v.path, "label": names[v.label] if v.labels else "", "group": v.group, "split": split}
+        | (asdict(v.info) if v.info else {})
+        for v in videos.videos
+    ]
+    return good + [{"path": p.path, "split": split, "reason": p.reason} for p in videos.problems]
+
+
+def write_manifest(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write ``rows`` (some of ``COLUMNS`` -> value) aside and rename.
+
+    Paths below the manifest's folder are written relative to it, so that both can move together. Numbers are written so
+    that reading gives back the same ones.
+    """
     folder = Path(path).resolve().parent
     with written_aside(path) as aside, aside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            video = Path(row.path)
+            video = Path(row["path"])
             shown = video.relative_to(folder).as_posix() if video.is_relative_to(folder) else str(video)
-            known = {"path": shown, "label": row.label, "group": row.group, "split": row.split, "reason": row.reason}
-            writer.writerow(known | (asdict(row.info) if row.info else {}))
-
-
-def manifest_rows(videos: Splits | VideoSet) -> list[Row]:
-    """The rows of a set, or of both lists of a split: the videos in order, then the problems."""
-    if isinstance(videos, VideoSet):
-        return _rows_of(videos, "")
-    return _rows_of(videos.train, "train") + (_rows_of(videos.test, "test") if videos.test else [])
-
-
-def _rows_of(videos: VideoSet, split: str) -> list[Row]:
-    names = videos.classes
-    good = [Row(v.path, names[v.label] if v.labels else "", v.group, split, v.info) for v in videos.videos]
-    return good + [Row(p.path, split=split, reason=p.reason) for p in videos.problems]
+            writer.writerow({**row, "path": shown})
 
 
 def splits_of(rows: Sequence[Row], name: str) -> Splits:
@@ -138,9 +145,13 @@ def _row(cells: dict[str, str], source: Path, number: int) -> Row:
 
 
 def listed_row(row: Row, source: Path, number: int) -> Row:
-    """The row with a whole path, as a problem if its file is not there. Raises UserError if it names no file."""
+    """The row with a whole path, as a problem if its file is not there; ``source`` is the whole path of the list.
+
+    Raises:
+        UserError: if the row names no file.
+    """
     if not row.path:
         raise UserError(f"{source}, line {number}: there is a label {row.label!r} but no file.")
-    path = Path(os.path.normpath(source.resolve().parent / row.path))
+    path = Path(os.path.normpath(source.parent / row.path))
     reason = row.reason or ("" if path.is_file() else MISSING)
     return Row(str(path), row.label, row.group, row.split, None if reason else row.info, reason)

@@ -12,20 +12,22 @@ from ssl_video.datasets.listing import leaks
 from ssl_video.datasets.table import load_table
 from ssl_video.errors import UserError
 from ssl_video.video.info import Problem
+from ssl_video.video.probe import scan
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt")
 
 
-def load_splits(spec: str, split: int = 1) -> Splits:
+def load_splits(spec: str, split: int = 1, *, through_manifest: bool = True) -> Splits:
     """The videos that ``spec`` names, not scanned yet, with a warning where the test list leaks into the training list.
 
-    ``spec`` is a video, a folder (read through its ``manifest.csv`` if it holds one), a csv, a manifest, or
-    ``NAME:ROOT`` with the name of a registered data set, such as ``ucf101:ROOT``. ``split`` counts from 1.
+    ``spec`` is a video, a folder (read through its ``manifest.csv`` if it holds one, unless ``through_manifest`` is
+    False, which a new scan needs to see new files), a csv, a manifest, or ``NAME:ROOT`` with the name of a registered
+    data set, such as ``ucf101:ROOT``. ``split`` counts from 1.
 
     Raises:
         UserError: if nothing is there, or none of the listed files is.
     """
-    splits = _load(spec, split)
+    splits = _load(spec, split, through_manifest)
     sets = [splits.train] + ([splits.test] if splits.test else [])
     problems = [p for s in sets for p in s.problems]
     if not any(s.videos for s in sets):
@@ -34,7 +36,7 @@ def load_splits(spec: str, split: int = 1) -> Splits:
     return dataclasses.replace(splits, warnings=splits.warnings + leaks(splits))
 
 
-def _load(spec: str, split: int) -> Splits:
+def _load(spec: str, split: int, through_manifest: bool) -> Splits:
     path = Path(spec).expanduser()
     named = re.fullmatch(r"([\w-]{2,}):(.*)", spec)  # one letter is a drive of Windows
     if named and not path.exists():
@@ -50,22 +52,22 @@ def _load(spec: str, split: int) -> Splits:
         raise UserError(f"{spec} has one split only, not {split}; leave the split out.")
     if path.is_dir():
         manifest = path / "manifest.csv"
-        return load_table(manifest) if manifest.is_file() else load_folder(path)
+        return load_table(manifest) if through_manifest and manifest.is_file() else load_folder(path)
     if path.suffix.lower() in LIST_SUFFIXES:
         return load_table(path)
     return Splits(VideoSet(path.name, (Video(str(path.resolve())),)))
 
 
-def scanned(videos: VideoSet, *, workers: int | None = None, progress: bool = False) -> VideoSet:
+def scanned(
+    videos: VideoSet, *, workers: int | None = None, progress: bool = False, none_usable_is_an_error: bool = True
+) -> VideoSet:
     """The set with every video's ``info`` known; files that cannot be used join its problems.
 
     Videos that a manifest described already are not scanned again.
 
     Raises:
-        UserError: if no video is left.
+        UserError: if no video is left and ``none_usable_is_an_error``.
     """
-    from ssl_video.video.probe import scan
-
     unknown = list(dict.fromkeys(v.path for v in videos.videos if v.info is None))
     found = dict(scan(unknown, workers, progress=progress)) if unknown else {}
     usable: list[Video] = []
@@ -76,7 +78,7 @@ def scanned(videos: VideoSet, *, workers: int | None = None, progress: bool = Fa
             problems.append(info)
         else:
             usable.append(dataclasses.replace(video, info=info))
-    if not usable:
+    if not usable and none_usable_is_an_error:
         first = f"the first: {problems[0].path}: {problems[0].reason}" if problems else "it lists none"
         raise UserError(f"None of the {len(problems)} videos in {videos.name} can be used; {first}.")
     return dataclasses.replace(videos, videos=tuple(usable), problems=tuple(problems))

@@ -10,19 +10,20 @@ from pathlib import Path
 
 from ssl_video.datasets.base import Splits
 from ssl_video.datasets.listing import csv_lines, is_video_name, read_text
-from ssl_video.datasets.manifest import Row, header_rows, list_name, listed_row, splits_of
+from ssl_video.datasets.manifest import Row, header_rows, list_name, listed_row, splits_of, whole_path
 from ssl_video.errors import UserError
 
 
 def load_table(path: Path) -> Splits:
     """The unscanned videos of a csv or a manifest. Raises UserError with the number of a line that is wrong."""
+    path = whole_path(path)
     rows = read_rows(path)
     beside = (path.with_name(f"{name}{path.suffix}") for name in ("test", "val"))
     test = next((p for p in beside if p.is_file()), None)
     if path.stem != "train" or test is None or any(row.split for row in rows):
         return splits_of(rows, list_name(path))
     both = [replace(r, split="train") for r in rows] + [replace(r, split="test") for r in read_rows(test)]
-    return splits_of(both, path.resolve().parent.name)
+    return splits_of(both, path.parent.name)
 
 
 def read_rows(path: Path) -> list[Row]:
