@@ -15,10 +15,11 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -30,7 +31,8 @@ VERSION = 1
 """Raised when what a probe finds changes, so that what older versions kept is not used."""
 
 CHILD = (sys.executable, "-m", "ssl_video.video.probe")
-KEYS_CHECKED = 6
+KEYS_CHECKED = 12
+"""Key frames of a file after which seeking is compared with counting."""
 
 
 def probe(path: str) -> VideoInfo:
@@ -94,14 +96,14 @@ def scan(
     memory = _Memory()
     known = {path: found for path in paths if (found := memory.get(path)) is not None}
     workers = max(1, min(workers or len(os.sched_getaffinity(0)), len(paths) - len(known)))
-    children = _Children(time_limit_s)
+    children = Children(CHILD, time_limit_s)
     with (
         ThreadPoolExecutor(workers) as pool,
         tqdm(
             total=len(paths), unit="file", desc="scan", disable=not (progress and sys.stderr.isatty()) or not paths
         ) as bar,
     ):
-        asked = {path: pool.submit(children.probe, path) for path in paths if path not in known}
+        asked = {path: pool.submit(_probed, children, path) for path in paths if path not in known}
         try:
             for path in paths:
                 if path in known:
@@ -118,16 +120,22 @@ def scan(
             memory.close()
 
 
-class _Children:
-    """One probing child a thread, started when needed and replaced when it dies or is late."""
+def _probed(children: "Children", path: str) -> VideoInfo | Problem:
+    found = children.ask(path, path)
+    return found if isinstance(found, Problem) else VideoInfo(**found)
 
-    def __init__(self, time_limit_s: float):
+
+class Children:
+    """Child processes that work on files, one a thread, started when needed and replaced when they die or are late."""
+
+    def __init__(self, command: Sequence[str], time_limit_s: float):
+        self.command = command
         self.time_limit_s = time_limit_s
         self.local = threading.local()
         self.alive: list[subprocess.Popen[str]] = []
 
-    def probe(self, path: str) -> VideoInfo | Problem:
-        """Ask this thread's child."""
+    def ask(self, path: str, question: Any) -> dict[str, Any] | Problem:
+        """This thread's child's answer to a question about the file ``path``."""
         try:
             size = Path(path).stat().st_size
         except OSError as error:
@@ -138,7 +146,7 @@ class _Children:
         child = self._child()
         try:
             assert child.stdin is not None and child.stdout is not None
-            child.stdin.write(json.dumps(path) + "\n")
+            child.stdin.write(json.dumps(question) + "\n")
             child.stdin.flush()
             ready, _, _ = select.select([child.stdout], [], [], limit)
             answer = child.stdout.readline() if ready else None
@@ -149,17 +157,16 @@ class _Children:
             return Problem(path, f"decoding it took longer than {limit:.0f} s")
         if not answer.endswith("\n"):
             code = self._bury(child)
-            return Problem(
-                path, f"the decoder crashed on it ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
-            )
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            return Problem(path, f"the decoder crashed on it ({how})")
         found = json.loads(answer)
-        return Problem(path, found["reason"]) if "reason" in found else VideoInfo(**found)
+        return Problem(path, found["reason"]) if "reason" in found else found
 
     def _child(self) -> subprocess.Popen[str]:
         child = getattr(self.local, "child", None)
         if child is None or child.poll() is not None:
             child = subprocess.Popen(
-                CHILD, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )
             self.local.child = child
             self.alive.append(child)
@@ -242,10 +249,11 @@ def _state(path: str) -> str | None:
     return f"{VERSION}|{stat.st_size}|{stat.st_mtime_ns}"
 
 
-def _answer_questions() -> None:
+def answer_questions(answer: Callable[[Any], dict[str, Any]]) -> None:
+    """What a child does: a JSON question a line on stdin, a JSON answer, or the reason for none, a line on stdout."""
     for line in sys.stdin:
         try:
-            found = asdict(probe(json.loads(line)))
+            found = answer(json.loads(line))
         except VideoError as error:
             found = {"reason": str(error)}
         except Exception as error:  # whatever a hostile file brings about is a reason, too
@@ -254,4 +262,4 @@ def _answer_questions() -> None:
 
 
 if __name__ == "__main__":
-    _answer_questions()
+    answer_questions(lambda path: asdict(probe(path)))
