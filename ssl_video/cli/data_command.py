@@ -83,7 +83,7 @@ def scan(argv: Sequence[str]) -> int:
     from ssl_video.datasets.spec import load_splits, scanned
 
     config = parse(ScanConfig, argv, "data scan", "Probe every video and write a manifest of what can be used.")
-    splits = load_splits(config.data)
+    splits = load_splits(config.data, through_manifest=False)
     for warning in splits.warnings:
         print(f"warning: {warning}")
     parts = {"train": splits.train} if splits.test is None else {"train": splits.train, "test": splits.test}

@@ -9,8 +9,10 @@ import numpy as np
 from ssl_video.datasets.base import DATASETS, Splits, Video, VideoSet
 from ssl_video.datasets.folder import load_folder
 from ssl_video.datasets.listing import leaks
+from ssl_video.datasets.synthetic import synthesize
 from ssl_video.datasets.table import load_table
 from ssl_video.errors import UserError
+from ssl_video.files import cache_dir
 from ssl_video.video.info import Problem
 from ssl_video.video.probe import scan
 
@@ -37,6 +39,8 @@ def load_splits(spec: str, split: int = 1, *, through_manifest: bool = True) -> 
 
 
 def _load(spec: str, split: int, through_manifest: bool) -> Splits:
+    if spec == "synthetic":  # the embedded set: made at the first use
+        return load_table(synthesize(cache_dir() / "synthetic-clips", progress=True))
     path = Path(spec).expanduser()
     named = re.fullmatch(r"([\w-]{2,}):(.*)", spec)  # one letter is a drive of Windows
     if named and not path.exists():
