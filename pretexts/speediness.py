@@ -110,10 +110,11 @@ class Speediness(Pretext):
         """Binary cross-entropy over both versions of every clip."""
         clips_BVTHWC, labels_BV = batch["clips_VTHWC"], batch["labels_V"]
         B, V = labels_BV.shape
-        spec = self.backbone.clip
-        x_NCTHW = augment.to_float(clips_BVTHWC.flatten(0, 1), spec.mean, spec.std, self.head.weight.dtype)
+        clips_NTHWC, colours = clips_BVTHWC.flatten(0, 1), {}
         if self.training:
-            x_NCTHW = self._augment(x_NCTHW, B, V, ctx)
+            clips_NTHWC, colours = augment.resize_batch(clips_NTHWC, self._side(ctx)), self._colours(B, V, ctx)
+        spec = self.backbone.clip
+        x_NCTHW = augment.to_float(clips_NTHWC, spec.mean, spec.std, self.head.weight.dtype, **colours)
         features_ND = self._pool(self.backbone(x_NCTHW))
         logits_N = self.head(features_ND).squeeze(1).to(self.head.weight.dtype)
         targets_N = labels_BV.flatten().to(logits_N.dtype)
@@ -125,20 +126,21 @@ class Speediness(Pretext):
         """Logit of "sped up" at every cell of a feature map: (B, t, h, w), the paper's space-time activation map."""
         return torch.einsum("bdthw,d->bthw", features_BDthw, self.head.weight[0]) + self.head.bias
 
-    def _augment(self, x_NCTHW: Tensor, B: int, V: int, ctx: Context) -> Tensor:
+    def _side(self, ctx: Context) -> int:
+        """N: drawn once for the whole batch."""
         c = self.config
-        if c.colour:  # the same change for both versions of a clip
-            noise = c.colour * ctx.normal(B, 3, 3)
-            gain, shift = ctx.uniform(B, low=0.7, high=1.3), 0.2 * ctx.normal(B)
-            x_NCTHW = augment.colour_jitter(x_NCTHW, *(r.repeat_interleave(V, 0) for r in (noise, gain, shift)))
-        side = c.max_size
-        if c.random_size:
-            side = int(torch.randint(c.min_size, c.max_size + 1, (), generator=ctx.generator))
-        if side == x_NCTHW.shape[-1]:
-            return x_NCTHW
-        frames = x_NCTHW.transpose(1, 2).flatten(0, 1)
-        frames = F.interpolate(frames, size=(side, side), mode="bilinear", antialias=side < x_NCTHW.shape[-1])
-        return frames.unflatten(0, x_NCTHW.shape[:1] + x_NCTHW.shape[2:3]).transpose(1, 2)
+        return (
+            int(torch.randint(c.min_size, c.max_size + 1, (), generator=ctx.generator)) if c.random_size else c.max_size
+        )
+
+    def _colours(self, B: int, V: int, ctx: Context) -> dict[str, Tensor]:
+        """A change of colours for each clip, the same for both its versions."""
+        if not self.config.colour:
+            return {}
+        noise_B33 = self.config.colour * ctx.normal(B, 3, 3)
+        matrix_B33 = (torch.eye(3) + noise_B33) * ctx.uniform(B, 1, 1, low=0.7, high=1.3)
+        shift_B = 0.2 * ctx.normal(B)
+        return {"matrix_B33": matrix_B33.repeat_interleave(V, 0), "shift_B": shift_B.repeat_interleave(V, 0)}
 
     def _pool(self, features_BDthw: Tensor) -> Tensor:
         features_BDt = features_BDthw.amax((3, 4)) if self.config.spatial_pool == "max" else features_BDthw.mean((3, 4))

@@ -51,7 +51,7 @@ class VideoSet:
 
     @property
     def hash(self) -> str:
-        """16 hexadecimal digits that change when a file, a label or a frame count changes, but not when the set moves."""
+        """16 hexadecimal digits that change with a file, a label or a frame count, but not when the set moves."""
         digest = hashlib.sha256("\n".join(self.classes).encode(errors="surrogateescape"))  # names may not be UTF-8
         for v in self.videos:
             tail = "/".join(Path(v.path).parts[-2:])

@@ -61,7 +61,7 @@ def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optim
     if config.name == "lars":
         return LARS(groups, config.lr, config.momentum)
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-    return kind(groups, config.lr, (config.momentum, config.beta2))
+    return kind(groups, config.lr, (config.momentum, config.beta2), fused=True)
 
 
 class LARS(torch.optim.Optimizer):

@@ -37,14 +37,14 @@ def bf16_is_wrong(conv: nn.Conv3d, x_BCTHW: Tensor) -> bool:
     """True for the geometries whose weight gradient torch's CPU kernels get wrong in bf16.
 
     With a temporal input shorter than the temporal kernel, part of the gradient is uninitialised memory: finite or not,
-    and no error. Seen with torch 2.15 on CPUs with AVX-512 BF16; 3x3x3 convolutions of two frames are such layers, which
-    every network with three temporal halvings has on 16 frames.
+    and no error. Seen with torch 2.15 on CPUs with AVX-512 BF16. 3x3x3 convolutions of two frames are such layers; every
+    network with three temporal halvings has them on 16 frames.
     """
     return x_BCTHW.device.type == "cpu" and conv.kernel_size[0] > x_BCTHW.shape[2]
 
 
 def fp32_where_bf16_is_wrong(module: nn.Module) -> None:
-    """Make every Conv3d of ``module`` leave autocast, call by call, where ``bf16_is_wrong``. Without autocast: no effect."""
+    """Make every Conv3d of ``module`` leave autocast, call by call, where ``bf16_is_wrong``."""
     for m in module.modules():
         if isinstance(m, nn.Conv3d):
             m.register_forward_pre_hook(_enter)

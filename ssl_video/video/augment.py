@@ -37,19 +37,36 @@ def flip(frames_THWC: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def to_float(
-    clip_BTHWC: Tensor, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype = torch.float32
+    clip_BTHWC: Tensor,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    dtype: torch.dtype = torch.float32,
+    *,
+    matrix_B33: Tensor | None = None,
+    shift_B: Tensor | None = None,
 ) -> Tensor:
-    """uint8 clips to normalised clip_BCTHW (channels last in memory)."""
-    mean_C, std_C = (torch.tensor(x, dtype=dtype, device=clip_BTHWC.device) for x in (mean, std))
-    return clip_BTHWC.to(dtype).mul_(1 / (255 * std_C)).sub_(mean_C / std_C).permute(0, 4, 1, 2, 3)
+    """Clips of values in 0 to 255 as normalised clip_BCTHW (channels last in memory), colours changed on the way.
 
-
-def colour_jitter(clip_BCTHW: Tensor, matrix_noise_B33: Tensor, gain_B: Tensor, shift_B: Tensor) -> Tensor:
-    """One linear colour change a clip: x -> gain * (I + noise) x + shift, on normalised clips.
-
-    A 3x3 matrix mixes the channels as changes of hue, saturation and white balance do, at the price of one matrix
-    product for the batch. All frames of a clip get the same change.
+    x -> M (x / 255 - mean) / std + shift, with one matrix and shift a clip, the same for all its frames: a 3x3 matrix
+    mixes the channels as changes of hue, saturation and white balance do. Normalising and changing colours is one
+    matrix product for the batch.
     """
-    matrix_B33 = (torch.eye(3) + matrix_noise_B33) * gain_B[:, None, None]
-    x = torch.einsum("bdc,bcthw->bdthw", matrix_B33.to(clip_BCTHW), clip_BCTHW)
-    return x + shift_B.to(clip_BCTHW)[:, None, None, None, None]
+    mean_C, std_C = (torch.tensor(x, dtype=dtype, device=clip_BTHWC.device) for x in (mean, std))
+    if matrix_B33 is None or shift_B is None:
+        return clip_BTHWC.to(dtype).mul_(1 / (255 * std_C)).sub_(mean_C / std_C).permute(0, 4, 1, 2, 3)
+    matrix_B33, shift_B11 = matrix_B33.to(mean_C), shift_B.to(mean_C)[:, None, None]
+    offset_B1C = shift_B11 - torch.einsum("bdc,c->bd", matrix_B33, mean_C / std_C)[:, None]
+    pixels_BNC = clip_BTHWC.to(dtype).flatten(1, 3)
+    scaled_BCD = (matrix_B33 / (255 * std_C)).transpose(1, 2)
+    return torch.baddbmm(offset_B1C, pixels_BNC, scaled_BCD).view(clip_BTHWC.shape).permute(0, 4, 1, 2, 3)
+
+
+def resize_batch(clip_BTHWC: Tensor, side: int) -> Tensor:
+    """Square uint8 clips at another size, bilinear, anti-aliased when smaller; uint8 on a CPU, float32 on a GPU."""
+    if side == clip_BTHWC.shape[2]:
+        return clip_BTHWC
+    frames_NCHW = clip_BTHWC.flatten(0, 1).permute(0, 3, 1, 2)
+    if frames_NCHW.is_cuda:  # there is no kernel for uint8
+        frames_NCHW = frames_NCHW.float()
+    resized = F.interpolate(frames_NCHW, size=(side, side), mode="bilinear", antialias=True)
+    return resized.permute(0, 2, 3, 1).unflatten(0, clip_BTHWC.shape[:2])
