@@ -129,10 +129,10 @@ def draw(
 ) -> Scene:
     """Video ``number`` of a split: the same numbers always give the same video. See ``synthesize`` for the arguments.
 
-    Everything random comes from one generator, keyed by seed, split and number, so that splits share no texture.
+    Everything random comes from one generator, keyed by seed, kind, split and number, so that splits share no texture.
     """
     size = SIZES[kind] if size is None else size
-    rng = np.random.default_rng((seed, ("train", "test").index(split), number))
+    rng = np.random.default_rng((seed, list(CLASSES).index(kind), ("train", "test").index(split), number))
     label = CLASSES[kind][number % len(CLASSES[kind])]
     if kind == "clips":
         return clip(rng, label, size, frames, sprites)

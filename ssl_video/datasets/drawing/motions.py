@@ -43,8 +43,8 @@ def _path(
     return Path(np.stack((x_T, y_T), axis=-1), np.broadcast_to(angle_T, frames), scale_T2, phase_T)
 
 
-def _centre(rng: np.random.Generator, side: float) -> np.ndarray:
-    return rng.uniform(0.3, 0.7, 2) * side
+def _centre(rng: np.random.Generator, side: float, margin: float = 0.3) -> np.ndarray:
+    return rng.uniform(margin, 1 - margin, 2) * side
 
 
 def _speed(rng: np.random.Generator) -> float:
@@ -66,11 +66,15 @@ def between_walls(x: np.ndarray, low: float, high: float) -> np.ndarray:
     return low + width - np.abs(np.mod(x - low, 2 * width) - width)
 
 
-def _in_view(x: np.ndarray, side: float) -> np.ndarray:
-    return between_walls(x, 0.15 * side, 0.85 * side)
+def _in_view(x: np.ndarray, side: float, margin: float = 0.15) -> np.ndarray:
+    return between_walls(x, margin * side, (1 - margin) * side)
 
 
 # Eight classes that show only in motion.
+
+MARGIN = 0.22
+"""What stays in place begins, and what crosses the picture is kept, this share of the side away from the edges: so all
+classes have about the same spread of places, which a single frame shows."""
 
 
 def bounce(rng: np.random.Generator, frames: int, side: float) -> Path:
@@ -80,7 +84,7 @@ def bounce(rng: np.random.Generator, frames: int, side: float) -> Path:
     hop = 2 * np.sqrt(2 * height / gravity)
     phase_T = _cycles(rng, frames, hop) % 1
     tau = hop * phase_T
-    y_T = cy + height / 2 - (np.sqrt(2 * gravity * height) * tau - gravity * tau**2 / 2)
+    y_T = cy + 2 / 3 * height - (np.sqrt(2 * gravity * height) * tau - gravity * tau**2 / 2)
     x_T = cx + _sign(rng) * rng.uniform(0, 0.6) * k * np.arange(frames)
     return _path(_in_view(x_T, side), y_T, phase_T)
 
@@ -109,7 +113,7 @@ def orbit(rng: np.random.Generator, frames: int, side: float) -> Path:
 
 def spin(rng: np.random.Generator, frames: int, side: float) -> Path:
     """Turning in place."""
-    cx, cy = _centre(rng, side)
+    cx, cy = _centre(rng, side, MARGIN)
     cycles_T = _cycles(rng, frames, 24 / _speed(rng))
     still_T = np.zeros(frames)
     return _path(cx + still_T, cy + still_T, cycles_T % 1, angle_T=_sign(rng) * 2 * np.pi * cycles_T)
@@ -117,7 +121,7 @@ def spin(rng: np.random.Generator, frames: int, side: float) -> Path:
 
 def pulse(rng: np.random.Generator, frames: int, side: float) -> Path:
     """Growing and shrinking in place."""
-    cx, cy = _centre(rng, side)
+    cx, cy = _centre(rng, side, MARGIN)
     cycles_T = _cycles(rng, frames, 16 / _speed(rng))
     scale_T = np.exp(rng.uniform(0.25, 0.5) * np.sin(2 * np.pi * cycles_T))
     still_T = np.zeros(frames)
@@ -150,7 +154,8 @@ def drift(rng: np.random.Generator, frames: int, side: float) -> Path:
     """Straight on at a constant speed, reflected by the walls."""
     (cx, cy), direction = _centre(rng, side), rng.uniform(0, 2 * np.pi)
     way_T = 1.3 * _speed(rng) * side / REFERENCE_SIDE * np.arange(frames)
-    return _path(_in_view(cx + way_T * np.cos(direction), side), _in_view(cy + way_T * np.sin(direction), side))
+    x_T, y_T = cx + way_T * np.cos(direction), cy + way_T * np.sin(direction)
+    return _path(_in_view(x_T, side, MARGIN), _in_view(y_T, side, MARGIN))
 
 
 # Six actions, each passed through once from phase 0 to 1; the state at every phase is another one.

@@ -174,15 +174,8 @@ def _sampled(
     corner = top * side + left
     taps = (corner, corner + 1, corner + side, corner + side + 1)
     out_CTBB = np.empty((4, *corner.shape), np.float32)
-    for channel, out_TBB in zip(patch_CPP.reshape(4, -1), out_CTBB, strict=True):
-        a, b, c, d = (channel.take(tap) for tap in taps)
-        b -= a
-        b *= u_TBB
-        a += b  # the upper two, mixed
-        d -= c
-        d *= u_TBB
-        c += d
-        c -= a
-        c *= v_TBB
-        np.add(a, c, out=out_TBB)
+    for channel, values in enumerate(patch_CPP.reshape(4, -1)):
+        a, b, c, d = (values.take(tap) for tap in taps)
+        upper, lower = a + u_TBB * (b - a), c + u_TBB * (d - c)
+        out_CTBB[channel] = upper + v_TBB * (lower - upper)
     return out_CTBB[:3], out_CTBB[3]
