@@ -207,8 +207,8 @@ def _together(out: Path, set_: Parameters, shares: Sequence[range]) -> Iterator[
             reader.start()
         for _ in range(sum(len(s) for s in shares)):
             answer = answers.get()
-            if isinstance(answer, str):
-                raise OSError(answer)
+            if isinstance(answer, Exception):
+                raise answer
             yield answer
     finally:
         for child, reader in zip(children, readers, strict=True):
@@ -218,13 +218,14 @@ def _together(out: Path, set_: Parameters, shares: Sequence[range]) -> Iterator[
 
 
 def _read(child: subprocess.Popen[str], answers: queue.Queue[Any]) -> None:
-    """Pass on a child's rows, and its end if that was none: what went wrong, in words."""
+    """Pass on a child's rows, or what went wrong in it."""
     assert child.stdout is not None
     with child.stdout as lines:
         for line in lines:
-            answers.put(json.loads(line))
+            answer = json.loads(line)
+            answers.put(OSError(answer) if isinstance(answer, str) else answer)
     if child.wait() != 0:
-        answers.put(f"a drawing process ended with exit code {child.returncode}")
+        answers.put(RuntimeError(f"a drawing process ended with exit code {child.returncode}"))
 
 
 def write_one(out: Path, set_: Parameters, number: int) -> dict[str, Any]:
@@ -248,15 +249,15 @@ def write_one(out: Path, set_: Parameters, number: int) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """The child process: write a share of the videos; a JSON answer a line, or text in place of one that failed."""
+    """The child process: write a share of the videos; a row a line as JSON, or text that says why there is none."""
     out, set_ = Path(argv[0]), Parameters(**json.loads(argv[1]))
     try:
         for number, row in _alone(out, set_, range(*map(int, argv[2:]))):
             print(json.dumps((number, row)), flush=True)
+    except (BrokenPipeError, KeyboardInterrupt):
+        os._exit(1)  # the parent is gone or says so itself
     except OSError as error:
         print(json.dumps(error.strerror or str(error)), flush=True)
-    except KeyboardInterrupt:
-        sys.exit(130)  # the parent says so
 
 
 if __name__ == "__main__":
