@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ssl_video.video.reader import VideoError
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -18,6 +17,7 @@ from ssl_video.model import Model
 from ssl_video.pretexts.base import View
 from ssl_video.train.data import read_video, start_worker
 from ssl_video.video.info import Problem
+from ssl_video.video.reader import VideoError
 
 
 @dataclass

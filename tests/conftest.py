@@ -18,7 +18,7 @@ def shared_data() -> Path:
     return root
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """No test reads or writes the user's cache."""
-    monkeypatch.setenv("SSL_VIDEO_CACHE", str(tmp_path_factory.mktemp("cache")))
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """No test reads or writes the user's cache; the suite shares one of its own, so that a file is probed once."""
+    os.environ["SSL_VIDEO_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -47,7 +47,11 @@ def test_the_linked_packages_refuse_their_bare_names(package, monkeypatch):
 def test_modules_import_only_from_lower_floors():
     floor_of = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}
     wrong = []
-    for path in (*(ROOT / "ssl_video").rglob("*.py"), *(ROOT / "pretexts").rglob("*.py"), *(ROOT / "eval").rglob("*.py")):
+    for path in (
+        *(ROOT / "ssl_video").rglob("*.py"),
+        *(ROOT / "pretexts").rglob("*.py"),
+        *(ROOT / "eval").rglob("*.py"),
+    ):
         parts = path.relative_to(ROOT).with_suffix("").parts
         room = parts[0] if parts[0] != "ssl_video" else parts[1]
         if room in ("__init__", "__main__", "recipes"):

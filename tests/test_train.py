@@ -27,7 +27,10 @@ STEPS = 8
 
 
 def script(folder, *words, launcher=(sys.executable,)):
-    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    env = os.environ | {
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
     command = [*launcher, str(ROOT / "tests" / "train_script.py"), str(folder), *map(str, words)]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=180)
 
@@ -105,7 +108,9 @@ def test_gathering_over_ranks_keeps_the_gradient_of_the_whole_batch(tmp_path):
     )
     env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*launcher, str(tmp_path / "gather.py")], env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [*launcher, str(tmp_path / "gather.py")], env=env, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
     (x @ x.T).logsumexp(1).sum().backward()

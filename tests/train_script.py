@@ -41,7 +41,9 @@ def make_pretext(double: bool = False):
 
 def config_for(workers: int, **options) -> RunConfig:
     optim = OptimConfig(lr=0.01, clip_norm=1.0, ema=0.9)
-    return RunConfig(batch_size=4, workers=workers, log_every=2, checkpoint_every=3, monitor_every=4, optim=optim, **options)
+    return RunConfig(
+        batch_size=4, workers=workers, log_every=2, checkpoint_every=3, monitor_every=4, optim=optim, **options
+    )
 
 
 def run(folder: Path, steps: int, workers: int, kill: int = -1, term: int = -1, double: bool = False):
@@ -67,6 +69,8 @@ if __name__ == "__main__":
     flags = dict(a.split("=") if "=" in a else (a, "1") for a in sys.argv[4:])
     numbers = {k: int(v) for k, v in flags.items()}
     try:
-        run(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), **(numbers | {"double": bool(numbers.get("double"))}))
+        run(
+            Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), **(numbers | {"double": bool(numbers.get("double"))})
+        )
     except Interrupted:
         sys.exit(130)

@@ -65,10 +65,10 @@ def r2plus1d_4(*, width: int = 16, strides_t: tuple[int, ...] = (2, 2, 2, 1)) ->
     before, stride_t = 3, 1
     for number, stride in enumerate(strides_t):
         channels = width * 2**number
+        between = [nn.BatchNorm3d(channels), nn.ReLU(inplace=True)] if number else []  # the first is half of the time
         stages[f"stage{number + 1}"] = nn.Sequential(
             SpatialConv(before, channels, stride=2),
-            nn.BatchNorm3d(channels),
-            nn.ReLU(inplace=True),
+            *between,
             TemporalConv(channels, stride=stride),
             nn.BatchNorm3d(channels),
             nn.ReLU(inplace=True),

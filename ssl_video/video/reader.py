@@ -118,10 +118,10 @@ def _opened(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
             stream = container.streams.video[0]
             stream.thread_type = "NONE"
             yield container, stream
-    except av.error.FFmpegError as error:
-        raise VideoError(f"it cannot be decoded ({error.strerror or type(error).__name__})") from None
     except FileNotFoundError:
         raise VideoError("there is no such file") from None
+    except av.error.FFmpegError as error:
+        raise VideoError(f"it cannot be decoded ({error.strerror or type(error).__name__})") from None
     except (OSError, ValueError, OverflowError, MemoryError) as error:
         raise VideoError(f"it cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})") from None
 

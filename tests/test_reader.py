@@ -1,0 +1,115 @@
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+
+from ssl_video.errors import UserError
+from ssl_video.video.info import VideoInfo
+from ssl_video.video.probe import probe, scan
+from ssl_video.video.reader import VideoError, get_reader, iterate_frames, read_frames
+from ssl_video.video.writer import write_video
+from tests import videos
+
+MADE = {
+    "h264.mp4": videos.mp4,
+    "b-frames.avi": videos.avi_with_b_frames,
+    "variable.mp4": videos.variable_rate,
+    "10bit.mp4": lambda p: videos.special(p, "libx265", "yuv420p10le", count=20),
+    "444.mp4": lambda p: videos.special(p, "libx264", "yuv444p"),
+    "gray.mkv": lambda p: videos.special(p, "ffv1", "gray"),
+    "alpha.mkv": lambda p: videos.special(p, "ffv1", "yuva420p"),
+    "odd.mkv": lambda p: videos.special(p, "ffv1", "yuv444p", height=47, width=63),
+    "animation.gif": lambda p: videos.special(p, "gif", "rgb8"),
+}
+
+
+def check_exact(path: str, draws: int = 3) -> int:
+    """Random frames and clips of a file equal those of a full sequential decode, with and without the scan's facts."""
+    info = probe(path)
+    checksums = [hash(f.tobytes()) for f in iterate_frames(path)]
+    assert info.frames == len(checksums)
+    rng = np.random.default_rng(0)
+    for draw in range(draws):
+        start, stride = int(rng.integers(info.frames)), int(rng.integers(1, 4))
+        wanted = [n for n in range(start, start + 8 * stride, stride) if n < info.frames]
+        wanted += [int(rng.integers(info.frames)), wanted[0]]  # far away, and a repeat
+        for facts in (info, None) if draw == 0 else (info,):
+            found = read_frames(path, wanted, facts)
+            assert found.dtype == np.uint8 and found.shape[1:] == (info.height, info.width, 3)
+            assert [hash(f.tobytes()) for f in found] == [checksums[n] for n in wanted]
+    return info.frames
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_made_files_are_read_exactly(tmp_path, name):
+    path = tmp_path / name
+    MADE[name](path)
+    assert check_exact(str(path), draws=6) in (6, 20, 40)
+
+
+def test_every_decodable_real_file_is_read_exactly(shared_data):
+    files = sorted((shared_data / "odd").iterdir())
+    files += sorted(shared_data.glob("ucf101_clips/**/*.avi")) + sorted(shared_data.glob("hmdb51_clips/**/*.avi"))
+    read = [str(f) for f, found in zip(files, scan(map(str, files)), strict=True) if isinstance(found[1], VideoInfo)]
+    for path in read:
+        check_exact(path, draws=2)
+    assert len(read) >= 65
+
+
+def test_seeking_is_used_where_it_was_shown_to_be_exact(tmp_path):
+    assert probe(str(videos.mp4(tmp_path / "a.mp4"))).pts_step > 0
+    assert probe(str(videos.variable_rate(tmp_path / "b.mp4"))).pts_step == 0
+
+
+def test_facts_that_do_not_fit_the_file_do_not_lead_to_wrong_frames(tmp_path):
+    path = str(videos.variable_rate(tmp_path / "v.mp4"))
+    right = read_frames(path, [30, 35])
+    wrong = VideoInfo(40, 30.0, 64, 48, 1.3, "h264", 0, 512)
+    assert np.array_equal(read_frames(path, [30, 35], wrong), right)
+
+
+@pytest.mark.parametrize(("angle", "quarter_turns"), [(0, 0), (90, 3), (180, 2)])
+def test_rotation_is_applied(shared_data, angle, quarter_turns):
+    path = str(shared_data / "odd" / f"decord__video_{angle}.mov")
+    with av.open(path) as container:
+        stored = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    turned = np.rot90(stored, quarter_turns)  # counter-clockwise; the pictures were looked at: the keys are upright
+    assert np.abs(next(iterate_frames(path)).astype(int) - turned).max() <= 2
+
+
+def test_memory_is_bounded_by_the_clip(tmp_path):
+    """1200 frames of 480x640 are 1.1 GB; reading the last four may take a small part of that."""
+    path = tmp_path / "long.mp4"
+    frame = np.zeros((480, 640, 3), np.uint8)
+    write_video(path, (frame for _ in range(1200)), options={"preset": "ultrafast"}, gop=250)
+    code = (
+        "import resource, sys\n"
+        "from ssl_video.video.reader import read_frames\n"
+        f"read_frames({str(path)!r}, [0])\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"read_frames({str(path)!r}, [1196, 1197, 1198, 1199])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    grown_kib = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert grown_kib < 60_000
+
+
+@pytest.mark.parametrize("wanted", [[40], [-1], []])
+def test_a_frame_that_is_not_there_is_an_error(tmp_path, wanted):
+    with pytest.raises(VideoError, match="no frame"):
+        read_frames(str(videos.mp4(tmp_path / "v.mp4")), wanted)
+
+
+def test_what_is_no_video_is_refused_with_a_reason(tmp_path):
+    (tmp_path / "text.mp4").write_text("hello")
+    with pytest.raises(VideoError, match="cannot be decoded"):
+        read_frames(str(tmp_path / "text.mp4"), [0])
+    with pytest.raises(VideoError, match="no such file"):
+        read_frames(str(tmp_path / "absent.mp4"), [0])
+
+
+def test_an_unknown_reader_is_answered_with_the_known_ones():
+    with pytest.raises(UserError, match="did you mean 'pyav'"):
+        get_reader("pyva")
