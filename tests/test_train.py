@@ -106,7 +106,7 @@ def test_gathering_over_ranks_keeps_the_gradient_of_the_whole_batch(tmp_path):
         "torch.save(x.grad, f'{__file__}.{ranks.rank}.pt')\n"
         "leave()\n"
     )
-    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*launcher, str(tmp_path / "gather.py")], env=env, capture_output=True, text=True, timeout=120
@@ -127,13 +127,13 @@ def test_keys_do_not_depend_on_ranks_and_resuming(videos, clips, ranks, start, s
 
     whole = take()
     parts = [take(ranks=ranks, rank=r) for r in range(ranks)]
-    assert [sum((p[i] for p in parts), []) for i in range(5)] == whole
+    assert [[key for p in parts for key in p[i]] for i in range(5)] == whole
     resumed = iter(BatchKeys(videos, clips, 4, seed=seed, start=start))
     once = iter(BatchKeys(videos, clips, 4, seed=seed))
     for _ in range(start):
         next(once)
     assert next(resumed) == next(once)
-    flat = sum(whole, [])[: videos * clips]
+    flat = [key for batch in whole for key in batch][: videos * clips]
     assert len({k[1:] for k in flat if k[0] == 0}) == len([k for k in flat if k[0] == 0])
 
 

@@ -37,8 +37,8 @@ def bf16_is_wrong(conv: nn.Conv3d, x_BCTHW: Tensor) -> bool:
     """True for the geometries whose weight gradient torch's CPU kernels get wrong in bf16.
 
     With a temporal input shorter than the temporal kernel, part of the gradient is uninitialised memory: finite or not,
-    and no error. Seen with torch 2.15 on CPUs with AVX-512 BF16. 3x3x3 convolutions of two frames are such layers; every
-    network with three temporal halvings has them on 16 frames.
+    and no error. Seen with torch 2.15 on CPUs with AVX-512 BF16. 3x3x3 convolutions of two frames are such layers;
+    every network with three temporal halvings has them on 16 frames.
     """
     return x_BCTHW.device.type == "cpu" and conv.kernel_size[0] > x_BCTHW.shape[2]
 

@@ -1,0 +1,91 @@
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PLUGIN = '''
+"""A toy pretext, as CONTRIBUTING.md shows it."""
+from dataclasses import dataclass
+import torch
+from ssl_video.pretexts.base import PRETEXTS, Pretext, PretextOutput, Sample, View
+from ssl_video.video import augment
+
+@dataclass(frozen=True)
+class BrightnessConfig:
+    """Options."""
+    frames: int = 4
+    """Frames of a clip."""
+
+@PRETEXTS.register("brightness")
+class Brightness(Pretext):
+    """Predict the mean brightness of a clip."""
+    Config = BrightnessConfig
+
+    def __init__(self, config, backbone):
+        super().__init__(config, backbone)
+        self.head = torch.nn.Linear(backbone.feature_dim, 1)
+
+    @property
+    def view(self):
+        return View(self.config.frames, 1, 32, 32)
+
+    def sample(self, video, stats, rng):
+        return Sample(tuple(range(self.config.frames)))
+
+    def transform(self, frames_THWC, sample, rng):
+        return {"clip_THWC": self.view.prepare(frames_THWC)}
+
+    def forward(self, batch, ctx):
+        spec = self.backbone.clip
+        x = augment.to_float(batch["clip_THWC"], spec.mean, spec.std)
+        features = self.backbone(x).mean((2, 3, 4))
+        error = (self.head(features).squeeze(1) - x.mean((1, 2, 3, 4))) ** 2
+        return PretextOutput(error.mean(), {"error": error.mean()}, features.detach())
+'''
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return next(out.glob("*.whl"))
+
+
+def test_the_wheel_holds_ssl_video_alone_and_all_of_it(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {n.split("/")[0] for n in names}
+    assert {t for t in tops if not t.endswith(".dist-info")} == {"ssl_video"}
+    sources = {str(p.relative_to(ROOT)) for p in (ROOT / "ssl_video").rglob("*.py")}
+    sources |= {f"ssl_video/{p.relative_to(ROOT)}" for room in ("pretexts", "eval") for p in (ROOT / room).rglob("*.py")}
+    assert sources - set(names) == set()
+    assert {"ssl_video/py.typed", "ssl_video/recipes/default.yaml"} <= set(names)
+
+
+def test_an_outside_plug_in_adds_a_pretext_through_an_entry_point(tmp_path):
+    (tmp_path / "brightness.py").write_text(PLUGIN)
+    info = tmp_path / "brightness-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brightness\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[ssl_video.pretexts]\nbrightness = brightness\nbroken = nowhere.at.all\n")
+    env = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+
+    def run(*words):
+        command = [sys.executable, "-m", "ssl_video", *words]
+        return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+
+    listed = run("list", "pretexts")
+    assert "Predict the mean brightness of a clip." in listed.stdout
+    assert "plug-in 'broken'" in listed.stderr
+    assert run("data", "synthesize", "--out", "d", "--train", "6", "--test", "2", "--frames", "16").returncode == 0
+    done = run(
+        "pretrain", "--data", "d", "--out", "run", "--pretext", "brightness", "--pretext.frames", "3", "--steps", "3",
+        "--batch-size", "2", "--workers", "0", "--backbone.width", "4",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert run("evaluate", "pretext", "--model", "run", "--data", "d").returncode == 0
