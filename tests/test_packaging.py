@@ -62,7 +62,9 @@ def test_the_wheel_holds_ssl_video_alone_and_all_of_it(wheel):
     tops = {n.split("/")[0] for n in names}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"ssl_video"}
     sources = {str(p.relative_to(ROOT)) for p in (ROOT / "ssl_video").rglob("*.py")}
-    sources |= {f"ssl_video/{p.relative_to(ROOT)}" for room in ("pretexts", "eval") for p in (ROOT / room).rglob("*.py")}
+    sources |= {
+        f"ssl_video/{p.relative_to(ROOT)}" for room in ("pretexts", "eval") for p in (ROOT / room).rglob("*.py")
+    }
     assert sources - set(names) == set()
     assert {"ssl_video/py.typed", "ssl_video/recipes/default.yaml"} <= set(names)
 

@@ -26,7 +26,8 @@ def cached(
     in the user's cache folder. Raises UserError if no video can be copied.
     """
     out = out or cache_dir() / "clips" / f"{kind}-{short_side or 'full'}"
-    pairs = [(v.path, v.info) for v in videos.videos]
+    pairs = [(v.path, v.info) for v in videos.videos if v.info is not None]
+    assert len(pairs) == len(videos.videos), "the set must have been scanned"
     copies = build_clip_cache(pairs, out, kind, short_side, workers=workers, progress=progress)
     kept, problems = [], list(videos.problems)
     for video in videos.videos:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -60,13 +61,15 @@ def train(
     average = None
     if config.optim.ema is not None:
         average = AveragedModel(pretext, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema), use_buffers=True)
-    modules: dict[str, nn.Module] = {"pretext": pretext} | ({"average": average} if average else {})
+    modules: dict[str, nn.Module] = {"pretext": pretext}
+    if average is not None:
+        modules["average"] = average
 
     start = _resume(run, modules, optimizer)
     parallel: nn.Module = pretext
     if ranks.world_size > 1:
         if config.sync_bn and device.type == "cuda":
-            pretext = nn.SyncBatchNorm.convert_sync_batchnorm(pretext)
+            nn.SyncBatchNorm.convert_sync_batchnorm(pretext)  # in place below the root
         parallel = DistributedDataParallel(pretext)
     accumulate = config.optim.accumulate
     keys = BatchKeys(
@@ -126,7 +129,7 @@ def train(
                 save(done)
             if stopping and done < steps:
                 raise Interrupted(f"Stopped by a signal at step {done} of {steps}; the state is saved: use --resume.")
-    return average.module if average is not None else pretext
+    return cast(Pretext, average.module) if average is not None else pretext
 
 
 def channels_last(module: nn.Module) -> None:

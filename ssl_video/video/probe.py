@@ -17,7 +17,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def probe(path: str) -> VideoInfo:
         codec = stream.codec_context.name
     info = VideoInfo(len(times), fps, *size, round(len(times) / fps, 6), codec)
     if len(times) > 2 * KEYS_CHECKED and (regular := _regular(times)):
-        seekable = VideoInfo(**asdict(info) | {"pts_start": regular[0], "pts_step": regular[1]})
+        seekable = replace(info, pts_start=regular[0], pts_step=regular[1])
         if _seeking_is_exact(path, seekable, checksums):
             return seekable
     return info

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import av
+import av.error
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
@@ -206,7 +207,8 @@ class _Converter:
         # one thread: swscale's own threads cost more than they bring at these sizes
         rgb = self.reformatter.reformat(frame, width, height, "rgb24", threads=1)
         plane = rgb.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)  # pyright: ignore[reportArgumentType]
+        rows = np.frombuffer(memoryview(plane), np.uint8)  # pyright: ignore[reportArgumentType]
+        rows = rows.reshape(height, plane.line_size)
         picture_HWC = rows[:, : width * 3].reshape(height, width, 3)
         return np.rot90(picture_HWC, frame.rotation // 90 % 4) if frame.rotation else picture_HWC
 
@@ -226,7 +228,7 @@ def _torchcodec(path: str, frames: Sequence[int], info: VideoInfo | None = None)
     if path.endswith(".npy") or info is None or not info.pts_step:
         return read_frames(path, frames, info)
     try:
-        from torchcodec.decoders import VideoDecoder  # pyright: ignore[reportMissingImports]
+        from torchcodec.decoders import VideoDecoder  # pyright: ignore
 
         decoder = VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
     except (ImportError, RuntimeError) as error:
