@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from ssl_video.backbones.base import BACKBONES, build_backbone
+from ssl_video.errors import UserError
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_the_contract_holds_at_the_smallest_legal_clip(name):
+    backbone = build_backbone(name).eval()
+    spec = backbone.clip
+    with torch.no_grad():
+        y = backbone(torch.zeros(1, spec.channels, spec.min_frames, spec.min_size, spec.min_size))
+    assert y.shape[:2] == (1, backbone.feature_dim) and y.ndim == 5
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_strides_and_feature_size_are_as_declared(name):
+    backbone = build_backbone(name).to("meta").eval()
+    spec = backbone.clip
+    y = backbone(torch.zeros(2, spec.channels, spec.frames, spec.size, spec.size, device="meta"))
+    t, h, w = backbone.strides
+    assert y.shape == (2, backbone.feature_dim, -(-spec.frames // t), -(-spec.size // h), -(-spec.size // w))
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_every_stage_can_be_asked_for(name):
+    backbone = build_backbone(name).to("meta").eval()
+    spec = backbone.clip
+    clip = torch.zeros(1, spec.channels, spec.frames, spec.size, spec.size, device="meta")
+    for stage in backbone.stages:
+        assert backbone(clip, until=stage).ndim == 5
+    with pytest.raises(KeyError):
+        backbone(clip, until="nowhere")
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_4", "r3d_10"])
+def test_every_parameter_gets_a_finite_gradient(name):
+    backbone = build_backbone(name)
+    backbone(torch.randn(2, 3, 8, 32, 32)).square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in backbone.parameters())
+
+
+def test_a_network_can_be_built_again_from_its_notes():
+    first = build_backbone("r2plus1d_4", width="4", strides_t="1,2,2,2")
+    again = build_backbone(first.architecture, **first.options)
+    again.load_state_dict(first.state_dict())
+    assert again.strides == (8, 16, 16) and again.feature_dim == 32
+
+
+def test_the_small_networks_are_small():
+    millions = {n: sum(p.numel() for p in build_backbone(n).parameters()) / 1e6 for n in ("r2plus1d_4", "r3d_10")}
+    assert millions["r2plus1d_4"] < 0.2 and millions["r3d_10"] < 1.0
+
+
+def test_factored_convolutions_are_those_of_conv3d():
+    from ssl_video.backbones.small import SpatialConv, TemporalConv
+
+    x = torch.randn(2, 4, 6, 8, 8)
+    spatial, temporal = SpatialConv(4, 5, stride=2), TemporalConv(4, stride=2)
+    as_3d = torch.nn.functional.conv3d(x, spatial.weight[:, :, None], None, (1, 2, 2), (0, 1, 1))
+    assert torch.allclose(spatial(x), as_3d, atol=1e-5)
+    as_3d = torch.nn.functional.conv3d(x, temporal.weight[..., None], None, (2, 1, 1), (1, 0, 0))
+    assert torch.allclose(temporal(x), as_3d, atol=1e-5)
+
+
+def test_unknown_networks_and_options_are_answered_with_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'r2plus1d_4'"):
+        build_backbone("r2plus1d4")
+    with pytest.raises(UserError, match="did you mean 'width'"):
+        build_backbone("r3d_10", widht=3)
