@@ -91,5 +91,6 @@ def build_backbone(name: str, **options: object) -> Backbone:
     builder = BACKBONES[name]
     chosen = make_options(builder, f"backbone {name}", options)
     backbone = builder(**chosen)
-    backbone.architecture, backbone.options = name, chosen
+    # a file of initial weights is no part of the architecture, and may be gone when the network is built again
+    backbone.architecture, backbone.options = name, {k: v for k, v in chosen.items() if k != "weights"}
     return backbone

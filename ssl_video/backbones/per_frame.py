@@ -1,0 +1,85 @@
+"""Image networks of torchvision, applied to every frame."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torchvision.models as tv
+from torch import nn
+
+from ssl_video.backbones.base import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, ClipSpec, PerFrame
+from ssl_video.backbones.weights import load_weights
+from ssl_video.errors import UserError
+
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+VGGS = ("vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn")
+FRAMES = ClipSpec(frames=8, size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD, min_size=32)
+
+
+def dense_resnet(net: tv.ResNet, output_stride: int) -> None:
+    """Give ``net`` the output stride 8, 16 or 32 by letting its last layers stride by 1, without dilation.
+
+    So the networks of correspondence are made (Wang et al., "Learning Correspondence from the Cycle-consistency of
+    Time", 2019; Jabri et al., "Space-Time Correspondence as a Contrastive Random Walk", 2020). Weights stay as they are.
+
+    Raises:
+        UserError: for another output stride.
+    """
+    layers = {32: (), 16: (net.layer4,), 8: (net.layer3, net.layer4)}.get(output_stride)
+    if layers is None:
+        raise UserError(f"The output_stride of a ResNet is 8, 16 or 32, not {output_stride}.")
+    for layer in layers:
+        for m in layer.modules():
+            if isinstance(m, nn.Conv2d):
+                m.stride = (1, 1)
+
+
+def _resnet(name: str) -> Callable[..., Backbone]:
+    def build(*, output_stride: int = 32, weights: str | None = None) -> Backbone:
+        net = tv.get_model(name, weights=None)
+        if weights is not None:
+            load_weights(net, weights, heads=("fc.",))
+        dense_resnet(net, output_stride)
+        stages = {
+            "stem": PerFrame(nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)),
+            **{layer: PerFrame(net.get_submodule(layer)) for layer in ("layer1", "layer2", "layer3", "layer4")},
+        }
+        strides = (1, output_stride, output_stride)
+        return Backbone(stages, feature_dim=net.fc.in_features, strides=strides, clip=FRAMES)
+
+    depth = name.removeprefix("resnet")
+    build.__doc__ = (
+        f"ResNet-{depth} on every frame (He et al., 'Deep Residual Learning for Image Recognition', CVPR 2016).\n\n"
+        "``output_stride`` 16 or 8 gives denser maps with the same weights; ``weights`` is torchvision's state dict."
+    )
+    return build
+
+
+def _plain(name: str, feature_dim: int, min_size: int, paper: str) -> Callable[..., Backbone]:
+    def build(*, weights: str | None = None) -> Backbone:
+        net = tv.get_model(name, weights=None)
+        if weights is not None:
+            load_weights(net, weights, heads=("classifier.",))
+        stages = {stage: PerFrame(layers) for stage, layers in plain_stages(net.features).items()}
+        clip = replace(FRAMES, min_size=min_size)
+        return Backbone(stages, feature_dim=feature_dim, strides=(1, 32, 32), clip=clip)
+
+    build.__doc__ = (
+        f"{name} on every frame, up to its last pooling ({paper}).\n\n``weights`` is torchvision's state dict."
+    )
+    return build
+
+
+def plain_stages(layers: nn.Sequential) -> dict[str, nn.Sequential]:
+    """conv1, conv2, ...: one convolution each, with what follows it."""
+    starts = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
+    ends = [*starts[1:], len(layers)]
+    return {f"conv{n}": layers[start:end] for n, (start, end) in enumerate(zip(starts, ends, strict=True), 1)}
+
+
+for _name in RESNETS:
+    BACKBONES.register(_name)(_resnet(_name))
+for _name in VGGS:
+    _paper = "Simonyan and Zisserman, 'Very Deep Convolutional Networks', ICLR 2015"
+    BACKBONES.register(_name)(_plain(_name, 512, 32, _paper))
+_paper = "Krizhevsky, 'One Weird Trick for Parallelizing Convolutional Neural Networks', 2014"
+BACKBONES.register("alexnet")(_plain("alexnet", 256, 63, _paper))

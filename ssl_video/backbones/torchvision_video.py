@@ -1,0 +1,141 @@
+"""The video networks of torchvision, without their pooling and classifiers.
+
+``weights`` is a file with the state dict of torchvision's network of the same name, as torchvision publishes it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torchvision.models.video as tv
+from torch import Tensor, nn
+from torchvision.models.video.mvit import MultiscaleBlock, MViT
+from torchvision.models.video.swin_transformer import SwinTransformer3d
+
+from ssl_video.backbones.base import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, ClipSpec
+from ssl_video.backbones.weights import load_weights
+
+RESNET_CLIP = ClipSpec(frames=16, size=112, fps=15.0, min_size=16)
+
+
+def video_resnet(build: Callable[..., tv.VideoResNet], stride_t: int, weights: str | None) -> Backbone:
+    """An 18-layer network of Tran et al. 2018 in its five stages."""
+    net = build(weights=None)
+    if weights is not None:
+        load_weights(net, weights, heads=("fc.",))
+    stages = {name: net.get_submodule(name) for name in ("stem", "layer1", "layer2", "layer3", "layer4")}
+    return Backbone(stages, feature_dim=512, strides=(stride_t, 16, 16), clip=RESNET_CLIP)
+
+
+@BACKBONES.register("r3d_18")
+def r3d_18(*, weights: str | None = None) -> Backbone:
+    """R3D-18, 33 M parameters (Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018)."""
+    return video_resnet(tv.r3d_18, 8, weights)
+
+
+@BACKBONES.register("mc3_18")
+def mc3_18(*, weights: str | None = None) -> Backbone:
+    """MC3-18, 3D convolutions below and 2D above, 11 M parameters (Tran et al., CVPR 2018)."""
+    return video_resnet(tv.mc3_18, 1, weights)
+
+
+@BACKBONES.register("r2plus1d_18")
+def r2plus1d_18(*, weights: str | None = None) -> Backbone:
+    """R(2+1)D-18, 31 M parameters (Tran et al., CVPR 2018)."""
+    return video_resnet(tv.r2plus1d_18, 8, weights)
+
+
+@BACKBONES.register("s3d")
+def s3d(*, weights: str | None = None) -> Backbone:
+    """S3D, 8 M parameters (Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018).
+
+    Batch norms average over tens of steps (momentum 0.1), not over the thousands of torchvision's 0.001.
+    """
+    net = tv.s3d(weights=None)
+    if weights is not None:
+        load_weights(net, weights, heads=("classifier.",))
+    for m in net.modules():
+        if isinstance(m, nn.BatchNorm3d):
+            m.momentum = 0.1
+    layers = net.features
+    assert isinstance(layers, nn.Sequential)
+    bounds = {"conv1": (0, 2), "conv2": (2, 5), "mixed3": (5, 8), "mixed4": (8, 14), "mixed5": (14, 16)}
+    stages = {name: layers[start:stop] for name, (start, stop) in bounds.items()}
+    clip = ClipSpec(frames=64, size=224, fps=15.0, min_frames=8, min_size=32)
+    return Backbone(stages, feature_dim=1024, strides=(8, 32, 32), clip=clip)
+
+
+class MViTBlocks(nn.Module):
+    """The blocks of an MViT on a map of patches; the class token lives inside and is not put out.
+
+    Positions are relative, and torchvision's attention interpolates them to the map it meets, so any size will do.
+    """
+
+    def __init__(self, net: MViT):
+        super().__init__()
+        self.pos_encoding, self.blocks, self.norm = net.pos_encoding, net.blocks, net.norm
+
+    def forward(self, x_BDthw: Tensor) -> Tensor:
+        """(B, D, t, h, w) -> (B, D', t, h/8, w/8)."""
+        _, _, t, h, w = x_BDthw.shape
+        thw = (t, h, w)
+        x_BND = self.pos_encoding(x_BDthw.flatten(2).transpose(1, 2))
+        for block in self.blocks:
+            assert isinstance(block, MultiscaleBlock)
+            x_BND, thw = block(x_BND, thw)
+        return self.norm(x_BND)[:, 1:].transpose(1, 2).unflatten(2, thw)
+
+
+@BACKBONES.register("mvit_v2_s")
+def mvit_v2_s(*, weights: str | None = None) -> Backbone:
+    """MViTv2-S, 34 M parameters (Li et al., "MViTv2: Improved Multiscale Vision Transformers", CVPR 2022).
+
+    Its blocks are one stage, because the class token runs through all of them.
+    """
+    net = tv.mvit_v2_s(weights=None)
+    if weights is not None:
+        load_weights(net, weights, heads=("head.",))
+    clip = ClipSpec(frames=16, size=224, fps=7.5, mean=(0.45,) * 3, std=(0.225,) * 3, min_size=32)
+    stages = {"patches": net.conv_proj, "blocks": MViTBlocks(net)}
+    return Backbone(stages, feature_dim=768, strides=(2, 32, 32), clip=clip)
+
+
+class ChannelsLast(nn.Module):
+    """Modules of maps (B, t, h, w, D) in a chain of maps (B, D, t, h, w)."""
+
+    def __init__(self, *layers: nn.Module):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x_BDthw: Tensor) -> Tensor:
+        """(B, D, t, h, w) -> (B, D', t, h', w')."""
+        return self.layers(x_BDthw.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
+
+
+class Patches(nn.Module):
+    """Swin's patch embedding with the channels where a map has them."""
+
+    def __init__(self, net: SwinTransformer3d):
+        super().__init__()
+        self.patch_embed = net.patch_embed
+
+    def forward(self, clip_BCTHW: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, D, t, h, w)."""
+        return self.patch_embed(clip_BCTHW).permute(0, 4, 1, 2, 3)
+
+
+@BACKBONES.register("swin3d_t")
+def swin3d_t(*, weights: str | None = None) -> Backbone:
+    """Video Swin-T, 28 M parameters (Liu et al., "Video Swin Transformer", CVPR 2022)."""
+    net = tv.swin3d_t(weights=None)
+    if weights is not None:
+        load_weights(net, weights, heads=("head.",))
+    f = net.features
+    stages = {
+        "patches": Patches(net),
+        "stage1": ChannelsLast(f[0]),
+        "stage2": ChannelsLast(f[1], f[2]),
+        "stage3": ChannelsLast(f[3], f[4]),
+        "stage4": ChannelsLast(f[5], f[6], net.norm),
+    }
+    clip = replace(ClipSpec(frames=32, size=224, fps=15.0), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return Backbone(stages, feature_dim=net.num_features, strides=(2, 32, 32), clip=clip)
