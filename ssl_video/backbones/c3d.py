@@ -15,7 +15,9 @@ CHANNELS = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # of the convolu
 def c3d(*, batch_norm: bool = False) -> Backbone:
     """C3D's convolutions, 28 M parameters (Tran et al., ICCV 2015).
 
-    The feature map is that of the last pooling; fc6 and fc7, which fix the clip's size, are left out. ``batch_norm`` puts a batch norm after each convolution, without which the network is hard to train from scratch.
+    The feature map is that of the last pooling; fc6 and fc7, which fix the clip's size, are left out.
+
+    ``batch_norm`` puts a batch norm after each convolution, without which the network is hard to train from scratch.
     """
     stages: dict[str, nn.Module] = {}
     before = 3

@@ -1,6 +1,6 @@
 """Image networks of torchvision, applied to every frame."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torchvision.models as tv
@@ -18,8 +18,9 @@ FRAMES = ClipSpec(frames=8, size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD, min_
 def dense_resnet(net: tv.ResNet, output_stride: int) -> None:
     """Give ``net`` the output stride 8, 16 or 32 by letting its last layers stride by 1, without dilation.
 
-    So the networks of correspondence are made (Wang et al., "Learning Correspondence from the Cycle-consistency of
-    Time", 2019; Jabri et al., "Space-Time Correspondence as a Contrastive Random Walk", 2020). Weights stay as they are.
+    So the networks of correspondence are made, and the weights stay as they are (Wang et al., "Learning Correspondence
+    from the Cycle-consistency of Time", 2019; Jabri et al., "Space-Time Correspondence as a Contrastive Random Walk",
+    2020).
 
     Raises:
         UserError: for another output stride.
@@ -36,6 +37,7 @@ def dense_resnet(net: tv.ResNet, output_stride: int) -> None:
 def _resnet(name: str) -> Callable[..., Backbone]:
     def build(*, output_stride: int = 32, weights: str | None = None) -> Backbone:
         net = tv.get_model(name, weights=None)
+        assert isinstance(net, tv.ResNet)
         if weights is not None:
             load_weights(net, weights, heads=("fc.",))
         dense_resnet(net, output_stride)
@@ -57,9 +59,10 @@ def _resnet(name: str) -> Callable[..., Backbone]:
 def _plain(name: str, feature_dim: int, min_size: int, paper: str) -> Callable[..., Backbone]:
     def build(*, weights: str | None = None) -> Backbone:
         net = tv.get_model(name, weights=None)
+        assert isinstance(net, tv.AlexNet | tv.VGG)
         if weights is not None:
             load_weights(net, weights, heads=("classifier.",))
-        stages = {stage: PerFrame(layers) for stage, layers in plain_stages(net.features).items()}
+        stages = {stage: PerFrame(layers) for stage, layers in plain_stages(net.features.children()).items()}
         clip = replace(FRAMES, min_size=min_size)
         return Backbone(stages, feature_dim=feature_dim, strides=(1, 32, 32), clip=clip)
 
@@ -69,11 +72,12 @@ def _plain(name: str, feature_dim: int, min_size: int, paper: str) -> Callable[.
     return build
 
 
-def plain_stages(layers: nn.Sequential) -> dict[str, nn.Sequential]:
+def plain_stages(modules: Iterable[nn.Module]) -> dict[str, nn.Sequential]:
     """conv1, conv2, ...: one convolution each, with what follows it."""
+    layers = list(modules)
     starts = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
-    ends = [*starts[1:], len(layers)]
-    return {f"conv{n}": layers[start:end] for n, (start, end) in enumerate(zip(starts, ends, strict=True), 1)}
+    parts = [nn.Sequential(*layers[a:b]) for a, b in zip(starts, [*starts[1:], len(layers)], strict=True)]
+    return {f"conv{number}": part for number, part in enumerate(parts, 1)}
 
 
 for _name in RESNETS:

@@ -33,20 +33,23 @@ def cpu_has_bf16() -> bool:
     return any(check() for check in checks if check is not None)
 
 
-def bf16_is_wrong(conv: nn.Conv3d, x_BCTHW: Tensor) -> bool:
+def bf16_is_wrong(conv: nn.Conv2d | nn.Conv3d, x_BCTHW: Tensor) -> bool:
     """True for the geometries whose weight gradient torch's CPU kernels get wrong in bf16.
 
     With a temporal input shorter than the temporal kernel, part of the gradient is uninitialised memory: finite or not,
     and no error. Seen with torch 2.15 on CPUs with AVX-512 BF16. 3x3x3 convolutions of two frames are such layers;
-    every network with three temporal halvings has them on 16 frames.
+    every network with three temporal halvings has them on 16 frames. Temporal convolutions that are computed as 2D ones
+    of k x 1 are treated alike.
     """
-    return x_BCTHW.device.type == "cpu" and conv.kernel_size[0] > x_BCTHW.shape[2]
+    temporal = isinstance(conv, nn.Conv3d) or conv.kernel_size[1] == 1
+    extent = conv.dilation[0] * (conv.kernel_size[0] - 1) + 1
+    return x_BCTHW.device.type == "cpu" and temporal and extent > x_BCTHW.shape[2]
 
 
 def fp32_where_bf16_is_wrong(module: nn.Module) -> None:
-    """Make every Conv3d of ``module`` leave autocast, call by call, where ``bf16_is_wrong``."""
+    """Make every convolution of ``module`` leave autocast, call by call, where ``bf16_is_wrong``."""
     for m in module.modules():
-        if isinstance(m, nn.Conv3d):
+        if isinstance(m, nn.Conv2d | nn.Conv3d) and _enter not in m._forward_pre_hooks.values():
             m.register_forward_pre_hook(_enter)
             m.register_forward_hook(_leave, always_call=True)
 
@@ -55,7 +58,7 @@ _LEFT = "_left_autocast"  # on a module: the context that its running forward pa
 
 
 def _enter(conv: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-    assert isinstance(conv, nn.Conv3d)
+    assert isinstance(conv, nn.Conv2d | nn.Conv3d)
     (x,) = args
     if not torch.is_autocast_enabled(x.device.type) or not bf16_is_wrong(conv, x):
         return None
