@@ -5,39 +5,61 @@ from ssl_video.backbones.base import BACKBONES, build_backbone
 from ssl_video.errors import UserError
 
 
+def on_meta(name):
+    """The network without its numbers: shapes cost nothing."""
+    with torch.device("meta"):
+        return build_backbone(name).eval()
+
+
+def clip_for(backbone, frames, size):
+    return torch.zeros(2, backbone.clip.channels, frames, size, size, device="meta")
+
+
 @pytest.mark.parametrize("name", BACKBONES.names())
-def test_the_contract_holds_at_the_smallest_legal_clip(name):
-    backbone = build_backbone(name).eval()
-    spec = backbone.clip
-    with torch.no_grad():
-        y = backbone(torch.zeros(1, spec.channels, spec.min_frames, spec.min_size, spec.min_size))
-    assert y.shape[:2] == (1, backbone.feature_dim) and y.ndim == 5
+def test_the_smallest_legal_clip_is_taken(name):
+    backbone = on_meta(name)
+    y = backbone(clip_for(backbone, backbone.clip.min_frames, backbone.clip.min_size))
+    assert y.shape[:2] == (2, backbone.feature_dim) and y.ndim == 5
 
 
 @pytest.mark.parametrize("name", BACKBONES.names())
 def test_strides_and_feature_size_are_as_declared(name):
-    backbone = build_backbone(name).to("meta").eval()
+    backbone = on_meta(name)
     spec = backbone.clip
-    y = backbone(torch.zeros(2, spec.channels, spec.frames, spec.size, spec.size, device="meta"))
-    t, h, w = backbone.strides
-    assert y.shape == (2, backbone.feature_dim, -(-spec.frames // t), -(-spec.size // h), -(-spec.size // w))
+    y = backbone(clip_for(backbone, spec.frames, spec.size))
+    assert y.shape[:2] == (2, backbone.feature_dim)
+    for length, stride, found in zip((spec.frames, spec.size, spec.size), backbone.strides, y.shape[2:], strict=True):
+        assert abs(found - length / stride) <= 1  # padding, or the lack of it, moves the border by a cell
 
 
 @pytest.mark.parametrize("name", BACKBONES.names())
 def test_every_stage_can_be_asked_for(name):
-    backbone = build_backbone(name).to("meta").eval()
-    spec = backbone.clip
-    clip = torch.zeros(1, spec.channels, spec.frames, spec.size, spec.size, device="meta")
+    backbone = on_meta(name)
+    clip = clip_for(backbone, backbone.clip.frames, backbone.clip.size)
     for stage in backbone.stages:
         assert backbone(clip, until=stage).ndim == 5
     with pytest.raises(KeyError):
         backbone(clip, until="nowhere")
 
 
-@pytest.mark.parametrize("name", ["r2plus1d_4", "r3d_10"])
+def test_a_finer_output_stride_keeps_the_weights_of_the_network():
+    coarse, fine = build_backbone("resnet18"), build_backbone("resnet18", output_stride=8)
+    fine.load_state_dict(coarse.state_dict())
+    assert fine.strides == (1, 8, 8)
+    assert fine(torch.zeros(1, 3, 2, 64, 64)).shape == (1, 512, 2, 8, 8)
+
+
+def test_a_per_frame_network_sees_each_frame_alone():
+    backbone, clip = build_backbone("resnet18").eval(), torch.randn(1, 3, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(backbone(clip).flip(2), backbone(clip.flip(2)), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_4", "r3d_10", "r3d_18", "s3d", "resnet18", "c3d"])
 def test_every_parameter_gets_a_finite_gradient(name):
     backbone = build_backbone(name)
-    backbone(torch.randn(2, 3, 8, 32, 32)).square().mean().backward()
+    frames, size = max(8, backbone.clip.min_frames), max(32, backbone.clip.min_size)
+    backbone(torch.randn(2, 3, frames, size, size)).square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in backbone.parameters())
 
 

@@ -53,7 +53,7 @@ def uninterrupted(tmp_path_factory):
 
 
 def test_a_short_run_lowers_the_loss(tmp_path):
-    run(tmp_path, 250, workers=0)
+    run(tmp_path, 400, workers=0)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert sum(losses[-25:]) < 0.9 * sum(losses[:25])
 

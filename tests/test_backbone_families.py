@@ -1,0 +1,171 @@
+"""What single families promise beyond the contract of every backbone."""
+
+import subprocess
+import sys
+from functools import lru_cache
+
+import pytest
+import torch
+import torchvision.models.video as tv
+from torch import nn
+from torchvision.models.video.mvit import MSBlockConfig, MViT
+
+from ssl_video.backbones.base import BACKBONES, build_backbone
+from ssl_video.backbones.s3dg import FeatureGating
+from ssl_video.backbones.torchvision_video import MViTBlocks
+from ssl_video.errors import UserError
+
+
+@lru_cache
+def on_meta(name):
+    with torch.device("meta"):
+        return build_backbone(name).eval()
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_a_clip_longer_by_one_stride_has_one_more_cell_along_each_axis(name):
+    backbone = on_meta(name)
+    spec, strides = backbone.clip, backbone.strides
+    size = (spec.frames, spec.size, spec.size)
+    longer = [n + stride for n, stride in zip(size, strides, strict=True)]
+    with torch.device("meta"), torch.no_grad():
+        one = backbone(torch.empty(1, spec.channels, *size)).shape
+        more = backbone(torch.empty(1, spec.channels, *longer)).shape
+    assert [b - a for a, b in zip(one[2:], more[2:], strict=True)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_asking_for_a_stage_gives_that_stage(name):
+    backbone = on_meta(name)
+    clip = torch.empty(
+        1, backbone.clip.channels, backbone.clip.min_frames, backbone.clip.min_size, backbone.clip.min_size
+    )
+    expected = {}
+    handles = [
+        stage.register_forward_hook(lambda _m, _x, y, name=name: expected.update({name: y.shape}))
+        for name, stage in backbone.stages.items()
+    ]
+    with torch.device("meta"), torch.no_grad():
+        backbone(clip.to("meta"))
+        for handle in handles:
+            handle.remove()
+        assert {stage: backbone(clip.to("meta"), until=stage).shape for stage in backbone.stages} == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["alexnet", "c3d", "mvit_v2_s", "r2plus1d_18", "resnet18", "s3d", "s3dg", "slow_r50", "swin3d_t", "x3d_s"]
+)
+def test_features_and_gradients_are_finite_at_the_smallest_clip(name):
+    torch.manual_seed(0)
+    backbone = build_backbone(name)
+    spec = backbone.clip
+    y = backbone(torch.randn(2, spec.channels, spec.min_frames, spec.min_size, spec.min_size))
+    assert y.shape[:2] == (2, backbone.feature_dim) and torch.isfinite(y).all()
+    y.square().sum().backward()
+    unreached = [n for n, p in backbone.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert not unreached
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_4", "resnet18", "s3dg", "x3d_s"])
+def test_a_state_dict_carries_all_there_is(name):
+    one, other = build_backbone(name).eval(), build_backbone(name).eval()
+    other.load_state_dict(one.state_dict())
+    clip = torch.randn(1, 3, one.clip.min_frames, one.clip.min_size, one.clip.min_size)
+    with torch.no_grad():
+        assert torch.equal(one(clip), other(clip))
+
+
+def test_speednets_s3dg_keeps_every_frame():
+    with torch.device("meta"):
+        backbone = build_backbone("s3dg", temporal_stride=False).eval()
+        y = backbone(torch.empty(1, 3, 64, 224, 224))
+    assert y.shape == (1, 1024, 64, 7, 7) and backbone.strides == (1, 32, 32)
+
+
+def test_speednets_s3dg_takes_any_number_of_frames():
+    with torch.device("meta"):
+        backbone = build_backbone("s3dg", temporal_stride=False).eval()
+        assert [backbone(torch.empty(1, 3, T, 64, 64)).shape[2] for T in (1, 2, 7)] == [1, 2, 7]
+
+
+def test_s3dg_gates_after_each_temporal_convolution():
+    with torch.device("meta"):
+        modules = list(build_backbone("s3dg").modules())
+    temporal = [m for m in modules if isinstance(m, nn.Conv3d) and m.kernel_size[0] > 1]
+    gates = [m for m in modules if isinstance(m, FeatureGating)]
+    assert [m.out_channels for m in temporal] == [g.fc.in_features for g in gates]
+
+
+def test_feature_gating_scales_channels_by_a_sigmoid_of_their_mean():
+    torch.manual_seed(0)
+    gating, x = FeatureGating(3), torch.randn(2, 3, 2, 4, 4)
+    mean = x.flatten(2).mean(2)
+    for b in range(2):
+        for c in range(3):
+            gate = torch.sigmoid((gating.fc.weight[c] * mean[b]).sum() + gating.fc.bias[c])
+            assert torch.allclose(gating(x)[b, c], gate * x[b, c], atol=1e-6)
+
+
+def test_c3d_has_the_papers_output_with_and_without_batch_norm():
+    with torch.device("meta"):
+        for batch_norm in (False, True):
+            backbone = build_backbone("c3d", batch_norm=batch_norm).eval()
+            assert backbone(torch.empty(1, 3, 16, 112, 112)).shape == (1, 512, 1, 4, 4)  # 8192 numbers before fc6
+
+
+def test_mvit_gives_the_tokens_of_torchvisions_network():
+    torch.manual_seed(0)
+    blocks = [
+        MSBlockConfig(2, before, 32, [3, 3, 3], [3, 3, 3], stride_q, stride_kv)
+        for before, stride_q, stride_kv in ((16, [1, 1, 1], [1, 4, 4]), (32, [1, 2, 2], [1, 2, 2]))
+    ]
+    net = MViT((32, 32), 4, blocks, True, False, True, True).eval()
+    clip = torch.randn(2, 3, 4, 32, 32)
+    with torch.no_grad():
+        tokens_BND = _output_of(net, net.norm, clip)[:, 1:]
+        y = MViTBlocks(net)(net.conv_proj(clip))
+    assert y.shape == (2, 32, 2, 4, 4)
+    assert torch.allclose(y.flatten(2).transpose(1, 2), tokens_BND, atol=1e-5)
+
+
+def test_swin_gives_the_map_of_torchvisions_network(tmp_path):
+    torch.manual_seed(0)
+    net, clip = tv.swin3d_t().eval(), torch.randn(1, 3, 4, 64, 64)
+    torch.save(net.state_dict(), tmp_path / "swin.pth")
+    backbone = build_backbone("swin3d_t", weights=str(tmp_path / "swin.pth")).eval()
+    with torch.no_grad():
+        map_BthwD = _output_of(net, net.norm, clip)
+        assert torch.allclose(backbone(clip), map_BthwD.permute(0, 4, 1, 2, 3), atol=1e-5)
+
+
+def _output_of(net, part, clip):
+    """What ``part`` of ``net`` puts out."""
+    found = []
+    with part.register_forward_hook(lambda _m, _x, y: found.append(y)):
+        net(clip)
+    return found[0]
+
+
+def test_an_output_stride_that_no_resnet_has_is_said():
+    with pytest.raises(UserError, match="8, 16 or 32, not 12"):
+        build_backbone("resnet18", output_stride=12)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("resnet18", 512), ("resnet50", 2048)])
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+def test_the_output_stride_is_the_one_asked_for(name, channels, output_stride):
+    with torch.device("meta"):
+        y = build_backbone(name, output_stride=str(output_stride)).eval()(torch.empty(1, 3, 2, 64, 96))
+    assert y.shape == (1, channels, 2, 64 // output_stride, 96 // output_stride)
+
+
+def test_the_registry_is_read_without_importing_pytorchvideo():
+    code = "import sys; from ssl_video.backbones.base import BACKBONES as B; B.names(); print('pytorchvideo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_missing_pytorchvideo_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorchvideo.models.hub", None)
+    with pytest.raises(UserError, match="pip install pytorchvideo"):
+        build_backbone("x3d_s")
