@@ -48,4 +48,9 @@ def x3d_s(*, weights: str | None = None) -> Backbone:
     Its features are those of res5; the wide layers after it belong to the head.
     """
     clip = ClipSpec(frames=13, size=160, fps=5.0, mean=MEAN, std=STD)
-    return Backbone(_stages(_hub().x3d_s(), weights), feature_dim=192, strides=(1, 32, 32), clip=clip)
+    net = _hub().x3d_s()
+    for m in list(net.modules()):
+        for name, child in m.named_children():
+            if type(child).__name__ == "Swish":  # the same function, whose backward pass uses what torch will remove
+                m.register_module(name, nn.SiLU())
+    return Backbone(_stages(net, weights), feature_dim=192, strides=(1, 32, 32), clip=clip)
