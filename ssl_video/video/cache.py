@@ -94,7 +94,7 @@ def finished(path: str, copy: Path) -> VideoInfo | None:
 
 def make_copy(path: str, frames: int, copy: Path, kind: Kind, short_side: int | None) -> VideoInfo:
     """Make, verify and sign one copy, in this process. Raises VideoError."""
-    pictures = _resized(path, short_side)
+    pictures = _resized(path, short_side, even=kind == "h264")
     if kind == "h264":
         # fastdecode leaves out what costs a decoder most; no B-frames, so that times are numbers
         options = {"preset": "veryfast", "tune": "fastdecode", "crf": "20", "bf": "0", "sc_threshold": "0"}
@@ -120,14 +120,18 @@ def make_copy(path: str, frames: int, copy: Path, kind: Kind, short_side: int | 
     return info
 
 
-def _resized(path: str, short_side: int | None) -> Iterator[np.ndarray]:
-    if short_side is None:
-        yield from iterate_frames(path)
-        return
-    from ssl_video.video.augment import resize_short_side  # torch is imported only where it is needed
+def _resized(path: str, short_side: int | None, even: bool) -> Iterator[np.ndarray]:
+    """``even`` rounds both sides up to what chroma at half the size needs, by resizing: a border would be content."""
+    from ssl_video.video.augment import resize, resize_short_side  # torch is imported only where it is needed
 
     for picture_HWC in iterate_frames(path):
-        yield resize_short_side(picture_HWC[None], short_side)[0]
+        picture_THWC = picture_HWC[None]
+        if short_side is not None:
+            picture_THWC = resize_short_side(picture_THWC, short_side)
+        if even:
+            h, w = picture_THWC.shape[1:3]
+            picture_THWC = resize(picture_THWC, (h + h % 2, w + w % 2))
+        yield picture_THWC[0]
 
 
 def _state(path: str) -> str:
