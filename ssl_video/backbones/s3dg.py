@@ -23,7 +23,7 @@ WIDTHS = {
 
 
 class FeatureGating(nn.Module):
-    """Scale every channel by a sigmoid of the clip's mean features (section 3.4)."""
+    """Scale every channel by a sigmoid of the clip's mean features."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -76,7 +76,7 @@ class Inception(nn.Module):
 
 @BACKBONES.register("s3dg")
 def s3dg(*, temporal_stride: bool = True) -> Backbone:
-    """S3D-G, 9 M parameters; SpeedNet's backbone with ``temporal_stride`` off (Benaim et al., CVPR 2020, section 3.1).
+    """S3D-G, 9 M parameters; SpeedNet's backbone with ``temporal_stride`` off (Benaim et al., CVPR 2020).
 
     Without temporal strides T x N x N x 3 becomes T x N/32 x N/32 x 1024, so that every frame has its features.
     """
