@@ -25,7 +25,7 @@ def pictures(count: int = 40, height: int = 48, width: int = 64) -> list[np.ndar
 
 
 def mp4(path: Path, count: int = 40, gop: int = 12, **options) -> Path:
-    """h264 with B-frames."""
+    """h264 with B-frames, in the container that the name asks for."""
     write_video(path, pictures(count), options={"bf": "2", "preset": "fast"}, gop=gop, **options)
     return path
 

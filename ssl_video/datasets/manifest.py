@@ -27,7 +27,7 @@ INFO_COLUMNS = {
     "duration_s": float,
     "codec": str,
     "pts_start": int,
-    "pts_step": int,
+    "pts_step": float,
 }
 COLUMNS = ("path", "label", "group", "split", *INFO_COLUMNS, "reason")
 SPLITS = {"": "train", "train": "train", "test": "test", "val": "test", "validation": "test"}

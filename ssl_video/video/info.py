@@ -9,9 +9,10 @@ class VideoInfo:
 
     ``frames`` counts the frames that a sequential decode really puts out; the container may declare another number.
     ``width`` and ``height`` are those of the decoded picture after rotation, in pixels.
-    ``pts_start`` and ``pts_step`` are integers in the stream's time base: frame n carries ``pts_start + n * pts_step``
-    for every n, and decoding may start at any key frame. ``pts_step == 0`` means that this was not shown for the file,
-    so that frames can only be numbered by counting from the first one.
+    ``pts_start`` and ``pts_step`` are in units of the stream's time base: frame n carries a time that lies closer to
+    ``pts_start + n * pts_step`` than 0.4 steps, for every n, and decoding may start at any key frame. (A step need not
+    be whole: 30 frames a second in a container that counts milliseconds.) ``pts_step == 0`` means that this was not
+    shown for the file, so that frames can only be numbered by counting from the first one.
     """
 
     frames: int
@@ -21,7 +22,7 @@ class VideoInfo:
     duration_s: float
     codec: str
     pts_start: int = 0
-    pts_step: int = 0
+    pts_step: float = 0
 
 
 @dataclass(frozen=True)

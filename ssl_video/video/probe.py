@@ -21,64 +21,100 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from av.video.frame import VideoFrame
 from tqdm import tqdm
 
 from ssl_video.files import cache_dir
 from ssl_video.video.info import Problem, VideoInfo
-from ssl_video.video.reader import VideoError, _by_time, _key_frames, _Misfit, _opened, decoded
+from ssl_video.video.reader import QUICK, Misfit, VideoError, by_time, decoded, opened
 
-VERSION = 1
+VERSION = 2
 """Raised when what a probe finds changes, so that what older versions kept is not used."""
 
 CHILD = (sys.executable, "-m", "ssl_video.video.probe")
-KEYS_CHECKED = 12
-"""Key frames of a file after which seeking is compared with counting."""
+PLACES_CHECKED = 12
+"""Places of a file where seeking is compared with counting."""
 
 
 def probe(path: str) -> VideoInfo:
     """Decode a file from end to end, in this process. Raises VideoError with the reason if it cannot be used."""
-    with _opened(path) as (container, stream):
-        times, checksums, size = [], [], (0, 0)
-        for frame in decoded(container, stream):
-            if not times:
-                size = (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
-            times.append(frame.pts)
-            checksums.append(zlib.crc32(frame.planes[0]))
-        if not times:
-            raise VideoError("it has no frame that decodes")
-        fps = float(stream.average_rate or stream.guessed_rate or 0) or 25.0
-        codec = stream.codec_context.name
-    info = VideoInfo(len(times), fps, *size, round(len(times) / fps, 6), codec)
-    if len(times) > 2 * KEYS_CHECKED and (regular := _regular(times)):
-        seekable = replace(info, pts_start=regular[0], pts_step=regular[1])
+    try:
+        info, times, checksums = _survey(path, {"err_detect": "explode"})
+        whole = True
+    except VideoError:  # damage; what can be decoded around it is counted, and only counting numbers it
+        info, times, checksums = _survey(path, {})
+        whole = False
+    if whole and info.frames > 2 * PLACES_CHECKED and (line := _line(times)):
+        seekable = replace(info, pts_start=line[0], pts_step=line[1])
         if _seeking_is_exact(path, seekable, checksums):
             return seekable
     return info
 
 
-def _regular(times: list[int | None]) -> tuple[int, int] | None:
-    """(start, step) if frame n has time start + n * step for every n."""
-    start, second = times[0], times[1]
-    if start is None or second is None or second <= start:
+def _survey(path: str, options: dict[str, str]) -> tuple[VideoInfo, list[int | None], list[int]]:
+    """Facts, times and checksums of all frames; no times at all where frames are more than their packets say."""
+    times, checksums, size, plain = [], [], (0, 0), True
+    strict = bool(options)
+    with opened(path, options) as (container, stream):
+        for frame in decoded(container, stream, strict):
+            if not times:
+                size = (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
+            # two fields may come in two packets, and then a packet is not a frame
+            plain = plain and not frame.interlaced_frame and not frame.is_corrupt
+            times.append(frame.pts)
+            checksums.append(_checksum(frame))
+        if not times:
+            raise VideoError("it has no frame that decodes")
+        fps = float(stream.average_rate or stream.guessed_rate or 0) or 25.0
+        codec = stream.codec_context.name
+    info = VideoInfo(len(times), fps, *size, round(len(times) / fps, 6), codec)
+    return info, times if plain else [], checksums
+
+
+def _checksum(frame: VideoFrame) -> int:
+    """Of the first plane without the padding of its rows, which nobody writes."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)  # pyright: ignore
+    return zlib.crc32(rows[:, : frame.width].tobytes())
+
+
+def _line(times: Sequence[int | None]) -> tuple[int, float] | None:
+    """(start, step) if the time of frame n is nearer to start + n * step than 0.4 steps, for every n."""
+    known = np.array([t for t in times if t is not None], np.float64)
+    if not 1 < len(known) == len(times):
         return None
-    step = second - start
-    return (start, step) if times == list(range(start, start + step * len(times), step)) else None
+    step = (known[-1] - known[0]) / (len(known) - 1)
+    off = np.abs(known - known[0] - step * np.arange(len(known))).max()
+    return (int(known[0]), float(step)) if step > 0 and off < 0.4 * step else None
 
 
-def _seeking_is_exact(path: str, info: VideoInfo, checksums: list[int]) -> bool:
-    """Compare frames after some key frames, reached by seeking, with those of the decode from the start."""
-    with _opened(path) as (container, stream):
-        keys = _key_frames(stream, info)
-    for key in keys[:: -(-len(keys) // KEYS_CHECKED)] if keys else [0]:
-        wanted = [n for n in (key, key + 1, key + 4, key + 5, key + 11) if n < info.frames]
+def _seeking_is_exact(path: str, info: VideoInfo, checksums: Sequence[int]) -> bool:
+    """Compare frames reached by seeking with those of the decode from the start: after key frames, and between."""
+    places = {round(n) for n in np.linspace(0, info.frames - 1, 4)}
+    keys = _key_frames(path, info) or [round(n) for n in np.linspace(0, info.frames - 1, PLACES_CHECKED)]
+    places |= set(keys[:: -(-len(keys) // PLACES_CHECKED)])
+    for place in sorted(places):
+        wanted = [n for n in (place, place + 1, place + 4, place + 5, place + 11) if n < info.frames]
         try:
-            with _opened(path) as (container, stream):
-                found = [zlib.crc32(frame.planes[0]) for _, frame in _by_time(container, stream, wanted, info)]
-        except (_Misfit, VideoError):
+            with opened(path, QUICK) as (container, stream):
+                found = [_checksum(frame) for _, frame in by_time(container, stream, wanted, info)]
+        except (Misfit, VideoError):
             return False
         if found != [checksums[n] for n in wanted]:
             return False
     return True
+
+
+def _key_frames(path: str, info: VideoInfo) -> list[int]:
+    """Numbers of the frames where decoding can start, as far as the index of the container tells."""
+    with opened(path) as (container, stream):
+        container.seek(info.pts_start, stream=stream)  # Matroska reads its index when it seeks
+        entries = list(stream.index_entries)
+    if len(entries) == info.frames:  # one entry a frame, in the order of decoding; before a key frame the orders agree
+        return [number for number, entry in enumerate(entries) if entry.is_keyframe]
+    numbers = (round((e.timestamp - info.pts_start) / info.pts_step) for e in entries if e.is_keyframe)
+    return [n for n in numbers if 0 <= n < info.frames]
 
 
 def scan(

@@ -8,15 +8,15 @@ Containers are opened and closed inside one call and decode with one thread: a d
 by a forked worker hangs.
 """
 
-import bisect
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 import av
 import av.error
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -26,6 +26,11 @@ from ssl_video.video.info import VideoInfo
 
 SEEK_GAP = 8
 """A gap of fewer frames than this is decoded through without looking for a key frame."""
+
+QUICK = {"skip_frame": "all", "probesize": "2048", "strict": "1"}
+"""Options to open a file that was scanned: FFmpeg need not decode its first frames again to learn what it holds (a
+tenth of the time of a clip). ``strict`` has the h264 decoder take the reordering delay from the stream's header, not
+from those frames."""
 
 
 class VideoError(Exception):
@@ -55,11 +60,11 @@ def read_frames(path: str, frames: Sequence[int], info: VideoInfo | None = None)
         return _from_array(path, frames)
     if min(frames) < 0:
         raise VideoError(f"there is no frame {min(frames)}")
-    with _opened(path) as (container, stream):
-        if info is not None and info.pts_step:
-            with contextlib.suppress(_Misfit):
-                return _gather(_by_time(container, stream, sorted(set(frames)), info), frames)
-    with _opened(path) as (container, stream):
+    if info is not None and info.pts_step:
+        # a file that is not as the scan found it gets its frames, or its reason, from the plain way below
+        with contextlib.suppress(Misfit, VideoError), opened(path, QUICK) as (container, stream):
+            return _gather(by_time(container, stream, sorted(set(frames)), info), frames)
+    with opened(path) as (container, stream):
         return _gather(enumerate(decoded(container, stream)), frames)
 
 
@@ -88,32 +93,38 @@ def iterate_frames(path: str, start: int = 0) -> Iterator[np.ndarray]:
     if path.endswith(".npy"):
         yield from np.load(path, mmap_mode="r", allow_pickle=False)[start:]
         return
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         convert = _Converter()
         for number, frame in enumerate(decoded(container, stream)):
             if number >= start:
                 yield convert(frame).copy()
 
 
-def decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Frames in the order in which the decoder puts them out; packets that it refuses are passed over."""
+def decoded(container: InputContainer, stream: VideoStream, strict: bool = False) -> Iterator[VideoFrame]:
+    """Frames in the order in which the decoder puts them out; packets that it refuses are passed over.
+
+    With ``strict`` such a packet raises what ``opened`` turns into VideoError.
+    """
     for packet in container.demux(stream):
-        yield from _frames_of(packet)
+        yield from _frames_of(packet, strict)
 
 
-def _frames_of(packet: Any) -> Sequence[VideoFrame]:
+def _frames_of(packet: Packet, strict: bool = False) -> list[VideoFrame]:
     try:
-        return packet.decode()
+        return cast(list[VideoFrame], packet.decode())
     except av.error.EOFError:
         return []
     except av.error.InvalidDataError:  # damage inside the file: go on behind it, as players do
+        if strict:
+            raise
         return []
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+def opened(path: str, options: dict[str, str] | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and its first video stream; what FFmpeg raises inside becomes a VideoError."""
     try:
-        with av.open(path, metadata_errors="ignore") as container:
+        with av.open(path, metadata_errors="ignore", options=options or {}) as container:
             if not container.streams.video:
                 raise VideoError("it has no video stream")
             stream = container.streams.video[0]
@@ -127,71 +138,71 @@ def _opened(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise VideoError(f"it cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})") from None
 
 
-class _Misfit(Exception):
+class Misfit(Exception):
     """The file does not behave as the scan found; frames have to be counted from the first one."""
 
 
-def _by_time(
+def by_time(
     container: InputContainer, stream: VideoStream, wanted: Sequence[int], info: VideoInfo
 ) -> Iterator[tuple[int, VideoFrame]]:
     """The wanted frames (ascending) and their numbers, told from their times, seeking where that saves work.
 
     Raises:
-        _Misfit: as soon as something is not as the scan found it.
+        Misfit: as soon as something is not as the scan found it.
     """
     context = stream.codec_context
-    may_skip = info.codec == "h264"  # its frames say whether others refer to them
-    keys = _key_frames(stream, info)
-    for run, key in _runs(wanted, keys):
-        if key:
-            container.seek(info.pts_start + key * info.pts_step, stream=stream, backward=True, any_frame=False)
-        chosen, first = set(run), True
+    may_skip = info.codec == "h264"  # its packets say whether other frames refer to them
+    context.skip_frame = "DEFAULT"
+    for run in _runs(stream, wanted, info):
+        if run[0]:
+            container.seek(_time_after(run[0], info), stream=stream)
+        missing, unsent, first = set(run), set(run), True
         for packet in container.demux(stream):
-            if may_skip and packet.pts is not None:
-                unwanted = (packet.pts - info.pts_start) // info.pts_step not in chosen
-                context.skip_frame = "NONREF" if unwanted else "DEFAULT"
-            for frame in _frames_of(packet):
-                if frame.pts is None or (frame.pts - info.pts_start) % info.pts_step:
-                    raise _Misfit
-                number = (frame.pts - info.pts_start) // info.pts_step
-                if first and number > run[0]:  # the seek went too far
-                    raise _Misfit
+            coming = None if packet.pts is None else _number(packet.pts, info)
+            if may_skip and coming is not None:
+                context.skip_frame = "DEFAULT" if coming in missing else "NONREF"
+            frames = _frames_of(packet)
+            unsent.discard(coming)
+            if not unsent:  # the rest is inside the decoder: later packets would only push it out
+                frames += context.decode(None)
+            for frame in frames:
+                number = -1 if frame.pts is None else _number(frame.pts, info)
+                if number < 0 or (first and number > run[0]):  # the second: the seek went too far
+                    raise Misfit
                 first = False
-                if number in chosen:
-                    chosen.discard(number)
+                if number in missing:
+                    missing.discard(number)
                     yield number, frame
-            if not chosen:
+            if not missing:
                 break
-        if chosen:
-            raise _Misfit
+            if not unsent:
+                raise Misfit
 
 
-def _key_frames(stream: VideoStream, info: VideoInfo) -> list[int]:
-    """Numbers of the frames where decoding can start, by the index of the container; a guess that is checked."""
-    entries = stream.index_entries
-    if len(entries) == info.frames:  # one entry a frame, in the order of decoding; before a key frame the orders agree
-        return [number for number, entry in enumerate(entries) if entry.is_keyframe]
-    times = (e.timestamp for e in entries if e.is_keyframe)
-    return [round((time - info.pts_start) / info.pts_step) for time in times if time >= info.pts_start]
-
-
-def _runs(wanted: Sequence[int], keys: Sequence[int]) -> Iterator[tuple[list[int], int]]:
-    """Cut ascending numbers into runs, each with the key frame to seek before it, 0 for none.
-
-    A new run starts where a key frame lies in a gap, so that seeking to it saves decoding.
-    """
-    run: list[int] = []
-    run_key, before = 0, 0
-    for number in wanted:
-        at = bisect.bisect_right(keys, number)
-        key = keys[at - 1] if at else 0
-        if key > before and number - before >= SEEK_GAP:
-            if run:
-                yield run, run_key
-            run, run_key = [], key
+def _runs(stream: VideoStream, wanted: Sequence[int], info: VideoInfo) -> Iterator[list[int]]:
+    """Cut ascending numbers where a key frame lies in a gap, so that seeking to it saves decoding."""
+    run = [wanted[0]]
+    for number in wanted[1:]:
+        if number - run[-1] > SEEK_GAP:
+            at = stream.index_entries.search_timestamp(_time_after(number, info))
+            if at >= 0 and stream.index_entries[at].timestamp > _time_after(run[-1], info):
+                yield run
+                run = []
         run.append(number)
-        before = number
-    yield run, run_key
+    yield run
+
+
+def _number(pts: int, info: VideoInfo) -> int:
+    """The number of the frame of this time. Raises Misfit between two frames."""
+    number, rest = divmod((pts - info.pts_start) / info.pts_step + 0.5, 1)
+    if not 0.1 < rest < 0.9:
+        raise Misfit
+    return int(number)
+
+
+def _time_after(number: int, info: VideoInfo) -> int:
+    """A time, in units of the stream, shortly after the frame of this number and before the next."""
+    return int(info.pts_start + (number + 0.5) * info.pts_step)
 
 
 class _Converter:
