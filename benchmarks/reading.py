@@ -8,7 +8,8 @@ readers take turns over several rounds, and medians are compared; ratios travel 
 
 First every clip of every reader is compared with a sequential decode: a clip with a wrong frame makes the reader
 "wrong" on that source, and it gets no speed. The sources are made: moving textures, 250 frames of 320x240, h264 with a
-key frame every 12 or 250 frames. ``--real`` adds the h264 files of a folder that are long enough for a clip.
+key frame every 12 or 250 frames. ``--real`` adds the h264 files of a folder, of at most 640x480 pixels and long enough
+for a clip; the files on which a reader that ratios are taken to is wrong are named and left out, for everybody.
 
 A peer that is not installed ends the script with exit code 2: a table with a row missing is no comparison.
 """
@@ -17,6 +18,7 @@ import argparse
 import contextlib
 import importlib.metadata
 import logging
+import os
 import platform
 import statistics
 import sys
@@ -120,10 +122,13 @@ READERS: dict[str, Reader] = {
 }
 
 
-def clip_of(frames_THWC: np.ndarray) -> np.ndarray:
-    """What a network would get."""
-    if min(frames_THWC.shape[1:3]) != SIZE[0]:  # a copy from the cache has the size already
-        frames_THWC = resize(frames_THWC, SIZE)
+COMPARED = ("torchcodec, exact", "pytorchvideo, pyav")
+
+
+def clip_of(frames_THWC: np.ndarray, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """What a network would get. A copy from the cache has its size already, even if it is 172 pixels wide."""
+    if min(frames_THWC.shape[1:3]) != min(size):
+        frames_THWC = resize(frames_THWC, size)
     return np.ascontiguousarray(crop(frames_THWC, CROP, None))
 
 
@@ -147,9 +152,10 @@ class Clips(Dataset):
 
 
 def start_worker(_worker: int) -> None:
-    """One thread a worker, for everybody."""
+    """One thread a worker, for everybody; what decoders say about damaged files is not shown."""
     import cv2
 
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     logging.disable(logging.CRITICAL)
@@ -171,17 +177,20 @@ def clips_a_second(loader: DataLoader) -> float:
     return count / (time.perf_counter() - start)
 
 
-def wrong_clips(clips: Iterator[torch.Tensor], truth: Sequence[np.ndarray], draws: Sequence[tuple[int, int]]) -> int:
-    """Clips with a frame that looks more like another frame of the video than like the one asked for.
+def wrong_clips(
+    clips: Iterator[torch.Tensor], truth: Sequence[np.ndarray], draws: Sequence[tuple[int, int]]
+) -> list[int]:
+    """The source of each clip with a frame that looks more like another frame of the video than like the one asked for.
 
     Readers convert colours a little differently, so frames are compared with their neighbours in time.
     """
-    wrong = 0
+    wrong = []
     for clip, (number, start) in zip(clips, draws, strict=True):
         video_THWC = truth[number]
-        wrong += len(clip) != FRAMES or any(
+        if len(clip) != FRAMES or any(
             not looks_like(frame, video_THWC, start + STRIDE * t) for t, frame in enumerate(clip.numpy())
-        )
+        ):
+            wrong.append(number)
     return wrong
 
 
@@ -229,27 +238,45 @@ def found(paths: Sequence[Path]) -> list[Source]:
     return [(path, info) for path, info in facts if isinstance(info, VideoInfo) and info.frames >= SPAN]
 
 
+def real(folder: Path, workers: int) -> list[Source]:
+    files = found(sorted(path for path in folder.iterdir() if path.is_file()))
+    files = [(path, info) for path, info in files if info.codec == "h264" and info.width * info.height <= 640 * 480]
+    trials = prepared("", {name: (READERS[name], files) for name in COMPARED}, 4 * len(files), workers)
+    for trial in trials:
+        names = ", ".join(Path(files[n][0]).name for n in sorted(set(trial.wrong))) or "none"
+        print(f"real files of which {trial.reader} returns wrong frames, left out: {names}")
+    bad = {n for trial in trials for n in trial.wrong}
+    return [file for n, file in enumerate(files) if n not in bad]
+
+
 @dataclass
 class Trial:
     source: str
     reader: str
     loader: DataLoader
-    wrong: int
+    wrong: list[int]  # the source of each wrong clip
     speeds: list[float]
 
 
 def prepared(name: str, readers: dict[str, tuple[Reader, list[Source]]], count: int, workers: int) -> list[Trial]:
     """Loaders of all readers on one kind of source, started, and their clips checked."""
     originals = next(iter(readers.values()))[1]
-    truth = [np.stack([clip_of(frame[None])[0] for frame in iterate_frames(path)]) for path, _ in originals]
     rng = np.random.default_rng(0)
     numbers = [int(n) for n in rng.permutation(np.arange(count) % len(originals))]
     draws = [(n, int(rng.integers(originals[n][1].frames - SPAN + 1))) for n in numbers]
+    truths = {SIZE: truth_of(originals, SIZE)}
     trials = []
     for reader_name, (reader, sources) in readers.items():
+        size = SIZE if sources is originals else (sources[0][1].height, sources[0][1].width)
+        if size not in truths:
+            truths[size] = truth_of(originals, size)
         loader = loader_of(reader, sources, draws, workers)
-        trials.append(Trial(name, reader_name, loader, wrong_clips(iter(loader), truth, draws), []))
+        trials.append(Trial(name, reader_name, loader, wrong_clips(iter(loader), truths[size], draws), []))
     return trials
+
+
+def truth_of(sources: Sequence[Source], size: tuple[int, int]) -> list[np.ndarray]:
+    return [np.stack([clip_of(frame[None], size)[0] for frame in iterate_frames(path)]) for path, _ in sources]
 
 
 def table(trials: Sequence[Trial]) -> str:
@@ -258,15 +285,14 @@ def table(trials: Sequence[Trial]) -> str:
         "|---|---|---|---|---|---|",
     ]
     speeds = {(t.source, t.reader): statistics.median(t.speeds) for t in trials}
-    wrong = {(t.source, t.reader): t.wrong for t in trials}
+    wrong = {(t.source, t.reader): len(t.wrong) for t in trials}
     for (source, reader), speed in speeds.items():
         count = wrong[source, reader]
         ratios = ["-", "-"]
-        for place, peer in enumerate(("torchcodec, exact", "pytorchvideo, pyav")):
+        for place, peer in enumerate(COMPARED):
             peer_speed = speeds.get((source, peer))
-            if not count and peer_speed:
-                note = " (peer wrong)" if wrong[source, peer] else ""
-                ratios[place] = f"{speed / peer_speed:.2f}{note}"
+            if peer_speed and not count and not wrong[source, peer]:
+                ratios[place] = f"{speed / peer_speed:.2f}"
         row = (source, reader, str(count), f"{speed:.1f}" if not count else "wrong", *ratios)
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
@@ -308,8 +334,7 @@ def main() -> None:
 def all_trials(folder: Path, arguments: argparse.Namespace) -> Iterator[Trial]:
     kinds = {"gop 12": made(folder, 12), "gop 250": made(folder, 250)}
     if arguments.real:
-        files = found(sorted(path for path in arguments.real.iterdir() if path.is_file()))
-        kinds["real h264"] = [(path, info) for path, info in files if info.codec == "h264"]
+        kinds["real h264"] = real(arguments.real, arguments.workers)
     chosen = arguments.readers.split(",") if arguments.readers else list(READERS)
     for name, sources in kinds.items():
         readers = {reader: (READERS[reader], sources) for reader in READERS if reader in chosen}
