@@ -1,0 +1,156 @@
+"""What the training loop costs over a bare one, and how fast it trains from files.
+
+    python benchmarks/training.py [--backbone r3d_10] [--frames 16] [--size 64] [--rounds 7] [--data synthetic]
+
+Both loops take the same pretext module, augmentation, optimiser and precision, and one batch that stays in memory; they
+take turns over several rounds, and the median of the rounds' ratios counts. What the loop does besides at its default
+intervals, the signs of learning, is timed by itself and spread over the steps between; records and checkpoints are
+inside the rounds (one of each a round: more often than by default). The last row trains from files, with workers.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from ssl_video.backbones.base import build_backbone
+from ssl_video.datasets.cached import cached
+from ssl_video.datasets.spec import held_out, load_splits, scanned
+from ssl_video.eval.online import monitors_for
+from ssl_video.pretexts.base import Context, Pretext, build_pretext
+from ssl_video.train.config import RunConfig
+from ssl_video.train.data import ClipDataset, batches, tensors, usable
+from ssl_video.train.distributed import choose_device
+from ssl_video.train.loop import channels_last, train
+from ssl_video.train.optim import build_optimizer
+from ssl_video.train.precision import choose_precision, fp32_where_bf16_is_wrong
+from ssl_video.train.report import read_metrics
+
+
+class InMemory(ClipDataset):
+    """The samples of one batch, made once."""
+
+    def __post_init__(self) -> None:
+        self.made: dict[int, dict] = {}
+
+    def __getitem__(self, key: tuple[int, int, int]) -> dict:
+        number = key[1]
+        if number not in self.made:
+            self.made[number] = super().__getitem__((0, number, 0))
+        return dict(self.made[number])
+
+
+def bare(pretext: Pretext, dataset: ClipDataset, config: RunConfig, steps: int, device: torch.device) -> float:
+    """Seconds of as many steps as short as they can be written."""
+    optimizer = build_optimizer(config.optim, pretext)
+    dtype = choose_precision(config.precision, device)
+    keys = [(0, n, 0) for n in range(config.batch_size)]
+    batch = tensors(next(iter(batches(dataset, [keys], 0))), device)
+    ctx = Context(0, torch.Generator().manual_seed(0))
+    start = time.perf_counter()
+    for _ in range(steps):
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            loss = pretext(batch, ctx).loss
+        loss.backward()
+        optimizer.step()
+    finish(device)
+    return time.perf_counter() - start
+
+
+def looped(pretext: Pretext, dataset: ClipDataset, config: RunConfig, steps: int, device: torch.device) -> float:
+    """Seconds of as many steps of the training loop, checkpoint included."""
+    with tempfile.TemporaryDirectory() as run:
+        start = time.perf_counter()
+        train(pretext, dataset, config, steps, Path(run), device)
+        finish(device)
+        return time.perf_counter() - start
+
+
+def finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="r3d_10")
+    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--size", type=int, default=64, help="side of the clips, in pixels")
+    parser.add_argument("--batch-size", type=int, default=8, help="videos; each gives two clips")
+    parser.add_argument("--steps", type=int, default=40, help="of a round")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--data", default="synthetic", help="videos of at least 3 x frames")
+    parser.add_argument("--workers", type=int, default=2, help="of the row from files")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    arguments = parser.parse_args()
+
+    device = choose_device(arguments.device)
+    config = RunConfig(batch_size=arguments.batch_size, workers=0, precision=arguments.precision, monitor_every=10**9)
+    torch.manual_seed(0)
+    backbone = build_backbone(arguments.backbone).to(device)
+    side = {"short_side": arguments.size, "crop": arguments.size, "min_size": arguments.size}
+    options = {"frames": arguments.frames, "max_size": arguments.size, **side}
+    pretext = build_pretext("speediness", backbone, options).to(device).train()
+    channels_last(pretext)
+    fp32_where_bf16_is_wrong(pretext)
+    videos = cached(scanned(load_splits(arguments.data).train), "raw", arguments.size)
+    videos, kept = held_out(usable(videos, pretext), RunConfig.held_out, seed=0)
+    count = arguments.batch_size
+    one_batch = dataclasses.replace(videos, videos=(videos.videos * count)[:count], problems=())
+    memory, files = InMemory(one_batch, pretext, 0), ClipDataset(videos, pretext, 0)
+
+    steps = arguments.steps
+    for warm in (bare, looped):
+        warm(pretext, memory, config, 3, device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    times = [
+        (bare(pretext, memory, config, steps, device) / steps, looped(pretext, memory, config, steps, device) / steps)
+        for _ in range(arguments.rounds)
+    ]
+    start = time.perf_counter()
+    pretext.eval()
+    with torch.no_grad():
+        for monitor in monitors_for(videos, kept, kept, device):
+            monitor(pretext, 0)
+    pretext.train()
+    monitors_s = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as run:
+        train(pretext, files, dataclasses.replace(config, workers=arguments.workers), 2 * steps, Path(run), device)
+        last = read_metrics(Path(run))[-1]
+
+    bare_s, loop_s = (statistics.median(t) for t in zip(*times, strict=True))
+    spread_s = monitors_s / RunConfig.monitor_every
+    ratio = statistics.median(looped_s / bare_s for bare_s, looped_s in times)
+    clips = 2 * count
+    print(
+        f"{arguments.backbone}, {count} videos (two clips of {arguments.frames}x{arguments.size}x{arguments.size} each) "
+        f"a step, {choose_precision(config.precision, device) or torch.float32}, {device}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads, Python {platform.python_version()}\n"
+    )
+    print("| | ms a step | clips/s | / bare |\n|---|---|---|---|")
+    print(f"| bare loop, batch in memory | {1e3 * bare_s:.1f} | {clips / bare_s:.1f} | 1.000 |")
+    print(f"| training loop, batch in memory | {1e3 * loop_s:.1f} | {clips / loop_s:.1f} | {ratio:.3f} |")
+    print(
+        f"| and its signs of learning ({monitors_s:.1f} s every {RunConfig.monitor_every} steps) | "
+        f"{1e3 * (loop_s + spread_s):.1f} | {clips / (loop_s + spread_s):.1f} | {ratio + spread_s / bare_s:.3f} |"
+    )
+    print(
+        f"| training loop, from files, {arguments.workers} workers | {1e3 * count / last['clips_per_s']:.1f} | "
+        f"{2 * last['clips_per_s']:.1f} | waiting {100 * last['waiting']:.1f} % of the time |"
+    )
+    if device.type == "cuda":
+        print(f"\npeak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()
