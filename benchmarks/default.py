@@ -1,6 +1,7 @@
 """The embedded default over three seeds: ``python benchmarks/default.py [SEEDS]``; prints a table in Markdown.
 
-Each seed trains a network of its own on the same files; the random network has that seed's weights too.
+Each seed trains a network of its own on the same files; the random network has that seed's weights too. The controls
+show the trained network one frame of every clip, repeated (still), or the frames in another order (shuffled).
 """
 
 import json
@@ -11,7 +12,11 @@ import time
 from pathlib import Path
 from statistics import mean, stdev
 
-ROWS = (("linear", "top1"), ("retrieval", "recall@1"))
+CONTROLS = ("still", "shuffle")
+ROWS = (
+    ("linear", "top1", ("pretrained", "random", *(f"pretrained, {control}" for control in CONTROLS))),
+    ("retrieval", "recall@1", ("pretrained", "random")),
+)
 
 
 def run(seed: int, out: Path) -> tuple[dict[tuple[str, str], dict[str, float]], float]:
@@ -22,7 +27,14 @@ def run(seed: int, out: Path) -> tuple[dict[tuple[str, str], dict[str, float]], 
     elapsed_s = time.perf_counter() - start
     results = json.loads((out / "probe.json").read_text())
     kind = {True: "random", False: "pretrained"}
-    return {(r["protocol"], kind[r["model"].startswith("random:")]): r["metrics"] for r in results}, elapsed_s
+    found = {(r["protocol"], kind[r["model"].startswith("random:")]): r["metrics"] for r in results}
+    for control in CONTROLS:
+        words = ["linear", "--model", str(out), "--data", "synthetic", "--option", f"{control}=true"]
+        file = out / f"{control}.json"
+        command = [sys.executable, "-m", "ssl_video", "evaluate", *words, "--out", str(file)]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        found["linear", f"pretrained, {control}"] = json.loads(file.read_text())[0]["metrics"]
+    return found, elapsed_s
 
 
 def main() -> None:
@@ -31,8 +43,8 @@ def main() -> None:
         runs = [run(seed, Path(folder) / f"seed{seed}") for seed in seeds]
     print("| | network | " + " | ".join(f"seed {s}" for s in seeds) + " | mean | s.d. |")
     print("|---|---|" + "---|" * (len(seeds) + 2))
-    for protocol, metric in ROWS:
-        for model in ("pretrained", "random"):
+    for protocol, metric, models in ROWS:
+        for model in models:
             values = [results[protocol, model][metric] for results, _ in runs]
             spread = f"{stdev(values):.3f}" if len(values) > 1 else "-"
             cells = " | ".join(f"{v:.3f}" for v in values)

@@ -33,11 +33,11 @@ from ssl_video.train.precision import choose_precision, fp32_where_bf16_is_wrong
 from ssl_video.train.report import read_metrics
 
 
+@dataclasses.dataclass
 class InMemory(ClipDataset):
     """The samples of one batch, made once."""
 
-    def __post_init__(self) -> None:
-        self.made: dict[int, dict] = {}
+    made: dict[int, dict] = dataclasses.field(default_factory=dict)
 
     def __getitem__(self, key: tuple[int, int, int]) -> dict:
         number = key[1]
@@ -130,9 +130,9 @@ def main() -> None:
     bare_s, loop_s = (statistics.median(t) for t in zip(*times, strict=True))
     spread_s = monitors_s / RunConfig.monitor_every
     ratio = statistics.median(looped_s / bare_s for bare_s, looped_s in times)
-    clips = 2 * count
+    clips, shape = 2 * count, f"{arguments.frames}x{arguments.size}x{arguments.size}"
     print(
-        f"{arguments.backbone}, {count} videos (two clips of {arguments.frames}x{arguments.size}x{arguments.size} each) "
+        f"{arguments.backbone}, {count} videos (two clips of {shape} each) "
         f"a step, {choose_precision(config.precision, device) or torch.float32}, {device}, torch {torch.__version__}, "
         f"{torch.get_num_threads()} threads, Python {platform.python_version()}\n"
     )

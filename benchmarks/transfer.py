@@ -78,7 +78,9 @@ def main() -> None:
         assert splits.test is not None
         task = Task(arguments.data, split, scanned(splits.train), scanned(splits.test))
         found[split, seed] = numbers(run, task, seed)
-        print(f"split {split}, seed {seed}: {len(task.train.videos)} training videos, {len(splits.test.videos)} of test")
+        print(
+            f"split {split}, seed {seed}: {len(task.train.videos)} training videos, {len(splits.test.videos)} of test"
+        )
 
     over_seeds = [key for key in found if key[0] == first]
     over_splits = [key for key in found if key[1] == 0]
