@@ -27,9 +27,9 @@ from ssl_video.pretexts.base import Context, Pretext, build_pretext
 from ssl_video.train.config import RunConfig
 from ssl_video.train.data import ClipDataset, batches, tensors, usable
 from ssl_video.train.distributed import choose_device
-from ssl_video.train.loop import channels_last, train
+from ssl_video.train.loop import train
 from ssl_video.train.optim import build_optimizer
-from ssl_video.train.precision import choose_precision, fp32_where_bf16_is_wrong
+from ssl_video.train.precision import channels_last, choose_precision, fp32_where_bf16_is_wrong
 from ssl_video.train.report import read_metrics
 
 

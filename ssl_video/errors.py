@@ -10,6 +10,10 @@ class UserError(Exception):
     The command line prints the sentence without a traceback and exits with code 2.
     """
 
+    def __init__(self, sentence: str):
+        # torch raises an error of a loader's worker anew, with the worker's traceback in its message
+        super().__init__(sentence.strip().rpartition("UserError: ")[2])
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A phrase that names what was probably meant: ``did you mean 'x' or 'y'?``, or lists what there is."""

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from ssl_video._version import __version__
 from ssl_video.backbones.base import Backbone, build_backbone
+from ssl_video.backbones.weights import load_into
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Pretext, View, build_pretext
-from ssl_video.train.checkpoint import load_into, load_weights_file, save_weights
+from ssl_video.train.checkpoint import load_weights_file, save_weights
 from ssl_video.video.augment import to_float
 
 
@@ -156,14 +157,16 @@ def load_model(spec: str, device: torch.device | str = "cpu") -> Model:
 
 def _random(spec: str, device: torch.device) -> Model:
     name, _, query = spec.removeprefix("random:").partition("?")
+    pretext = None
     if (Path(name) / "backbone.safetensors").exists():
         _, header = load_weights_file(Path(name) / "backbone.safetensors")
-        backbone, view, _ = _from_header(header, name)
+        backbone, view, pretext = _from_header(header, name)
     else:
         backbone = build_backbone(name, **dict(parse_qsl(query, keep_blank_values=True)))
         c = backbone.clip
         view = View(c.frames, 1, max(c.size, round(c.size * 8 / 7)), c.size)
-    return Model(spec, backbone.to(device).eval(), view, {"architecture": backbone.architecture}, device)
+    (pretext or backbone).to(device).eval()
+    return Model(spec, backbone, view, {"architecture": backbone.architecture}, device, pretext)
 
 
 def _from_header(header: Mapping[str, Any], where: str) -> tuple[Backbone, View, Pretext | None]:

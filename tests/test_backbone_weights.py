@@ -76,7 +76,7 @@ def test_another_architecture_is_refused_and_the_network_is_unchanged(saved, tmp
     before = target["conv"].weight.clone()
     change(state)
     torch.save(state, tmp_path / "other.pth")
-    with pytest.raises(UserError, match=f"another architecture.*{reason}"):
+    with pytest.raises(UserError, match=f"does not fit this architecture.*{reason}"):
         load_weights(target, tmp_path / "other.pth", heads=("fc.",))
     assert torch.equal(before, target["conv"].weight)
 
@@ -141,5 +141,5 @@ def test_a_backbone_starts_from_the_file_of_torchvision_and_forgets_its_name(tmp
 
 def test_the_file_of_another_network_is_refused(tmp_path):
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
-    with pytest.raises(UserError, match="another architecture"):
+    with pytest.raises(UserError, match="does not fit this architecture"):
         build_backbone("resnet34", weights=str(tmp_path / "resnet18.pth"))

@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -157,6 +159,51 @@ def test_a_folder_without_usable_videos_is_refused(tmp_path, capsys):
 )
 def test_a_mistake_is_answered_in_one_sentence(capsys, words, answer):
     assert answer in said(capsys, *words)
+
+
+def test_what_goes_wrong_in_a_worker_is_one_sentence_too(tmp_path, capsys):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for n in range(6):
+        videos.mp4(folder / f"{n}.mp4")
+    assert main(["data", "scan", str(folder), "--out", str(tmp_path / "m.csv")]) == 0
+    for file in folder.iterdir():
+        file.write_text("overwritten since")
+    words = ["pretrain", "--data", tmp_path / "m.csv", "--out", tmp_path / "run", *SMALL]
+    capsys.readouterr()
+    assert "draws in a row" in said(capsys, *words, "--workers", "1", "--held-out", "0")
+
+
+def test_a_full_disk_ends_the_run_with_its_last_checkpoint(drawn, tmp_path, capsys):
+    """A limit on the size of files stands for the disk: the checkpoint does not fit, the small files do."""
+    out = tmp_path / "run"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limit[1]))
+    try:
+        assert "could not be written" in said(capsys, "pretrain", "--data", drawn, "--out", out, *SMALL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert not list((out / "checkpoints").iterdir())
+    assert main(["pretrain", "--out", str(out), "--resume"]) == 0
+
+
+def test_a_folder_that_may_not_be_written_is_one_sentence(finished, drawn, tmp_path, capsys, monkeypatch):
+    def refuse(path, *_words, **_options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    words = ["index", "--model", finished, "--data", drawn, "--out", tmp_path / "i"]
+    assert "Permission denied" in said(capsys, *words)
+
+
+def test_tensorboard_gets_the_numbers_of_metrics_jsonl(drawn, tmp_path):
+    assert main(["pretrain", "--data", str(drawn), "--out", str(tmp_path / "run"), *SMALL, "--tensorboard"]) == 0
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [e.value for e in events.Scalars("loss")] == pytest.approx([r["loss"] for r in records])
 
 
 def test_an_output_folder_in_use_is_refused(finished, drawn, capsys):

@@ -122,6 +122,20 @@ def test_what_is_no_video_is_refused_with_a_reason(tmp_path):
         read_frames(str(tmp_path / "absent.mp4"), [0])
 
 
+@pytest.mark.parametrize("name", MADE)
+def test_torchcodec_gives_the_same_frames_behind_the_same_protocol(tmp_path, name):
+    path = str(tmp_path / name)
+    MADE[name](tmp_path / name)
+    try:
+        reader = get_reader("torchcodec")
+    except UserError as missing:
+        pytest.skip(str(missing))
+    info, wanted = probe(path), [3, 0, 5, 3]
+    found, right = reader(path, wanted, info).astype(int), read_frames(path, wanted).astype(int)
+    assert found.shape == right.shape
+    assert np.abs(found - right).mean() < 3  # colours are converted a little differently
+
+
 def test_an_unknown_reader_is_answered_with_the_known_ones():
     with pytest.raises(UserError, match="did you mean 'pyav'"):
         get_reader("pyva")

@@ -205,6 +205,14 @@ def test_the_last_good_checkpoint_survives_a_full_disk(tmp_path, monkeypatch):
     assert load_checkpoint(tmp_path) == {"step": 1}
 
 
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
+    save_checkpoint(tmp_path, 1, {"step": 1})
+    half = tmp_path / "checkpoints" / ".step_00000002.77-abc.tmp.pt"
+    half.write_bytes(b"half")
+    save_checkpoint(tmp_path, 2, {"step": 2})
+    assert not half.exists() and len(checkpoints(tmp_path)) == 2
+
+
 def test_a_truncated_checkpoint_gives_way_to_the_one_before(tmp_path):
     save_checkpoint(tmp_path, 1, {"step": 1})
     save_checkpoint(tmp_path, 2, {"step": 2})
@@ -234,6 +242,17 @@ def test_truncated_weights_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(UserError, match="not a whole safetensors file"):
         load_weights_file(path)
+
+
+def test_the_average_follows_the_weights_by_its_decay(tmp_path):
+    """From the start w0, after steps to w1 and w2: torch's average starts at w1 and is 0.9 w1 + 0.1 w2 then."""
+    pretext, seen = make_pretext(), []
+    pretext.after_step = lambda _step: seen.append({k: v.detach().clone() for k, v in pretext.named_parameters()})
+    dataset = ClipDataset(video_set(), pretext, 0, drawn_frames)
+    average = train(pretext, dataset, config_for(0), 2, tmp_path, CPU)
+    assert average is not pretext
+    for name, value in average.named_parameters():
+        assert torch.allclose(value, 0.9 * seen[0][name] + 0.1 * seen[1][name], atol=1e-7), name
 
 
 def test_the_learning_rate_rises_then_falls_to_zero():

@@ -1,4 +1,4 @@
-"""Weights from files of other projects, loaded before training: all of a file's keys fit, or it is refused."""
+"""Weights into networks: all keys fit, or they are refused and named. Files of other projects are read here too."""
 
 import pickle
 import warnings
@@ -18,7 +18,7 @@ WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model")  # where c
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What ``load_weights`` did: keys that were loaded, and the heads' keys that the file lacks or that were left out.
+    """What was loaded: keys that were loaded, and the heads' keys that the file lacks or that were left out.
 
     The counters of batch norms, which old files do not have, count as ``missing`` too.
     """
@@ -37,7 +37,12 @@ def load_weights(module: nn.Module, path: Path | str, heads: tuple[str, ...] = (
         UserError: if the file is missing, truncated, holds more than tensors, or is of another architecture: any key
             outside the heads that is missing, unexpected or of another shape. The module is unchanged then.
     """
-    weights, own = read_state_dict(path), module.state_dict()
+    return load_into(module, read_state_dict(path), str(path), heads)
+
+
+def load_into(module: nn.Module, weights: Mapping[str, Tensor], what: str, heads: tuple[str, ...] = ()) -> LoadReport:
+    """As ``load_weights``, of tensors at hand; ``what`` names them in errors."""
+    own = module.state_dict()
     loaded = tuple(k for k in own if k in weights and weights[k].shape == own[k].shape)
     missing = tuple(k for k in own if k not in loaded)
     unexpected = tuple(k for k in weights if k not in loaded)
@@ -53,9 +58,7 @@ def load_weights(module: nn.Module, path: Path | str, heads: tuple[str, ...] = (
     }
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise UserError(
-            f"{path} holds the weights of another architecture ({'; '.join(list(faults.values())[:3])}{more})."
-        )
+        raise UserError(f"{what} does not fit this architecture: {'; '.join(list(faults.values())[:3])}{more}.")
     module.load_state_dict({k: weights[k] for k in loaded}, strict=False)
     return LoadReport(loaded, missing, unexpected)
 

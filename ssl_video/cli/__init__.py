@@ -1,5 +1,6 @@
 """The command line: one module a command, imported when it runs, so that ``ssl-video --help`` answers at once."""
 
+import errno
 import importlib
 import os
 import sys
@@ -17,6 +18,9 @@ COMMANDS = {
     "list": "what there is: pretexts, backbones, datasets, protocols, recipes",
     "doctor": "versions, readers and devices; what is missing and which package brings it",
 }
+
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
+"""What the system answers for reasons that the user can mend: a full disk, a quota, no permission."""
 
 USAGE = "usage: ssl-video COMMAND [options]\n\nSelf-supervised pretraining of video networks.\n\n" + "".join(
     f"  {name:<10} {what}\n" for name, what in COMMANDS.items()
@@ -49,3 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone: `ssl-video list backbones | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        print(f"ssl-video: The system refused to write or read{where}: {error.strerror}.", file=sys.stderr)
+        return 2

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,23 @@ from ssl_video.model import header_of, load_model, save_run
 from ssl_video.pretexts.base import PRETEXTS, build_pretext
 from ssl_video.train.checkpoint import checkpoints
 from ssl_video.train.config import RunConfig
-from ssl_video.train.data import ClipDataset, usable
+from ssl_video.train.data import ClipDataset, read_video, usable
 from ssl_video.train.distributed import Ranks, choose_device, join, leave
 from ssl_video.train.loop import Interrupted, train
 from ssl_video.train.report import write_report
+from ssl_video.video.reader import get_reader
 
 DESCRIPTION = (
     "Train a backbone on videos without labels; without any option, the embedded default in about two minutes."
 )
-MAY_CHANGE = {"workers", "device", "out", "tensorboard", "wandb"}  # on resuming: nothing that a result depends on
+MAY_CHANGE = {
+    "workers",
+    "reader",
+    "device",
+    "out",
+    "tensorboard",
+    "wandb",
+}  # on resuming: nothing that a result depends on
 
 
 def run(argv: Sequence[str]) -> int:
@@ -128,6 +137,7 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
     """Everything from the videos to the run's folder. Raises UserError and Interrupted."""
     if config.batch_size % ranks.world_size:
         raise UserError(f"--batch-size {config.batch_size} cannot be divided among {ranks.world_size} processes.")
+    get_reader(config.reader)  # a missing package is said before the videos are scanned
     say = print if ranks.first else _silent
     run = run_folder(config)
     with first_rank_first(ranks):
@@ -153,7 +163,7 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
         if not (run / "config.yaml").exists():
             save_yaml(run / "config.yaml", dataclasses.replace(config, out=run, resume=False))
     ranks.barrier()
-    dataset = ClipDataset(videos, pretext, config.seed)
+    dataset = ClipDataset(videos, pretext, config.seed, partial(read_video, reader=config.reader))
     say(f"{sum(p.numel() for p in pretext.parameters()) / 1e6:.2f} M parameters, {steps} steps, into {run}")
     trained = train(pretext, dataset, config, steps, run, device, ranks, monitors)
     if ranks.first:

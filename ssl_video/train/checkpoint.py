@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 from ssl_video.errors import UserError
 from ssl_video.files import written_aside
@@ -41,7 +40,8 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any]) -> None:
         raise UserError(
             f"The checkpoint of step {step} could not be written ({reason}); {rest}: make room and use --resume."
         ) from None
-    for old in checkpoints(run)[:-KEEP]:
+    halves = path.parent.glob(".step_*.tmp.pt")  # of a run that was killed while it wrote
+    for old in (*checkpoints(run)[:-KEEP], *halves):
         old.unlink(missing_ok=True)
 
 
@@ -97,24 +97,6 @@ def load_weights_file(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
     if not isinstance(header, dict):
         raise UserError(f"{path} was not written by ssl-video: it does not say of which architecture it is.")
     return weights, header
-
-
-def load_into(module: nn.Module, weights: dict[str, torch.Tensor], what: str) -> None:
-    """Load weights that must fit exactly. Raises UserError that names missing, unexpected and misshapen keys."""
-    own = module.state_dict()
-    faults = [
-        *(f"missing {k}" for k in own if k not in weights),
-        *(f"unexpected {k}" for k in weights if k not in own),
-        *(
-            f"{k} is {tuple(weights[k].shape)} and should be {tuple(own[k].shape)}"
-            for k in own
-            if k in weights and weights[k].shape != own[k].shape
-        ),
-    ]
-    if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise UserError(f"{what} does not fit this architecture: {'; '.join(faults[:3])}{more}.")
-    module.load_state_dict(weights)
 
 
 def step_of(path: Path) -> int:

@@ -31,6 +31,8 @@ class RunConfig:
     """Train from copies of the videos, made once: raw frames, or small h264 files."""
     cache_short_side: int = 128
     """Shorter side of the cached copies, in pixels; 0 keeps the size of the video."""
+    reader: str = "pyav"
+    """What decodes: pyav, or torchcodec (pip install 'ssl-video[torchcodec]')."""
     workers: int = 2
     """Loader processes of each training process; 0 loads in the training process."""
     device: str = "auto"

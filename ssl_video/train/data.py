@@ -14,7 +14,7 @@ from ssl_video.datasets.statistics import statistics_of
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Pretext, Redraw, Skip
 from ssl_video.video.info import Problem
-from ssl_video.video.reader import VideoError, read_frames
+from ssl_video.video.reader import VideoError, get_reader
 
 MAX_ATTEMPTS = 16
 """Draws for one place in a batch before training gives up: first the video itself, then others in its stead."""
@@ -23,9 +23,9 @@ Key = tuple[int, int, int]  # epoch, video, clip
 ReadFrames = Callable[[Video, Sequence[int]], np.ndarray]
 
 
-def read_video(video: Video, frames: Sequence[int]) -> np.ndarray:
+def read_video(video: Video, frames: Sequence[int], reader: str = "pyav") -> np.ndarray:
     """frames_THWC of a scanned video."""
-    return read_frames(video.path, frames, video.info)
+    return get_reader(reader)(video.path, frames, video.info)
 
 
 def usable(videos: VideoSet, pretext: Pretext, seed: int = 0) -> VideoSet:

@@ -19,7 +19,7 @@ from ssl_video.train.data import BatchKeys, ClipDataset, batches, tensors
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.log import Log, Meter, StopSignals
 from ssl_video.train.optim import build_optimizer, learning_rate
-from ssl_video.train.precision import choose_precision, fp32_where_bf16_is_wrong
+from ssl_video.train.precision import channels_last, choose_precision, fp32_where_bf16_is_wrong
 
 Monitor = Callable[[Pretext, int], dict[str, float]]
 
@@ -130,15 +130,6 @@ def train(
             if stopping and done < steps:
                 raise Interrupted(f"Stopped by a signal at step {done} of {steps}; the state is saved: use --resume.")
     return cast(Pretext, average.module) if average is not None else pretext
-
-
-def channels_last(module: nn.Module) -> None:
-    """Lay the weights of convolutions out as the clips are: channels last, the faster order on CPU and GPU."""
-    for m in module.modules():
-        if isinstance(m, nn.Conv3d):
-            m.weight.data = m.weight.data.contiguous(memory_format=torch.channels_last_3d)
-        elif isinstance(m, nn.Conv2d):
-            m.weight.data = m.weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def _resume(run: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> int:

@@ -1,4 +1,4 @@
-"""Which arithmetic a run uses, and where bf16 must not be used."""
+"""Which arithmetic and memory layout a run uses, and where bf16 must not be used."""
 
 from typing import Literal
 
@@ -25,6 +25,15 @@ def choose_precision(requested: Literal["auto", "fp32", "bf16"], device: torch.d
     if requested == "bf16" or (device.type == "cpu" and cpu_has_bf16()):
         return torch.bfloat16
     return None
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay the weights of convolutions out as the clips are: channels last, the faster order on CPU and GPU."""
+    for m in module.modules():
+        if isinstance(m, nn.Conv3d):
+            m.weight.data = m.weight.data.contiguous(memory_format=torch.channels_last_3d)
+        elif isinstance(m, nn.Conv2d):
+            m.weight.data = m.weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def cpu_has_bf16() -> bool:

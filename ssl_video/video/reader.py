@@ -238,27 +238,30 @@ def _torchcodec(path: str, frames: Sequence[int], info: VideoInfo | None = None)
     """torchcodec behind the same protocol, for files whose times are regular; the others are read by PyAV."""
     if path.endswith(".npy") or info is None or not info.pts_step:
         return read_frames(path, frames, info)
-    try:
-        from torchcodec.decoders import VideoDecoder  # pyright: ignore
+    from torchcodec.decoders import VideoDecoder  # pyright: ignore
 
+    try:
         decoder = VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
-    except (ImportError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "libtorchcodec" not in str(error):
-            raise VideoError(f"it cannot be decoded ({' '.join(str(error).split())[:100]})") from None
-        raise UserError(
-            "The torchcodec reader needs torchcodec and the FFmpeg libraries: pip install 'ssl-video[torchcodec]' and "
-            "install FFmpeg, or use the reader 'pyav'."
-        ) from None
-    if len(decoder) != info.frames:
-        return read_frames(path, frames, info)
-    return decoder.get_frames_at(list(frames)).data.numpy()
+        if len(decoder) != info.frames:
+            return read_frames(path, frames, info)
+        return decoder.get_frames_at(list(frames)).data.numpy()
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise VideoError(f"it cannot be decoded ({' '.join(str(error).split())[:100]})") from None
 
 
 READERS: dict[str, Reader] = {"pyav": read_frames, "torchcodec": _torchcodec}
 
 
 def get_reader(name: str) -> Reader:
-    """A reader by name. Raises UserError."""
+    """A reader by name. Raises UserError, also when what it needs is not installed."""
     if name not in READERS:
         raise UserError(f"There is no reader {name!r}; {nearest(name, READERS)}")
+    if name == "torchcodec":
+        try:
+            import torchcodec.decoders  # noqa: F401  # pyright: ignore
+        except (ImportError, RuntimeError, OSError):
+            raise UserError(
+                "The torchcodec reader needs torchcodec and the FFmpeg libraries: pip install 'ssl-video[torchcodec]' "
+                "and install FFmpeg, or use the reader 'pyav'."
+            ) from None
     return READERS[name]
