@@ -76,7 +76,7 @@ class _ClipsOfVideos(Dataset):
         try:
             frames_THWC = view.prepare(read_video(video, unique.tolist()))
         except VideoError as error:
-            return number, starts, Problem(video.path, str(error))
+            return number, starts, Problem(video.source, str(error))
         return number, starts, frames_THWC[inverse.reshape(positions_KT.shape)]
 
 

@@ -95,7 +95,7 @@ def pool(features_BDthw: Tensor, readout: str) -> Tensor:
 
 def digest(video: Video) -> str:
     """8 hexadecimal digits of a video's folder and name: enough to recognise a file that was trained on."""
-    return hashlib.sha256("/".join(Path(video.path).parts[-2:]).encode()).hexdigest()[:8]
+    return hashlib.sha256("/".join(Path(video.source).parts[-2:]).encode()).hexdigest()[:8]
 
 
 def header_of(pretext: Pretext, pretext_name: str, data: Mapping[str, Any], videos: Iterable[Video]) -> dict[str, Any]:

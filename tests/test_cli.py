@@ -113,6 +113,17 @@ def test_scan_writes_a_manifest_to_train_from(drawn, tmp_path, capsys):
     assert main(["pretrain", "--data", str(tmp_path / "m.csv"), "--out", str(out), *SMALL]) == 0
 
 
+def test_a_run_on_copies_knows_which_videos_it_was_trained_on(drawn, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "r.json"
+    words = ["pretrain", "--data", drawn, "--out", run, *SMALL, "--cache", "raw", "--cache-short-side", "32"]
+    assert main([str(w) for w in words]) == 0
+    same = tmp_path / "same"  # the training videos, as a set of their own with a test list
+    shutil.copytree(drawn / "videos", same / "train")
+    shutil.copytree(drawn / "videos", same / "test")
+    assert main(["evaluate", "knn", "--model", str(run), "--data", str(same), "--workers", "0", "--out", str(out)]) == 0
+    assert json.loads(out.read_text())[0]["transductive"]
+
+
 def test_training_from_copies(drawn, tmp_path):
     assert main(["data", "cache", "--data", str(drawn), "--out", str(tmp_path / "c"), "--short-side", "32"]) == 0
     out = tmp_path / "run"

@@ -15,12 +15,19 @@ class Video:
 
     ``labels`` are indices into the set's ``classes``, empty when unknown. ``group`` names what must not be shared
     between train and test (the same actor, the same recording); "" when unknown. ``info`` is what the scan found.
+    ``copy_of`` is the user's file, where ``path`` is a copy of it that reads fast.
     """
 
     path: str
     labels: tuple[int, ...] = ()
     group: str = ""
     info: VideoInfo | None = None
+    copy_of: str = ""
+
+    @property
+    def source(self) -> str:
+        """The user's file: what messages name, and what tells one video from another."""
+        return self.copy_of or self.path
 
     @property
     def label(self) -> int:
@@ -54,7 +61,7 @@ class VideoSet:
         """16 hexadecimal digits that change with a file, a label or a frame count, but not when the set moves."""
         digest = hashlib.sha256("\n".join(self.classes).encode(errors="surrogateescape"))  # names may not be UTF-8
         for v in self.videos:
-            tail = "/".join(Path(v.path).parts[-2:])
+            tail = "/".join(Path(v.source).parts[-2:])
             digest.update(f"{tail}|{v.labels}|{v.info.frames if v.info else ''}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 

@@ -35,7 +35,7 @@ def cached(
         if isinstance(copy, Problem):
             problems.append(copy)
         else:
-            kept.append(replace(video, path=str(copy[0]), info=copy[1]))
+            kept.append(replace(video, path=str(copy[0]), info=copy[1], copy_of=video.source))
     if not kept:
         raise UserError(
             f"None of the {len(videos.videos)} videos of {videos.name} could be copied: {problems[-1].reason}."

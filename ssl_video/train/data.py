@@ -40,7 +40,7 @@ def usable(videos: VideoSet, pretext: Pretext, seed: int = 0) -> VideoSet:
             video, statistics_of(video, pretext.needs.statistics), np.random.default_rng([seed, number])
         )
         if isinstance(draw, Skip):
-            problems.append(Problem(video.path, draw.reason))
+            problems.append(Problem(video.source, draw.reason))
         else:
             kept.append(video)
     if not kept:
@@ -73,7 +73,7 @@ class ClipDataset(Dataset):
             outcome = self._draw(video, rng)
             if isinstance(outcome, dict):
                 return outcome | {"problems": problems}
-            problems.append(Problem(video.path, outcome.reason))
+            problems.append(Problem(video.source, outcome.reason))
             if not isinstance(outcome, Redraw):
                 number = int(rng.integers(len(self.videos.videos)))
         raise UserError(
