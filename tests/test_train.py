@@ -155,6 +155,21 @@ def test_an_unreadable_video_is_replaced_and_listed():
     assert len(batch["labels_V"]) == 2
 
 
+def test_a_program_ends_though_it_still_holds_a_loader_with_workers():
+    code = (
+        "from ssl_video.train.data import BatchKeys, ClipDataset, batches\n"
+        "from tests.nets import drawn_frames, video_set\n"
+        "from tests.train_script import make_pretext\n"
+        "keys = BatchKeys(6, 1, 2, seed=0)\n"
+        "held = iter(batches(ClipDataset(video_set(), make_pretext(), 0, drawn_frames), keys, 2))\n"
+        "next(held)\n"
+        "import builtins\n"
+        "builtins.held = held\n"  # outlives the module
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_only_unreadable_videos_end_the_run_after_a_bounded_number_of_tries():
     tries = []
 

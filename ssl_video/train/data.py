@@ -1,5 +1,7 @@
 """From a set of videos to batches of a pretext, with randomness that is counted and not drawn in passing."""
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -156,6 +158,15 @@ def start_worker(_worker: int) -> None:
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole process group; the parent decides what follows
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    # at exit Python sends SIGTERM to such children and waits for them; ours ignore it
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes the death of a worker for an error
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def tensors(batch: Mapping[str, Any], device: torch.device) -> dict[str, torch.Tensor]:
