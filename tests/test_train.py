@@ -106,7 +106,7 @@ def test_gathering_over_ranks_keeps_the_gradient_of_the_whole_batch(tmp_path):
         "torch.save(x.grad, f'{__file__}.{ranks.rank}.pt')\n"
         "leave()\n"
     )
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error::FutureWarning"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*launcher, str(tmp_path / "gather.py")], env=env, capture_output=True, text=True, timeout=120

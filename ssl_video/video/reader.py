@@ -10,7 +10,7 @@ by a forked worker hangs.
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import av
 import av.error
@@ -120,11 +120,15 @@ def _frames_of(packet: Packet, strict: bool = False) -> list[VideoFrame]:
         return []
 
 
+# PyAV before 19 refuses a file whose tags are not UTF-8 unless told; from 19 on it always reads it.
+LENIENT: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
 @contextlib.contextmanager
 def opened(path: str, options: dict[str, str] | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its first video stream; what FFmpeg raises inside becomes a VideoError."""
     try:
-        with av.open(path, metadata_errors="ignore", options=options or {}) as container:
+        with av.open(path, options=options or {}, **LENIENT) as container:
             if not container.streams.video:
                 raise VideoError("it has no video stream")
             stream = container.streams.video[0]
