@@ -28,7 +28,7 @@ def _hub() -> ModuleType:
     try:
         with warnings.catch_warnings():  # fvcore compiles a loss with torch.jit.script, which is deprecated
             warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)  # what torch before 2.15 calls it
+            warnings.simplefilter("ignore", DeprecationWarning)  # which older torch calls by this name
             return importlib.import_module("pytorchvideo.models.hub")
     except ImportError as error:
         raise UserError(f"This network needs PyTorchVideo ({error}): pip install pytorchvideo.") from None
