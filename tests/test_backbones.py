@@ -6,11 +6,6 @@ import torch
 from ssl_video.backbones.base import BACKBONES, build_backbone
 from ssl_video.errors import UserError
 
-ONE_OF_EACH_FAMILY = (
-    *("r2plus1d_4", "r3d_10", "mc3_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t"),
-    *("resnet18", "alexnet", "s3dg", "c3d", "slow_r50", "x3d_s"),
-)
-
 
 @lru_cache
 def on_meta(name):
@@ -19,14 +14,31 @@ def on_meta(name):
         return build_backbone(name).eval()
 
 
-def clip_for(backbone, frames, size):
-    return torch.zeros(2, backbone.clip.channels, frames, size, size, device="meta")
+def smallest_clip(backbone, batch=2, **options):
+    return torch.zeros(batch, backbone.clip.channels, *backbone.clip.smallest, **options)
+
+
+def kind_of(name):
+    """Networks of one kind are built of the same modules, and the smallest stands for them."""
+    modules = {type(m).__name__ for m in on_meta(name).modules()}
+    return BACKBONES[name].__module__, *sorted(modules)
+
+
+def size_of(name):
+    return sum(p.numel() for p in on_meta(name).parameters())
+
+
+def one_of_each_kind():
+    kinds = {}
+    for name in sorted(BACKBONES.names(), key=size_of, reverse=True):
+        kinds[kind_of(name)] = name
+    return sorted(kinds.values())
 
 
 @pytest.mark.parametrize("name", BACKBONES.names())
 def test_the_smallest_legal_clip_is_taken(name):
     backbone = on_meta(name)
-    y = backbone(clip_for(backbone, backbone.clip.min_frames, backbone.clip.min_size))
+    y = backbone(smallest_clip(backbone, device="meta"))
     assert y.shape[:2] == (2, backbone.feature_dim) and y.ndim == 5
 
 
@@ -35,18 +47,30 @@ def test_a_clip_longer_by_one_stride_has_one_more_cell_along_each_axis(name):
     backbone = on_meta(name)
     spec, strides = backbone.clip, backbone.strides
     size = (spec.frames, spec.size, spec.size)
-    longer = [n + stride for n, stride in zip(size, strides, strict=True)]
+    may_grow = (not spec.fixed_frames, not spec.fixed_size, not spec.fixed_size)
+    longer = [n + stride * grows for n, stride, grows in zip(size, strides, may_grow, strict=True)]
     with torch.device("meta"), torch.no_grad():
         one = backbone(torch.empty(1, spec.channels, *size)).shape
         more = backbone(torch.empty(1, spec.channels, *longer)).shape
-    assert [b - a for a, b in zip(one[2:], more[2:], strict=True)] == [1, 1, 1]
+    assert [b - a for a, b in zip(one[2:], more[2:], strict=True)] == list(map(int, may_grow))
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_a_clip_that_is_not_taken_is_refused_in_one_sentence(name):
+    backbone = on_meta(name)
+    channels, (frames, size, _) = backbone.clip.channels, backbone.clip.smallest
+    with pytest.raises(UserError, match="channels"):
+        backbone(torch.zeros(1, channels + 1, frames, size, size, device="meta"))
+    with pytest.raises(UserError, match="frames"):
+        backbone(torch.zeros(1, channels, frames - 1, size, size, device="meta"))
+    with pytest.raises(UserError, match="pixels"):
+        backbone(torch.zeros(1, channels, frames, size, size - 1, device="meta"))
 
 
 @pytest.mark.parametrize("name", BACKBONES.names())
 def test_asking_for_a_stage_gives_that_stage(name):
     backbone = on_meta(name)
-    spec = backbone.clip
-    clip = torch.empty(1, spec.channels, spec.min_frames, spec.min_size, spec.min_size, device="meta")
+    clip = smallest_clip(backbone, batch=1, device="meta")
     expected = {}
     handles = [
         stage.register_forward_hook(lambda _m, _x, y, name=name: expected.update({name: y.shape}))
@@ -63,15 +87,14 @@ def test_asking_for_a_stage_gives_that_stage(name):
 def test_an_unknown_stage_is_a_key_error(name):
     backbone = on_meta(name)
     with pytest.raises(KeyError):
-        backbone(clip_for(backbone, backbone.clip.min_frames, backbone.clip.min_size), until="nowhere")
+        backbone(smallest_clip(backbone, device="meta"), until="nowhere")
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH_FAMILY)
+@pytest.mark.parametrize("name", one_of_each_kind())
 def test_features_and_gradients_are_finite_at_the_smallest_clip(name):
     torch.manual_seed(0)
     backbone = build_backbone(name)
-    spec = backbone.clip
-    y = backbone(torch.randn(2, spec.channels, spec.min_frames, spec.min_size, spec.min_size))
+    y = backbone(torch.randn_like(smallest_clip(backbone)))
     assert y.shape[:2] == (2, backbone.feature_dim) and torch.isfinite(y).all()
     y.square().sum().backward()
     unreached = [n for n, p in backbone.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]

@@ -40,9 +40,11 @@ def geometries_of(name: str) -> Iterator[Geometry]:
         for m in backbone.modules():
             if isinstance(m, nn.Conv3d | TemporalConv):
                 m.register_forward_pre_hook(note)
-        for frames in (16, 8):
-            if frames >= backbone.clip.min_frames:
-                backbone(torch.empty(1, backbone.clip.channels, frames, 64, 64))
+        spec = backbone.clip
+        size = spec.size if spec.fixed_size else max(64, spec.min_size)
+        for frames in (spec.frames,) if spec.fixed_frames else (16, 8):
+            if frames >= spec.min_frames:
+                backbone(torch.empty(1, spec.channels, frames, size, size))
     yield from found
 
 

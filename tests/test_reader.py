@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import types
 from zlib import crc32
 
 import av
@@ -139,3 +140,14 @@ def test_torchcodec_gives_the_same_frames_behind_the_same_protocol(tmp_path, nam
 def test_an_unknown_reader_is_answered_with_the_known_ones():
     with pytest.raises(UserError, match="did you mean 'pyav'"):
         get_reader("pyva")
+
+
+def test_torchcodec_without_ffmpegs_libraries_is_said_before_a_video_is_blamed(monkeypatch):
+    def load(*_args, **_options):
+        raise RuntimeError("Could not load libtorchcodec. Likely causes: ...")
+
+    decoders = types.ModuleType("torchcodec.decoders")
+    decoders.VideoDecoder = load
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
+    with pytest.raises(UserError, match="install FFmpeg"):
+        get_reader("torchcodec")

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ssl_video.config import make_options
+from ssl_video.errors import UserError
 from ssl_video.registry import Registry
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FLOW_MEAN, FLOW_STD = (128 / 255,) * 2, (127 / 255,) * 2
 KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 
 
@@ -16,8 +18,12 @@ KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0
 class ClipSpec:
     """The clips that a network was designed for. Pixel statistics are for values scaled to [0, 1].
 
-    ``min_frames`` and ``min_size`` are the smallest clip that the network takes; a network that takes exactly
-    ``frames`` x ``size`` x ``size`` (fixed positional encodings, say) sets ``fixed``.
+    ``min_frames`` and ``min_size`` are the smallest clip that the network takes; one that takes exactly ``frames``
+    frames (a first convolution over all of them, say), or exactly ``size`` pixels, sets ``fixed_frames`` or
+    ``fixed_size``.
+
+    A clip of optical flow (``modality`` "flow") has 2 channels, dx and dy in pixels a frame, as uint8: 128 + d * 127 /
+    20, cut at +-20 pixels. ``FLOW_MEAN`` and ``FLOW_STD`` turn it into d / 20.
     """
 
     frames: int = 16
@@ -29,7 +35,27 @@ class ClipSpec:
     std: tuple[float, ...] = KINETICS_STD
     min_frames: int = 1
     min_size: int = 32
-    fixed: bool = False
+    fixed_frames: bool = False
+    fixed_size: bool = False
+
+    @property
+    def smallest(self) -> tuple[int, int, int]:
+        """Frames, height and width of the smallest clip that the network takes."""
+        size = self.size if self.fixed_size else self.min_size
+        return (self.frames if self.fixed_frames else self.min_frames), size, size
+
+    def check(self, name: str, clip_BCTHW: Tensor) -> None:
+        """Raise UserError if the network called ``name`` does not take such a clip."""
+        _, channels, frames, *size = clip_BCTHW.shape
+        least_frames, least_size, _ = self.smallest
+        if channels != self.channels:
+            raise UserError(f"{name} takes clips of {self.channels} channels ({self.modality}), not of {channels}.")
+        if frames < least_frames or (self.fixed_frames and frames != least_frames):
+            how = "exactly" if self.fixed_frames else "at least"
+            raise UserError(f"{name} takes clips of {how} {least_frames} frames, not of {frames}.")
+        if min(size) < least_size or (self.fixed_size and max(size) != least_size):
+            how = "exactly" if self.fixed_size else "at least"
+            raise UserError(f"{name} takes frames of {how} {least_size} pixels a side, not {size[0]}x{size[1]}.")
 
 
 class Backbone(nn.Module):
@@ -57,7 +83,13 @@ class Backbone(nn.Module):
         self.options: dict[str, object] = {}
 
     def forward(self, clip_BCTHW: Tensor, until: str | None = None) -> Tensor:
-        """features_BDthw of the last stage, or of the stage called ``until``. Raises KeyError for an unknown stage."""
+        """features_BDthw of the last stage, or of the stage called ``until``.
+
+        Raises:
+            KeyError: for an unknown stage.
+            UserError: for a clip that the network does not take (``ClipSpec``).
+        """
+        self.clip.check(self.architecture or "this network", clip_BCTHW)
         if until is not None and until not in self.stages:
             raise KeyError(until)
         x = clip_BCTHW

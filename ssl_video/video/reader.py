@@ -260,12 +260,19 @@ def get_reader(name: str) -> Reader:
     """A reader by name. Raises UserError, also when what it needs is not installed."""
     if name not in READERS:
         raise UserError(f"There is no reader {name!r}; {nearest(name, READERS)}")
-    if name == "torchcodec":
-        try:
-            import torchcodec.decoders  # noqa: F401  # pyright: ignore
-        except (ImportError, RuntimeError, OSError):
-            raise UserError(
-                "The torchcodec reader needs torchcodec and the FFmpeg libraries: pip install 'ssl-video[torchcodec]' "
-                "and install FFmpeg, or use the reader 'pyav'."
-            ) from None
+    if name == "torchcodec" and not _torchcodec_works():
+        raise UserError(
+            "The torchcodec reader needs torchcodec and the FFmpeg libraries: pip install 'ssl-video[torchcodec]' "
+            "and install FFmpeg, or use the reader 'pyav'."
+        )
     return READERS[name]
+
+
+def _torchcodec_works() -> bool:
+    try:
+        from torchcodec.decoders import VideoDecoder  # pyright: ignore
+
+        VideoDecoder(b"no video")  # FFmpeg's libraries are loaded with the first decoder only
+    except Exception as error:
+        return not isinstance(error, (ImportError, OSError)) and "libtorchcodec" not in str(error)
+    return True
