@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 
 from ssl_video.datasets.base import VideoSet
@@ -10,7 +11,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Task
 from ssl_video.model import Model
 from ssl_video.pretexts.base import Pretext
-from ssl_video.train.data import ClipDataset, batches, tensors, usable
+from ssl_video.train.data import ClipDataset, Key, batches, grouping, tensors, usable
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import context_of
 
@@ -52,8 +53,11 @@ def pretext_numbers(
 ) -> dict[str, float]:
     """Means of loss and metrics over ``clips`` samples of every video; ``pretext`` must be in eval mode."""
     assert not pretext.training
-    keys = [(0, v, c) for c in range(config.clips) for v in range(len(videos.videos))]
-    groups = [keys[i : i + config.batch_size] for i in range(0, len(keys), config.batch_size)]
+    groups_N = np.array(grouping(videos, pretext) or [0] * len(videos.videos))
+    groups: list[list[Key]] = []
+    for group in np.unique(groups_N):
+        keys = [(0, int(v), c) for c in range(config.clips) for v in np.flatnonzero(groups_N == group)]
+        groups += [keys[i : i + config.batch_size] for i in range(0, len(keys), config.batch_size)]
     dataset = ClipDataset(videos, pretext, seed)
     sums: dict[str, float] = {}
     state = torch.get_rng_state()
@@ -62,4 +66,4 @@ def pretext_numbers(
         for name, value in {"loss": output.loss, **output.metrics}.items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(groups[number])
     torch.set_rng_state(state)
-    return {name: total / len(keys) for name, total in sums.items()}
+    return {name: total / sum(map(len, groups)) for name, total in sums.items()}

@@ -1,7 +1,7 @@
 """The contract of every pretext: it owns the choice of frames, because in video that choice is the label."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -58,12 +58,16 @@ class Redraw:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a pretext asks of its backbone (modality, strides) and of the data (per-video statistics by name)."""
+    """What a pretext asks of its backbone (modality, strides) and of the data (per-video statistics by name).
+
+    With ``grouping`` "class" all videos of a batch are of one class: labels reach the sampler, but not the batch.
+    """
 
     modality: Literal["rgb", "flow"] = "rgb"
     max_temporal_stride: int | None = None
     max_spatial_stride: int | None = None
     statistics: tuple[str, ...] = ()
+    grouping: Literal["none", "class"] = "none"
 
 
 @dataclass
@@ -163,8 +167,12 @@ class Pretext(nn.Module, ABC):
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
         """The loss of a batch."""
 
-    def fit(self, frames_of_videos: Any, rng: np.random.Generator) -> None:
-        """Called once before step 0 with an iterable of frames_THWC of training videos: colour clusters, say."""
+    def fit(self, samples: Iterable[Mapping[str, Any]], rng: np.random.Generator) -> None:
+        """Called once before step 0, to fit what is kept in buffers: colour clusters, say.
+
+        ``samples`` are training samples as ``transform`` gives them, one a video in random order, each read when it is
+        asked for: take as many as are needed.
+        """
 
     def after_step(self, step: int) -> None:
         """Called after every optimiser step: momentum encoders, queues."""

@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,10 @@ from hypothesis import strategies as st
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PretextOutput
 from ssl_video.train.checkpoint import checkpoints, load_checkpoint, load_weights_file, save_checkpoint, save_weights
-from ssl_video.train.data import MAX_ATTEMPTS, BatchKeys, ClipDataset, collate, usable
+from ssl_video.train.data import MAX_ATTEMPTS, BatchKeys, ClipDataset, collate, grouping, usable
 from ssl_video.train.log import collapse_indicators
 from ssl_video.train.loop import train
-from ssl_video.train.optim import LARS, OptimConfig, learning_rate
+from ssl_video.train.optim import LARS, OptimConfig, build_optimizer, learning_rate
 from ssl_video.video.reader import VideoError
 from tests.nets import drawn_frames, video_set
 from tests.train_script import CPU, config_for, make_pretext, run
@@ -135,6 +136,42 @@ def test_keys_do_not_depend_on_ranks_and_resuming(videos, clips, ranks, start, s
     assert next(resumed) == next(once)
     flat = [key for batch in whole for key in batch][: videos * clips]
     assert len({k[1:] for k in flat if k[0] == 0}) == len([k for k in flat if k[0] == 0])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=9), st.integers(1, 2), st.sampled_from([1, 2]))
+def test_grouped_batches_are_of_one_group_and_an_epoch_holds_every_key(groups, clips, ranks):
+    options = {"seed": 0, "groups": groups, "ranks": ranks}
+    parts = [iter(BatchKeys(len(groups), clips, 4 // ranks, rank=r, **options)) for r in range(ranks)]
+    seen = []
+    while not seen or seen[-1][0][0] == 0:
+        seen.append([key for part in parts for key in next(part)])
+    for batch in seen:
+        assert len({groups[video] for _, video, _ in batch}) == 1
+    in_epoch = {key[1:] for batch in seen for key in batch if key[0] == 0}
+    assert in_epoch == {(v, c) for v in range(len(groups)) for c in range(clips)}
+
+
+def test_batches_of_one_class_need_labels():
+    pretext = make_pretext()
+    pretext.needs = replace(pretext.needs, grouping="class")
+    assert grouping(video_set(4), pretext) == [0, 1, 0, 1]
+    unlabelled = replace(video_set(4), videos=tuple(replace(v, labels=()) for v in video_set(4).videos))
+    with pytest.raises(UserError, match="a folder for each class"):
+        grouping(unlabelled, pretext)
+
+
+def test_a_pretext_is_fitted_once_before_the_first_step(tmp_path):
+    pretext, fitted = make_pretext(), []
+
+    def fit(samples, rng):
+        fitted.append([next(samples)["clips_VTHWC"].shape for _ in range(3)])
+
+    pretext.fit = fit
+    dataset = ClipDataset(video_set(), pretext, 0, drawn_frames)
+    train(pretext, dataset, config_for(0), 3, tmp_path, CPU)
+    train(pretext, dataset, config_for(0), 6, tmp_path, CPU)
+    assert fitted == [[(2, 4, 8, 8, 3)] * 3]
 
 
 def test_a_sample_depends_on_its_key_alone():
@@ -275,6 +312,24 @@ def test_the_learning_rate_rises_then_falls_to_zero():
     rates = [learning_rate(config, s, 100) for s in range(100)]
     assert rates[:10] == sorted(rates[:10]) and rates[10] == 1.0
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] < 0.001
+
+
+def test_the_learning_rate_falls_at_milestones():
+    config = OptimConfig(lr=1.0, warmup=0.0, schedule="steps", milestones=(0.5, 0.75), gamma=0.1)
+    rates = [learning_rate(config, s, 4) for s in range(4)]
+    assert rates == pytest.approx([1.0, 1.0, 0.1, 0.01])
+
+
+def test_the_backbone_may_learn_slower_than_the_heads_and_norms_may_decay():
+    pretext = make_pretext()
+    groups = build_optimizer(OptimConfig(backbone_scale=0.1, weight_decay=0.5), pretext).param_groups
+    scale_of = {id(p): (g["scale"], g["weight_decay"]) for g in groups for p in g["params"]}
+    norm = pretext.backbone.stages["stem"][1].weight
+    assert scale_of[id(pretext.head.weight)] == (1.0, 0.5)
+    assert scale_of[id(pretext.head.bias)] == (1.0, 0.0)
+    assert scale_of[id(norm)] == (0.1, 0.0)
+    (of_backbone, of_heads) = build_optimizer(OptimConfig(weight_decay=0.5, decay_all=True), pretext).param_groups
+    assert {of_backbone["weight_decay"], of_heads["weight_decay"]} == {0.5}
 
 
 def test_lars_scales_the_step_to_the_norm_of_the_weights():

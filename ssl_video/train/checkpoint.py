@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from ssl_video.errors import UserError
 from ssl_video.files import written_aside
@@ -58,6 +59,17 @@ def load_checkpoint(run: Path) -> dict[str, Any] | None:
     if there:
         raise UserError(f"No checkpoint in {run / 'checkpoints'} can be read; start the run anew with another --out.")
     return None
+
+
+def resume(run: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> int:
+    """Load the run's newest checkpoint, if it has one; the number of steps that were done. Raises UserError."""
+    state = load_checkpoint(run)
+    if state is None:
+        return 0
+    for name, module in modules.items():
+        module.load_state_dict(state[name])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
 
 
 def cut_metrics(path: Path, step: int) -> None:

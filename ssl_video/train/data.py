@@ -77,11 +77,17 @@ class ClipDataset(Dataset):
                 return outcome | {"problems": problems}
             problems.append(Problem(video.source, outcome.reason))
             if not isinstance(outcome, Redraw):
-                number = int(rng.integers(len(self.videos.videos)))
+                number = int(rng.choice(self._stand_ins(video)))
         raise UserError(
             f"{MAX_ATTEMPTS} draws in a row gave no sample; the last: {problems[-1].path}: {problems[-1].reason}. "
             f"Run 'ssl-video data scan' on the data."
         )
+
+    def _stand_ins(self, video: Video) -> Sequence[int]:
+        videos = self.videos.videos
+        if self.pretext.needs.grouping == "none":
+            return range(len(videos))
+        return [n for n, other in enumerate(videos) if other.labels == video.labels]
 
     def _draw(self, video: Video, rng: np.random.Generator) -> dict[str, Any] | Skip | Redraw:
         sample = self.pretext.sample(video, statistics_of(video, self.pretext.needs.statistics), rng)
@@ -100,6 +106,9 @@ class BatchKeys(Sampler[list[Key]]):
     An epoch is a permutation, keyed by (seed, epoch), of all videos times ``clips_per_video``. Place p of the whole
     sequence depends on p alone, so a resumed run goes on where it was, with any number of workers; with any number of
     ranks the ranks' batches together are the single process's batch.
+
+    ``groups`` gives every video's group; then the batches of all ranks together are of one group each. A group's last
+    batch of an epoch is filled up with its first keys.
     """
 
     def __init__(
@@ -112,24 +121,58 @@ class BatchKeys(Sampler[list[Key]]):
         start: int = 0,
         rank: int = 0,
         ranks: int = 1,
+        groups: Sequence[int] | None = None,
     ):
-        self.per_epoch = videos * clips_per_video
         self.clips_per_video, self.batch_size, self.seed = clips_per_video, batch_size, seed
         self.start, self.rank, self.ranks = start, rank, ranks
+        keys = np.arange(videos * clips_per_video)
+        groups_N = np.zeros(videos, int) if groups is None else np.asarray(groups)
+        self.members = [keys[groups_N[keys // clips_per_video] == g] for g in np.unique(groups_N)]
+        self.whole = batch_size * ranks
 
     def __iter__(self) -> Iterator[list[Key]]:
-        batch, epoch, order = self.start, -1, np.empty(0, int)
+        batch, epoch, order, one_group = self.start, -1, np.empty(0, int), len(self.members) == 1
+        per_epoch = (
+            len(self.members[0]) if one_group else sum(-(-len(m) // self.whole) * self.whole for m in self.members)
+        )
         while True:
             first = (batch * self.ranks + self.rank) * self.batch_size
             keys: list[Key] = []
             for place in range(first, first + self.batch_size):
-                if place // self.per_epoch != epoch:
-                    epoch = place // self.per_epoch
-                    order = np.random.default_rng([self.seed, epoch]).permutation(self.per_epoch)
-                video, clip = divmod(int(order[place % self.per_epoch]), self.clips_per_video)
+                if place // per_epoch != epoch:
+                    epoch = place // per_epoch
+                    rng = np.random.default_rng([self.seed, epoch])
+                    order = rng.permutation(self.members[0]) if one_group else self._grouped(rng)
+                video, clip = divmod(int(order[place % per_epoch]), self.clips_per_video)
                 keys.append((epoch, video, clip))
             yield keys
             batch += 1
+
+    def _grouped(self, rng: np.random.Generator) -> np.ndarray:
+        """The keys of an epoch, one group after the other within each whole batch, these in random order."""
+        parts = [np.resize(rng.permutation(m), (self._filled_up(m) // self.whole, self.whole)) for m in self.members]
+        return rng.permutation(np.concatenate(parts)).ravel()
+
+    def _filled_up(self, members: np.ndarray) -> int:
+        return -(-len(members) // self.whole) * self.whole
+
+
+def grouping(videos: VideoSet, pretext: Pretext) -> list[int] | None:
+    """Every video's group, if the pretext asks for batches of one. Raises UserError if there are no labels."""
+    if pretext.needs.grouping == "none":
+        return None
+    if not videos.labelled:
+        raise UserError(
+            f"{type(pretext).__name__} needs batches of one class, but {videos.name} has no labels; sort the videos "
+            f"into a folder for each class, or name a labelled set."
+        )
+    return [v.labels[0] for v in videos.videos]
+
+
+def samples_to_fit(dataset: ClipDataset) -> Iterator[dict[str, Any]]:
+    """One sample a video, in random order, drawn apart from those of training."""
+    for number in np.random.default_rng([dataset.seed]).permutation(len(dataset.videos.videos)):
+        yield dataset[2**32 - 1, int(number), 0]
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:

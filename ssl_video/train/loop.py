@@ -13,9 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ssl_video.pretexts.base import Context, Pretext
-from ssl_video.train.checkpoint import load_checkpoint, save_checkpoint
+from ssl_video.train.checkpoint import resume, save_checkpoint
 from ssl_video.train.config import RunConfig
-from ssl_video.train.data import BatchKeys, ClipDataset, batches, tensors
+from ssl_video.train.data import BatchKeys, ClipDataset, batches, grouping, samples_to_fit, tensors
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.log import Log, Meter, StopSignals
 from ssl_video.train.optim import build_optimizer, learning_rate
@@ -65,7 +65,9 @@ def train(
     if average is not None:
         modules["average"] = average
 
-    start = _resume(run, modules, optimizer)
+    start = resume(run, modules, optimizer)
+    if start == 0 and ranks.first:  # the others get its buffers from DistributedDataParallel
+        pretext.fit(samples_to_fit(dataset), np.random.default_rng([config.seed]))
     parallel: nn.Module = pretext
     if ranks.world_size > 1:
         if config.sync_bn and device.type == "cuda":
@@ -80,6 +82,7 @@ def train(
         start=start * accumulate,
         rank=ranks.rank,
         ranks=ranks.world_size,
+        groups=grouping(dataset.videos, pretext),
     )
     loader = iter(batches(dataset, keys, config.workers, pin=device.type == "cuda"))
     meter = Meter(config.batch_size * accumulate)
@@ -95,7 +98,7 @@ def train(
         for step in range(start, steps):
             lr = learning_rate(config.optim, step, steps)
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["scale"]
             optimizer.zero_grad(set_to_none=True)
             for micro in range(accumulate):
                 waiting_since = time.perf_counter()
@@ -130,16 +133,6 @@ def train(
             if stopping and done < steps:
                 raise Interrupted(f"Stopped by a signal at step {done} of {steps}; the state is saved: use --resume.")
     return cast(Pretext, average.module) if average is not None else pretext
-
-
-def _resume(run: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> int:
-    state = load_checkpoint(run)
-    if state is None:
-        return 0
-    for name, module in modules.items():
-        module.load_state_dict(state[name])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"]
 
 
 def _monitor(monitors: Sequence[Monitor], pretext: Pretext, step: int) -> dict[str, float]:

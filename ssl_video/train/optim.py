@@ -25,8 +25,16 @@ class OptimConfig:
     """Momentum of sgd and lars; beta1 of adam and adamw."""
     beta2: float = 0.999
     """beta2 of adam and adamw."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """Course of the learning rate after the warm-up; cosine ends at 0."""
+    backbone_scale: float = 1.0
+    """Learning rate of the backbone, relative to that of the heads."""
+    decay_all: bool = False
+    """Weight decay for biases and normalisation layers too."""
+    schedule: Literal["cosine", "constant", "steps"] = "cosine"
+    """Course of the learning rate after the warm-up; cosine ends at 0, steps multiplies it by gamma at milestones."""
+    milestones: tuple[float, ...] = ()
+    """Parts of all steps after which the learning rate is multiplied by gamma (schedule steps)."""
+    gamma: float = 0.1
+    """Factor of the learning rate at a milestone."""
     warmup: float = 0.05
     """Part of all steps over which the learning rate rises linearly from near 0."""
     clip_norm: float | None = None
@@ -39,23 +47,31 @@ class OptimConfig:
 
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     """The learning rate of a step, a pure function, so that nothing about it has to be saved."""
-    warmup = max(1, round(config.warmup * steps))
+    warmup = round(config.warmup * steps)
     if step < warmup:
         return config.lr * (step + 1) / (warmup + 1)
     if config.schedule == "constant":
         return config.lr
+    if config.schedule == "steps":
+        return config.lr * config.gamma ** sum(step >= round(m * steps) for m in config.milestones)
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optimizer:
     """The optimiser over the parameters that take gradients. Raises UserError if there are none."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    if not trained:
+    groups = []
+    for of_backbone in (True, False):
+        trained = [
+            p for n, p in module.named_parameters() if p.requires_grad and n.startswith("backbone.") == of_backbone
+        ]
+        scale = config.backbone_scale if of_backbone else 1.0
+        for decayed in (True, False):
+            chosen = [p for p in trained if (p.ndim > 1 or config.decay_all) == decayed]
+            if chosen:
+                decay = config.weight_decay if decayed else 0.0
+                groups.append({"params": chosen, "weight_decay": decay, "scale": scale})
+    if not groups:
         raise UserError("No parameter takes a gradient; there is nothing to train.")
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
     if config.name == "sgd":
         return torch.optim.SGD(groups, config.lr, config.momentum)
     if config.name == "lars":
