@@ -3,7 +3,7 @@
 import json
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,6 +18,7 @@ from ssl_video.errors import UserError, nearest
 from ssl_video.files import write_text
 from ssl_video.model import Model, digest
 from ssl_video.registry import Registry
+from ssl_video.video.info import Problem
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Result:
     transductive: bool = False
     skipped: list[dict[str, str]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
+    confusion: list[list[int]] = field(default_factory=list)
 
     def table(self) -> str:
         """The metrics, one a line."""
@@ -55,6 +57,21 @@ class Task:
     workers: int = 2
     memory: dict[Any, Any] = field(default_factory=dict)
     """Features extracted so far, so that two protocols on one network extract them once."""
+    folder: Path | None = None
+    """Where a protocol that trains keeps its run, to go on with it."""
+
+
+@dataclass
+class Outcome:
+    """What a protocol found: metrics, counts, the problems of videos that had to be left out.
+
+    ``confusion_KK`` counts test videos: row true class, column predicted.
+    """
+
+    metrics: dict[str, float]
+    counts: dict[str, int]
+    problems: Sequence[Problem] = ()
+    confusion_KK: np.ndarray | None = None
 
 
 class Evaluation(ABC):
@@ -63,10 +80,12 @@ class Evaluation(ABC):
     Config: ClassVar[type]
     presets: ClassVar[Mapping[str, Any]]
     takes: ClassVar[Literal["labelled videos", "videos"]] = "labelled videos"
+    trains: ClassVar[bool] = False
+    """True if the protocol trains a network, and needs a folder for it."""
 
     @abstractmethod
-    def run(self, model: Model, task: Task, config: Any, seed: int) -> tuple[dict[str, float], dict[str, int], list]:
-        """Metrics, counts, and the problems of videos that had to be left out."""
+    def run(self, model: Model, task: Task, config: Any, seed: int) -> Outcome:
+        """Measure ``model`` on ``task``."""
 
 
 EVALUATIONS: Registry[type[Evaluation]] = Registry("protocol", "ssl_video.eval")
@@ -93,8 +112,9 @@ def evaluate(
     if cls.takes == "labelled videos":
         _check_labels(protocol, task)
     torch.manual_seed(seed)
-    metrics, counts, problems = cls().run(model, task, config, seed)
+    outcome = cls().run(model, task, config, seed)
     test = task.test or task.train
+    skipped = (*task.train.problems, *(task.test.problems if task.test else ()), *outcome.problems)
     return Result(
         protocol=protocol,
         preset=preset,
@@ -102,18 +122,19 @@ def evaluate(
         model=model.name,
         data=task.data,
         split=task.split,
-        metrics=metrics,
-        counts=counts,
+        metrics=outcome.metrics,
+        counts=outcome.counts,
         seed=seed,
         data_hash=f"{task.train.hash}-{test.hash}",
         transductive=any(digest(v) in model.trained_on for v in test.videos),
-        skipped=[asdict(p) for p in (*task.train.problems, *(task.test.problems if task.test else ()), *problems)],
+        skipped=[asdict(p) for p in skipped],
         versions={
             "ssl-video": __version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
+        confusion=[] if outcome.confusion_KK is None else outcome.confusion_KK.tolist(),
     )
 
 

@@ -1,7 +1,7 @@
 """Features of whole videos from a frozen backbone: extracted once, used by every probe."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,27 +57,28 @@ class _ClipsOfVideos(Dataset):
     videos: Sequence[Video]
     view: View
     clips: int
-    still: bool
-    shuffle: bool
+    still: bool = False
+    shuffle: bool = False
+    crops: int = 1
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, number: int) -> tuple[int, np.ndarray, np.ndarray | Problem]:
         video, view = self.videos[number], self.view
-        span = (view.frames - 1) * view.stride + 1
-        starts = clip_starts(video.frames, span, self.clips)
-        positions_KT = np.minimum(starts[:, None] + np.arange(view.frames) * view.stride, video.frames - 1)
+        starts = clip_starts(video.frames, view.span(video), self.clips)
+        positions_KT = np.minimum(starts[:, None] + view.offsets(video), video.frames - 1)
         if self.still:
             positions_KT = np.repeat(positions_KT[:, [view.frames // 2]], view.frames, axis=1)
         if self.shuffle:
             positions_KT = np.random.default_rng([7, number]).permuted(positions_KT.ravel()).reshape(positions_KT.shape)
         unique, inverse = np.unique(positions_KT, return_inverse=True)
         try:
-            frames_THWC = view.prepare(read_video(video, unique.tolist()))
+            frames_VTHWC = view.crops(read_video(video, unique.tolist()), self.crops)
         except VideoError as error:
             return number, starts, Problem(video.source, str(error))
-        return number, starts, frames_THWC[inverse.reshape(positions_KT.shape)]
+        clips_VKTHWC = frames_VTHWC[:, inverse.reshape(positions_KT.shape)]
+        return number, np.tile(starts, self.crops), clips_VKTHWC.reshape(-1, *clips_VKTHWC.shape[2:])
 
 
 def extract(
@@ -90,6 +91,7 @@ def extract(
     batch: int = 32,
     still: bool = False,
     shuffle: bool = False,
+    crops: int = 1,
 ) -> Features:
     """Features of every video of a set.
 
@@ -102,17 +104,26 @@ def extract(
         batch: clips in one forward pass.
         still: a control: every clip shows its middle frame only, repeated.
         shuffle: a control: the frames of all clips of a video are exchanged at random.
+        crops: crops of each clip, 1, 3 or 10 (``View.crops``); they count as clips, those of one crop together.
 
     Raises:
         UserError: if no video can be read.
     """
+    what = _ClipsOfVideos(videos.videos, model.view, clips, still, shuffle, crops)
+    return apply_to_clips(lambda clips_KTHWC: model.clip_features(clips_KTHWC, readout), videos, what, workers, batch)
+
+
+def apply_to_clips(
+    function: Callable[[torch.Tensor], torch.Tensor], videos: VideoSet, what: "_ClipsOfVideos", workers: int, batch: int
+) -> Features:
+    """What ``function`` makes of uint8 clips (K, T, H, W, C), ``batch`` at a time, for every video that can be read."""
     found = Features([], [], [], [])
-    for number, starts, clips_KTHWC in _in_order(model.view, videos, clips, workers, still, shuffle):
+    for number, starts, clips_KTHWC in _in_order(what, workers):
         if isinstance(clips_KTHWC, Problem):
             found.problems.append(clips_KTHWC)
             continue
         parts = [
-            model.clip_features(torch.from_numpy(clips_KTHWC[i : i + batch]), readout).float().cpu()
+            function(torch.from_numpy(clips_KTHWC[i : i + batch])).float().cpu()
             for i in range(0, len(clips_KTHWC), batch)
         ]
         found.videos.append(videos.videos[number])
@@ -121,6 +132,14 @@ def extract(
     if not found.videos:
         raise UserError(f"No video of {videos.name} could be read; the first: {found.problems[0].reason}.")
     return found
+
+
+def predict(
+    model: Model, videos: VideoSet, *, clips: int, crops: int = 1, workers: int = 2, batch: int = 32
+) -> Features:
+    """As ``extract``, but the logits of the model's classifier, (K, classes) a video. Raises UserError without one."""
+    what = _ClipsOfVideos(videos.videos, model.view, clips, False, False, crops)
+    return apply_to_clips(model.logits, videos, what, workers, batch)
 
 
 def train_and_test_features(
@@ -132,17 +151,27 @@ def train_and_test_features(
     calibrate: bool,
     still: bool = False,
     shuffle: bool = False,
+    crops: int = 1,
 ) -> tuple[Features, Features]:
     """Features of both lists of a task, remembered in ``task.memory``; see ``extract``.
 
     ``calibrate`` recomputes the batch-norm statistics on the training list first (``calibrate_batch_norm``).
     """
     assert task.test is not None
-    key = (id(model), clips, readout, calibrate, still, shuffle)
+    key = (id(model), clips, readout, calibrate, still, shuffle, crops)
     if key not in task.memory:
         calibrated = calibrate_batch_norm(model, task.train, workers=task.workers) if calibrate else model
         train, test = (
-            extract(calibrated, part, clips=clips, readout=readout, workers=task.workers, still=still, shuffle=shuffle)
+            extract(
+                calibrated,
+                part,
+                clips=clips,
+                readout=readout,
+                workers=task.workers,
+                still=still,
+                shuffle=shuffle,
+                crops=crops,
+            )
             for part in (task.train, task.test)
         )
         task.memory[key] = model, train, test  # the model is kept alive, so that its id stays its own
@@ -169,7 +198,8 @@ def calibrate_batch_norm(
     subset = VideoSet(videos.name, videos.videos[:: max(1, len(videos.videos) // at_most)], videos.classes)
     calibrated = replace(model, backbone=backbone)
     waiting: list[torch.Tensor] = []
-    for number, (_, _, clips_KTHWC) in enumerate(_in_order(model.view, subset, clips, workers)):
+    what = _ClipsOfVideos(subset.videos, model.view, clips)
+    for number, (_, _, clips_KTHWC) in enumerate(_in_order(what, workers)):
         if isinstance(clips_KTHWC, np.ndarray):
             waiting.append(torch.from_numpy(clips_KTHWC))
         if waiting and (len(waiting) == 16 or number == len(subset.videos) - 1):
@@ -180,11 +210,8 @@ def calibrate_batch_norm(
     return calibrated
 
 
-def _in_order(
-    view: View, videos: VideoSet, clips: int, workers: int, still: bool = False, shuffle: bool = False
-) -> Iterator[tuple[int, np.ndarray, np.ndarray | Problem]]:
-    dataset = _ClipsOfVideos(videos.videos, view, clips, still, shuffle)
-    yield from DataLoader(dataset, batch_size=None, num_workers=workers, worker_init_fn=start_worker, collate_fn=_as_is)
+def _in_order(what: _ClipsOfVideos, workers: int) -> Iterator[tuple[int, np.ndarray, np.ndarray | Problem]]:
+    yield from DataLoader(what, batch_size=None, num_workers=workers, worker_init_fn=start_worker, collate_fn=_as_is)
 
 
 def _as_is(item: Any) -> Any:

@@ -5,7 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Task
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
+from ssl_video.eval.confusion import confusion
 from ssl_video.eval.features import train_and_test_features
 from ssl_video.eval.linear import accuracies, standardise
 from ssl_video.model import Model
@@ -34,7 +35,7 @@ class Knn(Evaluation):
     Config = KnnConfig
     presets: ClassVar = {"default": KnnConfig()}
 
-    def run(self, model: Model, task: Task, config: KnnConfig, seed: int) -> tuple[dict, dict, list]:
+    def run(self, model: Model, task: Task, config: KnnConfig, seed: int) -> Outcome:
         """The training list votes, the test list is classified; nothing is drawn at random."""
         train, test = train_and_test_features(
             model, task, clips=config.clips, readout=config.readout, calibrate=config.calibrate
@@ -42,7 +43,9 @@ class Knn(Evaluation):
         x_train, x_test = standardise(train.mean_ND, test.mean_ND)
         scores = knn_scores(x_train, train.labels_N, x_test, len(task.train.classes), config.k, config.temperature)
         counts = {"train": len(train.videos), "test": len(test.videos), "classes": len(task.train.classes)}
-        return accuracies(scores, test.labels_N), counts, train.problems + test.problems
+        found = accuracies(scores, test.labels_N)
+        confused = confusion(scores, test.labels_N)
+        return Outcome(found, counts, train.problems + test.problems, confused)
 
 
 def unit(x_ND: np.ndarray) -> np.ndarray:

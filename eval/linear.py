@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Task
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
+from ssl_video.eval.confusion import confusion
 from ssl_video.eval.features import Features, train_and_test_features
 from ssl_video.model import Model
 
@@ -78,7 +79,7 @@ class Linear(Evaluation):
         ),
     }
 
-    def run(self, model: Model, task: Task, config: LinearConfig, seed: int) -> tuple[dict, dict, list]:
+    def run(self, model: Model, task: Task, config: LinearConfig, seed: int) -> Outcome:
         """Train on the training list, test on the test list."""
         train, test = train_and_test_features(
             model,
@@ -91,7 +92,8 @@ class Linear(Evaluation):
         )
         scores_NK = classify(train, test, len(task.train.classes), config, seed)
         counts = {"train": len(train.videos), "test": len(test.videos), "classes": len(task.train.classes)}
-        return accuracies(scores_NK, test.labels_N), counts, train.problems + test.problems
+        found = accuracies(scores_NK, test.labels_N)
+        return Outcome(found, counts, train.problems + test.problems, confusion(scores_NK, test.labels_N))
 
 
 def classify(train: Features, test: Features, classes: int, config: LinearConfig, seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch
 
 from ssl_video.datasets.base import VideoSet
 from ssl_video.errors import UserError
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Task
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.model import Model
 from ssl_video.pretexts.base import Pretext
 from ssl_video.train.data import ClipDataset, Key, batches, grouping, tensors, usable
@@ -34,7 +34,7 @@ class PretextTest(Evaluation):
     presets: ClassVar = {"default": PretextConfig()}
     takes: ClassVar[Literal["labelled videos", "videos"]] = "videos"
 
-    def run(self, model: Model, task: Task, config: PretextConfig, seed: int) -> tuple[dict, dict, list]:
+    def run(self, model: Model, task: Task, config: PretextConfig, seed: int) -> Outcome:
         """No label of the data set is used."""
         if model.pretext is None:
             raise UserError(
@@ -44,7 +44,7 @@ class PretextTest(Evaluation):
         fit = usable(videos, model.pretext.eval())
         metrics = pretext_numbers(model.pretext, fit, model.device, config, seed, task.workers)
         problems = list(fit.problems[len(videos.problems) :])
-        return metrics, {"videos": len(fit.videos), "samples": len(fit.videos) * config.clips}, problems
+        return Outcome(metrics, {"videos": len(fit.videos), "samples": len(fit.videos) * config.clips}, problems)
 
 
 @torch.no_grad()

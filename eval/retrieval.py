@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Task
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.features import train_and_test_features
 from ssl_video.eval.knn import unit
 from ssl_video.eval.linear import standardise
@@ -47,7 +47,7 @@ class Retrieval(Evaluation):
         "coclr": RetrievalConfig(clips=0, readout="avg", calibrate=False, centre="own"),
     }
 
-    def run(self, model: Model, task: Task, config: RetrievalConfig, seed: int) -> tuple[dict, dict, list]:
+    def run(self, model: Model, task: Task, config: RetrievalConfig, seed: int) -> Outcome:
         """Queries are the test list, the gallery is the training list."""
         gallery, queries = train_and_test_features(
             model, task, clips=config.clips, readout=config.readout, calibrate=config.calibrate
@@ -62,7 +62,7 @@ class Retrieval(Evaluation):
             banned = np.array([[bool(q.group) and q.group == g.group for g in gallery.videos] for q in queries.videos])
         recalls = recall_at(unit(x_queries), unit(x_gallery), queries.labels_N, gallery.labels_N, config.ks, banned)
         counts = {"queries": len(queries.videos), "gallery": len(gallery.videos), "classes": len(task.train.classes)}
-        return recalls, counts, gallery.problems + queries.problems
+        return Outcome(recalls, counts, gallery.problems + queries.problems)
 
 
 def recall_at(

@@ -21,17 +21,51 @@ from ssl_video.video import augment
 class View:
     """How evaluations should show a video to a backbone so that it sees what it saw in training.
 
-    ``frames`` of every ``stride``-th frame, short side resized to ``short_side`` pixels, centre crop of ``size``.
+    ``frames`` of every ``stride``-th frame, or with ``fps`` so many a second, whatever the rate of the file; short side
+    resized to ``short_side`` pixels, crops of ``size``.
     """
 
     frames: int
     stride: int
     short_side: int
     size: int
+    fps: float | None = None
+
+    def offsets(self, video: Video) -> np.ndarray:
+        """(T,) numbers of a clip's frames, counted from its first."""
+        if self.fps is None:
+            return np.arange(self.frames) * self.stride
+        assert video.info is not None
+        return np.floor(np.arange(self.frames) * (video.info.fps / self.fps)).astype(np.int64)
+
+    def span(self, video: Video) -> int:
+        """Frames of the video from a clip's first to its last."""
+        return int(self.offsets(video)[-1]) + 1
 
     def prepare(self, frames_THWC: np.ndarray) -> np.ndarray:
-        """Resize the short side and crop the centre; uint8 (T, size, size, 3)."""
+        """Resize the short side and crop the centre; uint8 (T, size, size, C)."""
         return augment.crop(augment.resize_short_side(frames_THWC, self.short_side), self.size, None)
+
+    def crops(self, frames_THWC: np.ndarray, crops: int) -> np.ndarray:
+        """(crops, T, size, size, C) uint8: the centre, or 3 along the longer side, or 10: corners, centre, mirrored.
+
+        Raises:
+            UserError: for another number of crops.
+        """
+        frames_THWC = augment.resize_short_side(frames_THWC, self.short_side)
+        bottom, right = (n - self.size for n in frames_THWC.shape[1:3])
+        centre = (bottom // 2, right // 2)
+        places = {
+            1: [centre],
+            3: [(round(bottom * f), round(right * f)) for f in (0, 0.5, 1)],
+            10: [(0, 0), (0, right), (bottom, 0), (bottom, right), centre],
+        }
+        if crops not in places:
+            raise UserError(f"The number of crops is 1, 3 or 10, not {crops}.")
+        cut = [frames_THWC[:, y : y + self.size, x : x + self.size] for y, x in places[crops]]
+        if crops == 10:
+            cut += [augment.mirror(c) for c in cut]
+        return np.stack(cut)
 
 
 @dataclass(frozen=True)
@@ -91,6 +125,17 @@ class Context:
         """As ``uniform``, from N(0, 1)."""
         drawn = torch.randn(self.world_size * batch, *shape, generator=self.generator)
         return drawn[self.rank * batch : (self.rank + 1) * batch]
+
+    def colours(self, batch: int, spread: float) -> dict[str, Tensor]:
+        """``matrix_B33`` and ``shift_B``, a change of colours for each clip, for ``augment.to_float``.
+
+        ``spread`` is the standard deviation of the matrix around the identity; 0 changes nothing.
+        """
+        if not spread:
+            return {}
+        noise_B33 = spread * self.normal(batch, 3, 3)
+        matrix_B33 = (torch.eye(3) + noise_B33) * self.uniform(batch, 1, 1, low=0.7, high=1.3)
+        return {"matrix_B33": matrix_B33, "shift_B": 0.2 * self.normal(batch)}
 
     def gather(self, x: Tensor) -> Tensor:
         """The rows of ``x`` of all ranks, in rank order, with gradient: for losses that couple samples of a batch."""

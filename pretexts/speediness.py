@@ -112,7 +112,9 @@ class Speediness(Pretext):
         B, V = labels_BV.shape
         clips_NTHWC, colours = clips_BVTHWC.flatten(0, 1), {}
         if self.training:
-            clips_NTHWC, colours = augment.resize_batch(clips_NTHWC, self._side(ctx)), self._colours(B, V, ctx)
+            clips_NTHWC = augment.resize_batch(clips_NTHWC, self._side(ctx))
+            colours = ctx.colours(B, self.config.colour)  # both versions of a clip get the same change
+            colours = {name: x.repeat_interleave(V, 0) for name, x in colours.items()}
         spec = self.backbone.clip
         x_NCTHW = augment.to_float(clips_NTHWC, spec.mean, spec.std, self.head.weight.dtype, **colours)
         features_ND = self._pool(self.backbone(x_NCTHW))
@@ -132,15 +134,6 @@ class Speediness(Pretext):
         return (
             int(torch.randint(c.min_size, c.max_size + 1, (), generator=ctx.generator)) if c.random_size else c.max_size
         )
-
-    def _colours(self, B: int, V: int, ctx: Context) -> dict[str, Tensor]:
-        """A change of colours for each clip, the same for both its versions."""
-        if not self.config.colour:
-            return {}
-        noise_B33 = self.config.colour * ctx.normal(B, 3, 3)
-        matrix_B33 = (torch.eye(3) + noise_B33) * ctx.uniform(B, 1, 1, low=0.7, high=1.3)
-        shift_B = 0.2 * ctx.normal(B)
-        return {"matrix_B33": matrix_B33.repeat_interleave(V, 0), "shift_B": shift_B.repeat_interleave(V, 0)}
 
     def _pool(self, features_BDthw: Tensor) -> Tensor:
         features_BDt = features_BDthw.amax((3, 4)) if self.config.spatial_pool == "max" else features_BDthw.mean((3, 4))

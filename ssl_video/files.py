@@ -42,6 +42,11 @@ def sha256(path: Path | str) -> str:
     return digest.hexdigest()
 
 
+def new_folder(name: str) -> Path:
+    """``runs/NAME-1``, or with the next number that is free; it is not made yet."""
+    return next(p for n in range(1, 10**6) if not (p := Path("runs") / f"{name}-{n}").exists())
+
+
 def cache_dir() -> Path:
     """``$SSL_VIDEO_CACHE``, else ``$XDG_CACHE_HOME/ssl-video``, else ``~/.cache/ssl-video``."""
     if explicit := os.environ.get("SSL_VIDEO_CACHE"):

@@ -1,7 +1,7 @@
 """A trained (or random) network as evaluations and applications hold it, and how runs are written and read."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_video._version import __version__
 from ssl_video.backbones.base import Backbone, build_backbone
@@ -19,6 +19,20 @@ from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Pretext, View, build_pretext
 from ssl_video.train.checkpoint import load_weights_file, save_weights
 from ssl_video.video.augment import to_float
+
+
+class Classifier(nn.Module):
+    """Mean over a feature map, dropout, and a linear layer with one output a class."""
+
+    def __init__(self, feature_dim: int, classes: Sequence[str], dropout: float = 0.0):
+        super().__init__()
+        self.classes = tuple(classes)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(feature_dim, len(self.classes))
+
+    def forward(self, features_BDthw: Tensor) -> Tensor:
+        """logits_BK of (B, D, t, h, w)."""
+        return self.linear(self.dropout(features_BDthw.mean((2, 3, 4))))
 
 
 @dataclass
@@ -35,6 +49,7 @@ class Model:
     run: Mapping[str, Any]
     device: torch.device
     pretext: Pretext | None = None
+    classifier: Classifier | None = None
 
     @property
     def trained_on(self) -> frozenset[str]:
@@ -56,6 +71,13 @@ class Model:
     def clip_features(self, clips_BTHWC: Tensor, readout: str = "avg") -> Tensor:
         """(B, D') features of prepared uint8 clips; see ``readout`` for the ways to pool a feature map."""
         return pool(self.dense_map(clips_BTHWC), readout)
+
+    @torch.no_grad()
+    def logits(self, clips_BTHWC: Tensor) -> Tensor:
+        """logits_BK of prepared uint8 clips. Raises UserError if the model was not trained to classify."""
+        if self.classifier is None:
+            raise UserError(f"{self.name} has no classifier; make one with 'ssl-video evaluate finetune --run FOLDER'.")
+        return self.classifier(self.dense_map(clips_BTHWC))
 
     def frame_embeddings(self, frames_THWC: np.ndarray, batch: int = 16) -> np.ndarray:
         """(T, D) one embedding a frame, that of the clip around it; border frames are repeated at the ends."""
@@ -99,17 +121,23 @@ def digest(video: Video) -> str:
 
 
 def header_of(pretext: Pretext, pretext_name: str, data: Mapping[str, Any], videos: Iterable[Video]) -> dict[str, Any]:
-    """What is written with a run's weights."""
+    """What is written with a pretraining run's weights."""
+    return {
+        **_header(pretext.backbone, pretext.view, map(digest, videos)),
+        "pretext": {"name": pretext_name, "options": asdict(pretext.config)},
+        "data": dict(data),
+    }
+
+
+def _header(backbone: Backbone, view: View, digests: Iterable[str]) -> dict[str, Any]:
     return {
         "format": 1,
         "version": __version__,
-        "architecture": pretext.backbone.architecture,
-        "options": pretext.backbone.options,
-        "clip": asdict(pretext.backbone.clip),
-        "view": asdict(pretext.view),
-        "pretext": {"name": pretext_name, "options": asdict(pretext.config)},
-        "data": dict(data),
-        "videos": sorted(digest(v) for v in videos),
+        "architecture": backbone.architecture,
+        "options": backbone.options,
+        "clip": asdict(backbone.clip),
+        "view": asdict(view),
+        "videos": sorted(digests),
     }
 
 
@@ -118,6 +146,18 @@ def save_run(run: Path, pretext: Pretext, header: dict[str, Any]) -> None:
     save_weights(run / "backbone.safetensors", pretext.backbone.state_dict(), header)
     heads = {k: v for k, v in pretext.state_dict().items() if not k.startswith("backbone.")}
     save_weights(run / "pretext.safetensors", heads, header)
+
+
+def save_classifier(
+    folder: Path, backbone: Backbone, classifier: Classifier, view: View, trained_on: Iterable[str]
+) -> None:
+    """Write backbone.safetensors and classifier.safetensors into a folder, which is a model from then on.
+
+    ``trained_on``: digests of the videos.
+    """
+    header = {**_header(backbone, view, trained_on), "classes": list(classifier.classes)}
+    save_weights(folder / "classifier.safetensors", classifier.state_dict(), header)
+    save_weights(folder / "backbone.safetensors", backbone.state_dict(), header)  # last: it makes the folder a model
 
 
 def load_backbone(path: Path | str) -> Backbone:
@@ -150,7 +190,12 @@ def load_model(spec: str, device: torch.device | str = "cpu") -> Model:
         load_into(pretext, {f"backbone.{k}": v for k, v in weights.items()} | extra, str(heads))
     else:
         pretext = None
-    model = Model(spec, backbone, view, header, device, pretext)
+    classifier, head = None, weights_file.with_name("classifier.safetensors")
+    if weights_file.name == "backbone.safetensors" and head.exists() and header.get("classes"):
+        classifier = Classifier(backbone.feature_dim, header["classes"])
+        load_into(classifier, load_weights_file(head)[0], str(head))
+        classifier.to(device).eval()
+    model = Model(spec, backbone, view, header, device, pretext, classifier)
     (pretext or backbone).to(device).eval()
     return model
 
@@ -172,7 +217,8 @@ def _random(spec: str, device: torch.device) -> Model:
 def _from_header(header: Mapping[str, Any], where: str) -> tuple[Backbone, View, Pretext | None]:
     try:
         backbone = build_backbone(header["architecture"], **header["options"])
-        view = View(**{k: int(header["view"][k]) for k in ("frames", "stride", "short_side", "size")})
+        numbers = {k: int(header["view"][k]) for k in ("frames", "stride", "short_side", "size")}
+        view = View(**numbers, fps=header["view"].get("fps"))
         chosen = header.get("pretext")
         pretext = build_pretext(chosen["name"], backbone, chosen["options"]) if chosen else None
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -51,7 +51,7 @@ def build_index(
     with written_aside(out / "vectors.faiss") as aside:
         faiss.write_index(index, str(aside))
     items = [
-        {"path": str(Path(v.path).resolve()), "start_s": _seconds(v, s), "end_s": _seconds(v, s + model_span(model))}
+        {"path": str(Path(v.path).resolve()), "start_s": _seconds(v, s), "end_s": _seconds(v, s + model.view.span(v))}
         for v, starts in zip(found.videos, found.starts, strict=True)
         for s in starts
     ]
@@ -97,11 +97,6 @@ def query(index: Path, video: Video, top_k: int, model: Model | None = None) -> 
         if len(best) == top_k:
             break
     return list(best.values())
-
-
-def model_span(model: Model) -> int:
-    """Frames of a video that one clip of the model covers."""
-    return (model.view.frames - 1) * model.view.stride + 1
 
 
 def _seconds(video: Video, frame: int) -> float:

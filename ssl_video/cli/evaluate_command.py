@@ -1,21 +1,27 @@
 """``ssl-video evaluate``: measure what a backbone has learned."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
+import numpy as np
 import torch
 import tyro
 
 from ssl_video.cli.parsing import parse
-from ssl_video.datasets.spec import load_splits, scanned
+from ssl_video.datasets.cached import read_from
+from ssl_video.datasets.spec import load_splits
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Result, Task, evaluate, write_results
+from ssl_video.eval.confusion import draw_confusion
+from ssl_video.files import new_folder
 from ssl_video.model import Model, load_model
 from ssl_video.train.distributed import choose_device
+from ssl_video.train.loop import Interrupted
 
-DESCRIPTION = "Measure a backbone by a protocol: linear, knn, retrieval or pretext."
+DESCRIPTION = "Measure a backbone by a protocol: linear, finetune, knn, svm, retrieval, pretext, ..."
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class EvaluateConfig:
     """Options of an evaluation."""
 
     protocol: tyro.conf.Positional[str]
-    """linear, knn, retrieval or pretext ('ssl-video list protocols')."""
+    """linear, finetune, knn, retrieval, pretext, ... ('ssl-video list protocols')."""
     model: str
     """A run's folder, a .safetensors file, random:NAME?option=value, or random:RUN for a run's network untrained."""
     data: str
@@ -37,7 +43,13 @@ class EvaluateConfig:
     seeds: int = 1
     """Seeds 0 .. N-1 of the protocol (and of a random network's weights)."""
     out: Path | None = None
-    """Write the results, with all that is needed to say what they are, as JSON."""
+    """Write the results, with all that is needed to say what they are, as JSON, and the confusion matrix beside it."""
+    run: Path | None = None
+    """Folder of what a protocol trains (finetune), to go on with if it was interrupted; by default a new one."""
+    cache: Literal["none", "raw", "h264"] = "none"
+    """Read from copies of the videos, made once: raw frames, or small h264 files."""
+    cache_short_side: int = 128
+    """Shorter side of the copies, in pixels; 0 keeps the size of the video."""
     workers: int = 2
     """Reading processes."""
     device: str = "auto"
@@ -47,25 +59,38 @@ class EvaluateConfig:
 def run(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(EvaluateConfig, argv, "evaluate", DESCRIPTION)
-    EVALUATIONS[config.protocol]  # a wrong name is said before hours are spent on reading
+    trains = EVALUATIONS[config.protocol].trains  # a wrong name is said before hours are spent on reading
     options = dict(_pair(o) for o in config.option)
     device = choose_device(config.device)
     splits = load_splits(config.data, config.split)
     for warning in splits.warnings:
         print(f"warning: {warning}")
-    train = scanned(splits.train, progress=True)
-    test = scanned(splits.test, progress=True) if splits.test is not None else None
+    copies = (config.cache, config.cache_short_side)
+    train = read_from(splits.train, *copies, progress=True)
+    test = read_from(splits.test, *copies, progress=True) if splits.test is not None else None
+    whole_run = None
+    if trains:
+        whole_run = config.run or new_folder(config.protocol)
+        print(f"The training is kept in {whole_run}.")
     results = []
     for seed in range(config.seeds):
         torch.manual_seed(seed)  # of a random network's weights
         model = load_model(config.model, device)
-        task = Task(config.data, config.split, train, test, config.workers)
-        result = evaluate(config.protocol, model, task, preset=config.preset, options=options, seed=seed)
-        results.append(result)
-        show(result)
+        folder = whole_run if whole_run is None or config.seeds == 1 else whole_run / f"seed{seed}"
+        task = Task(config.data, config.split, train, test, config.workers, folder=folder)
+        try:
+            results.append(evaluate(config.protocol, model, task, preset=config.preset, options=options, seed=seed))
+        except Interrupted as stop:
+            print(f"ssl-video: {stop}".replace("--resume", f"--run {whole_run}"), file=sys.stderr)
+            return 130
+        show(results[-1])
     if config.out is not None:
         write_results(config.out, results)
         print(f"{config.out} is written.")
+        if results[-1].confusion:
+            picture = config.out.with_suffix(".confusion.png")
+            draw_confusion(np.sum([r.confusion for r in results], axis=0), train.classes, picture)
+            print(f"{picture} is written.")
     return 0
 
 

@@ -17,11 +17,12 @@ from ssl_video.cli.evaluate_command import side_by_side
 from ssl_video.cli.parsing import name_given, parse
 from ssl_video.config import from_mapping, load_yaml, option_type, plain, save_yaml
 from ssl_video.datasets.base import VideoSet
-from ssl_video.datasets.cached import cached
-from ssl_video.datasets.spec import describe, held_out, load_splits, scanned
+from ssl_video.datasets.cached import read_from
+from ssl_video.datasets.spec import describe, held_out, load_splits
 from ssl_video.errors import UserError, nearest
 from ssl_video.eval.base import Task
 from ssl_video.eval.online import monitors_for
+from ssl_video.files import new_folder
 from ssl_video.model import header_of, load_model, save_run
 from ssl_video.pretexts.base import PRETEXTS, build_pretext
 from ssl_video.train.checkpoint import checkpoints
@@ -144,7 +145,7 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
         splits = load_splits(config.data, config.split)
         for warning in splits.warnings:
             say(f"warning: {warning}")
-        whole = read_from(splits.train, config, ranks.first)
+        whole = read_from(splits.train, config.cache, config.cache_short_side, progress=ranks.first)
     say(describe(dataclasses.replace(splits, train=whole)))
 
     torch.manual_seed(config.seed)
@@ -172,26 +173,17 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
         write_report(run, data)
         say(f"\n{run / 'backbone.safetensors'} and {run / 'report.md'} are written.")
         if config.probe and splits.test is not None:
-            tested = read_from(splits.test, config, progress=True)
+            tested = read_from(splits.test, config.cache, config.cache_short_side, progress=True)
             probe(run, Task(config.data, config.split, whole, tested, config.workers), device, config.seed)
         say(f"Next: ssl-video index --model {run} --data {config.data} --out {run}/index")
     ranks.barrier()
     return run
 
 
-def read_from(videos: VideoSet, config: Any, progress: bool) -> VideoSet:
-    """The usable videos, or their copies when the configuration asks for a cache."""
-    videos = scanned(videos, progress=progress)
-    if config.cache == "none":
-        return videos
-    return cached(videos, config.cache, config.cache_short_side or None, progress=progress)
-
-
 def run_folder(config: Any) -> Path:
     """The folder of the run: a new one, or the one to go on with. Raises UserError for one that is in use."""
     if config.out is None:
-        numbers = (Path("runs") / f"{config.pretext.name}-{n}" for n in range(1, 10**6))
-        return next(p for p in numbers if not p.exists())
+        return new_folder(config.pretext.name)
     run = Path(config.out)
     if run.exists() and not run.is_dir():
         raise UserError(f"{run} is a file; --out must name a folder.")

@@ -5,10 +5,22 @@ from pathlib import Path
 from typing import Literal
 
 from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.spec import scanned
 from ssl_video.errors import UserError
 from ssl_video.files import cache_dir
 from ssl_video.video.cache import build_clip_cache
 from ssl_video.video.info import Problem
+
+
+def read_from(
+    videos: VideoSet, cache: Literal["none", "raw", "h264"], short_side: int, *, progress: bool = False
+) -> VideoSet:
+    """The usable videos of a set that need not be scanned yet, or with a ``cache`` their copies of that kind.
+
+    ``short_side`` of the copies in pixels, 0 for the videos' own. Raises UserError if no video can be used.
+    """
+    videos = scanned(videos, progress=progress)
+    return videos if cache == "none" else cached(videos, cache, short_side or None, progress=progress)
 
 
 def cached(

@@ -47,6 +47,8 @@ def train(
 ) -> Pretext:
     """Train ``pretext`` for ``steps`` steps in all, going on from the newest checkpoint of the folder ``run``.
 
+    A monitor that returns a number called "stop" ends the training after its step.
+
     Returns the module whose weights count: ``pretext``, or its moving average when the configuration asks for one.
 
     Raises:
@@ -119,17 +121,19 @@ def train(
                 average.update_parameters(pretext)
 
             done = step + 1
-            stopping = ranks.any(stop.asked, device)
+            stopping, enough = ranks.any(stop.asked, device), False
             if done % config.log_every == 0 or done == steps:
                 record = {"step": done, "lr": lr} | ranks.mean(meter.record(done), device)
                 if done % config.monitor_every == 0 or done == steps:
                     record |= _monitor(monitors, pretext, done) if ranks.first else {}
-                    ranks.barrier()
+                    enough = ranks.any("stop" in record, device)
                     meter.restart()
                 log.write(record)
             log.tick(done)
-            if done % config.checkpoint_every == 0 or done == steps or stopping:
+            if done % config.checkpoint_every == 0 or done == steps or stopping or enough:
                 save(done)
+            if enough:
+                break
             if stopping and done < steps:
                 raise Interrupted(f"Stopped by a signal at step {done} of {steps}; the state is saved: use --resume.")
     return cast(Pretext, average.module) if average is not None else pretext

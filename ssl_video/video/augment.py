@@ -31,9 +31,33 @@ def crop(frames_THWC: np.ndarray, size: int, rng: np.random.Generator | None) ->
     return frames_THWC[:, top : top + size, left : left + size]
 
 
-def flip(frames_THWC: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mirror all frames left to right with probability one half."""
-    return frames_THWC[:, :, ::-1] if rng.random() < 0.5 else frames_THWC
+def resized_crop(frames_THWC: np.ndarray, size: int, area: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """A random rectangle, the same in all frames, resized to ``size`` x ``size``.
+
+    Its area is a random part of the frame's between the two of ``area``, its aspect ratio between 3/4 and 4/3.
+    """
+    h, w = frames_THWC.shape[1:3]
+    for _ in range(10):
+        part, ratio = rng.uniform(*area), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        height, width = round(np.sqrt(part * h * w / ratio)), round(np.sqrt(part * h * w * ratio))
+        if 0 < height <= h and 0 < width <= w:
+            top, left = rng.integers(0, (h - height + 1, w - width + 1))
+            return resize(frames_THWC[:, top : top + height, left : left + width], (size, size))
+    return resize(crop(frames_THWC, min(h, w), None), (size, size))
+
+
+def mirror(frames_THWC: np.ndarray) -> np.ndarray:
+    """All frames left to right; horizontal flow (2 channels, see ``ClipSpec``) changes its sign with that."""
+    mirrored = frames_THWC[:, :, ::-1]
+    if frames_THWC.shape[3] == 2:
+        mirrored = mirrored.copy()
+        mirrored[..., 0] = np.clip(256 - mirrored[..., 0].astype(np.int16), 1, 255)  # 128 is no motion
+    return mirrored
+
+
+def flip(frames_THWC: np.ndarray, rng: np.random.Generator, probability: float = 0.5) -> np.ndarray:
+    """Mirror all frames left to right with that probability."""
+    return mirror(frames_THWC) if rng.random() < probability else frames_THWC
 
 
 def to_float(

@@ -1,0 +1,122 @@
+"""Learning to classify videos with labels: what fine-tuning trains, in the terms in which the loop trains pretexts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_video.backbones.base import Backbone
+from ssl_video.datasets.base import Video
+from ssl_video.errors import UserError
+from ssl_video.model import Classifier
+from ssl_video.pretexts.base import Context, Pretext, PretextOutput, Sample, View
+from ssl_video.video import augment
+
+
+@dataclass(frozen=True)
+class ClassificationConfig:
+    """How clips are drawn and changed, and what is trained."""
+
+    view: View
+    """Clips as the test shows them."""
+    classes: tuple[str, ...]
+    """Names of the classes."""
+    crop: Literal["random", "resized"] = "random"
+    """random: a square of the view's size; resized: a random rectangle, resized to it."""
+    area: tuple[float, float] = (0.25, 1.0)
+    """Part of the frame that a resized crop takes."""
+    short_sides: tuple[int, ...] = ()
+    """Shorter sides, one of which is drawn before a random crop; without any, the view's."""
+    flip: float = 0.5
+    """Probability of mirroring a clip."""
+    colour: float = 0.15
+    """Standard deviation of the random colour matrix around the identity; 0 turns colour changes off."""
+    colour_part: float = 1.0
+    """Part of the clips whose colours are changed."""
+    dropout: float = 0.5
+    """Dropout before the linear layer."""
+    top: int | None = None
+    """Stages of the backbone that are trained, counted from the last; by default all, 0 trains the classifier only."""
+
+
+class Classification(Pretext):
+    """Cross-entropy over classes; for videos with several labels, binary cross-entropy for each class.
+
+    No pretext: the label of a video is part of its sample.
+    """
+
+    Config = ClassificationConfig
+    config: ClassificationConfig
+
+    def __init__(self, config: ClassificationConfig, backbone: Backbone):
+        super().__init__(config, backbone)
+        self.classifier = Classifier(backbone.feature_dim, config.classes, config.dropout)
+        stages = list(backbone.stages.values())
+        if config.top is not None and not 0 <= config.top <= len(stages):
+            raise UserError(f"{backbone.architecture} has {len(stages)} stages; top must be between 0 and that.")
+        self.frozen = [] if config.top is None else stages[: len(stages) - config.top]
+        for stage in self.frozen:
+            stage.requires_grad_(False)
+
+    @property
+    def view(self) -> View:
+        """Clips as the test shows them."""
+        return self.config.view
+
+    def train(self, mode: bool = True) -> "Classification":
+        """Stages that are not trained stay in eval mode: their batch norms keep their statistics."""
+        super().train(mode)
+        for stage in self.frozen:
+            stage.eval()
+        return self
+
+    def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample:
+        """A clip from a random place; one that is longer than the video shows its last frame again and again."""
+        offsets = self.view.offsets(video)
+        first = int(rng.integers(max(video.frames - int(offsets[-1]), 1)))
+        target_K = np.zeros(len(self.config.classes), np.float32)
+        target_K[list(video.labels)] = 1
+        return Sample(tuple(np.minimum(first + offsets, video.frames - 1).tolist()), {"target_K": target_K})
+
+    def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
+        """One crop and one flip for all frames of a clip."""
+        c = self.config
+        if not self.training:
+            clip_THWC = c.view.prepare(frames_THWC)
+        elif c.crop == "resized":
+            clip_THWC = augment.resized_crop(frames_THWC, c.view.size, c.area, rng)
+        else:
+            side = int(rng.choice(c.short_sides)) if c.short_sides else c.view.short_side
+            clip_THWC = augment.crop(augment.resize_short_side(frames_THWC, side), c.view.size, rng)
+        if self.training:
+            clip_THWC = augment.flip(clip_THWC, rng, c.flip)
+        return {"clip_THWC": np.ascontiguousarray(clip_THWC), "target_K": sample.data["target_K"]}
+
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+        """The loss of a batch of labelled clips."""
+        clip_BTHWC, target_BK = batch["clip_THWC"], batch["target_K"]
+        spec, weight = self.backbone.clip, self.classifier.linear.weight
+        colours = self._colours(len(clip_BTHWC), ctx) if self.training and spec.modality == "rgb" else {}
+        features_BDthw = self.backbone(augment.to_float(clip_BTHWC, spec.mean, spec.std, weight.dtype, **colours))
+        logits_BK = self.classifier(features_BDthw).to(weight.dtype)
+        target_BK = target_BK.to(logits_BK)
+        if bool((target_BK.sum(1) == 1).all()):
+            loss = F.cross_entropy(logits_BK, target_BK)
+        else:
+            loss = F.binary_cross_entropy_with_logits(logits_BK, target_BK)
+        hit_B = target_BK.gather(1, logits_BK.argmax(1, keepdim=True))
+        return PretextOutput(loss, {"accuracy": hit_B.mean()}, features_BDthw.mean((2, 3, 4)).detach())
+
+    def _colours(self, B: int, ctx: Context) -> dict[str, Tensor]:
+        colours = ctx.colours(B, self.config.colour)
+        if not colours or self.config.colour_part == 1:
+            return colours
+        kept_B = ctx.uniform(B) >= self.config.colour_part
+        return {
+            "matrix_B33": torch.where(kept_B[:, None, None], torch.eye(3), colours["matrix_B33"]),
+            "shift_B": torch.where(kept_B, torch.zeros(B), colours["shift_B"]),
+        }

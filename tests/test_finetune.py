@@ -1,0 +1,213 @@
+import json
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_video.datasets.base import VideoSet
+from ssl_video.errors import UserError
+from ssl_video.eval import features as features_module
+from ssl_video.eval import finetune as finetune_module
+from ssl_video.eval.base import EVALUATIONS, Task, evaluate
+from ssl_video.eval.classification import Classification, ClassificationConfig
+from ssl_video.eval.finetune import FinetuneConfig
+from ssl_video.model import Model, load_model
+from ssl_video.pretexts.base import Context, View
+from ssl_video.train.loop import Interrupted
+from tests.nets import drawn_frames, video_set
+
+VIEW = View(4, 2, 12, 8)
+FAST = {"epochs": 3, "batch_size": 8, "clips": 2, "validate_every": 1, "held_out": 0.25, "lr": 0.01}
+
+
+@pytest.fixture
+def task(monkeypatch, tmp_path):
+    for module in (features_module, finetune_module):
+        monkeypatch.setattr(module, "read_video", drawn_frames)
+    whole = video_set(24)
+    train, test = (VideoSet(n, whole.videos[a:b], whole.classes) for n, a, b in (("train", 0, 16), ("test", 16, 24)))
+    return Task("drawn", 1, train, test, workers=0, folder=tmp_path / "run")
+
+
+def small_model():
+    model = load_model("random:r2plus1d_4?width=4&strides_t=1,1")
+    model.backbone.clip = replace(model.backbone.clip, min_size=8)
+    return replace(model, view=VIEW)
+
+
+@pytest.fixture
+def model(monkeypatch):
+    from ssl_video import model as model_module
+
+    whole = model_module.build_backbone
+
+    def build(name, **options):
+        backbone = whole(name, **options)
+        backbone.clip = replace(backbone.clip, min_size=8)
+        return backbone
+
+    monkeypatch.setattr(model_module, "build_backbone", build)
+    torch.manual_seed(0)
+    return small_model()
+
+
+def classification(model, **options):
+    torch.manual_seed(1)
+    return Classification(ClassificationConfig(VIEW, ("a", "b"), **options), model.backbone)
+
+
+def bright_or_dark(video, frames):
+    return drawn_frames(video, frames) // 4 + np.uint8(150 * video.label)
+
+
+def test_it_learns_what_the_training_videos_show_and_leaves_a_model(task, model, monkeypatch):
+    for module in (features_module, finetune_module):
+        monkeypatch.setattr(module, "read_video", bright_or_dark)
+    options = FAST | {"epochs": 10, "held_out": 0.0, "dropout": 0.0, "colour": 0.0, "flip": 0.0}
+    result = evaluate("finetune", model, task, options=options)
+    assert result.metrics["top1"] > 0.8
+    assert np.sum(result.confusion) == result.counts["test"] == 8
+    again = load_model(str(task.folder))
+    assert again.classifier is not None and again.classifier.classes == task.train.classes
+    assert {"config.yaml", "metrics.jsonl", "report.md"} <= {p.name for p in task.folder.iterdir()}
+    assert evaluate("knn", again, replace(task, test=task.train)).transductive
+
+
+def test_the_model_that_was_given_is_not_changed(task, model):
+    before = {k: v.clone() for k, v in model.backbone.state_dict().items()}
+    evaluate("finetune", model, task, options=FAST)
+    assert all(torch.equal(before[k], v) for k, v in model.backbone.state_dict().items())
+
+
+def test_an_interrupted_fine_tuning_ends_bit_for_bit_as_a_whole_one(task, model, tmp_path):
+    options = FAST | {"epochs": 4}
+    whole = evaluate("finetune", model, replace(task, folder=tmp_path / "whole"), options=options)
+    seen = []
+
+    def after_step(self, step):
+        seen.append(step)
+        if len(seen) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classification, "after_step", after_step)
+        with pytest.raises(Interrupted):
+            evaluate("finetune", model, task, options=options)
+        resumed = evaluate("finetune", model, task, options=options)
+    assert resumed.metrics == whole.metrics
+    one, two = ((folder / "backbone.safetensors").read_bytes() for folder in (task.folder, tmp_path / "whole"))
+    assert one == two
+
+
+def test_a_finished_fine_tuning_is_only_tested_again(task, model, monkeypatch):
+    first = evaluate("finetune", model, task, options=FAST)
+    monkeypatch.setattr(finetune_module, "train", lambda *_a, **_o: pytest.fail("trained again"))
+    assert evaluate("finetune", model, task, options=FAST).metrics == first.metrics
+
+
+def test_a_folder_of_another_run_is_refused(task, model):
+    evaluate("finetune", model, task, options=FAST)
+    with pytest.raises(UserError, match="another run"):
+        evaluate("finetune", model, task, options=FAST | {"lr": 0.5})
+    (task.folder.parent / "other").mkdir()
+    (task.folder.parent / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty"):
+        evaluate("finetune", model, replace(task, folder=task.folder.parent / "other"), options=FAST)
+
+
+def test_the_best_validation_is_kept_and_enough_failures_end_the_training(task, model, monkeypatch):
+    course = iter([0.5, 0.75, 0.25, 0.5, 1.0])
+    whole = finetune_module.scored
+    tested = []
+
+    def scored(scores, average):
+        numbers = whole(scores, average)
+        if len(scores.videos) == 8:  # the test list
+            tested.append(numbers)
+            return numbers
+        return numbers | {"top1": next(course)}
+
+    monkeypatch.setattr(finetune_module, "scored", scored)
+    result = evaluate("finetune", model, task, options=FAST | {"epochs": 9, "patience": 2, "use": "best"})
+    records = [json.loads(line) for line in (task.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [r["held_out_accuracy"] for r in records if "held_out_accuracy" in r] == [0.5, 0.75, 0.25, 0.5]
+    assert result.metrics["best_validation"] == 0.75
+    best, last = (load_model(str(f)).backbone.state_dict() for f in (task.folder / "best", task.folder))
+    assert any(not torch.equal(best[k], last[k]) for k in best)
+
+
+def test_only_the_last_stages_are_trained_when_asked(task, model):
+    before = {k: v.clone() for k, v in model.backbone.state_dict().items()}
+    for top, changed in ((0, set()), (1, {"stage2"})):
+        folder = task.folder.with_name(f"top{top}")
+        evaluate("finetune", model, replace(task, folder=folder), options=FAST | {"top": top})
+        after = load_model(str(folder)).backbone.state_dict()
+        assert {k.split(".")[1] for k in before if not torch.equal(before[k], after[k])} == changed
+    with pytest.raises(UserError, match="2 stages"):
+        evaluate("finetune", model, replace(task, folder=task.folder.with_name("3")), options=FAST | {"top": 3})
+
+
+def test_the_loss_is_cross_entropy_or_with_several_labels_one_for_each_class(model):
+    task = classification(model, dropout=0.0).double().eval()
+    clip = torch.randint(0, 255, (2, 4, 8, 8, 3), dtype=torch.uint8)
+    ctx = Context(0, torch.Generator().manual_seed(0))
+    logits = task.classifier(model.backbone(_normalised(clip, model)))
+    for target in (torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 1.0], [0.0, 1.0]])):
+        loss = task({"clip_THWC": clip, "target_K": target}, ctx).loss
+        if (target.sum(1) == 1).all():
+            expected = -logits.log_softmax(1).gather(1, target.argmax(1, keepdim=True)).mean()
+        else:
+            p = logits.sigmoid()
+            expected = -(target * p.log() + (1 - target) * (1 - p).log()).mean()
+        assert torch.allclose(loss, expected)
+
+
+def _normalised(clip, model):
+    mean, std = (torch.tensor(x, dtype=torch.float64) for x in (model.backbone.clip.mean, model.backbone.clip.std))
+    return ((clip.double() / 255 - mean) / std).permute(0, 4, 1, 2, 3)
+
+
+def test_a_short_video_shows_its_last_frame_again(model):
+    (video,) = video_set(1, frames=3).videos
+    sample = classification(model).sample(video, {}, np.random.default_rng(0))
+    assert sample.frames == (0, 2, 2, 2)
+
+
+def test_a_clip_in_frames_a_second_follows_the_rate_of_the_file():
+    (video,) = video_set(1).videos  # 25 frames a second
+    assert replace(VIEW, fps=10.0).offsets(video).tolist() == [0, 2, 5, 7]
+
+
+def test_ten_crops_are_corners_and_centre_and_their_mirror_images():
+    frames = np.arange(2 * 12 * 14 * 3, dtype=np.uint8).reshape(2, 12, 14, 3)
+    crops = VIEW.crops(frames, 10)
+    assert crops.shape == (10, 2, 8, 8, 3)
+    assert (crops[1] == frames[:, :8, 6:]).all() and (crops[4] == frames[:, 2:10, 3:11]).all()
+    assert (crops[5:] == crops[:5, :, :, ::-1]).all()
+    assert (VIEW.crops(frames, 1)[0] == VIEW.prepare(frames)).all()
+    with pytest.raises(UserError, match="1, 3 or 10"):
+        VIEW.crops(frames, 5)
+
+
+def test_every_preset_draws_clips_and_trains_a_step(task, model):
+    for name, preset in EVALUATIONS["finetune"].presets.items():
+        small = {"frames": 4, "size": 8, "short_side": 12, "max_steps": 1, "batch_size": 2, "clips": 1}
+        if preset.short_sides:
+            small["short_sides"] = (8, 12, 14)
+        folder = task.folder.with_name(name)
+        result = evaluate("finetune", model, replace(task, folder=folder), preset=name, options=small)
+        assert 0 <= result.metrics["clip_top1"] <= 1
+
+
+def test_presets_are_as_published():
+    coclr: FinetuneConfig = EVALUATIONS["finetune"].presets["coclr"]
+    assert (coclr.epochs, coclr.lr, coclr.lr * coclr.backbone_scale, coclr.dropout) == (500, 1e-3, 1e-4, 0.9)
+    assert (coclr.crops, coclr.clips, coclr.milestones) == (10, 0, (400, 450))
+
+
+def test_a_model_without_a_classifier_says_so(model):
+    with pytest.raises(UserError, match="has no classifier"):
+        Model.logits(model, torch.zeros(1, 4, 8, 8, 3, dtype=torch.uint8))
