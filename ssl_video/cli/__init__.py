@@ -11,7 +11,8 @@ from ssl_video.errors import UserError, nearest
 
 COMMANDS = {
     "pretrain": "train a backbone on videos without labels",
-    "evaluate": "measure a backbone: linear, knn, retrieval, pretext",
+    "evaluate": "measure a backbone: linear, finetune, knn, retrieval, pretext",
+    "benchmark": "measure a table of models, data sets, splits and seeds",
     "index": "make a search index of videos",
     "query": "find the nearest neighbours of a video in an index",
     "data": "scan, cache or synthesize videos",

@@ -1,0 +1,147 @@
+import csv
+import json
+
+import pytest
+
+from ssl_video.apps.benchmark import cells_of, read_table, run_table, spread
+from ssl_video.cli import main
+from ssl_video.cli.benchmark_command import packaged_tables
+from ssl_video.config import load_yaml
+from ssl_video.datasets.synthetic import synthesize
+from ssl_video.errors import UserError
+from ssl_video.eval.base import Result
+
+CONTENT = {
+    "seeds": 2,
+    "data": {"a": {"spec": "somewhere", "splits": [1, 2]}, "b": {}},
+    "rows": [
+        {"name": "fused", "model": "row:scratch", "protocol": "fusion", "options": {"partner": "row:pretrained"}},
+        {"name": "scratch", "model": "random:net", "protocol": "finetune"},
+        {"name": "pretrained", "model": "recipe:small", "protocol": "finetune", "pretrain": {"steps": 3}},
+        {"name": "theirs", "published": {"a": 81.1}},
+    ],
+}
+
+
+def result(cell, value):
+    return Result(
+        protocol=cell.row.protocol, preset="", options={}, model="", data="", split=cell.split,
+        metrics={"top1": value}, counts={}, seed=cell.seed, data_hash="",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """Runs the table with stand-ins, and what they were asked."""
+    asked: list[tuple] = []
+    runs: list[str] = []
+
+    def measure(cell, model, options, folder):
+        asked.append((cell.row.name, cell.split, cell.seed, model, dict(options)))
+        return result(cell, 0.5 + 0.1 * cell.seed)
+
+    def pretrain(recipe, options, cell, run):
+        run.mkdir(parents=True)
+        (run / "backbone.safetensors").write_text("")
+        runs.append(f"{recipe} {options} split {cell.split} seed {cell.seed}")
+
+    def go(content=CONTENT):
+        run_table(read_table(content, {}), tmp_path, measure, pretrain, lambda _text: None)
+        return asked, runs
+
+    return go
+
+
+def test_every_row_is_measured_on_all_splits_and_with_all_seeds_on_the_first(journal):
+    asked, runs = journal()
+    places = [(split, seed) for name, split, seed, *_ in asked if name == "scratch"]
+    assert places == [(1, 0), (1, 1), (2, 0)]
+    assert runs == [f"small {{'steps': 3}} split {split} seed {seed}" for split, seed in places]
+
+
+def test_a_row_may_stand_on_other_rows_which_are_measured_first(journal, tmp_path):
+    asked, _ = journal()
+    assert [name for name, *_ in asked[:3]] == ["scratch", "pretrained", "fused"]
+    _, _, _, model, options = asked[2]
+    assert model.startswith(str(tmp_path / "cells" / "scratch-")) and model.endswith("a-split1-seed0/run")
+    assert "/pretrained-" in options["partner"]
+
+
+def test_a_pretrained_row_is_followed_by_its_network_with_random_weights(journal):
+    asked, _ = journal()
+    (baseline,) = {
+        model for name, split, seed, model, _ in asked if name == "pretrained: random weights" and split == 2
+    }
+    (trained,) = {model for name, split, seed, model, _ in asked if name == "pretrained" and split == 2}
+    assert baseline == f"random:{trained}"
+
+
+def test_an_interrupted_table_goes_on_and_a_changed_row_is_measured_anew(journal):
+    asked, runs = journal()
+    first = len(asked)
+    journal()
+    assert len(asked) == first
+    rows = [dict(r, options={"lr": 0.5}) if r["name"] == "scratch" else r for r in CONTENT["rows"]]
+    journal({**CONTENT, "rows": rows})
+    assert {name for name, *_ in asked[first:]} == {"scratch", "fused"} and len(runs) == 3
+
+
+def test_the_table_shows_means_spreads_and_published_numbers(journal, tmp_path):
+    journal()
+    header, *rows = csv.reader((tmp_path / "table.csv").read_text().splitlines())
+    rows = {r[0]: dict(zip(header, r, strict=True)) for r in rows}
+    assert rows["scratch"]["a, split 1, 2 seeds"] == "0.550 ± 0.071"
+    assert rows["scratch"]["a, 2 splits, seed 0"] == "0.500 ± 0.000"
+    assert rows["theirs"]["a, published"] == "81.1" and rows["theirs"]["protocol"] == ""
+    assert "| scratch |" in (tmp_path / "table.md").read_text()
+    assert len(json.loads((tmp_path / "table.json").read_text())) == 12
+
+
+def test_missing_cells_are_counted():
+    assert spread([0.5], 3) == "0.500 (1 of 3)" and spread([], 3) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        ({"rows": []}, "needs 'rows'"),
+        ({"rows": [{"name": "x", "modell": "y"}]}, "did you mean 'model'"),
+        ({"rows": [{"name": "x", "model": "row:y"}]}, "refers to a row 'y'"),
+        ({"rows": [{"name": "x"}, {"name": "x"}]}, "same name"),
+        ({"data": {}}, "names no data"),
+        ({"sedes": 3}, "did you mean 'seeds'"),
+    ],
+)
+def test_a_mistake_in_a_table_is_one_sentence(change, answer):
+    with pytest.raises(UserError, match=answer):
+        read_table({**CONTENT, **change}, {})
+    with pytest.raises(UserError, match="no data set 'c'"):
+        read_table(CONTENT, {"c": "x"})
+
+
+def test_packaged_tables_are_whole():
+    for path in packaged_tables().values():
+        content = load_yaml(path)
+        table = read_table(content, dict.fromkeys(content["data"], "somewhere"))
+        assert list(cells_of(table))
+
+
+def test_the_command_measures_real_files_and_goes_on(tmp_path, capsys):
+    synthesize(tmp_path / "drawn", train=16, test=8, size=40, frames=32)
+    small = "{frames: 8, size: 32, short_side: 32, epochs: 1, clips: 1}"
+    (tmp_path / "table.yaml").write_text(f"""
+title: Drawn videos
+data: {{drawn: {{cache: raw, cache_short_side: 32}}}}
+rows:
+  - {{name: one, model: "random:r2plus1d_4?width=4", protocol: finetune, options: {small}}}
+  - {{name: both, model: "row:one", protocol: fusion, options: {{partner: "row:one", clips: 1}}}}
+""")
+    words = ["benchmark", str(tmp_path / "table.yaml"), "--out", str(tmp_path / "out"), "--workers", "0"]
+    assert main(words) == 2
+    assert "--data NAME=SPEC" in capsys.readouterr().err
+    words += ["--data", f"drawn={tmp_path / 'drawn'}"]
+    assert main(words) == 0
+    first = capsys.readouterr().out
+    assert "one: drawn, split 1, seed 0" in first and "| both |" in first
+    assert main(words) == 0
+    assert "one: drawn, split 1, seed 0" not in capsys.readouterr().out
