@@ -58,7 +58,7 @@ class Task:
     memory: dict[Any, Any] = field(default_factory=dict)
     """Features extracted so far, so that two protocols on one network extract them once."""
     folder: Path | None = None
-    """Where a protocol that trains keeps its run, to go on with it."""
+    """Where a protocol keeps what takes long, weights that it trains or extracted features, to go on with it."""
 
 
 @dataclass

@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError
-from ssl_video.eval.base import Task
 from ssl_video.model import Model
 from ssl_video.pretexts.base import View
 from ssl_video.train.data import read_video, start_worker
@@ -92,6 +91,7 @@ def extract(
     still: bool = False,
     shuffle: bool = False,
     crops: int = 1,
+    none_is_an_error: bool = True,
 ) -> Features:
     """Features of every video of a set.
 
@@ -105,12 +105,23 @@ def extract(
         still: a control: every clip shows its middle frame only, repeated.
         shuffle: a control: the frames of all clips of a video are exchanged at random.
         crops: crops of each clip, 1, 3 or 10 (``View.crops``); they count as clips, those of one crop together.
-
-    Raises:
-        UserError: if no video can be read.
+        none_is_an_error: raise UserError if no video can be read.
     """
     what = _ClipsOfVideos(videos.videos, model.view, clips, still, shuffle, crops)
-    return apply_to_clips(lambda clips_KTHWC: model.clip_features(clips_KTHWC, readout), videos, what, workers, batch)
+
+    def features_of(clips_KTHWC: torch.Tensor) -> torch.Tensor:
+        return model.clip_features(clips_KTHWC, readout)
+
+    found = apply_to_clips(features_of, videos, what, workers, batch)
+    if none_is_an_error:
+        check_some(found, videos)
+    return found
+
+
+def check_some(found: Features, videos: VideoSet) -> None:
+    """Raise UserError if no video could be read."""
+    if not found.videos:
+        raise UserError(f"No video of {videos.name} could be read; the first: {found.problems[0].reason}.")
 
 
 def apply_to_clips(
@@ -118,19 +129,26 @@ def apply_to_clips(
 ) -> Features:
     """What ``function`` makes of uint8 clips (K, T, H, W, C), ``batch`` at a time, for every video that can be read."""
     found = Features([], [], [], [])
+    waiting: list[np.ndarray] = []  # clips of the last videos of ``found``, not computed yet
+
+    def compute() -> None:
+        clips_KTHWC = torch.from_numpy(np.concatenate(waiting))
+        parts = [function(clips_KTHWC[i : i + batch]).float().cpu() for i in range(0, len(clips_KTHWC), batch)]
+        ends = np.cumsum([len(w) for w in waiting])[:-1]
+        found.clips_KD += np.split(torch.cat(parts).numpy(), ends)
+        waiting.clear()
+
     for number, starts, clips_KTHWC in _in_order(what, workers):
         if isinstance(clips_KTHWC, Problem):
             found.problems.append(clips_KTHWC)
             continue
-        parts = [
-            function(torch.from_numpy(clips_KTHWC[i : i + batch])).float().cpu()
-            for i in range(0, len(clips_KTHWC), batch)
-        ]
         found.videos.append(videos.videos[number])
-        found.clips_KD.append(torch.cat(parts).numpy())
         found.starts.append(starts)
-    if not found.videos:
-        raise UserError(f"No video of {videos.name} could be read; the first: {found.problems[0].reason}.")
+        waiting.append(clips_KTHWC)
+        if sum(map(len, waiting)) >= batch:
+            compute()
+    if waiting:
+        compute()
     return found
 
 
@@ -140,42 +158,6 @@ def predict(
     """As ``extract``, but the logits of the model's classifier, (K, classes) a video. Raises UserError without one."""
     what = _ClipsOfVideos(videos.videos, model.view, clips, False, False, crops)
     return apply_to_clips(model.logits, videos, what, workers, batch)
-
-
-def train_and_test_features(
-    model: Model,
-    task: Task,
-    *,
-    clips: int,
-    readout: str,
-    calibrate: bool,
-    still: bool = False,
-    shuffle: bool = False,
-    crops: int = 1,
-) -> tuple[Features, Features]:
-    """Features of both lists of a task, remembered in ``task.memory``; see ``extract``.
-
-    ``calibrate`` recomputes the batch-norm statistics on the training list first (``calibrate_batch_norm``).
-    """
-    assert task.test is not None
-    key = (id(model), clips, readout, calibrate, still, shuffle, crops)
-    if key not in task.memory:
-        calibrated = calibrate_batch_norm(model, task.train, workers=task.workers) if calibrate else model
-        train, test = (
-            extract(
-                calibrated,
-                part,
-                clips=clips,
-                readout=readout,
-                workers=task.workers,
-                still=still,
-                shuffle=shuffle,
-                crops=crops,
-            )
-            for part in (task.train, task.test)
-        )
-        task.memory[key] = model, train, test  # the model is kept alive, so that its id stays its own
-    return task.memory[key][1:]
 
 
 def calibrate_batch_norm(

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.confusion import confusion
-from ssl_video.eval.features import Features, train_and_test_features
+from ssl_video.eval.features import Features
+from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model
 
 

@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
-from ssl_video.eval.features import train_and_test_features
 from ssl_video.eval.knn import unit
 from ssl_video.eval.linear import standardise
+from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model
 
 

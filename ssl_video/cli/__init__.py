@@ -13,6 +13,7 @@ COMMANDS = {
     "pretrain": "train a backbone on videos without labels",
     "evaluate": "measure a backbone: linear, finetune, knn, retrieval, pretext",
     "benchmark": "measure a table of models, data sets, splits and seeds",
+    "extract": "write the features of videos as arrays",
     "index": "make a search index of videos",
     "query": "find the nearest neighbours of a video in an index",
     "data": "scan, cache or synthesize videos",

@@ -45,7 +45,8 @@ class EvaluateConfig:
     out: Path | None = None
     """Write the results, with all that is needed to say what they are, as JSON, and the confusion matrix beside it."""
     run: Path | None = None
-    """Folder of what a protocol trains (finetune), to go on with if it was interrupted; by default a new one."""
+    """Folder for what takes a protocol long, fine-tuned weights or extracted features, to go on with; finetune makes
+    one by default."""
     cache: Literal["none", "raw", "h264"] = "none"
     """Read from copies of the videos, made once: raw frames, or small h264 files."""
     cache_short_side: int = 128
@@ -68,9 +69,9 @@ def run(argv: Sequence[str]) -> int:
     copies = (config.cache, config.cache_short_side)
     train = read_from(splits.train, *copies, progress=True)
     test = read_from(splits.test, *copies, progress=True) if splits.test is not None else None
-    whole_run = None
-    if trains:
-        whole_run = config.run or new_folder(config.protocol)
+    whole_run = config.run
+    if trains and whole_run is None:
+        whole_run = new_folder(config.protocol)
         print(f"The training is kept in {whole_run}.")
     results = []
     for seed in range(config.seeds):

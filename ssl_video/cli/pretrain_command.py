@@ -3,8 +3,7 @@
 import dataclasses
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -141,7 +140,7 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
     get_reader(config.reader)  # a missing package is said before the videos are scanned
     say = print if ranks.first else _silent
     run = run_folder(config)
-    with first_rank_first(ranks):
+    with ranks.first_then_others():
         splits = load_splits(config.data, config.split)
         for warning in splits.warnings:
             say(f"warning: {warning}")
@@ -201,16 +200,6 @@ def say_left_out(videos: VideoSet, say: Any) -> None:
         more = len(videos.problems) - 5
         rest = f" (and {more} more)" if more > 0 else ""
         say(f"{len(videos.problems)} of {len(videos.videos) + len(videos.problems)} videos are left out{rest}.")
-
-
-@contextmanager
-def first_rank_first(ranks: Ranks) -> Iterator[None]:
-    """The first rank works while the others wait, so that they find its scan and its copies done."""
-    if not ranks.first:
-        ranks.barrier()
-    yield
-    if ranks.first:
-        ranks.barrier()
 
 
 def probe(run: Path, task: Task, device: torch.device, seed: int) -> None:

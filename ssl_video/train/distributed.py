@@ -1,6 +1,8 @@
 """One process or many, started by torchrun."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +38,15 @@ class Ranks:
         shared = torch.tensor(list(numbers.values()), dtype=torch.float64, device=device)
         dist.all_reduce(shared)
         return dict(zip(numbers, (shared / self.world_size).tolist(), strict=True))
+
+    @contextmanager
+    def first_then_others(self) -> Iterator[None]:
+        """The first rank works while the others wait, so that they find its scan and its copies done."""
+        if not self.first:
+            self.barrier()
+        yield
+        if self.first:
+            self.barrier()
 
     def barrier(self) -> None:
         """Wait for all ranks."""

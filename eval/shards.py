@@ -1,0 +1,145 @@
+"""Extracted features that are kept on disk, shard by shard, and the features of both lists of a task."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.errors import UserError
+from ssl_video.eval.base import Task
+from ssl_video.eval.features import Features, calibrate_batch_norm, check_some, extract
+from ssl_video.files import write_text, written_aside
+from ssl_video.model import Model
+from ssl_video.train.distributed import Ranks
+from ssl_video.video.info import Problem
+
+SHARD = 256
+"""Videos whose features are written together."""
+
+
+def train_and_test_features(
+    model: Model,
+    task: Task,
+    *,
+    clips: int,
+    readout: str,
+    calibrate: bool,
+    still: bool = False,
+    shuffle: bool = False,
+    crops: int = 1,
+) -> tuple[Features, Features]:
+    """Features of both lists of a task, remembered in ``task.memory``; see ``extract``.
+
+    ``calibrate`` recomputes the batch-norm statistics on the training list first (``calibrate_batch_norm``).
+    """
+    assert task.test is not None
+    key = (id(model), clips, readout, calibrate, still, shuffle, crops)
+    if key not in task.memory:
+        calibrated = calibrate_batch_norm(model, task.train, workers=task.workers) if calibrate else model
+        options = {"clips": clips, "readout": readout, "still": still, "shuffle": shuffle, "crops": crops}
+        found = []
+        for name, part in (("train", task.train), ("test", task.test)):
+            if task.folder is None:
+                found.append(extract(calibrated, part, workers=task.workers, **options))
+            else:
+                where = "-".join(f"{k}={v}" for k, v in {**options, "calibrate": calibrate}.items())
+                kept = task.folder / "features" / where / name
+                found.append(extract_to(kept, calibrated, part, workers=task.workers, **options))
+        task.memory[key] = model, *found  # the model is kept alive, so that its id stays its own
+    return task.memory[key][1:]
+
+
+def extract_to(
+    folder: Path,
+    model: Model,
+    videos: VideoSet,
+    *,
+    clips: int = 8,
+    readout: str = "avg",
+    workers: int = 2,
+    still: bool = False,
+    shuffle: bool = False,
+    crops: int = 1,
+    ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+    progress: bool = False,
+) -> Features:
+    """As ``extract``, but kept in a folder, shard by shard: an interrupted extraction goes on, and ranks share it.
+
+    A shard is ``NUMBER.npy``, the vectors of the clips of up to 256 videos, and ``NUMBER.json``, which says whose they
+    are and is written last. The features that are returned are mapped from these files.
+
+    Raises:
+        UserError: if the folder holds features of another model, other videos or other options.
+    """
+    what = {"clips": clips, "readout": readout, "still": still, "shuffle": shuffle, "crops": crops}
+    about = {**what, "weights": fingerprint(model), "data": videos.hash, "videos": len(videos.videos), "shard": SHARD}
+    if ranks.first:
+        _claim(folder, about)
+    ranks.barrier()
+    numbers = range(-(-len(videos.videos) // SHARD))
+    mine = numbers[ranks.rank :: ranks.world_size]
+    hidden = not (progress and ranks.first and sys.stderr.isatty())
+    for number in tqdm(mine, unit="shard", desc="extract", disable=hidden):
+        if (folder / f"{number:05d}.json").exists():
+            continue
+        part = VideoSet(videos.name, videos.videos[number * SHARD : (number + 1) * SHARD], videos.classes)
+        _write_shard(folder, number, extract(model, part, workers=workers, **what, none_is_an_error=False))
+    ranks.barrier()
+    whole = Features([], [], [], [])
+    for number in numbers:
+        _read_shard(folder, number, videos.videos[number * SHARD : (number + 1) * SHARD], whole)
+    check_some(whole, videos)
+    return whole
+
+
+def _claim(folder: Path, about: dict[str, Any]) -> None:
+    noted = folder / "about.json"
+    if noted.exists():
+        if json.loads(noted.read_text(encoding="utf-8")) != about:
+            raise UserError(
+                f"{folder} holds features of another model, other videos or options; choose another folder."
+            )
+    elif folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} exists and holds something else; choose another folder.")
+    else:
+        write_text(noted, json.dumps(about, indent=1) + "\n")
+
+
+def _write_shard(folder: Path, number: int, found: Features) -> None:
+    with written_aside(folder / f"{number:05d}.npy") as aside:
+        np.save(aside, np.concatenate(found.clips_KD) if found.clips_KD else np.zeros((0, 0), np.float32))
+    rows = [
+        {"path": v.source, "labels": v.labels, "starts": s.tolist()}
+        for v, s in zip(found.videos, found.starts, strict=True)
+    ]
+    note = {"rows": rows, "problems": [asdict(p) for p in found.problems]}
+    write_text(folder / f"{number:05d}.json", json.dumps(note) + "\n")
+
+
+def _read_shard(folder: Path, number: int, videos: Sequence[Video], whole: Features) -> None:
+    note = json.loads((folder / f"{number:05d}.json").read_text(encoding="utf-8"))
+    vectors = np.load(folder / f"{number:05d}.npy", mmap_mode="r", allow_pickle=False)
+    by_path = {v.source: v for v in videos}
+    row = 0
+    for entry in note["rows"]:
+        whole.videos.append(by_path[entry["path"]])
+        whole.starts.append(np.array(entry["starts"]))
+        whole.clips_KD.append(vectors[row : row + len(entry["starts"])])
+        row += len(entry["starts"])
+    whole.problems += [Problem(**p) for p in note["problems"]]
+
+
+def fingerprint(model: Model) -> str:
+    """16 hexadecimal digits of the network's weights and of how videos are shown to it."""
+    digest = hashlib.sha256(json.dumps([model.backbone.architecture, asdict(model.view)]).encode())
+    for name, value in model.backbone.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,107 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_video.cli import main
+from ssl_video.datasets.synthetic import synthesize
+from ssl_video.errors import UserError
+from ssl_video.eval import features as features_module
+from ssl_video.eval import shards as shards_module
+from ssl_video.eval.base import Task, evaluate
+from ssl_video.eval.features import extract
+from ssl_video.eval.shards import extract_to
+from ssl_video.model import Model
+from ssl_video.pretexts.base import View
+from ssl_video.train.data import read_video
+from ssl_video.video.reader import VideoError
+from tests.nets import drawn_frames, tiny_backbone, video_set
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def model():
+    return Model("tiny", tiny_backbone().eval(), View(4, 2, 12, 8), {}, torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def reads(monkeypatch):
+    """Reads of drawn videos, of which number 5 is damaged; shards of four videos."""
+    seen: list[str] = []
+
+    def read(video, frames):
+        if not video.path.startswith("/v/"):
+            return read_video(video, frames)
+        seen.append(video.path)
+        if video.path.endswith("/5.mp4"):
+            raise VideoError("damaged")
+        return drawn_frames(video, frames)
+
+    monkeypatch.setattr(features_module, "read_video", read)
+    monkeypatch.setattr(shards_module, "SHARD", 4)
+    return seen
+
+
+def test_kept_features_are_those_of_a_plain_extraction(tmp_path, model):
+    kept = extract_to(tmp_path / "f", model, video_set(10), clips=3, workers=0)
+    plain = extract(model, video_set(10), clips=3, workers=0)
+    assert [v.path for v in kept.videos] == [v.path for v in plain.videos] and len(kept.videos) == 9
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(kept.clips_KD, plain.clips_KD, strict=True))
+    assert kept.problems == plain.problems
+    assert isinstance(kept.clips_KD[0], np.memmap)
+
+
+def test_an_interrupted_extraction_goes_on_where_it_was(tmp_path, model, reads):
+    whole = extract_to(tmp_path / "f", model, video_set(10), clips=1, workers=0).mean_ND
+    (tmp_path / "f" / "00001.json").unlink()  # as if it had been killed before
+    reads.clear()
+    again = extract_to(tmp_path / "f", model, video_set(10), clips=1, workers=0).mean_ND
+    assert sorted(reads) == [f"/v/class{n % 2}/{n}.mp4" for n in (4, 6, 5, 7)] and (again == whole).all()
+
+
+def test_features_of_another_model_or_of_other_videos_are_refused(tmp_path, model):
+    extract_to(tmp_path / "f", model, video_set(6), clips=1, workers=0)
+    other = replace(model, backbone=tiny_backbone(width=4).eval())
+    for network, videos in ((other, video_set(6)), (model, video_set(7))):
+        with pytest.raises(UserError, match="another model"):
+            extract_to(tmp_path / "f", network, videos, clips=1, workers=0)
+
+
+def test_a_shard_without_one_readable_video_is_whole(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(shards_module, "SHARD", 1)
+    assert len(extract_to(tmp_path / "f", model, video_set(7), clips=1, workers=0).videos) == 6
+
+
+def test_a_probe_goes_on_with_kept_features(tmp_path, model, reads):
+    whole = video_set(16)
+    train, test = (replace(whole, videos=whole.videos[a:b]) for a, b in ((0, 10), (10, 16)))
+    task = Task("drawn", 1, train, test, workers=0, folder=tmp_path)
+    first = evaluate("linear", model, task)
+    reads.clear()
+    again = evaluate("linear", model, replace(task, memory={}), options={"classifier": "ridge"})
+    assert again.metrics == first.metrics
+    calibration = len(train.videos)
+    assert len(reads) <= calibration
+
+
+def test_the_command_shares_the_work_of_two_processes(tmp_path):
+    synthesize(tmp_path / "drawn", train=6, test=4, size=40, frames=16)
+    words = ["extract", "--model", "random:r2plus1d_4?width=4", "--data", "drawn", "--clips", "1", "--workers", "0"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "ssl_video", *words, "--out", "two"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "6 videos, 0 were left out" in done.stdout and "4 videos" in done.stdout
+    assert main([*words[:3], *("--data", str(tmp_path / "drawn")), *words[5:], "--out", str(tmp_path / "one")]) == 0
+    one, two = (np.load(tmp_path / name / "train" / "00000.npy") for name in ("one", "two"))
+    assert one.shape == (6, 32) and np.allclose(one, two, atol=1e-5)
+    note = json.loads((tmp_path / "one" / "train" / "00000.json").read_text())
+    assert len(note["rows"]) == 6 and note["rows"][0]["labels"] == [0]
