@@ -8,7 +8,7 @@ import numpy as np
 
 from ssl_video.datasets.base import DATASETS, Splits, Video, VideoSet
 from ssl_video.datasets.folder import load_folder
-from ssl_video.datasets.listing import leaks
+from ssl_video.datasets.listing import leaks, shortcomings
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.datasets.table import load_table
 from ssl_video.errors import UserError
@@ -20,7 +20,9 @@ LIST_SUFFIXES = (".csv", ".tsv", ".txt")
 
 
 def load_splits(spec: str, split: int = 1, *, through_manifest: bool = True) -> Splits:
-    """The videos that ``spec`` names, not scanned yet, with a warning where the test list leaks into the training list.
+    """The videos that ``spec`` names, not scanned yet, with a warning for whatever makes results less than they seem.
+
+    Such are listed files that are absent, classes without videos, and test videos that leak into the training list.
 
     ``spec`` is a video, a folder (read through its ``manifest.csv`` if it holds one, unless ``through_manifest`` is
     False, which a new scan needs to see new files), a csv, a manifest, or ``NAME:ROOT`` with the name of a registered
@@ -35,7 +37,7 @@ def load_splits(spec: str, split: int = 1, *, through_manifest: bool = True) -> 
     if not any(s.videos for s in sets):
         first = f"the first: {problems[0].path}: {problems[0].reason}" if problems else "the lists are empty"
         raise UserError(f"None of the {len(problems)} videos of {spec} can be used; {first}.")
-    return dataclasses.replace(splits, warnings=splits.warnings + leaks(splits))
+    return dataclasses.replace(splits, warnings=splits.warnings + shortcomings(splits) + leaks(splits))
 
 
 def _load(spec: str, split: int, through_manifest: bool) -> Splits:
