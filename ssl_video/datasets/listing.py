@@ -213,7 +213,7 @@ def shortcomings(splits: Splits) -> tuple[str, ...]:
 
 
 def unofficial(what: str, name: str, counts: tuple[int, int], official: tuple[int, int]) -> tuple[str, ...]:
-    """A sentence if the lists ``what`` have not the numbers of training and test videos that ``name`` officially has."""
+    """A sentence if the lists ``what`` have not the numbers of training and test videos that ``name`` has."""
     if counts == official:
         return ()
     return (

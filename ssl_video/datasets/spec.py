@@ -34,7 +34,7 @@ def load_splits(spec: str, split: int = 1, *, through_manifest: bool = True) -> 
     splits = _load(spec, split, through_manifest)
     sets = [splits.train] + ([splits.test] if splits.test else [])
     problems = [p for s in sets for p in s.problems]
-    if not any(s.videos for s in sets):
+    if not any(s.videos or s.shards for s in sets):
         first = f"the first: {problems[0].path}: {problems[0].reason}" if problems else "the lists are empty"
         raise UserError(f"None of the {len(problems)} videos of {spec} can be used; {first}.")
     return dataclasses.replace(splits, warnings=splits.warnings + shortcomings(splits) + leaks(splits))
@@ -72,8 +72,12 @@ def scanned(
     Videos that a manifest described already are not scanned again.
 
     Raises:
-        UserError: if no video is left and ``none_usable_is_an_error``.
+        UserError: if no video is left and ``none_usable_is_an_error``, or if the set holds features instead of videos.
     """
+    if videos.shards:
+        raise UserError(
+            f"{videos.name} holds features and no videos, for which there is the command 'ssl-video evaluate features'."
+        )
     unknown = list(dict.fromkeys(v.path for v in videos.videos if v.info is None))
     found = dict(scan(unknown, workers, progress=progress)) if unknown else {}
     usable: list[Video] = []
