@@ -240,6 +240,24 @@ def test_a_manifest_gives_back_what_was_written(tmp_path):
     assert (back.test.videos, back.test.classes) == (test.videos, test.classes)
 
 
+def test_several_labels_of_a_video_survive_a_manifest(tmp_path):
+    put(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    classes = ("a\\", "b|c", "d, e", "|", "f\\|g")
+    labels = ((0, 1, 3), (2,), (4, 0))
+    videos = tuple(Video(f"{tmp_path}/{name}.mp4", given) for name, given in zip("abc", labels, strict=True))
+    write_manifest(tmp_path / "m.csv", manifest_rows(VideoSet("", videos, classes)))
+    train = load_splits(str(tmp_path / "m.csv")).train
+    read = [[train.classes[label] for label in v.labels] for v in train.videos]
+    assert read == [[classes[label] for label in given] for given in labels]
+    assert train.multi_label
+
+
+def test_a_list_written_by_hand_separates_labels_by_bars(tmp_path):
+    put(tmp_path, "a.mp4", "b.mp4")
+    train = load_splits(str(write(tmp_path / "l.csv", "a.mp4,10|9\nb.mp4,back\\slash\n"))).train
+    assert [[train.classes[label] for label in v.labels] for v in train.videos] == [["10", "9"], ["back\\slash"]]
+
+
 def test_a_manifest_moves_with_its_folder(tmp_path):
     put(tmp_path, "old/x/a.mp4")
     write_manifest(tmp_path / "old" / "manifest.csv", manifest_rows(load_splits(str(tmp_path / "old")).train))
@@ -399,7 +417,7 @@ def test_the_official_hmdb51_lists_are_complete_and_group_disjoint(shared_data, 
         lines += hmdb51.parse_list(path.read_bytes().decode(), path.name.partition("_test_split")[0], path)
     groups = {use: {line.group for u, line in lines if u == use} for use in (hmdb51.TRAIN, hmdb51.TEST)}
     assert Counter(use for use, _ in lines) == {hmdb51.TRAIN: 3570, hmdb51.TEST: 1530, hmdb51.UNUSED: 1666}
-    assert len({line.class_name for _, line in lines}) == 51
+    assert len({line.class_names for _, line in lines}) == 51
     assert "" not in groups[hmdb51.TRAIN] | groups[hmdb51.TEST]
     assert not groups[hmdb51.TRAIN] & groups[hmdb51.TEST]
 
@@ -455,7 +473,7 @@ def test_the_official_kinetics_csv_is_complete(shared_data):
     path = shared_data / "splits" / "kinetics" / "kinetics-400_val.csv"
     lists = kinetics.parse_csv(path.read_text(), path)
     assert {name: len(lines) for name, lines in lists.items()} == {"val": 19906}
-    assert len({line.class_name for line in lists["val"]}) == 400
+    assert len({line.class_names for line in lists["val"]}) == 400
 
 
 def test_two_kinetics_lists_of_one_split_are_refused(tmp_path):

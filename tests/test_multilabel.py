@@ -226,7 +226,7 @@ def youtube(tmp_path_factory):
 def test_the_probe_on_features_learns_what_they_show_and_repeats(youtube, preset):
     splits = load_splits(f"youtube8m:{youtube}")
     task = Task("yt8m", 1, splits.train, splits.test)
-    options = {"batch_size": 8, "epochs": 5, "audio": False}
+    options = {"batch_size": 8, "epochs": 3, "audio": False}
     first, again = (evaluate("features", None, task, preset=preset, options=options) for _ in range(2))
     assert first.metrics == again.metrics
     assert first.metrics["hit@1"] > 0.8 and first.metrics["mAP"] > 0.8

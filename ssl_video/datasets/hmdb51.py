@@ -62,7 +62,7 @@ def parse_list(text: str, class_name: str, source: Path) -> list[tuple[int, List
         if match is None:
             raise UserError(f"{source}, line {number}: {line.strip()!r} is not a file's name and 0, 1 or 2.")
         name = match[1]
-        listed.append((int(match[2]), Listed((f"{class_name}/{name}",), class_name, group_of(class_name, name))))
+        listed.append((int(match[2]), Listed((f"{class_name}/{name}",), (class_name,), group_of(class_name, name))))
     return listed
 
 

@@ -25,10 +25,10 @@ MISSING = "listed but not there"
 
 @dataclass(frozen=True)
 class Listed:
-    """One line of a published list: the ``names`` that the file may have, the likeliest first, its class and group."""
+    """One line of a published list: ``names`` that the file may have, the likeliest first, its classes and group."""
 
     names: tuple[str, ...]
-    class_name: str
+    class_names: tuple[str, ...]
     group: str = ""
 
 
@@ -99,7 +99,7 @@ def look_up(
         if len(found) > 1:
             found = tuple(p for p in found if p.endswith(listed_name[listed_name.rfind(".") :])) or found
         if len(found) == 1:
-            videos.append(Video(found[0], (number[line.class_name],), line.group))
+            videos.append(Video(found[0], tuple(number[c] for c in line.class_names), line.group))
         else:
             reason = f"{len(found)} files have this name: {found[0]} and {found[1]}; keep one" if found else MISSING
             problems.append(Problem(str(folder / line.names[0]), reason))

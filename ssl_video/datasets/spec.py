@@ -143,12 +143,12 @@ def _interleaved(units: list[list[int]], videos: VideoSet, rng: np.random.Genera
     """The units in a random order of which every beginning holds about the same share of each class.
 
     Systematic sampling: the shuffled units of a class are laid out evenly on [0, 1) from a random start, and all units
-    are sorted by their places. A unit counts for the class of its first video. The last unit of every class comes after
-    all others, so that no class is held out whole as long as that can be avoided.
+    are sorted by their places. A unit counts for the first class of its first video. The last unit of every class comes
+    after all others, so that no class is held out whole as long as that can be avoided.
     """
     by_class: dict[tuple[int, ...], list[list[int]]] = {}
     for unit in units:
-        by_class.setdefault(videos.videos[unit[0]].labels, []).append(unit)
+        by_class.setdefault(videos.videos[unit[0]].labels[:1], []).append(unit)
     placed = []
     for labels in sorted(by_class):
         members = [by_class[labels][i] for i in rng.permutation(len(by_class[labels]))]

@@ -82,7 +82,7 @@ def parse_list(text: str, classes: tuple[str, ...], source: Path) -> list[Listed
                 f"{source}, line {number}: the class of {class_name} is {match[2]} here and "
                 f"{classes.index(class_name) + 1} in classInd.txt; both must count from 1."
             )
-        listed.append(Listed((match[1],), class_name, group_of(class_name, name)))
+        listed.append(Listed((match[1],), (class_name,), group_of(class_name, name)))
     return listed
 
 
