@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -74,12 +74,16 @@ class Outcome:
     confusion_KK: np.ndarray | None = None
 
 
+Takes = Literal["labelled videos", "labels", "videos", "feature sequences"]
+"""Videos with one label each; with one or several; with or without; or features without videos (``VideoSet.shards``)"""
+
+
 class Evaluation(ABC):
     """One protocol. Every subclass is final, its ``Config`` a frozen dataclass, its presets values of it."""
 
     Config: ClassVar[type]
     presets: ClassVar[Mapping[str, Any]]
-    takes: ClassVar[Literal["labelled videos", "videos"]] = "labelled videos"
+    takes: ClassVar[Takes] = "labelled videos"
     trains: ClassVar[bool] = False
     """True if the protocol trains a network, and needs a folder for it."""
 
@@ -93,14 +97,14 @@ EVALUATIONS: Registry[type[Evaluation]] = Registry("protocol", "ssl_video.eval")
 
 def evaluate(
     protocol: str,
-    model: Model,
+    model: Model | None,
     task: Task,
     *,
     preset: str = "default",
     options: Mapping[str, object] | None = None,
     seed: int = 0,
 ) -> Result:
-    """Run a protocol's preset, with single options of it changed, on a model.
+    """Run a protocol's preset, with single options of it changed, on a model (None for features without videos).
 
     Raises:
         UserError: for unknown names, or data that the protocol cannot use.
@@ -109,24 +113,23 @@ def evaluate(
     if preset not in cls.presets:
         raise UserError(f"The protocol {protocol} has no preset {preset!r}; {nearest(preset, cls.presets)}")
     config = cls.Config(**make_options(cls, f"protocol {protocol}", asdict(cls.presets[preset]) | dict(options or {})))
-    if cls.takes == "labelled videos":
-        _check_labels(protocol, task)
+    _check_data(protocol, cls.takes, model, task)
     torch.manual_seed(seed)
-    outcome = cls().run(model, task, config, seed)
+    outcome = cls().run(cast(Model, model), task, config, seed)  # None was checked above
     test = task.test or task.train
     skipped = (*task.train.problems, *(task.test.problems if task.test else ()), *outcome.problems)
     return Result(
         protocol=protocol,
         preset=preset,
         options=asdict(config),
-        model=model.name,
+        model=model.name if model else "",
         data=task.data,
         split=task.split,
         metrics=outcome.metrics,
         counts=outcome.counts,
         seed=seed,
         data_hash=f"{task.train.hash}-{test.hash}",
-        transductive=any(digest(v) in model.trained_on for v in test.videos),
+        transductive=model is not None and any(digest(v) in model.trained_on for v in test.videos),
         skipped=[asdict(p) for p in skipped],
         versions={
             "ssl-video": __version__,
@@ -138,10 +141,27 @@ def evaluate(
     )
 
 
-def _check_labels(protocol: str, task: Task) -> None:
+def _check_data(protocol: str, takes: Takes, model: Model | None, task: Task) -> None:
+    of_features = takes == "feature sequences"
+    if task.train.shards and not of_features:
+        raise UserError(f"{task.data} holds features and no videos; use the protocol features.")
+    if of_features and not task.train.shards:
+        raise UserError(f"{protocol} takes published features, such as youtube8m:ROOT, but {task.data} holds videos.")
+    if of_features and model is not None:
+        raise UserError(f"{protocol} takes no model, since the features are there already; leave {model.name} out.")
+    if not of_features and model is None:
+        raise UserError(f"{protocol} needs a model; name a run's folder, a .safetensors file or random:NAME.")
+    if takes == "videos":
+        return
     if task.test is None:
         raise UserError(f"{protocol} needs a training and a test list, but {task.data} has one list only.")
+    if of_features:
+        return
     for part in (task.train, task.test):
+        if takes == "labelled videos" and part.multi_label:
+            raise UserError(
+                f"{protocol} needs one label a video, but {part.name} has videos with several; use the protocol linear."
+            )
         if not part.labelled:
             raise UserError(f"{protocol} needs a label for every video, but {part.name} has videos without one.")
 

@@ -25,6 +25,8 @@ class ClassificationConfig:
     """Clips as the test shows them."""
     classes: tuple[str, ...]
     """Names of the classes."""
+    several: bool = False
+    """Videos have several labels: one yes or no a class is learned."""
     crop: Literal["random", "resized"] = "random"
     """random: a square of the view's size; resized: a random rectangle, resized to it."""
     area: tuple[float, float] = (0.25, 1.0)
@@ -104,10 +106,10 @@ class Classification(Pretext):
         features_BDthw = self.backbone(augment.to_float(clip_BTHWC, spec.mean, spec.std, weight.dtype, **colours))
         logits_BK = self.classifier(features_BDthw).to(weight.dtype)
         target_BK = target_BK.to(logits_BK)
-        if bool((target_BK.sum(1) == 1).all()):
-            loss = F.cross_entropy(logits_BK, target_BK)
-        else:
+        if self.config.several:
             loss = F.binary_cross_entropy_with_logits(logits_BK, target_BK)
+        else:
+            loss = F.cross_entropy(logits_BK, target_BK)
         hit_B = target_BK.gather(1, logits_BK.argmax(1, keepdim=True))
         return PretextOutput(loss, {"accuracy": hit_B.mean()}, features_BDthw.mean((2, 3, 4)).detach())
 

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError
+from ssl_video.eval.multilabel import targets_of
 from ssl_video.model import Model
 from ssl_video.pretexts.base import View
 from ssl_video.train.data import read_video, start_worker
@@ -35,8 +36,12 @@ class Features:
 
     @property
     def labels_N(self) -> np.ndarray:
-        """(N,) class indices."""
+        """(N,) class indices, where every video has one label."""
         return np.array([v.label for v in self.videos])
+
+    def targets_NK(self, classes: int) -> np.ndarray:
+        """(N, K) True where a video has a label, one or several."""
+        return targets_of([v.labels for v in self.videos], classes)
 
 
 def clip_starts(frames: int, span: int, clips: int) -> np.ndarray:

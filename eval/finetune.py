@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from ssl_video.config import load_yaml, plain, save_yaml
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.spec import held_out
 from ssl_video.errors import UserError
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
 from ssl_video.eval.classification import Classification, ClassificationConfig
 from ssl_video.eval.confusion import confusion
 from ssl_video.eval.features import Features, predict
 from ssl_video.eval.linear import accuracies
+from ssl_video.eval.multilabel import hit_at, multilabel_numbers
 from ssl_video.model import Model, digest, load_model, save_classifier
 from ssl_video.pretexts.base import Pretext, View
 from ssl_video.train.checkpoint import checkpoints, step_of
@@ -126,6 +127,7 @@ class Finetune(Evaluation):
     """
 
     Config = FinetuneConfig
+    takes: ClassVar[Takes] = "labels"
     trains = True
     presets: ClassVar = {
         "default": FinetuneConfig(),
@@ -173,10 +175,14 @@ class Finetune(Evaluation):
             fit(model, task.train, config, seed, folder, task.workers)
         tested = load_model(str(chosen), model.device)
         scores = predict(tested, task.test, clips=config.clips, crops=config.crops, workers=task.workers)
-        metrics = scored(scores, config.average)
         counts = {"train": len(task.train.videos), "test": len(scores.videos), "classes": len(task.train.classes)}
-        confused = confusion(average_scores(scores, config.average), scores.labels_N)
-        return Outcome(metrics | _trained(folder), counts, scores.problems, confused)
+        several = task.train.multi_label or task.test.multi_label
+        scores_NK = average_scores(scores, config.average, several)
+        if several:
+            metrics, counted = multilabel_numbers(scores_NK, scores.targets_NK(len(task.train.classes)))
+            return Outcome(metrics | _trained(folder), counts | counted, scores.problems)
+        metrics = scored(scores, config.average) | _trained(folder)
+        return Outcome(metrics, counts, scores.problems, confusion(scores_NK, scores.labels_N))
 
 
 def fit(model: Model, videos: VideoSet, config: FinetuneConfig, seed: int, folder: Path, workers: int) -> None:
@@ -190,7 +196,7 @@ def fit(model: Model, videos: VideoSet, config: FinetuneConfig, seed: int, folde
         config.fps or (own.fps if config.stride is None else None),
     )
     names = ("crop", "area", "short_sides", "flip", "colour", "colour_part", "dropout", "top")
-    drawn = ClassificationConfig(view, videos.classes, **{n: getattr(config, n) for n in names})
+    drawn = ClassificationConfig(view, videos.classes, videos.multi_label, **{n: getattr(config, n) for n in names})
     classification = Classification(drawn, copy.deepcopy(model.backbone))
     used, monitors = videos, []
     if config.held_out:
@@ -242,7 +248,12 @@ def validation(
     def validate(task: Pretext, _step: int) -> dict[str, float]:
         assert isinstance(task, Classification)
         now = replace(start, backbone=task.backbone, view=task.view, classifier=task.classifier)
-        accuracy = scored(predict(now, kept, clips=3, workers=workers), config.average)["top1"]
+        scores = predict(now, kept, clips=3, workers=workers)
+        if used.multi_label:
+            scores_NK = average_scores(scores, config.average, several=True)
+            accuracy = hit_at(scores_NK, scores.targets_NK(len(used.classes)), 1)
+        else:
+            accuracy = scored(scores, config.average)["top1"]
         before = _validations(folder)
         if not before or accuracy > max(before):
             save(folder / "best", task, start, used)
@@ -254,10 +265,10 @@ def validation(
     return validate
 
 
-def average_scores(scores: Features, average: Literal["logits", "probabilities"]) -> np.ndarray:
-    """(N, K): the mean over each video's clips and crops of logits, or of their softmax."""
+def average_scores(scores: Features, average: Literal["logits", "probabilities"], several: bool = False) -> np.ndarray:
+    """(N, K): the mean over each video's clips and crops of logits, or of their softmax (sigmoid with ``several``)."""
     if average == "probabilities":
-        scores = replace(scores, clips_KD=[softmax(x, axis=1) for x in scores.clips_KD])
+        scores = replace(scores, clips_KD=[expit(x) if several else softmax(x, axis=1) for x in scores.clips_KD])
     return scores.mean_ND
 
 

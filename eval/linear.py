@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
+from ssl_video.errors import UserError
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
 from ssl_video.eval.confusion import confusion
 from ssl_video.eval.features import Features
+from ssl_video.eval.multilabel import multilabel_numbers
 from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model
 
@@ -19,8 +21,10 @@ from ssl_video.model import Model
 class LinearConfig:
     """Options of the linear probe."""
 
-    classifier: Literal["ridge", "sgd", "adam"] = "ridge"
-    """ridge: closed form on standardised features, its penalty chosen by leave-one-out on the training list."""
+    classifier: Literal["auto", "ridge", "logistic", "sgd", "adam"] = "auto"
+    """auto: ridge for one label a video, logistic for several. ridge: closed form on standardised features, its penalty
+    chosen by leave-one-out on the training list. logistic: L-BFGS on standardised features, its penalty chosen on a
+    fifth of the training list. With several labels a video, logistic, sgd and adam learn a yes or no a class (BCE)."""
     clips: int = 8
     """Clips of a video, evenly spaced; 0: windows that overlap by half."""
     readout: str = "rich"
@@ -51,7 +55,7 @@ class LinearConfig:
 
 @EVALUATIONS.register("linear")
 class Linear(Evaluation):
-    """Accuracy of a linear classifier on frozen features.
+    """Accuracy of a linear classifier on frozen features; with several labels a video, hit@1, hit@5, mAP and GAP@20.
 
     ``coclr`` follows Han, Xie and Zisserman, "Self-supervised Co-training for Video Representation Learning", 2020:
     windows overlapping by half, average-pooled, L2-normalised, batch norm, a linear layer, SGD. ``severe`` follows
@@ -60,8 +64,10 @@ class Linear(Evaluation):
     """
 
     Config = LinearConfig
+    takes: ClassVar[Takes] = "labels"
     presets: ClassVar = {
         "default": LinearConfig(),
+        "logistic": LinearConfig(classifier="logistic"),
         "coclr": LinearConfig(
             classifier="sgd", clips=0, readout="avg", calibrate=False, normalise="l2+batchnorm", milestones=(60, 80)
         ),
@@ -91,21 +97,34 @@ class Linear(Evaluation):
             still=config.still,
             shuffle=config.shuffle,
         )
-        scores_NK = classify(train, test, len(task.train.classes), config, seed)
-        counts = {"train": len(train.videos), "test": len(test.videos), "classes": len(task.train.classes)}
+        assert task.test is not None
+        classes, problems = len(task.train.classes), train.problems + test.problems
+        counts = {"train": len(train.videos), "test": len(test.videos), "classes": classes}
+        several = task.train.multi_label or task.test.multi_label
+        scores_NK = classify(train, test, classes, config, seed, several)
+        if several:
+            metrics, counted = multilabel_numbers(scores_NK, test.targets_NK(classes))
+            return Outcome(metrics, counts | counted, problems)
         found = accuracies(scores_NK, test.labels_N)
-        return Outcome(found, counts, train.problems + test.problems, confusion(scores_NK, test.labels_N))
+        return Outcome(found, counts, problems, confusion(scores_NK, test.labels_N))
 
 
-def classify(train: Features, test: Features, classes: int, config: LinearConfig, seed: int) -> np.ndarray:
-    """(N, classes) scores of the test videos."""
+def classify(
+    train: Features, test: Features, classes: int, config: LinearConfig, seed: int, several: bool = False
+) -> np.ndarray:
+    """(N, classes) scores of the test videos; with ``several`` labels a video, one yes or no a class is learned."""
+    y_train = train.targets_NK(classes) if several else train.labels_N
     if config.average == "features":
-        x_train, y_train, x_test = train.mean_ND, train.labels_N, test.mean_ND
+        x_train, x_test = train.mean_ND, test.mean_ND
     else:
         x_train, x_test = np.concatenate(train.clips_KD), np.concatenate(test.clips_KD)
-        y_train = np.repeat(train.labels_N, [len(c) for c in train.clips_KD])
-    if config.classifier == "ridge":
+        y_train = np.repeat(y_train, [len(c) for c in train.clips_KD], axis=0)
+    if config.classifier == "ridge" and several:
+        raise UserError("ridge takes one label a video; use classifier=logistic (or auto) for several.")
+    if config.classifier == "ridge" or (config.classifier == "auto" and not several):
         scores = ridge_scores(x_train, y_train, x_test, classes)
+    elif config.classifier in ("auto", "logistic"):
+        scores = logistic_scores(x_train, y_train, x_test, classes, seed)
     else:
         scores = sgd_scores(x_train, y_train, x_test, classes, config, seed)
     if config.average == "features":
@@ -162,15 +181,78 @@ def ridge_scores(
     return x_test @ weights + offset
 
 
-def sgd_scores(
-    x_ND: np.ndarray, labels_N: np.ndarray, x_test_ND: np.ndarray, classes: int, config: LinearConfig, seed: int
+def logistic_scores(
+    x_ND: np.ndarray,
+    targets: np.ndarray,
+    x_test_ND: np.ndarray,
+    classes: int,
+    seed: int,
+    penalties: tuple[float, ...] = (1.0, 0.1, 0.01, 0.001),
 ) -> np.ndarray:
-    """Scores of a linear layer trained by SGD with momentum 0.9, or Adam, on cross-entropy."""
+    """Scores of logistic regression on standardised features, by L-BFGS.
+
+    The loss is ``loss_of``, a mean over the rows, plus half the penalty times the sum of the squared weights. Each
+    penalty is tried with a random fifth of the rows held out, from the weights of the penalty before; that with the
+    smallest loss on them is kept. ``targets`` are (N,) classes, or (N, K) True where a video has a label.
+    """
+    x, x_test = (torch.from_numpy(a).float() for a in standardise(x_ND, x_test_ND))
+    y = torch.from_numpy(targets)
+    held_out = torch.zeros(len(x), dtype=torch.bool)
+    held_out[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[: len(x) // 5]] = True
+    best = penalties[0]
+    if len(penalties) > 1 and held_out.any():
+        head, smallest = nn.Linear(x.shape[1], classes), float("inf")
+        fit_logistic(head, x[~held_out], y[~held_out], penalties[0], restart=True)
+        for penalty in penalties:
+            fit_logistic(head, x[~held_out], y[~held_out], penalty)
+            with torch.no_grad():
+                loss = float(loss_of(head(x[held_out]), y[held_out]))
+            if loss < smallest:
+                best, smallest = penalty, loss
+    head = nn.Linear(x.shape[1], classes)
+    fit_logistic(head, x, y, best, restart=True)
+    with torch.no_grad():
+        return head(x_test).numpy()
+
+
+def fit_logistic(head: nn.Linear, x: Tensor, y: Tensor, penalty: float, restart: bool = False) -> None:
+    """Minimise the penalised loss, from zero or from where the layer is."""
+    if restart:
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+    optimizer = torch.optim.LBFGS(
+        head.parameters(), max_iter=200, tolerance_grad=1e-5, tolerance_change=1e-7, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = loss_of(head(x), y) + penalty / 2 * head.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)  # pyright: ignore[reportArgumentType]
+
+
+def loss_of(logits_NK: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy with (N,) classes; with (N, K) targets the sum over classes of binary cross-entropies."""
+    if targets.ndim == 1:
+        return F.cross_entropy(logits_NK, targets)
+    return F.binary_cross_entropy_with_logits(logits_NK, targets.float(), reduction="sum") / len(targets)
+
+
+def sgd_scores(
+    x_ND: np.ndarray, targets: np.ndarray, x_test_ND: np.ndarray, classes: int, config: LinearConfig, seed: int
+) -> np.ndarray:
+    """Scores of a linear layer trained by SGD with momentum 0.9, or Adam, on ``loss_of``.
+
+    ``targets`` are (N,) classes, or (N, K) True where a video has a label. Only a batch of the features is held at a
+    time, so that they may be mapped from a file.
+    """
     generator = torch.Generator().manual_seed(seed)
-    x, y = torch.from_numpy(x_ND).float(), torch.from_numpy(labels_N)
-    layers: list[nn.Module] = [nn.Linear(x.shape[1], classes)]
+    y, width = torch.from_numpy(targets), x_ND.shape[1]
+    layers: list[nn.Module] = [nn.Linear(width, classes)]
     if config.normalise == "l2+batchnorm":
-        layers.insert(0, nn.BatchNorm1d(x.shape[1]))
+        layers.insert(0, nn.BatchNorm1d(width))
     head = nn.Sequential(*layers)
     nn.init.normal_(layers[-1].weight, std=0.01, generator=generator)  # pyright: ignore[reportArgumentType]
     nn.init.zeros_(layers[-1].bias)  # pyright: ignore[reportArgumentType]
@@ -182,20 +264,22 @@ def sgd_scores(
         optimizer = torch.optim.Adam(head.parameters(), config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(config.milestones), config.gamma)
 
-    def prepared(features: Tensor) -> Tensor:
+    def prepared(rows_BD: np.ndarray) -> Tensor:
+        features = torch.from_numpy(rows_BD.astype(np.float32))
         return F.normalize(features, dim=1) if config.normalise == "l2+batchnorm" else features
 
     head.train()
     for _ in range(config.epochs):
-        order = torch.randperm(len(x), generator=generator)
+        order = torch.randperm(len(x_ND), generator=generator)
         for rows in order.split(config.batch_size):
-            if len(rows) == 1 and len(x) > 1:
+            if len(rows) == 1 and len(x_ND) > 1:
                 continue  # batch norm has no statistics of one row
-            loss = F.cross_entropy(head(prepared(x[rows])), y[rows])
+            loss = loss_of(head(prepared(x_ND[rows.numpy()])), y[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         schedule.step()
     head.eval()
     with torch.no_grad():
-        return head(prepared(torch.from_numpy(x_test_ND).float())).numpy()
+        starts = range(0, len(x_test_ND), config.batch_size)
+        return np.concatenate([head(prepared(x_test_ND[i : i + config.batch_size])).numpy() for i in starts])

@@ -15,7 +15,7 @@ AT_MOST = 200
 
 
 def monitors_for(train: VideoSet, held_out: VideoSet, usable_held_out: VideoSet, device: torch.device) -> list[Monitor]:
-    """The pretext's own numbers on held-out videos and, with labels, a ridge probe from ``train`` to ``held_out``.
+    """The pretext's own numbers on held-out videos; with one label each, a ridge probe from ``train`` to ``held_out``.
 
     ``usable_held_out`` are those held-out videos that can serve the pretext.
     """
@@ -34,7 +34,8 @@ def monitors_for(train: VideoSet, held_out: VideoSet, usable_held_out: VideoSet,
         scores = ridge_scores(x.mean_ND, x.labels_N, x_test.mean_ND, len(train.classes))
         return {"probe_top1": accuracies(scores, x_test.labels_N)["top1"]}
 
-    return [pretext_on_held_out, probe] if train.labelled and held_out.labelled else [pretext_on_held_out]
+    one_label = train.labelled and held_out.labelled and not (train.multi_label or held_out.multi_label)
+    return [pretext_on_held_out, probe] if one_label else [pretext_on_held_out]
 
 
 def _thin(videos: VideoSet) -> VideoSet:

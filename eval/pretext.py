@@ -1,14 +1,14 @@
 """A run's own pretext task on videos it was not trained on."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from ssl_video.datasets.base import VideoSet
 from ssl_video.errors import UserError
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
 from ssl_video.model import Model
 from ssl_video.pretexts.base import Pretext
 from ssl_video.train.data import ClipDataset, Key, batches, grouping, tensors, usable
@@ -32,7 +32,7 @@ class PretextTest(Evaluation):
 
     Config = PretextConfig
     presets: ClassVar = {"default": PretextConfig()}
-    takes: ClassVar[Literal["labelled videos", "videos"]] = "videos"
+    takes: ClassVar[Takes] = "videos"
 
     def run(self, model: Model, task: Task, config: PretextConfig, seed: int) -> Outcome:
         """No label of the data set is used."""

@@ -31,5 +31,5 @@ def drawn_frames(video: Video, frames) -> np.ndarray:
     out = np.repeat(noise[None], len(frames), axis=0)
     for row, t in enumerate(frames):
         out[row] += np.uint8(4 * t)
-        out[row, (t * (1 + video.label)) % 12, number % 12] = 255
+        out[row, (t * (1 + max(video.labels))) % 12, number % 12] = 255
     return out

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -239,6 +240,24 @@ def test_a_manifest_gives_back_what_was_written(tmp_path):
     assert (back.test.videos, back.test.classes) == (test.videos, test.classes)
 
 
+def test_several_labels_of_a_video_survive_a_manifest(tmp_path):
+    put(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    classes = ("a\\", "b|c", "d, e", "|", "f\\|g")
+    labels = ((0, 1, 3), (2,), (4, 0))
+    videos = tuple(Video(f"{tmp_path}/{name}.mp4", given) for name, given in zip("abc", labels, strict=True))
+    write_manifest(tmp_path / "m.csv", manifest_rows(VideoSet("", videos, classes)))
+    train = load_splits(str(tmp_path / "m.csv")).train
+    read = [[train.classes[label] for label in v.labels] for v in train.videos]
+    assert read == [[classes[label] for label in given] for given in labels]
+    assert train.multi_label
+
+
+def test_a_list_written_by_hand_separates_labels_by_bars(tmp_path):
+    put(tmp_path, "a.mp4", "b.mp4")
+    train = load_splits(str(write(tmp_path / "l.csv", "a.mp4,10|9\nb.mp4,back\\slash\n"))).train
+    assert [[train.classes[label] for label in v.labels] for v in train.videos] == [["10", "9"], ["back\\slash"]]
+
+
 def test_a_manifest_moves_with_its_folder(tmp_path):
     put(tmp_path, "old/x/a.mp4")
     write_manifest(tmp_path / "old" / "manifest.csv", manifest_rows(load_splits(str(tmp_path / "old")).train))
@@ -319,6 +338,8 @@ def test_ucf101_is_read_in_every_layout(tmp_path, lists, videos, suffix):
     ("name", "text", "said"),
     [
         ("classInd.txt", "1 Walk\n3 YoYo\n", "not numbered"),
+        ("classInd.txt", "0 Walk\n1 YoYo\n", "numbered from 0"),
+        ("trainlist01.txt", "Walk/v_Walk_g08_c01.avi 0\n", "line 1: the class of Walk is 0 here and 1 in classInd"),
         ("classInd.txt", "Walk\n", "line 1"),
         ("trainlist01.txt", "Walk/v_Walk_g08_c01.avi 2\n", "line 1"),
         ("trainlist01.txt", "\nFly/v_Fly_g08_c01.avi 2\n", "line 2"),
@@ -396,7 +417,7 @@ def test_the_official_hmdb51_lists_are_complete_and_group_disjoint(shared_data, 
         lines += hmdb51.parse_list(path.read_bytes().decode(), path.name.partition("_test_split")[0], path)
     groups = {use: {line.group for u, line in lines if u == use} for use in (hmdb51.TRAIN, hmdb51.TEST)}
     assert Counter(use for use, _ in lines) == {hmdb51.TRAIN: 3570, hmdb51.TEST: 1530, hmdb51.UNUSED: 1666}
-    assert len({line.class_name for _, line in lines}) == 51
+    assert len({line.class_names for _, line in lines}) == 51
     assert "" not in groups[hmdb51.TRAIN] | groups[hmdb51.TEST]
     assert not groups[hmdb51.TRAIN] & groups[hmdb51.TEST]
 
@@ -452,7 +473,7 @@ def test_the_official_kinetics_csv_is_complete(shared_data):
     path = shared_data / "splits" / "kinetics" / "kinetics-400_val.csv"
     lists = kinetics.parse_csv(path.read_text(), path)
     assert {name: len(lines) for name, lines in lists.items()} == {"val": 19906}
-    assert len({line.class_name for line in lists["val"]}) == 400
+    assert len({line.class_names for line in lists["val"]}) == 400
 
 
 def test_two_kinetics_lists_of_one_split_are_refused(tmp_path):
@@ -466,6 +487,109 @@ def test_a_wrong_kinetics_line_is_a_sentence(tmp_path):
     write(tmp_path / "a.csv", KINETICS_VAL + "zumba,f,soon,110,val\n")
     with pytest.raises(UserError, match="line 3"):
         load_splits(f"kinetics:{tmp_path}")
+
+
+# ---- whole and cut sets
+
+
+@pytest.fixture(scope="module")
+def stub_files(tmp_path_factory, shared_data):
+    """Empty files under the official names of all of UCF101 and HMDB51, beside the official lists."""
+    root = tmp_path_factory.mktemp("stubs")
+    for name, lists in (("ucf101", "ucfTrainTestlist"), ("hmdb51", "testTrainMulti_7030_splits")):
+        (root / name).mkdir()
+        (root / name / lists).symlink_to(shared_data / "splits" / lists)
+    lines = (shared_data / "splits" / "ucfTrainTestlist").glob("t*list0*.txt")
+    files = {f"ucf101/UCF-101/{line.split()[0]}" for p in lines for line in p.read_text().splitlines() if line.strip()}
+    for path in (shared_data / "splits" / "testTrainMulti_7030_splits").glob("*_split1.txt"):
+        folder = f"hmdb51/videos/{path.name.removesuffix('_test_split1.txt')}"
+        files |= {f"{folder}/{line.split()[0]}" for line in path.read_text().splitlines() if line.strip()}
+    for folder in {file.rpartition("/")[0] for file in files}:
+        (root / folder).mkdir(parents=True)
+    for file in files:
+        (root / file).touch()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("spec", "split", "train", "test", "classes"),
+    [
+        *(("ucf101", split, *ucf101.OFFICIAL[split], 101) for split in (1, 2, 3)),
+        *(("hmdb51", split, 3570, 1530, 51) for split in (1, 2, 3)),
+    ],
+)
+def test_a_whole_set_is_loaded_with_its_official_counts_and_no_warning(stub_files, spec, split, train, test, classes):
+    splits = load_splits(f"{spec}:{stub_files / spec}", split)
+    assert splits.test is not None
+    assert (len(splits.train.videos), len(splits.test.videos), len(splits.train.classes)) == (train, test, classes)
+    assert splits.train.problems == splits.test.problems == splits.warnings == ()
+
+
+def test_absent_files_are_counted_and_named_in_a_warning(tmp_path):
+    for name, text in UCF_LISTS.items():
+        write(tmp_path / name, text)
+    put(tmp_path, *(f"{name}.avi" for name in UCF_VIDEOS[:3]))
+    absent, empty_class = load_splits(f"ucf101:{tmp_path}").warnings
+    assert "1 of the 2 videos" in absent and "v_YoYo_g01_c01.avi" in absent
+    assert "1 of the 2 classes have no video" in empty_class and "YoYo" in empty_class
+
+
+def test_cut_official_lists_are_a_warning(tmp_path, shared_data):
+    folder = shared_data / "splits" / "ucfTrainTestlist"
+    write(tmp_path / "classInd.txt", (folder / "classInd.txt").read_text())
+    for name in ("trainlist01.txt", "testlist01.txt"):
+        lines = (folder / name).read_text().splitlines()[:40]
+        write(tmp_path / name, "\n".join(lines))
+        put(tmp_path, *(line.split()[0] for line in lines))
+    warnings = load_splits(f"ucf101:{tmp_path}").warnings
+    assert any("list 40 training and 40 test videos, where UCF101's split 1 has 9537 and 3783" in w for w in warnings)
+
+
+# ---- lists that contradict themselves
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "said"),
+    [
+        ("a.mp4,x\n", "b.mp4,x\nc.mp4,y\n", "1 of the 2 classes have no video in .* train .y., so that their test"),
+        ("a.mp4,x\nb.mp4,y\n", "c.mp4,y\n", "1 of the 2 classes have no video in .* test .x., so that nothing is"),
+        ("a.mp4,0\nb.mp4,1\n", "c.mp4,1\nd.mp4,2\n", "1 of the 3 classes .* train .2."),  # counted from 0 and from 1
+    ],
+)
+def test_a_class_on_one_side_only_is_a_warning(tmp_path, train, test, said):
+    put(tmp_path, "a.mp4", "b.mp4", "c.mp4", "d.mp4")
+    write(tmp_path / "test.csv", test)
+    assert any(re.search(said, w) for w in load_splits(str(write(tmp_path / "train.csv", train))).warnings)
+
+
+def test_a_file_with_two_labels_in_two_lines_is_a_warning(tmp_path):
+    put(tmp_path, "a.mp4", "b.mp4")
+    (warning,) = load_splits(str(write(tmp_path / "l.csv", "a.mp4,x\nb.mp4,x\na.mp4,y\nb.mp4,x\n"))).warnings
+    assert "1 files" in warning and "a.mp4" in warning
+
+
+def test_one_file_name_in_two_classes_is_two_videos_where_files_are_listed_by_path(tmp_path):
+    for name in ("golf", "swing"):
+        write(tmp_path / f"{name}_test_split1.txt", "same.avi 1\n")
+        put(tmp_path, f"videos/{name}/same.avi")
+    assert seen(load_splits(f"hmdb51:{tmp_path}").train) == [("same.avi", "golf"), ("same.avi", "swing")]
+
+
+def test_one_file_name_in_two_folders_is_ambiguous_where_files_are_listed_by_name(tmp_path):
+    write(tmp_path / "train.csv", KINETICS_TRAIN)
+    put(tmp_path, "train/-a_B.mp4", "train/c_1.mp4", "resized/c_1.mp4", "d_0_10.mkv", "d_0_10.mp4")
+    train = load_splits(f"kinetics:{tmp_path}").train
+    assert names(train) == ["-a_B.mp4", "d_0_10.mp4"]
+    reasons = [p.reason for p in train.problems]
+    assert reasons[0] == f"2 files have this name: {tmp_path}/resized/c_1.mp4 and {tmp_path}/train/c_1.mp4; keep one"
+
+
+@pytest.mark.parametrize("suffixes", [(".avi", ".mp4"), (".mp4", ".avi", ".mkv")])
+def test_of_a_file_and_its_copies_in_other_formats_the_listed_one_is_read(tmp_path, suffixes):
+    for name, text in UCF_LISTS.items():
+        write(tmp_path / name, text)
+    put(tmp_path, *(f"{name}{suffix}" for name in UCF_VIDEOS for suffix in suffixes))
+    assert names(load_splits(f"ucf101:{tmp_path}").train) == ["v_Walk_g08_c01.avi", "v_YoYo_g08_c01.avi"]
 
 
 # ---- scanning

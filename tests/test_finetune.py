@@ -151,18 +151,22 @@ def test_only_the_last_stages_are_trained_when_asked(task, model):
 
 
 def test_the_loss_is_cross_entropy_or_with_several_labels_one_for_each_class(model):
-    task = classification(model, dropout=0.0).double().eval()
+    one, several = (classification(model, dropout=0.0, several=s).double().eval() for s in (False, True))
     clip = torch.randint(0, 255, (2, 4, 8, 8, 3), dtype=torch.uint8)
     ctx = Context(0, torch.Generator().manual_seed(0))
-    logits = task.classifier(model.backbone(_normalised(clip, model)))
-    for target in (torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 1.0], [0.0, 1.0]])):
-        loss = task({"clip_THWC": clip, "target_K": target}, ctx).loss
-        if (target.sum(1) == 1).all():
-            expected = -logits.log_softmax(1).gather(1, target.argmax(1, keepdim=True)).mean()
-        else:
-            p = logits.sigmoid()
-            expected = -(target * p.log() + (1 - target) * (1 - p).log()).mean()
-        assert torch.allclose(loss, expected)
+    logits = one.classifier(model.backbone(_normalised(clip, model)))
+    target = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    expected = -logits.log_softmax(1).gather(1, target.argmax(1, keepdim=True)).mean()
+    assert torch.allclose(one({"clip_THWC": clip, "target_K": target}, ctx).loss, expected)
+    target, p = torch.tensor([[1.0, 1.0], [0.0, 1.0]]), logits.sigmoid()
+    expected = -(target * p.log() + (1 - target) * (1 - p).log()).mean()
+    assert torch.allclose(several({"clip_THWC": clip, "target_K": target}, ctx).loss, expected)
+
+
+def test_videos_with_several_labels_are_learned_and_measured_as_such(task, model):
+    both = [replace(v, labels=(0, 1)) if n % 3 == 0 else v for n, v in enumerate(task.train.videos)]
+    result = evaluate("finetune", model, replace(task, train=replace(task.train, videos=tuple(both))), options=FAST)
+    assert {"hit@1", "mAP", "GAP@20", "best_validation"} <= set(result.metrics) and not result.confusion
 
 
 def _normalised(clip, model):

@@ -91,7 +91,8 @@ def test_a_probe_goes_on_with_kept_features(tmp_path, model, reads):
     assert len(reads) <= calibration
 
 
-def test_the_command_shares_the_work_of_two_processes(tmp_path):
+def test_the_command_shares_the_work_of_two_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards_module, "SHARD", 256)
     synthesize(tmp_path / "drawn", train=6, test=4, size=40, frames=16)
     words = ["extract", "--model", "random:r2plus1d_4?width=4", "--data", "drawn", "--clips", "1", "--workers", "0"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -29,11 +29,11 @@ class EvaluateConfig:
     """Options of an evaluation."""
 
     protocol: tyro.conf.Positional[str]
-    """linear, finetune, knn, retrieval, pretext, ... ('ssl-video list protocols')."""
-    model: str
-    """A run's folder, a .safetensors file, random:NAME?option=value, or random:RUN for a run's network untrained."""
+    """linear, finetune, knn, retrieval, pretext, features, ... ('ssl-video list protocols')."""
     data: str
-    """Videos: ucf101:ROOT, hmdb51:ROOT, kinetics:ROOT, a manifest, a csv or a folder."""
+    """ucf101:ROOT, hmdb51:ROOT, kinetics:ROOT, sports1m:ROOT, youtube8m:ROOT, a manifest, a csv or a folder."""
+    model: str | None = None
+    """A run's folder, a .safetensors file, random:NAME?option=value, or random:RUN for a run's network untrained."""
     split: int = 1
     """Split of a data set with official lists."""
     preset: str = "default"
@@ -60,23 +60,28 @@ class EvaluateConfig:
 def run(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(EvaluateConfig, argv, "evaluate", DESCRIPTION)
-    trains = EVALUATIONS[config.protocol].trains  # a wrong name is said before hours are spent on reading
+    protocol = EVALUATIONS[config.protocol]  # a wrong name is said before hours are spent on reading
+    of_features = protocol.takes == "feature sequences"
+    if config.model is None and not of_features:
+        raise UserError(f"{config.protocol} needs --model: a run's folder, a .safetensors file or random:NAME.")
     options = dict(_pair(o) for o in config.option)
     device = choose_device(config.device)
     splits = load_splits(config.data, config.split)
     for warning in splits.warnings:
         print(f"warning: {warning}")
-    copies = (config.cache, config.cache_short_side)
-    train = read_from(splits.train, *copies, progress=True)
-    test = read_from(splits.test, *copies, progress=True) if splits.test is not None else None
+    train, test = splits.train, splits.test
+    if not of_features:
+        copies = (config.cache, config.cache_short_side)
+        train = read_from(train, *copies, progress=True)
+        test = read_from(test, *copies, progress=True) if test is not None else None
     whole_run = config.run
-    if trains and whole_run is None:
+    if protocol.trains and whole_run is None:
         whole_run = new_folder(config.protocol)
         print(f"The training is kept in {whole_run}.")
     results = []
     for seed in range(config.seeds):
         torch.manual_seed(seed)  # of a random network's weights
-        model = load_model(config.model, device)
+        model = load_model(config.model, device) if config.model is not None else None
         folder = whole_run if whole_run is None or config.seeds == 1 else whole_run / f"seed{seed}"
         task = Task(config.data, config.split, train, test, config.workers, folder=folder)
         try:
@@ -98,7 +103,7 @@ def run(argv: Sequence[str]) -> int:
 def show(result: Result) -> None:
     """Print one result with its counts and what was left out."""
     counts = ", ".join(f"{v} {k}" for k, v in result.counts.items())
-    print(f"{result.protocol} ({result.preset}) of {result.model}, seed {result.seed}")
+    print(f"{result.protocol} ({result.preset}) of {result.model or 'features'}, seed {result.seed}")
     print(f"on {result.data}, split {result.split}: {counts}")
     print(result.table())
     if result.skipped:
@@ -117,7 +122,8 @@ def side_by_side(models: Sequence[Model], protocols: Sequence[str], task: Task, 
             row = "".join(f"{results[protocol, m.name].metrics[metric]:>14.3f}" for m in models)
             print(f"{protocol + ' ' + metric:<34}{row}")
     first = results[protocols[0], models[0].name]
-    print(f"chance {1 / first.counts['classes']:.3f}, {first.counts['test']} test videos")
+    chance = f"chance {1 / first.counts['classes']:.3f}, " if "top1" in first.metrics else ""
+    print(f"{chance}{first.counts['test']} test videos")
     write_results(out, list(results.values()))
 
 

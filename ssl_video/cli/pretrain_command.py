@@ -206,7 +206,8 @@ def probe(run: Path, task: Task, device: torch.device, seed: int) -> None:
     """Linear probe and retrieval of the run and of the same network with random weights, side by side."""
     torch.manual_seed(seed)
     models = [load_model(str(run), device), load_model(f"random:{run}", device)]
-    side_by_side(models, ["linear", "retrieval"], task, run / "probe.json")
+    protocols = ["linear"] if task.train.multi_label else ["linear", "retrieval"]
+    side_by_side(models, protocols, task, run / "probe.json")
 
 
 def _options(chosen: Any) -> dict[str, Any]:

@@ -44,12 +44,21 @@ class Video:
 
 @dataclass(frozen=True)
 class VideoSet:
-    """One list of videos (a training list, a test list, a folder), and what was left out of it and why."""
+    """One list of videos (a training list, a test list, a folder), and what was left out of it and why.
+
+    A set that was published as features has no videos but ``shards``: files of feature sequences.
+    """
 
     name: str
     videos: tuple[Video, ...]
     classes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    shards: tuple[str, ...] = ()
+
+    @property
+    def multi_label(self) -> bool:
+        """True if a video has several labels."""
+        return any(len(v.labels) > 1 for v in self.videos)
 
     @property
     def labelled(self) -> bool:
@@ -63,6 +72,8 @@ class VideoSet:
         for v in self.videos:
             tail = "/".join(Path(v.source).parts[-2:])
             digest.update(f"{tail}|{v.labels}|{v.info.frames if v.info else ''}\n".encode(errors="surrogateescape"))
+        for shard in self.shards:
+            digest.update(f"{Path(shard).name}|{Path(shard).stat().st_size}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
 

@@ -48,4 +48,4 @@ def _below(folder: Path, paths: Sequence[str]) -> list[str]:
 def _rows(folder: Path, paths: Sequence[str], split: str = "") -> list[Row]:
     parts = [Path(p.removeprefix(f"{folder}{os.sep}")).parts for p in paths]
     in_class_folders = all(len(p) == 2 for p in parts) and len({p[0] for p in parts}) > 1
-    return [Row(path, p[0] if in_class_folders else "", split=split) for path, p in zip(paths, parts, strict=True)]
+    return [Row(path, (p[0],) if in_class_folders else (), split=split) for path, p in zip(paths, parts, strict=True)]

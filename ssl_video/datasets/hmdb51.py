@@ -16,10 +16,13 @@ from ssl_video.datasets.listing import (
     list_of_split,
     look_up,
     read_text,
+    unofficial,
 )
 from ssl_video.errors import UserError
 
 UNUSED, TRAIN, TEST = 0, 1, 2
+OFFICIAL = (3570, 1530)
+"""Training and test videos of each of the three splits of HMDB51 itself, which has 51 classes."""
 
 
 @DATASETS.register("hmdb51")
@@ -38,8 +41,14 @@ def load_hmdb51(root: Path, split: int) -> Splits:
     videos = first_folder(root, ("videos", "hmdb51_org"))
     index, name = index_by_path(videos), f"{root.resolve().name} split {split}"
     train, test = ([x for used, x in lines if used == use] for use in (TRAIN, TEST))
+    warnings: tuple[str, ...] = ()
+    if len(classes) == 51 and split <= 3:
+        what = f"The lists *_test_split{split}.txt"
+        warnings = unofficial(what, "each split of HMDB51", (len(train), len(test)), OFFICIAL)
     return Splits(
-        look_up(f"{name} train", train, classes, index, videos), look_up(f"{name} test", test, classes, index, videos)
+        look_up(f"{name} train", train, classes, index, videos),
+        look_up(f"{name} test", test, classes, index, videos),
+        warnings,
     )
 
 
@@ -53,7 +62,7 @@ def parse_list(text: str, class_name: str, source: Path) -> list[tuple[int, List
         if match is None:
             raise UserError(f"{source}, line {number}: {line.strip()!r} is not a file's name and 0, 1 or 2.")
         name = match[1]
-        listed.append((int(match[2]), Listed((f"{class_name}/{name}",), class_name, group_of(class_name, name))))
+        listed.append((int(match[2]), Listed((f"{class_name}/{name}",), (class_name,), group_of(class_name, name))))
     return listed
 
 

@@ -30,7 +30,7 @@ def load_kinetics(root: Path, split: int) -> Splits:
             lists[name], origin[name] = listed, path
     if not lists:
         raise UserError(f"There is no csv with the columns {','.join(COLUMNS)} in {root} or {root}/annotations.")
-    classes = class_names(line.class_name for listed in lists.values() for line in listed)
+    classes = class_names(name for listed in lists.values() for line in listed for name in line.class_names)
     index = index_by_name(root)
     train = look_up(f"{root.resolve().name} train", lists.get("train", []), classes, index, root)
     test_name = "val" if "val" in lists else "test"
@@ -58,7 +58,7 @@ def parse_csv(text: str, source: Path) -> dict[str, list[Listed]]:
             continue  # a test list whose labels are held back
         try:
             names = _names(video_id, int(float(start)), int(float(end)))
-            lists.setdefault(SPLITS[split], []).append(Listed(names, label, group=video_id))
+            lists.setdefault(SPLITS[split], []).append(Listed(names, (label,), group=video_id))
         except (ValueError, KeyError) as error:
             raise UserError(f"{source}, line {number}: a time or the split is wrong ({error}).") from None
     return lists

@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -25,10 +25,10 @@ MISSING = "listed but not there"
 
 @dataclass(frozen=True)
 class Listed:
-    """One line of a published list: the ``names`` that the file may have, the likeliest first, its class and group."""
+    """One line of a published list: ``names`` that the file may have, the likeliest first, its classes and group."""
 
     names: tuple[str, ...]
-    class_name: str
+    class_names: tuple[str, ...]
     group: str = ""
 
 
@@ -61,15 +61,23 @@ def videos_below(root: Path) -> tuple[list[str], list[Problem]]:
     return sorted(paths), problems
 
 
-def index_by_path(root: Path) -> dict[str, str]:
-    """Path below ``root``, "/" between folders and without suffix -> whole path. Re-encoded copies are found so."""
+def index_by_path(root: Path) -> dict[str, tuple[str, ...]]:
+    """Path below ``root``, "/" between folders and without suffix -> whole paths. Re-encoded copies are found so."""
     start = len(str(root.resolve()).rstrip(os.sep)) + 1
-    return {without_suffix(p[start:].replace(os.sep, "/")): p for p in reversed(videos_below(root)[0])}
+    return _index(root, lambda path: path[start:].replace(os.sep, "/"))
 
 
-def index_by_name(root: Path) -> dict[str, str]:
-    """File name without suffix -> path, for sets whose file names are unique, in whatever folder they lie."""
-    return {without_suffix(p.rpartition(os.sep)[2]): p for p in reversed(videos_below(root)[0])}
+def index_by_name(root: Path) -> dict[str, tuple[str, ...]]:
+    """File name without suffix -> whole paths, for sets that name their files and not the folders these lie in."""
+    return _index(root, lambda path: path.rpartition(os.sep)[2])
+
+
+def _index(root: Path, name_of: Callable[[str], str]) -> dict[str, tuple[str, ...]]:
+    index: dict[str, tuple[str, ...]] = {}
+    for path in videos_below(root)[0]:
+        name = without_suffix(name_of(path))
+        index[name] = (*index.get(name, ()), path)
+    return index
 
 
 def without_suffix(name: str) -> str:
@@ -78,17 +86,23 @@ def without_suffix(name: str) -> str:
 
 
 def look_up(
-    name: str, listed: Iterable[Listed], classes: Sequence[str], index: Mapping[str, str], root: Path
+    name: str, listed: Iterable[Listed], classes: Sequence[str], index: Mapping[str, tuple[str, ...]], root: Path
 ) -> VideoSet:
-    """The set of the listed files that ``index`` knows; the others are its problems."""
+    """The set of the listed files that ``index`` knows; those that are absent or ambiguous are its problems.
+
+    Of several files of one name, the one with the listed suffix is meant, if it is the only one.
+    """
     number = {c: i for i, c in enumerate(classes)}
-    videos, problems = [], []
+    videos, problems, folder = [], [], root.resolve()
     for line in listed:
-        path = next((index[s] for n in line.names if (s := without_suffix(n)) in index), None)
-        if path is None:
-            problems.append(Problem(str(root.resolve() / line.names[0]), MISSING))
+        found, listed_name = next(((index[s], n) for n in line.names if (s := without_suffix(n)) in index), ((), ""))
+        if len(found) > 1:
+            found = tuple(p for p in found if p.endswith(listed_name[listed_name.rfind(".") :])) or found
+        if len(found) == 1:
+            videos.append(Video(found[0], tuple(number[c] for c in line.class_names), line.group))
         else:
-            videos.append(Video(path, (number[line.class_name],), line.group))
+            reason = f"{len(found)} files have this name: {found[0]} and {found[1]}; keep one" if found else MISSING
+            problems.append(Problem(str(folder / line.names[0]), reason))
     return VideoSet(name, tuple(videos), tuple(classes), tuple(problems))
 
 
@@ -162,6 +176,50 @@ def leaks(splits: Splits) -> tuple[str, ...]:
             f"({_examples(groups)}), so test results will be too good."
         )
     return tuple(warnings)
+
+
+def shortcomings(splits: Splits) -> tuple[str, ...]:
+    """A sentence for each way in which a list is less than it says: files that are absent, classes without videos."""
+    sets = [splits.train] + ([splits.test] if splits.test else [])
+    warnings = []
+    for part in sets:
+        absent = {p.path for p in part.problems if p.reason == MISSING}
+        if absent:
+            total = len(part.videos) + len(part.problems)
+            warnings.append(
+                f"{len(absent)} of the {total} videos that {part.name} lists are not there ({_examples(absent)}), so "
+                f"results are not those of the whole list."
+            )
+        seen: dict[str, tuple[int, ...]] = {}
+        twice = {v.path for v in part.videos if seen.setdefault(v.path, v.labels) != v.labels}
+        if twice:
+            warnings.append(
+                f"{len(twice)} files of {part.name} are listed twice with different labels ({_examples(twice)}), so "
+                f"no classifier can be right about them."
+            )
+    if splits.test is None or not splits.train.labelled or not splits.test.labelled:
+        return tuple(warnings)
+    classes = splits.train.classes
+    for part, consequence in zip(
+        sets, ("so that their test videos cannot be recognised", "so that nothing is said of them"), strict=True
+    ):
+        empty = set(range(len(classes))) - {label for v in part.videos for label in v.labels}
+        if empty:
+            warnings.append(
+                f"{len(empty)} of the {len(classes)} classes have no video in {part.name} "
+                f"({_examples({classes[c] for c in empty})}), {consequence}."
+            )
+    return tuple(warnings)
+
+
+def unofficial(what: str, name: str, counts: tuple[int, int], official: tuple[int, int]) -> tuple[str, ...]:
+    """A sentence if the lists ``what`` have not the numbers of training and test videos that ``name`` has."""
+    if counts == official:
+        return ()
+    return (
+        f"{what} list {counts[0]} training and {counts[1]} test videos, where {name} has {official[0]} and "
+        f"{official[1]}, so results cannot be compared with published ones.",
+    )
 
 
 def _examples(names: set[str]) -> str:

@@ -1,6 +1,7 @@
 """The manifest: a csv with a header that says of every video what a list and a scan found, one row a file.
 
-``path`` (relative to the manifest, or absolute), ``label`` (the name of the class), ``group`` (what train and test must
+``path`` (relative to the manifest, or absolute), ``label`` (the name of the class, or of several with ``|`` between
+them), ``group`` (what train and test must
 not share), ``split`` ("train", "test" or empty, which means train), the fields of ``VideoInfo``, and ``reason`` (why
 the file cannot be used). Only ``path`` is needed, so a list made by hand with the header ``path,label`` is a manifest
 that was not scanned.
@@ -8,6 +9,7 @@ that was not scanned.
 
 import csv
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,10 +37,10 @@ SPLITS = {"": "train", "train": "train", "test": "test", "val": "test", "validat
 
 @dataclass(frozen=True)
 class Row:
-    """One file of a list: ``label`` is the name of its class or "", and with a ``reason`` it is a problem, no video."""
+    """One file of a list: ``labels`` name its classes, if known, and with a ``reason`` it is a problem, no video."""
 
     path: str
-    label: str = ""
+    labels: tuple[str, ...] = ()
     group: str = ""
     split: str = ""
     info: VideoInfo | None = None
@@ -69,7 +71,7 @@ def manifest_rows(videos: VideoSet, split: str = "") -> list[dict[str, Any]]:
     """Column -> value for every video of the set in its order, then for every problem."""
     names = videos.classes
     good = [
-        {"path": v.path, "label": names[v.label] if v.labels else "", "group": v.group, "split": split}
+        {"path": v.path, "label": joined([names[n] for n in v.labels]), "group": v.group, "split": split}
         | (asdict(v.info) if v.info else {})
         for v in videos.videos
     ]
@@ -92,9 +94,21 @@ def write_manifest(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
             writer.writerow({**row, "path": shown})
 
 
+def joined(labels: Sequence[str]) -> str:
+    """The labels of a video as one cell, ``|`` between them; a name's own ``|`` and ``\\`` get a ``\\`` before them."""
+    return "|".join(re.sub(r"[\\|]", r"\\\g<0>", label) for label in labels)
+
+
+def separated(cell: str) -> tuple[str, ...]:
+    """What ``joined`` made one cell of. A ``\\`` before any other character is one that stands for itself."""
+    parts = re.findall(r"((?:\\[\\|]|[^|])*)(?:\||$)", cell)
+    labels = (re.sub(r"\\([\\|])", r"\1", part.strip()) for part in parts)
+    return tuple(dict.fromkeys(label for label in labels if label))
+
+
 def splits_of(rows: Sequence[Row], name: str) -> Splits:
     """The sets that the rows describe; both have the classes of all rows. Raises UserError if none is for training."""
-    classes = class_names(r.label for r in rows if r.label)
+    classes = class_names(label for r in rows for label in r.labels)
     train = [r for r in rows if SPLITS[r.split] == "train"]
     test = [r for r in rows if SPLITS[r.split] == "test"]
     if not train:
@@ -106,7 +120,7 @@ def splits_of(rows: Sequence[Row], name: str) -> Splits:
 
 def _set_of(rows: Sequence[Row], name: str, classes: tuple[str, ...]) -> VideoSet:
     number = {c: i for i, c in enumerate(classes)}
-    videos = [Video(r.path, (number[r.label],) if r.label else (), r.group, r.info) for r in rows if not r.reason]
+    videos = [Video(r.path, tuple(number[label] for label in r.labels), r.group, r.info) for r in rows if not r.reason]
     return VideoSet(name, tuple(videos), classes, tuple(Problem(r.path, r.reason) for r in rows if r.reason))
 
 
@@ -140,8 +154,8 @@ def _row(cells: dict[str, str], source: Path, number: int) -> Row:
             info = VideoInfo(**{name: parse(values[name]) for name, parse in INFO_COLUMNS.items()})
         except ValueError as error:
             raise UserError(f"{source}, line {number}: {error}; run 'ssl-video data scan' again.") from None
-    label, group = cells.get("label", "").strip(), cells.get("group", "").strip()
-    return listed_row(Row(cells["path"], label, group, split, info, cells.get("reason", "")), source, number)
+    labels, group = separated(cells.get("label", "")), cells.get("group", "").strip()
+    return listed_row(Row(cells["path"], labels, group, split, info, cells.get("reason", "")), source, number)
 
 
 def listed_row(row: Row, source: Path, number: int) -> Row:
@@ -151,7 +165,7 @@ def listed_row(row: Row, source: Path, number: int) -> Row:
         UserError: if the row names no file.
     """
     if not row.path:
-        raise UserError(f"{source}, line {number}: there is a label {row.label!r} but no file.")
+        raise UserError(f"{source}, line {number}: there is a label {joined(row.labels)!r} but no file.")
     path = Path(os.path.normpath(source.parent / row.path))
     reason = row.reason or ("" if path.is_file() else MISSING)
-    return Row(str(path), row.label, row.group, row.split, None if reason else row.info, reason)
+    return Row(str(path), row.labels, row.group, row.split, None if reason else row.info, reason)

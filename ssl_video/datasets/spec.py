@@ -8,7 +8,7 @@ import numpy as np
 
 from ssl_video.datasets.base import DATASETS, Splits, Video, VideoSet
 from ssl_video.datasets.folder import load_folder
-from ssl_video.datasets.listing import leaks
+from ssl_video.datasets.listing import leaks, shortcomings
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.datasets.table import load_table
 from ssl_video.errors import UserError
@@ -20,7 +20,9 @@ LIST_SUFFIXES = (".csv", ".tsv", ".txt")
 
 
 def load_splits(spec: str, split: int = 1, *, through_manifest: bool = True) -> Splits:
-    """The videos that ``spec`` names, not scanned yet, with a warning where the test list leaks into the training list.
+    """The videos that ``spec`` names, not scanned yet, with a warning for whatever makes results less than they seem.
+
+    Such are listed files that are absent, classes without videos, and test videos that leak into the training list.
 
     ``spec`` is a video, a folder (read through its ``manifest.csv`` if it holds one, unless ``through_manifest`` is
     False, which a new scan needs to see new files), a csv, a manifest, or ``NAME:ROOT`` with the name of a registered
@@ -32,10 +34,10 @@ def load_splits(spec: str, split: int = 1, *, through_manifest: bool = True) -> 
     splits = _load(spec, split, through_manifest)
     sets = [splits.train] + ([splits.test] if splits.test else [])
     problems = [p for s in sets for p in s.problems]
-    if not any(s.videos for s in sets):
+    if not any(s.videos or s.shards for s in sets):
         first = f"the first: {problems[0].path}: {problems[0].reason}" if problems else "the lists are empty"
         raise UserError(f"None of the {len(problems)} videos of {spec} can be used; {first}.")
-    return dataclasses.replace(splits, warnings=splits.warnings + leaks(splits))
+    return dataclasses.replace(splits, warnings=splits.warnings + shortcomings(splits) + leaks(splits))
 
 
 def _load(spec: str, split: int, through_manifest: bool) -> Splits:
@@ -70,8 +72,12 @@ def scanned(
     Videos that a manifest described already are not scanned again.
 
     Raises:
-        UserError: if no video is left and ``none_usable_is_an_error``.
+        UserError: if no video is left and ``none_usable_is_an_error``, or if the set holds features instead of videos.
     """
+    if videos.shards:
+        raise UserError(
+            f"{videos.name} holds features and no videos, for which there is the command 'ssl-video evaluate features'."
+        )
     unknown = list(dict.fromkeys(v.path for v in videos.videos if v.info is None))
     found = dict(scan(unknown, workers, progress=progress)) if unknown else {}
     usable: list[Video] = []
@@ -137,12 +143,12 @@ def _interleaved(units: list[list[int]], videos: VideoSet, rng: np.random.Genera
     """The units in a random order of which every beginning holds about the same share of each class.
 
     Systematic sampling: the shuffled units of a class are laid out evenly on [0, 1) from a random start, and all units
-    are sorted by their places. A unit counts for the class of its first video. The last unit of every class comes after
-    all others, so that no class is held out whole as long as that can be avoided.
+    are sorted by their places. A unit counts for the first class of its first video. The last unit of every class comes
+    after all others, so that no class is held out whole as long as that can be avoided.
     """
     by_class: dict[tuple[int, ...], list[list[int]]] = {}
     for unit in units:
-        by_class.setdefault(videos.videos[unit[0]].labels, []).append(unit)
+        by_class.setdefault(videos.videos[unit[0]].labels[:1], []).append(unit)
     placed = []
     for labels in sorted(by_class):
         members = [by_class[labels][i] for i in rng.permutation(len(by_class[labels]))]

@@ -1,8 +1,8 @@
 """A csv of ``path[,label]``: with a header, or without one as SlowFast, VideoMAE and V-JEPA write it.
 
 Cells are separated by commas, tabs or blanks; names with blanks need one of the other two, or quotes. Paths are
-absolute or relative to the csv. Labels are whole numbers or names. Beside a ``train.csv``, ``test.csv`` (else
-``val.csv``) in the same folder is the test list.
+absolute or relative to the csv. Labels are whole numbers or names, several with ``|`` between them. Beside a
+``train.csv``, ``test.csv`` (else ``val.csv``) in the same folder is the test list.
 """
 
 from dataclasses import replace
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ssl_video.datasets.base import Splits
 from ssl_video.datasets.listing import csv_lines, is_video_name, read_text
-from ssl_video.datasets.manifest import Row, header_rows, list_name, listed_row, splits_of, whole_path
+from ssl_video.datasets.manifest import Row, header_rows, list_name, listed_row, separated, splits_of, whole_path
 from ssl_video.errors import UserError
 
 
@@ -60,4 +60,4 @@ def _row(path: Path, number: int, cells: list[str], columns: int) -> Row:
     video, label = cells[0].strip(), cells[1].strip() if columns == 2 else ""
     if label.startswith("-") and label[1:].isdecimal():
         raise UserError(f"{path}, line {number}: the label {label} is negative; leave the column out if none is known.")
-    return listed_row(Row(video, label), path, number)
+    return listed_row(Row(video, separated(label)), path, number)

@@ -8,8 +8,19 @@ import re
 from pathlib import Path
 
 from ssl_video.datasets.base import DATASETS, Splits
-from ssl_video.datasets.listing import Listed, first_folder, index_by_path, list_of_split, look_up, read_text
+from ssl_video.datasets.listing import (
+    Listed,
+    first_folder,
+    index_by_path,
+    list_of_split,
+    look_up,
+    read_text,
+    unofficial,
+)
 from ssl_video.errors import UserError
+
+OFFICIAL = {1: (9537, 3783), 2: (9586, 3734), 3: (9624, 3696)}
+"""Training and test videos of each split of UCF101 itself, which has 101 classes."""
 
 
 @DATASETS.register("ucf101")
@@ -26,8 +37,14 @@ def load_ucf101(root: Path, split: int) -> Splits:
     videos = first_folder(root, ("UCF-101", "UCF101", "videos"))
     index, name = index_by_path(videos), f"{root.resolve().name} split {split}"
     train, test = (parse_list(read_text(path), classes, path) for path in (train_list, test_list))
+    warnings: tuple[str, ...] = ()
+    if len(classes) == 101 and split in OFFICIAL:
+        what = f"{train_list.name} and {test_list.name}"
+        warnings = unofficial(what, f"UCF101's split {split}", (len(train), len(test)), OFFICIAL[split])
     return Splits(
-        look_up(f"{name} train", train, classes, index, videos), look_up(f"{name} test", test, classes, index, videos)
+        look_up(f"{name} train", train, classes, index, videos),
+        look_up(f"{name} test", test, classes, index, videos),
+        warnings,
     )
 
 
@@ -41,7 +58,8 @@ def parse_classes(text: str, source: Path) -> tuple[str, ...]:
         elif line.strip():
             raise UserError(f"{source}, line {number}: {line.strip()!r} is not a number and a class.")
     if sorted(named) != list(range(1, len(named) + 1)):
-        raise UserError(f"{source}: the classes are not numbered from 1 to {len(named)}.")
+        first = f"; they are numbered from {min(named)}" if named and min(named) != 1 else ""
+        raise UserError(f"{source}: the classes are not numbered from 1 to {len(named)}{first}.")
     return tuple(named[i] for i in sorted(named))
 
 
@@ -60,8 +78,11 @@ def parse_list(text: str, classes: tuple[str, ...], source: Path) -> list[Listed
         if class_name not in classes:
             raise UserError(f"{source}, line {number}: the class of {match[1]!r} is not in classInd.txt.")
         if match[2] and int(match[2]) != classes.index(class_name) + 1:
-            raise UserError(f"{source}, line {number}: classInd.txt gives {class_name} another number than {match[2]}.")
-        listed.append(Listed((match[1],), class_name, group_of(class_name, name)))
+            raise UserError(
+                f"{source}, line {number}: the class of {class_name} is {match[2]} here and "
+                f"{classes.index(class_name) + 1} in classInd.txt; both must count from 1."
+            )
+        listed.append(Listed((match[1],), (class_name,), group_of(class_name, name)))
     return listed
 
 
