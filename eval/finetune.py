@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from scipy.special import expit, softmax
 
 from ssl_video.config import load_yaml, plain, save_yaml
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.spec import held_out
 from ssl_video.errors import UserError
+from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
 from ssl_video.eval.classification import Classification, ClassificationConfig
-from ssl_video.eval.confusion import confusion
-from ssl_video.eval.features import Features, predict
-from ssl_video.eval.linear import accuracies
+from ssl_video.eval.features import predict
 from ssl_video.eval.multilabel import hit_at, multilabel_numbers
 from ssl_video.model import Model, digest, load_model, save_classifier
 from ssl_video.pretexts.base import Pretext, View
@@ -177,12 +175,12 @@ class Finetune(Evaluation):
         scores = predict(tested, task.test, clips=config.clips, crops=config.crops, workers=task.workers)
         counts = {"train": len(task.train.videos), "test": len(scores.videos), "classes": len(task.train.classes)}
         several = task.train.multi_label or task.test.multi_label
-        scores_NK = average_scores(scores, config.average, several)
+        scores_NK = average_scores(scores.clips_KD, config.average, several)
         if several:
             metrics, counted = multilabel_numbers(scores_NK, scores.targets_NK(len(task.train.classes)))
             return Outcome(metrics | _trained(folder), counts | counted, scores.problems)
-        metrics = scored(scores, config.average) | _trained(folder)
-        return Outcome(metrics, counts, scores.problems, confusion(scores_NK, scores.labels_N))
+        metrics = accuracies(scores_NK, scores.labels_N) | clip_accuracy(scores.clips_KD, scores.labels_N)
+        return Outcome(metrics | _trained(folder), counts, scores.problems, confusion(scores_NK, scores.labels_N))
 
 
 def fit(model: Model, videos: VideoSet, config: FinetuneConfig, seed: int, folder: Path, workers: int) -> None:
@@ -249,11 +247,8 @@ def validation(
         assert isinstance(task, Classification)
         now = replace(start, backbone=task.backbone, view=task.view, classifier=task.classifier)
         scores = predict(now, kept, clips=3, workers=workers)
-        if used.multi_label:
-            scores_NK = average_scores(scores, config.average, several=True)
-            accuracy = hit_at(scores_NK, scores.targets_NK(len(used.classes)), 1)
-        else:
-            accuracy = scored(scores, config.average)["top1"]
+        scores_NK = average_scores(scores.clips_KD, config.average, used.multi_label)
+        accuracy = hit_at(scores_NK, scores.targets_NK(len(used.classes)), 1)
         before = _validations(folder)
         if not before or accuracy > max(before):
             save(folder / "best", task, start, used)
@@ -263,21 +258,6 @@ def validation(
         return {VALIDATION: accuracy} | ({"stop": 1.0} if stop else {})
 
     return validate
-
-
-def average_scores(scores: Features, average: Literal["logits", "probabilities"], several: bool = False) -> np.ndarray:
-    """(N, K): the mean over each video's clips and crops of logits, or of their softmax (sigmoid with ``several``)."""
-    if average == "probabilities":
-        scores = replace(scores, clips_KD=[expit(x) if several else softmax(x, axis=1) for x in scores.clips_KD])
-    return scores.mean_ND
-
-
-def scored(scores: Features, average: Literal["logits", "probabilities"]) -> dict[str, float]:
-    """Accuracies of videos, and ``clip_top1``, that of single clips and crops."""
-    clips = np.concatenate(scores.clips_KD)
-    labels = np.repeat(scores.labels_N, [len(x) for x in scores.clips_KD])
-    single = {"clip_top1": float((clips.argmax(1) == labels).mean())}
-    return accuracies(average_scores(scores, average), scores.labels_N) | single
 
 
 def _claim(folder: Path, notes: dict[str, Any]) -> None:

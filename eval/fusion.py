@@ -4,14 +4,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy.special import softmax
 
 from ssl_video.errors import UserError
+from ssl_video.eval.accuracy import accuracies, average_scores, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
-from ssl_video.eval.confusion import confusion
 from ssl_video.eval.features import Features, predict
 from ssl_video.eval.knn import unit
-from ssl_video.eval.linear import accuracies
 from ssl_video.model import Model, load_model
 
 
@@ -84,7 +82,7 @@ def both(model: Model, partner: Model, task: Task, config: FusionConfig) -> tupl
     places = [{v.source: n for n, v in enumerate(f.videos)} for f in found]
     common = [source for source in places[0] if source in places[1]]
     scores = [
-        np.stack([softmax(f.clips_KD[place[source]], axis=1).mean(0) for source in common])
+        average_scores([f.clips_KD[place[source]] for source in common], "probabilities")
         for f, place in zip(found, places, strict=True)
     ]
     kept = [found[0].videos[places[0][source]] for source in common]

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from ssl_video.eval.accuracy import accuracies, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
-from ssl_video.eval.confusion import confusion
-from ssl_video.eval.linear import accuracies, standardise
+from ssl_video.eval.linear import standardise
 from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model
 

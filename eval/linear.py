@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.errors import UserError
+from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
-from ssl_video.eval.confusion import confusion
 from ssl_video.eval.features import Features
 from ssl_video.eval.multilabel import multilabel_numbers
 from ssl_video.eval.shards import train_and_test_features
@@ -31,8 +31,10 @@ class LinearConfig:
     """How a feature map becomes a vector: avg, max, rich or conv5."""
     calibrate: bool = True
     """Recompute batch-norm statistics on the training list first, for every network alike."""
-    average: Literal["features", "logits"] = "features"
-    """What is averaged over the clips of a video. With 'logits' the classifier is trained on single clips."""
+    crops: int = 1
+    """Crops of a clip: 1, 3 or 10."""
+    average: Literal["features", "logits", "probabilities"] = "features"
+    """What is averaged over the clips and crops of a video; but for 'features', the classifier is trained on them."""
     normalise: Literal["none", "l2+batchnorm"] = "none"
     """What comes before the linear layer of the sgd and adam classifiers."""
     epochs: int = 100
@@ -96,29 +98,34 @@ class Linear(Evaluation):
             calibrate=config.calibrate,
             still=config.still,
             shuffle=config.shuffle,
+            crops=config.crops,
         )
         assert task.test is not None
         classes, problems = len(task.train.classes), train.problems + test.problems
         counts = {"train": len(train.videos), "test": len(test.videos), "classes": classes}
         several = task.train.multi_label or task.test.multi_label
-        scores_NK = classify(train, test, classes, config, seed, several)
+        scores_NK, clips_KC = classify(train, test, classes, config, seed, several)
         if several:
             metrics, counted = multilabel_numbers(scores_NK, test.targets_NK(classes))
             return Outcome(metrics, counts | counted, problems)
-        found = accuracies(scores_NK, test.labels_N)
+        found = accuracies(scores_NK, test.labels_N) | clip_accuracy(clips_KC, test.labels_N)
         return Outcome(found, counts, problems, confusion(scores_NK, test.labels_N))
 
 
 def classify(
     train: Features, test: Features, classes: int, config: LinearConfig, seed: int, several: bool = False
-) -> np.ndarray:
-    """(N, classes) scores of the test videos; with ``several`` labels a video, one yes or no a class is learned."""
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """(N, classes) scores of the test videos, and (clips, classes) of the clips of each.
+
+    With ``several`` labels a video, one yes or no a class is learned.
+    """
     y_train = train.targets_NK(classes) if several else train.labels_N
     if config.average == "features":
-        x_train, x_test = train.mean_ND, test.mean_ND
+        x_train = train.mean_ND
     else:
-        x_train, x_test = np.concatenate(train.clips_KD), np.concatenate(test.clips_KD)
+        x_train = np.concatenate(train.clips_KD)
         y_train = np.repeat(y_train, [len(c) for c in train.clips_KD], axis=0)
+    x_test = np.concatenate([test.mean_ND, *test.clips_KD])
     if config.classifier == "ridge" and several:
         raise UserError("ridge takes one label a video; use classifier=logistic (or auto) for several.")
     if config.classifier == "ridge" or (config.classifier == "auto" and not several):
@@ -127,21 +134,11 @@ def classify(
         scores = logistic_scores(x_train, y_train, x_test, classes, seed)
     else:
         scores = sgd_scores(x_train, y_train, x_test, classes, config, seed)
-    if config.average == "features":
-        return scores
-    ends = np.cumsum([len(c) for c in test.clips_KD])[:-1]
-    return np.stack([s.mean(0) for s in np.split(scores, ends)])
-
-
-def accuracies(scores_NK: np.ndarray, labels_N: np.ndarray) -> dict[str, float]:
-    """Top-1 and top-5 video accuracy, and the mean over classes of the top-1 accuracy."""
-    ranked = np.argsort(-scores_NK, axis=1, kind="stable")
-    right = ranked[:, 0] == labels_N
-    per_class = [right[labels_N == c].mean() for c in np.unique(labels_N)]
-    numbers = {"top1": float(right.mean()), "mean_class_accuracy": float(np.mean(per_class))}
-    if scores_NK.shape[1] > 5:
-        numbers["top5"] = float((ranked[:, :5] == labels_N[:, None]).any(1).mean())
-    return numbers
+    of_videos, of_clips = np.split(scores, [len(test.videos)])
+    clips_KC = np.split(of_clips, np.cumsum([len(c) for c in test.clips_KD])[:-1])
+    if config.average != "features":
+        of_videos = average_scores(clips_KC, config.average, several)
+    return of_videos, clips_KC
 
 
 def standardise(train_ND: np.ndarray, test_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,8 +3,9 @@
 import torch
 
 from ssl_video.datasets.base import VideoSet
+from ssl_video.eval.accuracy import accuracies
 from ssl_video.eval.features import calibrate_batch_norm, extract
-from ssl_video.eval.linear import accuracies, ridge_scores
+from ssl_video.eval.linear import ridge_scores
 from ssl_video.eval.pretext import PretextConfig, pretext_numbers
 from ssl_video.model import Model
 from ssl_video.pretexts.base import Pretext

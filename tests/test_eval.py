@@ -7,10 +7,11 @@ from torch import nn
 from ssl_video.datasets.base import VideoSet
 from ssl_video.errors import UserError
 from ssl_video.eval import features as features_module
+from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion, draw_confusion
 from ssl_video.eval.base import EVALUATIONS, Task, evaluate
 from ssl_video.eval.features import calibrate_batch_norm, clip_starts
 from ssl_video.eval.knn import knn_scores
-from ssl_video.eval.linear import LinearConfig, accuracies, ridge_scores, sgd_scores, standardise
+from ssl_video.eval.linear import LinearConfig, ridge_scores, sgd_scores, standardise
 from ssl_video.eval.retrieval import recall_at
 from ssl_video.model import Model, digest, pool
 from ssl_video.pretexts.base import View
@@ -160,3 +161,18 @@ def test_unlabelled_data_and_wrong_names_are_refused_in_one_sentence(task, model
         evaluate("retreival", model, task)
     with pytest.raises(UserError, match="did you mean 'clips'"):
         evaluate("linear", model, task, options={"clip": 3})
+
+
+def test_scores_of_clips_are_averaged_as_logits_or_as_probabilities():
+    clips = [np.array([[2.0, 0.0], [0.0, 1.0]])]
+    assert np.allclose(average_scores(clips, "logits"), [[1.0, 0.5]])
+    p = 1 / (1 + np.exp(-2.0)), 1 / (1 + np.exp(1.0))
+    assert np.allclose(average_scores(clips, "probabilities"), [[np.mean(p), 1 - np.mean(p)]])
+    assert clip_accuracy(clips, np.array([0])) == {"clip_top1": 0.5}
+
+
+def test_confusion_counts_what_was_taken_for_what_and_can_be_drawn(tmp_path):
+    counts = confusion(np.eye(3)[[0, 1, 1, 2]], np.array([0, 1, 2, 2]))
+    assert counts.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
+    draw_confusion(counts, ("a", "b", "c"), tmp_path / "c.png")
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")

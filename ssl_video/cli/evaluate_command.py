@@ -14,8 +14,8 @@ from ssl_video.cli.parsing import parse
 from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.spec import load_splits
 from ssl_video.errors import UserError
+from ssl_video.eval.accuracy import draw_confusion
 from ssl_video.eval.base import EVALUATIONS, Result, Task, evaluate, write_results
-from ssl_video.eval.confusion import draw_confusion
 from ssl_video.files import new_folder
 from ssl_video.model import Model, load_model
 from ssl_video.train.distributed import choose_device

@@ -1,11 +1,39 @@
-"""Which class was taken for which."""
+"""Accuracy of clips and of videos, and which class was taken for which."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from scipy.special import expit, softmax
 
 from ssl_video.files import written_aside
+
+
+def accuracies(scores_NK: np.ndarray, labels_N: np.ndarray) -> dict[str, float]:
+    """Top-1 and top-5 video accuracy, and the mean over classes of the top-1 accuracy."""
+    ranked = np.argsort(-scores_NK, axis=1, kind="stable")
+    right = ranked[:, 0] == labels_N
+    per_class = [right[labels_N == c].mean() for c in np.unique(labels_N)]
+    numbers = {"top1": float(right.mean()), "mean_class_accuracy": float(np.mean(per_class))}
+    if scores_NK.shape[1] > 5:
+        numbers["top5"] = float((ranked[:, :5] == labels_N[:, None]).any(1).mean())
+    return numbers
+
+
+def average_scores(
+    clips_KC: Sequence[np.ndarray], average: Literal["logits", "probabilities"], several: bool = False
+) -> np.ndarray:
+    """(N, C): the mean over each video's clips and crops of logits, or of their softmax (sigmoid with ``several``)."""
+    if average == "probabilities":
+        clips_KC = [expit(x) if several else softmax(x, axis=1) for x in clips_KC]
+    return np.stack([x.mean(0) for x in clips_KC])
+
+
+def clip_accuracy(clips_KC: Sequence[np.ndarray], labels_N: np.ndarray) -> dict[str, float]:
+    """``clip_top1``: the accuracy of single clips and crops."""
+    right = np.concatenate([x.argmax(1) == label for x, label in zip(clips_KC, labels_N, strict=True)])
+    return {"clip_top1": float(right.mean())}
 
 
 def confusion(scores_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
