@@ -4,11 +4,13 @@ import torch
 from ssl_video.backbones.base import build_backbone
 from ssl_video.backbones.recurrent import LSTMOverTime
 from ssl_video.errors import UserError
+from ssl_video.pretexts.base import Needs
+from ssl_video.pretexts.speediness import Speediness
 
 
 def small_lrcn():
     torch.manual_seed(0)
-    return build_backbone("lrcn", trunk="karpathy", width=6, hidden=8, size=48).eval()
+    return build_backbone("lrcn", trunk="karpathy", width=6, hidden=8).eval()
 
 
 def respond(network, clip):
@@ -58,26 +60,22 @@ def test_any_number_of_frames_is_read(frames):
 
 def test_any_per_frame_network_may_be_the_trunk():
     with torch.device("meta"):
-        network = build_backbone("lrcn", trunk="resnet18", size=64).eval()
+        network = build_backbone("lrcn", trunk="resnet18").eval()
         assert network(torch.empty(1, 3, 16, 64, 64)).shape == (1, 256, 16, 1, 1)
         assert network.stages["lstm"].lstm.input_size == 512
 
 
-def test_a_trunk_takes_weights_of_its_own(tmp_path):
-    source = build_backbone("single_frame", width=6)
-    torch.save(source.state_dict(), tmp_path / "frame.pt")
-    network = build_backbone("lrcn", trunk="karpathy", width=6, weights=str(tmp_path / "frame.pt"))
-    assert all(torch.equal(v, network.state_dict()[k]) for k, v in source.state_dict().items())
+def test_options_that_make_no_network_are_answered():
+    with torch.device("meta"):
+        with pytest.raises(UserError, match="'r3d_10' does not"):
+            build_backbone("lrcn", trunk="r3d_10")
+        with pytest.raises(UserError, match="one number or more, not 0"):
+            build_backbone("lrcn", hidden=0)
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"trunk": "r3d_10"}, "'r3d_10' does not"),
-        ({"size": 48}, "lrcn on alexnet takes .* size of at least 63, not 256 and 48"),
-        ({"hidden": 0}, "hidden of at least 1"),
-    ],
-)
-def test_options_that_make_no_network_are_answered(options, sentence):
-    with torch.device("meta"), pytest.raises(UserError, match=sentence):
-        build_backbone("lrcn", **options)
+def test_a_pretext_that_needs_a_fine_map_does_not_take_one_cell_for_one():
+    class Dense(Speediness):
+        needs = Needs(max_spatial_stride=8)
+
+    with torch.device("meta"), pytest.raises(UserError, match="at most 8, but that of lrcn takes in the whole clip"):
+        Dense(Speediness.Config(), build_backbone("lrcn"))

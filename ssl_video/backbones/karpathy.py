@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, PerFrame, build_backbone
-from ssl_video.backbones.weights import load_weights
+from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, PerFrame
 from ssl_video.errors import UserError
 
 WIDTH = 96
@@ -57,34 +56,27 @@ def frame_layers(width: int, last_pool: bool = True) -> dict[str, nn.Module]:
     return layers
 
 
-def frame_network(trunk: str, width: int = WIDTH, weights: str | None = None) -> Backbone:
+def frame_network(trunk: str, width: int = WIDTH) -> Backbone:
     """A network that sees every frame alone: "karpathy" of that width, or a per-frame network of the registry.
 
-    ``weights`` is a file for the trunk: of single_frame for "karpathy", else of what that network's own ``weights``
-    takes.
-
     Raises:
-        UserError: for a network that is unknown or looks at several frames, a width of a trunk that has none, and a
-            file that does not fit.
+        UserError: for a network that is unknown or looks at several frames, and a width of a trunk that has none.
     """
     if trunk == "karpathy":
         stages = {name: PerFrame(layers) for name, layers in frame_layers(width).items()}
-        network = Backbone(stages, feature_dim=channels_of(width)[-1], strides=(1, 24, 24), clip=CLIP)
-        if weights is not None:
-            load_weights(network, weights)
-        return network
+        return Backbone(stages, feature_dim=channels_of(width)[-1], strides=(1, 24, 24), clip=CLIP)
     if width != WIDTH:
         raise UserError(f"The option width belongs to the trunk 'karpathy', not to {trunk!r}; leave it out.")
-    network = build_backbone(trunk, **({} if weights is None else {"weights": weights}))
+    network = BACKBONES[trunk]()
     if not all(isinstance(stage, PerFrame) for stage in network.stages.values()):
         raise UserError(f"A trunk sees single frames, and {trunk!r} does not; take resnet18 or vgg16, say.")
     return network
 
 
 @BACKBONES.register("single_frame")
-def single_frame(*, trunk: str = "karpathy", width: int = WIDTH, weights: str | None = None) -> Backbone:
+def single_frame(*, trunk: str = "karpathy", width: int = WIDTH) -> Backbone:
     """Single frame, 3.7 M parameters: every frame alone (Karpathy et al., CVPR 2014). See ``frame_network``."""
-    return frame_network(trunk, width, weights)
+    return frame_network(trunk, width)
 
 
 class EveryNth(nn.Module):
@@ -108,9 +100,7 @@ class TimeToChannels(nn.Module):
 
 
 @BACKBONES.register("late_fusion")
-def late_fusion(
-    *, trunk: str = "karpathy", width: int = WIDTH, frames: int = 16, towers: int = 2, weights: str | None = None
-) -> Backbone:
+def late_fusion(*, trunk: str = "karpathy", width: int = WIDTH, frames: int = 16, towers: int = 2) -> Backbone:
     """Late fusion, 3.7 M parameters: the features of a clip's first and last frame, concatenated (Karpathy et al.).
 
     ``towers`` is the number of frames that are looked at, evenly spaced from the first of the ``frames`` to the last;
@@ -120,7 +110,7 @@ def late_fusion(
         raise UserError(
             f"{towers} towers do not stand evenly on {frames} frames; make frames - 1 a multiple of towers - 1."
         )
-    network = frame_network(trunk, width, weights)
+    network = frame_network(trunk, width)
     stages = {"towers": EveryNth((frames - 1) // (towers - 1)), **network.stages, "fusion": TimeToChannels()}
     return _fixed_time(network, stages, frames, network.feature_dim * towers)
 
@@ -134,18 +124,15 @@ class MeanOverTime(nn.Module):
 
 
 @BACKBONES.register("late_fusion_pool")
-def late_fusion_pool(
-    *, trunk: str = "karpathy", width: int = WIDTH, frames: int = 16, weights: str | None = None
-) -> Backbone:
+def late_fusion_pool(*, trunk: str = "karpathy", width: int = WIDTH) -> Backbone:
     """Late fusion with pooling, 3.7 M parameters: the features of all frames, averaged over time.
 
     The lecture's variant of Karpathy et al., CVPR 2014. Space is left to whoever reads the map. See ``frame_network``
     for the options.
     """
-    if frames < 1:
-        raise UserError(f"late_fusion_pool averages one frame or more, not {frames}.")
-    network = frame_network(trunk, width, weights)
-    return _fixed_time(network, {**network.stages, "fusion": MeanOverTime()}, frames, network.feature_dim)
+    network = frame_network(trunk, width)
+    stages, strides = {**network.stages, "fusion": MeanOverTime()}, (0, *network.strides[1:])
+    return Backbone(stages, feature_dim=network.feature_dim, strides=strides, clip=replace(network.clip, frames=16))
 
 
 @BACKBONES.register("early_fusion")

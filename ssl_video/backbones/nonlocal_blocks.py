@@ -93,14 +93,14 @@ def _widths(backbone: Backbone, names: Iterable[str]) -> dict[str, int]:
 
 
 @BACKBONES.register("slow_r50_nonlocal")
-def slow_r50_nonlocal(*, subsample: bool = True, weights: str | None = None) -> Backbone:
+def slow_r50_nonlocal(*, subsample: bool = True) -> Backbone:
     """Slow-R50 with five non-local blocks, 39 M parameters (Wang et al., "Non-local Neural Networks", CVPR 2018).
 
     Two blocks in res3 and three in res4, behind every other residual block, as the paper puts them into its C2D and I3D
-    ResNet-50. ``weights`` is a checkpoint of slow_r50.
+    ResNet-50.
     """
     after = ("res3.res_blocks.1", "res3.res_blocks.3", "res4.res_blocks.1", "res4.res_blocks.3", "res4.res_blocks.5")
-    return insert_nonlocal(slow_r50(weights=weights), after, subsample)
+    return insert_nonlocal(slow_r50(), after, subsample)
 
 
 @BACKBONES.register("r3d_10_nonlocal")

@@ -27,30 +27,15 @@ class LSTMOverTime(nn.Module):
 
 
 @BACKBONES.register("lrcn")
-def lrcn(
-    *,
-    trunk: str = "alexnet",
-    width: int = WIDTH,
-    hidden: int = 256,
-    frames: int = 16,
-    size: int = 224,
-    weights: str | None = None,
-) -> Backbone:
+def lrcn(*, trunk: str = "alexnet", width: int = WIDTH, hidden: int = 256) -> Backbone:
     """LRCN, 3.0 M parameters: a 2D network on every frame, then an LSTM over time (Donahue et al., CVPR 2015).
 
-    The map has the LSTM's ``hidden`` state after each frame and one cell in space, whose stride is therefore ``size``,
-    the side of the frames that the network takes. The paper's LSTM reads the first fully connected layer of a CaffeNet;
-    this one reads the spatial mean of the last map, so that any trunk will do. ``frames`` is the length that the clips
-    are meant to have; others are taken too.
-
-    ``trunk``, ``width`` and ``weights`` are those of ``karpathy.frame_network``.
+    The map has the LSTM's ``hidden`` state after each frame, and one cell in space. The paper's LSTM reads the first
+    fully connected layer of a CaffeNet; this one reads the spatial mean of the last map, so that any trunk will do.
+    ``trunk`` and ``width`` are those of ``karpathy.frame_network``.
     """
-    network = frame_network(trunk, width, weights)
-    if hidden < 1 or size < network.clip.min_size:
-        least = network.clip.min_size
-        raise UserError(
-            f"lrcn on {trunk} takes hidden of at least 1 and size of at least {least}, not {hidden} and {size}."
-        )
+    if hidden < 1:
+        raise UserError(f"The hidden state of lrcn has one number or more, not {hidden}.")
+    network = frame_network(trunk, width)
     stages = {**network.stages, "lstm": LSTMOverTime(network.feature_dim, hidden)}
-    clip = replace(network.clip, frames=frames, size=size, fixed_size=True)
-    return Backbone(stages, feature_dim=hidden, strides=(1, size, size), clip=clip)
+    return Backbone(stages, feature_dim=hidden, strides=(1, 0, 0), clip=replace(network.clip, frames=16))
