@@ -26,7 +26,7 @@ def test_a_block_is_the_identity_at_the_start_bit_for_bit():
         assert torch.equal(block(x), x)
 
 
-@pytest.mark.parametrize("after", [("block2", "block3"), ("stem",), ("block1.conv1",)])
+@pytest.mark.parametrize("after", [("block2", "block3"), ("stem",), ("block1", "block1.conv1")])
 def test_a_network_with_blocks_starts_as_the_network_without(after):
     torch.manual_seed(0)
     plain = build_backbone("r3d_10", width=4).eval()

@@ -59,13 +59,13 @@ def insert_nonlocal(backbone: Backbone, after: Iterable[str], subsample: bool = 
         UserError: for a part that there is not.
     """
     modules = dict(backbone.stages.named_modules())
-    names = list(after)
+    names = sorted(set(after), key=len, reverse=True)  # what lies inside another part goes first
     for name in names:
         if not name or name not in modules:
             raise UserError(f"This network has no part {name!r}; {nearest(name, backbone.stages.keys())}")
     widths = _widths(backbone, names)
+    like = next(backbone.parameters())
     for name in names:
-        like = next(modules[name].parameters())
         block = NonLocal(widths[name], subsample).to(like.device, like.dtype)
         backbone.stages.set_submodule(name, nn.Sequential(modules[name], block))
     return backbone
