@@ -242,8 +242,9 @@ def _check_needs(name: str, needs: Needs, backbone: Backbone) -> None:
         ("temporal", t, needs.max_temporal_stride),
         ("spatial", max(h, w), needs.max_spatial_stride),
     ):
-        if limit is not None and stride > limit:
+        if limit is not None and not 0 < stride <= limit:
+            found = f"is {stride}" if stride else "takes in the whole clip"
             raise UserError(
-                f"{name} needs a {what} stride of at most {limit}, but that of {backbone.architecture} is {stride}; "
+                f"{name} needs a {what} stride of at most {limit}, but that of {backbone.architecture} {found}; "
                 f"choose a backbone or option with a finer feature map."
             )

@@ -47,12 +47,13 @@ def test_a_clip_longer_by_one_stride_has_one_more_cell_along_each_axis(name):
     backbone = on_meta(name)
     spec, strides = backbone.clip, backbone.strides
     size = (spec.frames, spec.size, spec.size)
-    may_grow = (not spec.fixed_frames, not spec.fixed_size, not spec.fixed_size)
-    longer = [n + stride * grows for n, stride, grows in zip(size, strides, may_grow, strict=True)]
+    fixed = (spec.fixed_frames, spec.fixed_size, spec.fixed_size)
+    longer = [n if f else n + (stride or n) for n, stride, f in zip(size, strides, fixed, strict=True)]
+    grows = [stride > 0 and not f for stride, f in zip(strides, fixed, strict=True)]
     with torch.device("meta"), torch.no_grad():
         one = backbone(torch.empty(1, spec.channels, *size)).shape
         more = backbone(torch.empty(1, spec.channels, *longer)).shape
-    assert [b - a for a, b in zip(one[2:], more[2:], strict=True)] == list(map(int, may_grow))
+    assert [b - a for a, b in zip(one[2:], more[2:], strict=True)] == list(map(int, grows))
 
 
 @pytest.mark.parametrize("name", BACKBONES.names())

@@ -67,7 +67,8 @@ class Backbone(nn.Module):
     Args:
         stages: name -> module, in order.
         feature_dim: D of the last stage.
-        strides: (t, h, w), clip size over feature-map size at the last stage.
+        strides: (t, h, w), clip size over feature-map size at the last stage; 0 along an axis that the network brings
+            together into one cell, however long it is.
         clip: the clips it was designed for.
     """
 
