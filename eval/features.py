@@ -68,7 +68,7 @@ class _ClipsOfVideos(Dataset):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitem__(self, number: int) -> tuple[int, np.ndarray, np.ndarray | Problem]:
+    def __getitem__(self, number: int) -> tuple[int, np.ndarray, torch.Tensor | Problem]:
         video, view = self.videos[number], self.view
         starts = clip_starts(video.frames, view.span(video), self.clips)
         positions_KT = np.minimum(starts[:, None] + view.offsets(video), video.frames - 1)
@@ -82,7 +82,8 @@ class _ClipsOfVideos(Dataset):
         except VideoError as error:
             return number, starts, Problem(video.source, str(error))
         clips_VKTHWC = frames_VTHWC[:, inverse.reshape(positions_KT.shape)]
-        return number, np.tile(starts, self.crops), clips_VKTHWC.reshape(-1, *clips_VKTHWC.shape[2:])
+        clips_KTHWC = clips_VKTHWC.reshape(-1, *clips_VKTHWC.shape[2:])
+        return number, np.tile(starts, self.crops), torch.from_numpy(clips_KTHWC)  # tensors travel in shared memory
 
 
 def extract(
@@ -134,10 +135,10 @@ def apply_to_clips(
 ) -> Features:
     """What ``function`` makes of uint8 clips (K, T, H, W, C), ``batch`` at a time, for every video that can be read."""
     found = Features([], [], [], [])
-    waiting: list[np.ndarray] = []  # clips of the last videos of ``found``, not computed yet
+    waiting: list[torch.Tensor] = []  # clips of the last videos of ``found``, not computed yet
 
     def compute() -> None:
-        clips_KTHWC = torch.from_numpy(np.concatenate(waiting))
+        clips_KTHWC = torch.cat(waiting)
         parts = [function(clips_KTHWC[i : i + batch]).float().cpu() for i in range(0, len(clips_KTHWC), batch)]
         ends = np.cumsum([len(w) for w in waiting])[:-1]
         found.clips_KD += np.split(torch.cat(parts).numpy(), ends)
@@ -187,8 +188,8 @@ def calibrate_batch_norm(
     waiting: list[torch.Tensor] = []
     what = _ClipsOfVideos(subset.videos, model.view, clips)
     for number, (_, _, clips_KTHWC) in enumerate(_in_order(what, workers)):
-        if isinstance(clips_KTHWC, np.ndarray):
-            waiting.append(torch.from_numpy(clips_KTHWC))
+        if isinstance(clips_KTHWC, torch.Tensor):
+            waiting.append(clips_KTHWC)
         if waiting and (len(waiting) == 16 or number == len(subset.videos) - 1):
             with torch.no_grad():
                 backbone(calibrated.normalise(torch.cat(waiting)))
@@ -197,7 +198,7 @@ def calibrate_batch_norm(
     return calibrated
 
 
-def _in_order(what: _ClipsOfVideos, workers: int) -> Iterator[tuple[int, np.ndarray, np.ndarray | Problem]]:
+def _in_order(what: _ClipsOfVideos, workers: int) -> Iterator[tuple[int, np.ndarray, torch.Tensor | Problem]]:
     yield from DataLoader(what, batch_size=None, num_workers=workers, worker_init_fn=start_worker, collate_fn=_as_is)
 
 

@@ -207,6 +207,22 @@ def test_a_program_ends_though_it_still_holds_a_loader_with_workers():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_workers_end_when_their_parent_was_killed():
+    code = (
+        "import os, signal, sys\n"
+        "import numpy as np\n"
+        "from torch.utils.data import DataLoader\n"
+        "from ssl_video.train.data import start_worker\n"
+        "rows = [np.zeros(10**6) for _ in range(8)]\n"  # more than a pipe holds
+        "loader = iter(DataLoader(rows, batch_size=None, num_workers=2, worker_init_fn=start_worker, collate_fn=np.copy))\n"
+        "print(*[w.pid for w in loader._workers], flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    # the pipe of stdout is held by the workers too, so that run() returns when the last of them has ended
+    assert done.returncode == -9 and len(done.stdout.split()) == 2
+
+
 def test_only_unreadable_videos_end_the_run_after_a_bounded_number_of_tries():
     tries = []
 

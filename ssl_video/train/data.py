@@ -2,7 +2,10 @@
 
 import atexit
 import multiprocessing
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -199,8 +202,16 @@ def batches(
 def start_worker(_worker: int) -> None:
     """What every loader worker does first."""
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole process group; the parent decides what follows
         signal.signal(number, signal.SIG_IGN)
+
+
+def _end_with(parent: int) -> None:
+    # a worker whose parent was killed can wait for ever to hand over what nobody will take
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 @atexit.register
