@@ -82,6 +82,16 @@ def test_every_protocol_evaluates_a_run(finished, drawn, tmp_path, protocol, cap
     assert not result["transductive"]
 
 
+def test_a_run_may_start_from_the_weights_of_another(finished, drawn, tmp_path, capsys):
+    weights = finished / "backbone.safetensors"
+    words = ["pretrain", "--data", drawn, "--out", tmp_path / "run", *SMALL, "--backbone.weights", weights]
+    assert main([str(w) for w in words]) == 0
+    assert f"tensors from {weights}\n" in capsys.readouterr().out
+    model = f"random:r2plus1d_4?width=4&weights={weights}"
+    assert main(["evaluate", "knn", "--model", model, "--data", str(drawn), "--workers", "0"]) == 0
+    assert f"tensors from {weights}\n" in capsys.readouterr().out
+
+
 def test_random_networks_are_models(finished, drawn):
     for model in ("random:r2plus1d_4?width=4", f"random:{finished}"):
         assert main(["evaluate", "knn", "--model", model, "--data", str(drawn), "--workers", "0"]) == 0

@@ -1,7 +1,4 @@
-"""Networks of PyTorchVideo, without their heads; the package is imported when one is built.
-
-``weights`` is a checkpoint of PyTorchVideo's model zoo.
-"""
+"""Networks of PyTorchVideo, without their heads; the package is imported when one is built."""
 
 import importlib
 import warnings
@@ -10,18 +7,19 @@ from types import ModuleType
 from torch import nn
 
 from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec
-from ssl_video.backbones.weights import load_weights
+from ssl_video.backbones.weights import Published
 from ssl_video.errors import UserError
 
+STAGES: tuple[str, ...] = ("stem", "res2", "res3", "res4", "res5")
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 
 
-def _stages(net: nn.Module, weights: str | None) -> dict[str, nn.Module]:
+def _backbone(net: nn.Module, feature_dim: int, clip: ClipSpec) -> Backbone:
     """The blocks before the head: stem, res2, ..., res5."""
     *blocks, _ = net.get_submodule("blocks").children()
-    if weights is not None:
-        load_weights(net, weights, heads=(f"blocks.{len(blocks)}.",))
-    return dict(zip(("stem", "res2", "res3", "res4", "res5"), blocks, strict=True))
+    stages: dict[str, nn.Module] = dict(zip(STAGES, blocks, strict=True))
+    published = Published(net, heads=(f"blocks.{len(blocks)}.",))
+    return Backbone(stages, feature_dim=feature_dim, strides=(1, 32, 32), clip=clip, published=published)
 
 
 def _hub() -> ModuleType:
@@ -35,15 +33,14 @@ def _hub() -> ModuleType:
 
 
 @BACKBONES.register("slow_r50")
-def slow_r50(*, weights: str | None = None) -> Backbone:
+def slow_r50() -> Backbone:
     """Slow-R50 8x8, 32 M parameters (Feichtenhofer et al., "SlowFast Networks for Video Recognition", ICCV 2019)."""
     clip = ClipSpec(frames=8, size=224, fps=3.75, mean=MEAN, std=STD)
-    stages = _stages(_hub().slow_r50(), weights)
-    return Backbone(stages, feature_dim=2048, strides=(1, 32, 32), clip=clip)
+    return _backbone(_hub().slow_r50(), 2048, clip)
 
 
 @BACKBONES.register("x3d_s")
-def x3d_s(*, weights: str | None = None) -> Backbone:
+def x3d_s() -> Backbone:
     """X3D-S, 2 M parameters (Feichtenhofer, "X3D: Expanding Architectures for Efficient Video Recognition", CVPR 2020).
 
     Its features are those of res5; the wide layers after it belong to the head.
@@ -54,4 +51,4 @@ def x3d_s(*, weights: str | None = None) -> Backbone:
         for name, child in m.named_children():
             if type(child).__name__ == "Swish":  # the same function, whose backward pass uses what torch will remove
                 m.register_module(name, nn.SiLU())
-    return Backbone(_stages(net, weights), feature_dim=192, strides=(1, 32, 32), clip=clip)
+    return _backbone(net, 192, clip)
