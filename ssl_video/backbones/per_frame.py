@@ -39,12 +39,8 @@ def _resnet(name: str) -> Callable[..., Backbone]:
         net = tv.get_model(name, weights=None)
         assert isinstance(net, tv.ResNet)
         dense_resnet(net, output_stride)
-        stages = {
-            "stem": PerFrame(nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)),
-            **{layer: PerFrame(net.get_submodule(layer)) for layer in ("layer1", "layer2", "layer3", "layer4")},
-        }
         return Backbone(
-            stages,
+            frame_stages(net),
             feature_dim=net.fc.in_features,
             strides=(1, output_stride, output_stride),
             clip=FRAMES,
@@ -62,13 +58,21 @@ def _resnet(name: str) -> Callable[..., Backbone]:
 def _plain(name: str, feature_dim: int, min_size: int, paper: str) -> Callable[..., Backbone]:
     def build() -> Backbone:
         net = tv.get_model(name, weights=None)
-        assert isinstance(net, tv.AlexNet | tv.VGG)
-        stages = {stage: PerFrame(layers) for stage, layers in plain_stages(net.features.children()).items()}
         clip, published = replace(FRAMES, min_size=min_size), Published(net, ("classifier.",), name)
-        return Backbone(stages, feature_dim=feature_dim, strides=(1, 32, 32), clip=clip, published=published)
+        return Backbone(frame_stages(net), feature_dim=feature_dim, strides=(1, 32, 32), clip=clip, published=published)
 
     build.__doc__ = f"{name} on every frame, up to its last pooling ({paper})."
     return build
+
+
+def frame_stages(net: nn.Module) -> dict[str, nn.Module]:
+    """The stages of a ResNet, AlexNet or VGG of torchvision before its last pooling, applied to every frame."""
+    if isinstance(net, tv.ResNet):
+        parts = {"stem": nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)}
+        parts |= {layer: net.get_submodule(layer) for layer in ("layer1", "layer2", "layer3", "layer4")}
+    else:
+        parts = plain_stages(net.get_submodule("features").children())
+    return {name: PerFrame(part) for name, part in parts.items()}
 
 
 def plain_stages(modules: Iterable[nn.Module]) -> dict[str, nn.Sequential]:
