@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
+import torch.nn.functional as F
 import torchvision.models.video as tv
 from torch import Tensor, nn
 from torchvision.models.video.mvit import MultiscaleBlock, MViT
@@ -62,7 +64,8 @@ def s3d() -> Backbone:
 class MViTBlocks(nn.Module):
     """The blocks of an MViT on a map of patches; the class token lives inside and is not put out.
 
-    Positions are relative, and torchvision's attention interpolates them to the map it meets, so any size will do.
+    Any size will do: relative positions are interpolated by torchvision's attention to the map it meets, and absolute
+    ones (MViTv1) here, linearly in time and in space.
     """
 
     def __init__(self, net: MViT):
@@ -73,24 +76,44 @@ class MViTBlocks(nn.Module):
         """(B, D, t, h, w) -> (B, D', t, h/8, w/8)."""
         _, _, t, h, w = x_BDthw.shape
         thw = (t, h, w)
-        x_BND = self.pos_encoding(x_BDthw.flatten(2).transpose(1, 2))
+        x_BND = self.tokens(x_BDthw)
         for block in self.blocks:
             assert isinstance(block, MultiscaleBlock)
             x_BND, thw = block(x_BND, thw)
         return self.norm(x_BND)[:, 1:].transpose(1, 2).unflatten(2, thw)
 
+    def tokens(self, x_BDthw: Tensor) -> Tensor:
+        """(B, D, t, h, w) -> (B, 1 + thw, D), the class token first, with positions where they are absolute."""
+        B, D, t, h, w = x_BDthw.shape
+        p = self.pos_encoding
+        first_BD = p.class_token.expand(B, -1)
+        if p.spatial_pos is not None and p.temporal_pos is not None and p.class_pos is not None:
+            space_1Dhw = p.spatial_pos.T.reshape(1, D, *p.spatial_size)
+            space_1Dhw = F.interpolate(space_1Dhw, (h, w), mode="bilinear", align_corners=False)
+            time_1Dt = F.interpolate(p.temporal_pos.T[None], t, mode="linear", align_corners=False)
+            x_BDthw = x_BDthw + space_1Dhw[:, :, None] + time_1Dt[..., None, None]
+            first_BD = first_BD + p.class_pos
+        return torch.cat([first_BD[:, None], x_BDthw.flatten(2).transpose(1, 2)], dim=1)
+
+
+def _mvit(net: MViT, name: str) -> Backbone:
+    """The blocks are one stage, because the class token runs through all of them."""
+    clip = ClipSpec(frames=16, size=224, fps=7.5, mean=(0.45,) * 3, std=(0.225,) * 3, min_size=32)
+    stages = {"patches": net.conv_proj, "blocks": MViTBlocks(net)}
+    published = Published(net, heads=("head.",), torchvision=name)
+    return Backbone(stages, feature_dim=768, strides=(2, 32, 32), clip=clip, published=published)
+
+
+@BACKBONES.register("mvit_v1_b")
+def mvit_v1_b() -> Backbone:
+    """MViTv1-B, 36 M parameters (Fan et al., "Multiscale Vision Transformers", ICCV 2021)."""
+    return _mvit(tv.mvit_v1_b(weights=None), "mvit_v1_b")
+
 
 @BACKBONES.register("mvit_v2_s")
 def mvit_v2_s() -> Backbone:
-    """MViTv2-S, 34 M parameters (Li et al., "MViTv2: Improved Multiscale Vision Transformers", CVPR 2022).
-
-    Its blocks are one stage, because the class token runs through all of them.
-    """
-    net = tv.mvit_v2_s(weights=None)
-    clip = ClipSpec(frames=16, size=224, fps=7.5, mean=(0.45,) * 3, std=(0.225,) * 3, min_size=32)
-    stages = {"patches": net.conv_proj, "blocks": MViTBlocks(net)}
-    published = Published(net, heads=("head.",), torchvision="mvit_v2_s")
-    return Backbone(stages, feature_dim=768, strides=(2, 32, 32), clip=clip, published=published)
+    """MViTv2-S, 34 M parameters (Li et al., "MViTv2: Improved Multiscale Vision Transformers", CVPR 2022)."""
+    return _mvit(tv.mvit_v2_s(weights=None), "mvit_v2_s")
 
 
 class ChannelsLast(nn.Module):
@@ -117,10 +140,7 @@ class Patches(nn.Module):
         return self.patch_embed(clip_BCTHW).permute(0, 4, 1, 2, 3)
 
 
-@BACKBONES.register("swin3d_t")
-def swin3d_t() -> Backbone:
-    """Video Swin-T, 28 M parameters (Liu et al., "Video Swin Transformer", CVPR 2022)."""
-    net = tv.swin3d_t(weights=None)
+def _swin(net: SwinTransformer3d, name: str) -> Backbone:
     f = net.features
     stages = {
         "patches": Patches(net),
@@ -130,5 +150,23 @@ def swin3d_t() -> Backbone:
         "stage4": ChannelsLast(f[5], f[6], net.norm),
     }
     clip = replace(ClipSpec(frames=32, size=224, fps=15.0), mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    published = Published(net, heads=("head.",), torchvision="swin3d_t")
+    published = Published(net, heads=("head.",), torchvision=name)
     return Backbone(stages, feature_dim=net.num_features, strides=(2, 32, 32), clip=clip, published=published)
+
+
+@BACKBONES.register("swin3d_t")
+def swin3d_t() -> Backbone:
+    """Video Swin-T, 28 M parameters (Liu et al., "Video Swin Transformer", CVPR 2022)."""
+    return _swin(tv.swin3d_t(weights=None), "swin3d_t")
+
+
+@BACKBONES.register("swin3d_s")
+def swin3d_s() -> Backbone:
+    """Video Swin-S, 50 M parameters (Liu et al., "Video Swin Transformer", CVPR 2022)."""
+    return _swin(tv.swin3d_s(weights=None), "swin3d_s")
+
+
+@BACKBONES.register("swin3d_b")
+def swin3d_b() -> Backbone:
+    """Video Swin-B, 88 M parameters (Liu et al., "Video Swin Transformer", CVPR 2022)."""
+    return _swin(tv.swin3d_b(weights=None), "swin3d_b")
