@@ -18,16 +18,21 @@ LENGTH = 10  # L, flow fields of a stack
 TRUNKS = {"resnet18": (512, "fc.", 32), "vgg16": (512, "classifier.", 32), "alexnet": (256, "classifier.", 63)}
 
 
-class Stack(nn.Module):
-    """Flow fields as the channels of one image: dx, dy of the first field, then of the second, and so on (eq. 1).
+def stacked(flow_BCTHW: Tensor) -> Tensor:
+    """Every L flow fields as the channels of one image: dx, dy of the first field, then of the second, ... (eq. 1).
 
-    The mean of every field is subtracted from it: a global displacement is the camera's, not the actor's (section 3.1).
+    (B, 2, SL, H, W) -> (B, 2L, S, H, W).
     """
+    flow_BSLCHW = flow_BCTHW.transpose(1, 2).unflatten(1, (-1, LENGTH))
+    return flow_BSLCHW.flatten(2, 3).transpose(1, 2)
+
+
+class Stack(nn.Module):
+    """``stacked`` fields, the mean of each subtracted: a global displacement is the camera's (section 3.1)."""
 
     def forward(self, flow_BCTHW: Tensor) -> Tensor:
         """(B, 2, L, H, W) -> (B, 2L, 1, H, W)."""
-        centred = flow_BCTHW - flow_BCTHW.mean((3, 4), keepdim=True)
-        return centred.transpose(1, 2).flatten(1, 2).unsqueeze(2)
+        return stacked(flow_BCTHW - flow_BCTHW.mean((3, 4), keepdim=True))
 
 
 @BACKBONES.register("flow_stack")
