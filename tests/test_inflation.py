@@ -81,6 +81,11 @@ def test_a_layer_that_cannot_be_inflated_is_named():
         in_3d(nn.Sequential(nn.Conv2d(3, 4, 3), nn.AvgPool2d(2)))
 
 
+def test_a_stride_for_a_module_that_is_not_there_is_refused():
+    with pytest.raises(KeyError, match="maxpool9"):
+        in_3d(nn.Sequential(nn.Conv2d(3, 4, 3)), strides_t={"maxpool9": 2})
+
+
 @pytest.mark.parametrize(("name", "of"), [("i3d_resnet18", "resnet18"), ("i3d", "googlenet")])
 def test_i3d_starts_from_the_weights_of_the_image_network(name, of, tmp_path):
     options = {"aux_logits": True, "init_weights": False} if of == "googlenet" else {}

@@ -66,9 +66,12 @@ def in_3d(
 
     Raises:
         TypeError: for a 2D layer other than Conv2d, BatchNorm2d, MaxPool2d and AdaptiveAvgPool2d.
+        KeyError: for a name that no module has.
     """
     kernels_t, strides_t = dict(kernels_t or {}), dict(strides_t or {})
     model_3d = copy.deepcopy(model_2d)
+    if unknown := {*kernels_t, *strides_t} - dict(model_3d.named_modules()).keys():
+        raise KeyError(f"the network has no modules called {sorted(unknown)}")
     for name, layer in list(model_3d.named_modules()):
         if any(True for _ in layer.children()):
             continue
@@ -103,7 +106,7 @@ def inflated(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Ten
         shape = own[name].shape if name in own else value.shape
         if value.ndim == 4 and len(shape) == 5:
             value = value[:, :, None].expand(-1, -1, shape[2], -1, -1) / shape[2]
-        if value.ndim >= 4 and value.shape[1] == 3 != shape[1]:
+        if value.ndim == len(shape) >= 4 and value.shape[1] == 3 != shape[1]:
             value = value.mean(1, keepdim=True).expand(-1, shape[1], *value.shape[2:])
         fitted[name] = value
     return fitted

@@ -148,7 +148,10 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
     say(describe(dataclasses.replace(splits, train=whole)))
 
     torch.manual_seed(config.seed)
-    backbone = build_backbone(config.backbone.name, **_options(config.backbone))
+    options = _options(config.backbone)
+    if config.resume and checkpoints(run):
+        options["weights"] = None  # the checkpoint has them, and their file may be gone
+    backbone = build_backbone(config.backbone.name, **options)
     if backbone.weights_report:
         say(backbone.weights_report)
     pretext = build_pretext(config.pretext.name, backbone, _options(config.pretext))
