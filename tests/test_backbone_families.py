@@ -9,7 +9,9 @@ import torchvision.models.video as tv
 from torch import nn
 from torchvision.models.video.mvit import MSBlockConfig, MViT
 
+from ssl_video.backbones import pytorchvideo_models
 from ssl_video.backbones.base import build_backbone
+from ssl_video.backbones.pytorchvideo_models import SlowFast
 from ssl_video.backbones.s3dg import FeatureGating
 from ssl_video.backbones.torchvision_video import MViTBlocks
 from ssl_video.errors import UserError
@@ -62,19 +64,47 @@ def test_c3d_has_the_papers_output_with_and_without_batch_norm():
             assert backbone(torch.empty(1, 3, 16, 112, 112)).shape == (1, 512, 1, 4, 4)  # 8192 numbers before fc6
 
 
-def test_mvit_gives_the_tokens_of_torchvisions_network():
+@pytest.mark.parametrize("relative", [True, False])
+def test_mvit_gives_the_tokens_of_torchvisions_network(relative):
     torch.manual_seed(0)
     blocks = [
         MSBlockConfig(2, before, 32, [3, 3, 3], [3, 3, 3], stride_q, stride_kv)
         for before, stride_q, stride_kv in ((16, [1, 1, 1], [1, 4, 4]), (32, [1, 2, 2], [1, 2, 2]))
     ]
-    net = MViT((32, 32), 4, blocks, True, False, True, True).eval()
+    net = MViT((32, 32), 4, blocks, True, False, relative, True).eval()
+    for p in net.pos_encoding.parameters():
+        nn.init.normal_(p)
     clip = torch.randn(2, 3, 4, 32, 32)
     with torch.no_grad():
         tokens_BND = _output_of(net, net.norm, clip)[:, 1:]
         y = MViTBlocks(net)(net.conv_proj(clip))
     assert y.shape == (2, 32, 2, 4, 4)
     assert torch.allclose(y.flatten(2).transpose(1, 2), tokens_BND, atol=1e-5)
+
+
+def test_absolute_positions_meet_clips_of_any_size():
+    with torch.device("meta"):
+        backbone = build_backbone("mvit_v1_b").eval()
+        assert backbone(torch.empty(1, 3, 8, 64, 96)).shape == (1, 768, 4, 2, 3)
+
+
+def test_slowfast_shows_every_fourth_frame_to_the_slow_pathway_and_puts_the_fast_one_behind_it():
+    clip = torch.randn(2, 3, 8, 4, 4)
+    y = SlowFast([nn.Identity()], alpha=4)(clip)
+    assert y.shape == (2, 6, 2, 4, 4)
+    for t in range(2):
+        assert torch.equal(y[:, :3, t], clip[:, :, 4 * t])
+        assert torch.allclose(y[:, 3:, t], clip[:, :, 4 * t : 4 * t + 4].mean(2), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["c2d_r50", "slowfast_r50", "x3d_xs"])
+def test_a_checkpoint_of_pytorchvideo_is_taken(name, tmp_path):
+    net = pytorchvideo_models.network(name)
+    torch.save({"model_state": net.state_dict()}, tmp_path / "zoo.pyth")
+    backbone = build_backbone(name, weights=str(tmp_path / "zoo.pyth"))
+    own = list(backbone.state_dict().values())
+    assert all(torch.equal(a, b) for a, b in zip(own, net.state_dict().values(), strict=False))
+    assert f"loaded {len(own)} tensors" in backbone.weights_report and "left out blocks." in backbone.weights_report
 
 
 def test_swin_gives_the_map_of_torchvisions_network(tmp_path):

@@ -1,7 +1,9 @@
 import pickle
+import urllib.error
 
 import pytest
 import torch
+import torch.hub
 import torchvision
 from safetensors.torch import save_file
 from torch import nn
@@ -28,7 +30,7 @@ def test_a_state_dict_is_loaded_whole(saved):
     source, path = saved
     target = net()
     report = load_weights(target, path)
-    assert not report.missing and not report.unexpected
+    assert not report.missing and not report.left_out
     assert all(
         torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values(), strict=True)
     )
@@ -53,7 +55,8 @@ def test_a_head_of_other_classes_is_left_out_and_reported(saved):
     source, path = saved
     target = net(classes=7)
     report = load_weights(target, path, heads=("fc.",))
-    assert report.unexpected == report.missing == ("fc.weight", "fc.bias")
+    assert report.left_out == ("fc.weight", "fc.bias") and not report.missing
+    assert str(report) == f"loaded 7 tensors from {path}; left out fc.weight, fc.bias"
     assert torch.equal(source["conv"].weight, target["conv"].weight)
 
 
@@ -143,3 +146,68 @@ def test_the_file_of_another_network_is_refused(tmp_path):
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
     with pytest.raises(UserError, match="does not fit this architecture"):
         build_backbone("resnet34", weights=str(tmp_path / "resnet18.pth"))
+
+
+def test_a_network_of_our_own_starts_from_the_file_of_a_run(tmp_path):
+    torch.manual_seed(2)
+    source = build_backbone("r3d_10", width=4)
+    save_file(source.state_dict(), tmp_path / "backbone.safetensors")
+    target = build_backbone("r3d_10", width="4", weights=str(tmp_path / "backbone.safetensors"))
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
+    count = len(source.state_dict())
+    assert target.weights_report == f"loaded {count} tensors from {tmp_path / 'backbone.safetensors'}"
+
+
+def test_a_network_of_torchvision_starts_from_the_file_of_a_run_too(tmp_path):
+    torch.manual_seed(2)
+    source = build_backbone("resnet18", output_stride=8)
+    save_file(source.state_dict(), tmp_path / "backbone.safetensors")
+    target = build_backbone("resnet18", weights=str(tmp_path / "backbone.safetensors"))
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
+
+
+def test_a_file_of_an_unknown_network_is_refused_by_one_of_our_own(saved):
+    with pytest.raises(UserError, match="does not fit this architecture"):
+        build_backbone("c3d", weights=str(saved[1]))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """torchvision's cache, in a folder of the test; nothing can be fetched."""
+
+    def offline(*_words, **_options):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "urlopen", offline)
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    return tmp_path / "hub" / "checkpoints"
+
+
+@pytest.mark.parametrize("choice", ["IMAGENET1K_V1", "DEFAULT"])
+def test_torchvisions_weights_are_taken_from_its_cache(hub, choice):
+    torch.manual_seed(3)
+    published = torchvision.models.resnet18()
+    url = torchvision.models.ResNet18_Weights[choice].url
+    torch.save(published.state_dict(), hub / url.rpartition("/")[2])
+    backbone = build_backbone("resnet18", weights=f"torchvision:{choice}")
+    assert torch.equal(next(backbone.parameters()), published.conv1.weight)
+    assert backbone.weights_report == f"loaded 120 tensors from torchvision:{choice}; left out fc.weight, fc.bias"
+
+
+def test_weights_that_cannot_be_fetched_are_named(hub):
+    with pytest.raises(UserError, match=r"https://.*/resnet18-f37072fd.pth could not be loaded.*no network"):
+        build_backbone("resnet18", weights="torchvision:DEFAULT")
+
+
+def test_weights_cut_off_in_the_cache_are_named(hub):
+    (hub / "resnet18-f37072fd.pth").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"resnet18-f37072fd.pth could not be loaded"):
+        build_backbone("resnet18", weights="torchvision:DEFAULT")
+
+
+def test_weights_that_torchvision_does_not_have_are_said():
+    with pytest.raises(UserError, match="did you mean 'IMAGENET1K_V1'"):
+        build_backbone("resnet18", weights="torchvision:IMAGENET_V1")
+    with pytest.raises(UserError, match="torchvision publishes no weights of c3d"):
+        build_backbone("c3d", weights="torchvision:DEFAULT")

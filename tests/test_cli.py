@@ -82,6 +82,22 @@ def test_every_protocol_evaluates_a_run(finished, drawn, tmp_path, protocol, cap
     assert not result["transductive"]
 
 
+def test_a_run_may_start_from_the_weights_of_another_and_goes_on_without_them(finished, drawn, tmp_path, capsys):
+    weights = Path(shutil.copy(finished / "backbone.safetensors", tmp_path / "weights.safetensors"))
+    words = ["pretrain", "--data", drawn, "--out", tmp_path / "run", *SMALL, "--backbone.weights", weights]
+    assert main([str(w) for w in words]) == 0
+    assert f"tensors from {weights}\n" in capsys.readouterr().out
+    weights.unlink()
+    assert main(["pretrain", "--out", str(tmp_path / "run"), "--resume"]) == 0
+
+
+def test_an_evaluation_says_from_which_weights_its_network_starts(finished, drawn, capsys):
+    weights = finished / "backbone.safetensors"
+    model = f"random:r2plus1d_4?width=4&weights={weights}"
+    assert main(["evaluate", "knn", "--model", model, "--data", str(drawn), "--workers", "0"]) == 0
+    assert f"tensors from {weights}\n" in capsys.readouterr().out
+
+
 def test_random_networks_are_models(finished, drawn):
     for model in ("random:r2plus1d_4?width=4", f"random:{finished}"):
         assert main(["evaluate", "knn", "--model", model, "--data", str(drawn), "--workers", "0"]) == 0
@@ -155,7 +171,7 @@ def test_a_folder_without_usable_videos_is_refused(tmp_path, capsys):
         (["pretrain", "--stps", "3"], "did you mean '--steps'"),
         (["pretrain", "--steps", "many"], "steps"),
         (["pretrain", "--pretext", "speedines"], "did you mean 'speediness'"),
-        (["pretrain", "--backbone", "r2plus1d_5"], "did you mean 'r2plus1d_4'"),
+        (["pretrain", "--backbone", "r2plus1d_5"], "'r2plus1d_4'"),
         (["pretrain", "--pretext.frame", "3"], "did you mean '--pretext.frames'"),
         (["pretrain", "--config", "defualt"], "did you mean 'default'"),
         (["pretrain", "--data", "nowhere"], "no file or folder 'nowhere'"),

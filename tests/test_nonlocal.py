@@ -2,10 +2,12 @@ import copy
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from ssl_video.backbones.base import build_backbone
 from ssl_video.backbones.nonlocal_blocks import NonLocal, insert_nonlocal
+from ssl_video.backbones.pytorchvideo_models import slow_r50
 from ssl_video.errors import UserError
 
 
@@ -133,3 +135,22 @@ def test_inserting_blocks_leaves_modes_and_statistics_as_they_were():
 def test_a_part_that_there_is_not_is_answered(name):
     with torch.device("meta"), pytest.raises(UserError, match="has no part"):
         build_backbone("r3d_10_nonlocal", after=(name,))
+
+
+def test_published_weights_of_the_network_without_blocks_are_taken(tmp_path):
+    torch.manual_seed(0)
+    net = slow_r50().published.network
+    torch.save({"model_state": net.state_dict()}, tmp_path / "SLOW_8x8_R50.pyth")
+    backbone = build_backbone("slow_r50_nonlocal", weights=str(tmp_path / "SLOW_8x8_R50.pyth")).eval()
+    plain = build_backbone("slow_r50", weights=str(tmp_path / "SLOW_8x8_R50.pyth")).eval()
+    clip = torch.randn(1, 3, *plain.clip.smallest)
+    with torch.no_grad():
+        assert torch.equal(backbone(clip), plain(clip))  # a new block is the identity
+
+
+def test_the_trunk_of_a_composite_takes_published_weights(tmp_path):
+    net = torchvision.models.resnet18()
+    torch.save(net.state_dict(), tmp_path / "resnet18.pth")
+    for name in ("single_frame", "late_fusion", "late_fusion_pool", "lrcn"):
+        backbone = build_backbone(name, trunk="resnet18", weights=str(tmp_path / "resnet18.pth"))
+        assert torch.equal(next(backbone.parameters()), net.conv1.weight), name

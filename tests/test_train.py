@@ -214,7 +214,8 @@ def test_workers_end_when_their_parent_was_killed():
         "from torch.utils.data import DataLoader\n"
         "from ssl_video.train.data import start_worker\n"
         "rows = [np.zeros(10**6) for _ in range(8)]\n"  # more than a pipe holds
-        "loader = iter(DataLoader(rows, batch_size=None, num_workers=2, worker_init_fn=start_worker, collate_fn=np.copy))\n"
+        "options = {'num_workers': 2, 'worker_init_fn': start_worker, 'collate_fn': np.copy}\n"
+        "loader = iter(DataLoader(rows, batch_size=None, **options))\n"
         "print(*[w.pid for w in loader._workers], flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -1,11 +1,12 @@
 """The contract of every backbone: clip in, feature map out, through named stages."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, make_dataclass
 
 from torch import Tensor, nn
 
-from ssl_video.config import make_options
+from ssl_video.backbones.weights import Published, start_from
+from ssl_video.config import from_mapping, option_type
 from ssl_video.errors import UserError
 from ssl_video.registry import Registry
 
@@ -70,18 +71,27 @@ class Backbone(nn.Module):
         strides: (t, h, w), clip size over feature-map size at the last stage; 0 along an axis that the network brings
             together into one cell, however long it is.
         clip: the clips it was designed for.
+        published: how others name its weights, where there are files of others; ``build_backbone`` has used it up.
     """
 
     def __init__(
-        self, stages: Mapping[str, nn.Module], *, feature_dim: int, strides: tuple[int, int, int], clip: ClipSpec
+        self,
+        stages: Mapping[str, nn.Module],
+        *,
+        feature_dim: int,
+        strides: tuple[int, int, int],
+        clip: ClipSpec,
+        published: Published | None = None,
     ):
         super().__init__()
         self.stages = nn.ModuleDict(stages)
         self.feature_dim = feature_dim
         self.strides = strides
         self.clip = clip
+        self.published = published
         self.architecture = ""  # set by build_backbone: what it takes to build the network again
         self.options: dict[str, object] = {}
+        self.weights_report = ""  # set by build_backbone: which weights it starts from, if from any
 
     def forward(self, clip_BCTHW: Tensor, until: str | None = None) -> Tensor:
         """features_BDthw of the last stage, or of the stage called ``until``.
@@ -119,11 +129,33 @@ class PerFrame(nn.Module):
 BACKBONES: Registry[Callable[..., Backbone]] = Registry("backbone", "ssl_video.backbones")
 
 
+@dataclass(frozen=True)
+class StartOptions:
+    """The option that every backbone has beside those of its builder."""
+
+    weights: str | None = None
+    """Initial weights: a run's backbone.safetensors, a published file, or torchvision:NAME (torchvision:DEFAULT)."""
+
+
+def backbone_options(name: str) -> type:
+    """The dataclass of a backbone's options. Raises UserError for an unknown name."""
+    return make_dataclass("Options", (), bases=(option_type(BACKBONES[name]), StartOptions), frozen=True)
+
+
 def build_backbone(name: str, **options: object) -> Backbone:
-    """Build a registered network and note on it what it takes to build it again. Raises UserError for unknown names."""
-    builder = BACKBONES[name]
-    chosen = make_options(builder, f"backbone {name}", options)
-    backbone = builder(**chosen)
-    # a file of initial weights is no part of the architecture, and may be gone when the network is built again
-    backbone.architecture, backbone.options = name, {k: v for k, v in chosen.items() if k != "weights"}
+    """Build a registered network and note on it what it takes to build it again.
+
+    The option ``weights`` says from which weights it starts. It is not among the notes: it is no part of the
+    architecture, and its file may be gone when the network is built again.
+
+    Raises:
+        UserError: for unknown names and options, and for weights that do not fit.
+    """
+    chosen = from_mapping(backbone_options(name), options, f"backbone {name}")
+    own = {f.name: getattr(chosen, f.name) for f in fields(chosen) if f.name != "weights"}
+    backbone = BACKBONES[name](**own)
+    backbone.architecture, backbone.options = name, own
+    if chosen.weights is not None:
+        backbone.weights_report = str(start_from(chosen.weights, backbone, name, backbone.published))
+    backbone.published = None  # it holds the heads, which nobody needs any more
     return backbone

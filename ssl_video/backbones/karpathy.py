@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, PerFrame
+from ssl_video.backbones.weights import Published
 from ssl_video.errors import UserError
 
 WIDTH = 96
@@ -112,7 +113,7 @@ def late_fusion(*, trunk: str = "karpathy", width: int = WIDTH, frames: int = 16
         )
     network = frame_network(trunk, width)
     stages = {"towers": EveryNth((frames - 1) // (towers - 1)), **network.stages, "fusion": TimeToChannels()}
-    return _fixed_time(network, stages, frames, network.feature_dim * towers)
+    return _fixed_time(network, stages, frames, network.feature_dim * towers, network.published)
 
 
 class MeanOverTime(nn.Module):
@@ -132,7 +133,8 @@ def late_fusion_pool(*, trunk: str = "karpathy", width: int = WIDTH) -> Backbone
     """
     network = frame_network(trunk, width)
     stages, strides = {**network.stages, "fusion": MeanOverTime()}, (0, *network.strides[1:])
-    return Backbone(stages, feature_dim=network.feature_dim, strides=strides, clip=replace(network.clip, frames=16))
+    clip = replace(network.clip, frames=16)
+    return Backbone(stages, feature_dim=network.feature_dim, strides=strides, clip=clip, published=network.published)
 
 
 @BACKBONES.register("early_fusion")
@@ -154,10 +156,16 @@ def early_fusion(*, trunk: str = "karpathy", width: int = WIDTH, frames: int = 1
     return _fixed_time(network, {"fusion": over_time, **network.stages}, frames, network.feature_dim)
 
 
-def _fixed_time(network: Backbone, stages: dict[str, nn.Module], frames: int, feature_dim: int) -> Backbone:
+def _fixed_time(
+    network: Backbone,
+    stages: dict[str, nn.Module],
+    frames: int,
+    feature_dim: int,
+    published: Published | None = None,
+) -> Backbone:
     """A network of exactly ``frames`` frames with one cell along time."""
-    clip = replace(network.clip, frames=frames, fixed_frames=True)
-    return Backbone(stages, feature_dim=feature_dim, strides=(frames, *network.strides[1:]), clip=clip)
+    clip, strides = replace(network.clip, frames=frames, fixed_frames=True), (frames, *network.strides[1:])
+    return Backbone(stages, feature_dim=feature_dim, strides=strides, clip=clip, published=published)
 
 
 @BACKBONES.register("slow_fusion")

@@ -3,7 +3,8 @@
 X. Wang, R. Girshick, A. Gupta, K. He: "Non-local Neural Networks", CVPR 2018.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -52,8 +53,8 @@ def insert_nonlocal(backbone: Backbone, after: Iterable[str], subsample: bool = 
     """Put a non-local block behind each of the named parts of ``backbone``, in place, and return it.
 
     A part is a stage ("block2") or a module inside one ("layer3.1", "res4.res_blocks.3"), whose output is a map
-    (B, D, t, h, w). The parameters of a part X are called X.0 from then on, those of its block X.1: load weights of the
-    network without blocks before.
+    (B, D, t, h, w). The parameters of a part X are called X.0 from then on, those of its block X.1; published weights
+    are those of the network without blocks.
 
     Raises:
         UserError: for a part that there is not.
@@ -68,7 +69,23 @@ def insert_nonlocal(backbone: Backbone, after: Iterable[str], subsample: bool = 
     for name in names:
         block = NonLocal(widths[name], subsample).to(like.device, like.dtype)
         backbone.stages.set_submodule(name, nn.Sequential(modules[name], block))
+    if backbone.published is not None:
+        before = backbone.published.adapt
+        backbone.published = replace(
+            backbone.published, adapt=lambda weights, network: _around_blocks(before(weights, network), network)
+        )
     return backbone
+
+
+def _around_blocks(weights: Mapping[str, Tensor], network: nn.Module) -> Mapping[str, Tensor]:
+    """Published weights under the names that the parts have with blocks behind them; the blocks keep their own."""
+    parts = [n for n, m in network.named_modules() if isinstance(m, nn.Sequential) and isinstance(m[-1], NonLocal)]
+    blocks = {k: v for k, v in network.state_dict().items() if any(k.startswith(f"{part}.1.") for part in parts)}
+    renamed = {}
+    for key, value in weights.items():
+        part = next((p for p in parts if key.startswith(f"{p}.")), None)
+        renamed[key if part is None else f"{part}.0{key.removeprefix(part)}"] = value
+    return blocks | renamed
 
 
 def _widths(backbone: Backbone, names: Iterable[str]) -> dict[str, int]:

@@ -7,7 +7,7 @@ import torchvision.models as tv
 from torch import nn
 
 from ssl_video.backbones.base import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, ClipSpec, PerFrame
-from ssl_video.backbones.weights import load_weights
+from ssl_video.backbones.weights import Published
 from ssl_video.errors import UserError
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -35,41 +35,44 @@ def dense_resnet(net: tv.ResNet, output_stride: int) -> None:
 
 
 def _resnet(name: str) -> Callable[..., Backbone]:
-    def build(*, output_stride: int = 32, weights: str | None = None) -> Backbone:
+    def build(*, output_stride: int = 32) -> Backbone:
         net = tv.get_model(name, weights=None)
         assert isinstance(net, tv.ResNet)
-        if weights is not None:
-            load_weights(net, weights, heads=("fc.",))
         dense_resnet(net, output_stride)
-        stages = {
-            "stem": PerFrame(nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)),
-            **{layer: PerFrame(net.get_submodule(layer)) for layer in ("layer1", "layer2", "layer3", "layer4")},
-        }
-        strides = (1, output_stride, output_stride)
-        return Backbone(stages, feature_dim=net.fc.in_features, strides=strides, clip=FRAMES)
+        return Backbone(
+            frame_stages(net),
+            feature_dim=net.fc.in_features,
+            strides=(1, output_stride, output_stride),
+            clip=FRAMES,
+            published=Published(net, heads=("fc.",), torchvision=name),
+        )
 
     depth = name.removeprefix("resnet")
     build.__doc__ = (
         f"ResNet-{depth} on every frame (He et al., 'Deep Residual Learning for Image Recognition', CVPR 2016).\n\n"
-        "``output_stride`` 16 or 8 gives denser maps with the same weights; ``weights`` is torchvision's state dict."
+        "``output_stride`` 16 or 8 gives denser maps with the same weights."
     )
     return build
 
 
 def _plain(name: str, feature_dim: int, min_size: int, paper: str) -> Callable[..., Backbone]:
-    def build(*, weights: str | None = None) -> Backbone:
+    def build() -> Backbone:
         net = tv.get_model(name, weights=None)
-        assert isinstance(net, tv.AlexNet | tv.VGG)
-        if weights is not None:
-            load_weights(net, weights, heads=("classifier.",))
-        stages = {stage: PerFrame(layers) for stage, layers in plain_stages(net.features.children()).items()}
-        clip = replace(FRAMES, min_size=min_size)
-        return Backbone(stages, feature_dim=feature_dim, strides=(1, 32, 32), clip=clip)
+        clip, published = replace(FRAMES, min_size=min_size), Published(net, ("classifier.",), name)
+        return Backbone(frame_stages(net), feature_dim=feature_dim, strides=(1, 32, 32), clip=clip, published=published)
 
-    build.__doc__ = (
-        f"{name} on every frame, up to its last pooling ({paper}).\n\n``weights`` is torchvision's state dict."
-    )
+    build.__doc__ = f"{name} on every frame, up to its last pooling ({paper})."
     return build
+
+
+def frame_stages(net: nn.Module) -> dict[str, nn.Module]:
+    """The stages of a ResNet, AlexNet or VGG of torchvision before its last pooling, applied to every frame."""
+    if isinstance(net, tv.ResNet):
+        parts = {"stem": nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)}
+        parts |= {layer: net.get_submodule(layer) for layer in ("layer1", "layer2", "layer3", "layer4")}
+    else:
+        parts = plain_stages(net.get_submodule("features").children())
+    return {name: PerFrame(part) for name, part in parts.items()}
 
 
 def plain_stages(modules: Iterable[nn.Module]) -> dict[str, nn.Sequential]:

@@ -38,4 +38,5 @@ def lrcn(*, trunk: str = "alexnet", width: int = WIDTH, hidden: int = 256) -> Ba
         raise UserError(f"The hidden state of lrcn has one number or more, not {hidden}.")
     network = frame_network(trunk, width)
     stages = {**network.stages, "lstm": LSTMOverTime(network.feature_dim, hidden)}
-    return Backbone(stages, feature_dim=hidden, strides=(1, 0, 0), clip=replace(network.clip, frames=16))
+    clip = replace(network.clip, frames=16)
+    return Backbone(stages, feature_dim=hidden, strides=(1, 0, 0), clip=clip, published=network.published)

@@ -1,58 +1,54 @@
-"""The video networks of torchvision, without their pooling and classifiers.
-
-``weights`` is a file with the state dict of torchvision's network of the same name, as torchvision publishes it.
-"""
+"""The video networks of torchvision, without their pooling and classifiers."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
+import torch.nn.functional as F
 import torchvision.models.video as tv
 from torch import Tensor, nn
 from torchvision.models.video.mvit import MultiscaleBlock, MViT
 from torchvision.models.video.swin_transformer import SwinTransformer3d
 
 from ssl_video.backbones.base import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, ClipSpec
-from ssl_video.backbones.weights import load_weights
+from ssl_video.backbones.weights import Published
 
 RESNET_CLIP = ClipSpec(frames=16, size=112, fps=15.0, min_size=16)
 
 
-def video_resnet(build: Callable[..., tv.VideoResNet], stride_t: int, weights: str | None) -> Backbone:
+def video_resnet(build: Callable[..., tv.VideoResNet], stride_t: int) -> Backbone:
     """An 18-layer network of Tran et al. 2018 in its five stages."""
     net = build(weights=None)
-    if weights is not None:
-        load_weights(net, weights, heads=("fc.",))
     stages = {name: net.get_submodule(name) for name in ("stem", "layer1", "layer2", "layer3", "layer4")}
-    return Backbone(stages, feature_dim=512, strides=(stride_t, 16, 16), clip=RESNET_CLIP)
+    published = Published(net, heads=("fc.",), torchvision=build.__name__)
+    return Backbone(stages, feature_dim=512, strides=(stride_t, 16, 16), clip=RESNET_CLIP, published=published)
 
 
 @BACKBONES.register("r3d_18")
-def r3d_18(*, weights: str | None = None) -> Backbone:
+def r3d_18() -> Backbone:
     """R3D-18, 33 M parameters (Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018)."""
-    return video_resnet(tv.r3d_18, 8, weights)
+    return video_resnet(tv.r3d_18, 8)
 
 
 @BACKBONES.register("mc3_18")
-def mc3_18(*, weights: str | None = None) -> Backbone:
+def mc3_18() -> Backbone:
     """MC3-18, 3D convolutions below and 2D above, 11 M parameters (Tran et al., CVPR 2018)."""
-    return video_resnet(tv.mc3_18, 1, weights)
+    return video_resnet(tv.mc3_18, 1)
 
 
 @BACKBONES.register("r2plus1d_18")
-def r2plus1d_18(*, weights: str | None = None) -> Backbone:
+def r2plus1d_18() -> Backbone:
     """R(2+1)D-18, 31 M parameters (Tran et al., CVPR 2018)."""
-    return video_resnet(tv.r2plus1d_18, 8, weights)
+    return video_resnet(tv.r2plus1d_18, 8)
 
 
 @BACKBONES.register("s3d")
-def s3d(*, weights: str | None = None) -> Backbone:
+def s3d() -> Backbone:
     """S3D, 8 M parameters (Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018).
 
     Batch norms average over tens of steps (momentum 0.1), not over the thousands of torchvision's 0.001.
     """
     net = tv.s3d(weights=None)
-    if weights is not None:
-        load_weights(net, weights, heads=("classifier.",))
     for m in net.modules():
         if isinstance(m, nn.BatchNorm3d):
             m.momentum = 0.1
@@ -61,13 +57,15 @@ def s3d(*, weights: str | None = None) -> Backbone:
     bounds = {"conv1": (0, 2), "conv2": (2, 5), "mixed3": (5, 8), "mixed4": (8, 14), "mixed5": (14, 16)}
     stages = {name: layers[start:stop] for name, (start, stop) in bounds.items()}
     clip = ClipSpec(frames=64, size=224, fps=15.0, min_frames=8, min_size=32)
-    return Backbone(stages, feature_dim=1024, strides=(8, 32, 32), clip=clip)
+    published = Published(net, heads=("classifier.",), torchvision="s3d")
+    return Backbone(stages, feature_dim=1024, strides=(8, 32, 32), clip=clip, published=published)
 
 
 class MViTBlocks(nn.Module):
     """The blocks of an MViT on a map of patches; the class token lives inside and is not put out.
 
-    Positions are relative, and torchvision's attention interpolates them to the map it meets, so any size will do.
+    Any size will do: relative positions are interpolated by torchvision's attention to the map it meets, and absolute
+    ones (MViTv1) here, linearly in time and in space.
     """
 
     def __init__(self, net: MViT):
@@ -78,25 +76,44 @@ class MViTBlocks(nn.Module):
         """(B, D, t, h, w) -> (B, D', t, h/8, w/8)."""
         _, _, t, h, w = x_BDthw.shape
         thw = (t, h, w)
-        x_BND = self.pos_encoding(x_BDthw.flatten(2).transpose(1, 2))
+        x_BND = self.tokens(x_BDthw)
         for block in self.blocks:
             assert isinstance(block, MultiscaleBlock)
             x_BND, thw = block(x_BND, thw)
         return self.norm(x_BND)[:, 1:].transpose(1, 2).unflatten(2, thw)
 
+    def tokens(self, x_BDthw: Tensor) -> Tensor:
+        """(B, D, t, h, w) -> (B, 1 + thw, D), the class token first, with positions where they are absolute."""
+        B, D, t, h, w = x_BDthw.shape
+        p = self.pos_encoding
+        first_BD = p.class_token.expand(B, -1)
+        if p.spatial_pos is not None and p.temporal_pos is not None and p.class_pos is not None:
+            space_1Dhw = p.spatial_pos.T.reshape(1, D, *p.spatial_size)
+            space_1Dhw = F.interpolate(space_1Dhw, (h, w), mode="bilinear", align_corners=False)
+            time_1Dt = F.interpolate(p.temporal_pos.T[None], t, mode="linear", align_corners=False)
+            x_BDthw = x_BDthw + space_1Dhw[:, :, None] + time_1Dt[..., None, None]
+            first_BD = first_BD + p.class_pos
+        return torch.cat([first_BD[:, None], x_BDthw.flatten(2).transpose(1, 2)], dim=1)
 
-@BACKBONES.register("mvit_v2_s")
-def mvit_v2_s(*, weights: str | None = None) -> Backbone:
-    """MViTv2-S, 34 M parameters (Li et al., "MViTv2: Improved Multiscale Vision Transformers", CVPR 2022).
 
-    Its blocks are one stage, because the class token runs through all of them.
-    """
-    net = tv.mvit_v2_s(weights=None)
-    if weights is not None:
-        load_weights(net, weights, heads=("head.",))
+def _mvit(net: MViT, name: str) -> Backbone:
+    """The blocks are one stage, because the class token runs through all of them."""
     clip = ClipSpec(frames=16, size=224, fps=7.5, mean=(0.45,) * 3, std=(0.225,) * 3, min_size=32)
     stages = {"patches": net.conv_proj, "blocks": MViTBlocks(net)}
-    return Backbone(stages, feature_dim=768, strides=(2, 32, 32), clip=clip)
+    published = Published(net, heads=("head.",), torchvision=name)
+    return Backbone(stages, feature_dim=768, strides=(2, 32, 32), clip=clip, published=published)
+
+
+@BACKBONES.register("mvit_v1_b")
+def mvit_v1_b() -> Backbone:
+    """MViTv1-B, 36 M parameters (Fan et al., "Multiscale Vision Transformers", ICCV 2021)."""
+    return _mvit(tv.mvit_v1_b(weights=None), "mvit_v1_b")
+
+
+@BACKBONES.register("mvit_v2_s")
+def mvit_v2_s() -> Backbone:
+    """MViTv2-S, 34 M parameters (Li et al., "MViTv2: Improved Multiscale Vision Transformers", CVPR 2022)."""
+    return _mvit(tv.mvit_v2_s(weights=None), "mvit_v2_s")
 
 
 class ChannelsLast(nn.Module):
@@ -123,12 +140,7 @@ class Patches(nn.Module):
         return self.patch_embed(clip_BCTHW).permute(0, 4, 1, 2, 3)
 
 
-@BACKBONES.register("swin3d_t")
-def swin3d_t(*, weights: str | None = None) -> Backbone:
-    """Video Swin-T, 28 M parameters (Liu et al., "Video Swin Transformer", CVPR 2022)."""
-    net = tv.swin3d_t(weights=None)
-    if weights is not None:
-        load_weights(net, weights, heads=("head.",))
+def _swin(net: SwinTransformer3d, name: str) -> Backbone:
     f = net.features
     stages = {
         "patches": Patches(net),
@@ -138,4 +150,23 @@ def swin3d_t(*, weights: str | None = None) -> Backbone:
         "stage4": ChannelsLast(f[5], f[6], net.norm),
     }
     clip = replace(ClipSpec(frames=32, size=224, fps=15.0), mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    return Backbone(stages, feature_dim=net.num_features, strides=(2, 32, 32), clip=clip)
+    published = Published(net, heads=("head.",), torchvision=name)
+    return Backbone(stages, feature_dim=net.num_features, strides=(2, 32, 32), clip=clip, published=published)
+
+
+@BACKBONES.register("swin3d_t")
+def swin3d_t() -> Backbone:
+    """Video Swin-T, 28 M parameters (Liu et al., "Video Swin Transformer", CVPR 2022)."""
+    return _swin(tv.swin3d_t(weights=None), "swin3d_t")
+
+
+@BACKBONES.register("swin3d_s")
+def swin3d_s() -> Backbone:
+    """Video Swin-S, 50 M parameters (Liu et al., "Video Swin Transformer", CVPR 2022)."""
+    return _swin(tv.swin3d_s(weights=None), "swin3d_s")
+
+
+@BACKBONES.register("swin3d_b")
+def swin3d_b() -> Backbone:
+    """Video Swin-B, 88 M parameters (Liu et al., "Video Swin Transformer", CVPR 2022)."""
+    return _swin(tv.swin3d_b(weights=None), "swin3d_b")

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ssl_video.backbones.base import BACKBONES, build_backbone
+from ssl_video.backbones.base import backbone_options, build_backbone
 from ssl_video.cli.evaluate_command import side_by_side
 from ssl_video.cli.parsing import name_given, parse
 from ssl_video.config import from_mapping, load_yaml, option_type, plain, save_yaml
@@ -108,7 +108,7 @@ def config_type(pretext: str, backbone: str) -> type:
         )
 
     chosen = {"pretext": named(pretext, option_type(PRETEXTS[pretext]))}
-    chosen["backbone"] = named(backbone, option_type(BACKBONES[backbone]))
+    chosen["backbone"] = named(backbone, backbone_options(backbone))
     fields = [(kind, cls, dataclasses.field(default_factory=cls)) for kind, cls in chosen.items()]
     own = [
         ("config", str | None, dataclasses.field(default=None)),
@@ -148,7 +148,12 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
     say(describe(dataclasses.replace(splits, train=whole)))
 
     torch.manual_seed(config.seed)
-    backbone = build_backbone(config.backbone.name, **_options(config.backbone))
+    options = _options(config.backbone)
+    if config.resume and checkpoints(run):
+        options["weights"] = None  # the checkpoint has them, and their file may be gone
+    backbone = build_backbone(config.backbone.name, **options)
+    if backbone.weights_report:
+        say(backbone.weights_report)
     pretext = build_pretext(config.pretext.name, backbone, _options(config.pretext))
     fit = usable(whole, pretext)
     say_left_out(fit, say)
