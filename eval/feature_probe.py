@@ -91,28 +91,24 @@ def fit(train: FeatureSet, config: FeatureProbeConfig, seed: int, problems: list
     """The trained classifier, and of how many videos. What cannot be read joins ``problems``. Raises UserError."""
     classes, seen = len(train.classes), 0
     rng = np.random.default_rng(seed)
-    head: nn.Linear | None = None
+    made: tuple[nn.Linear, torch.optim.Optimizer] | None = None
     for epoch in range(config.epochs):
         items = pooled(train, config, problems if epoch == 0 else [], shuffle_seed=int(rng.integers(2**31)))
         held = max(config.batch_size, config.buffer // (config.seconds if config.pooling == "late" else 1))
         for batch in batched(shuffled(items, held, rng), config.batch_size):
             rows, owners, targets_BK = tensors(batch, classes)
-            if head is None:
-                head = nn.Linear(rows.shape[1], classes)
-                nn.init.zeros_(head.weight)
-                nn.init.constant_(head.bias, -math.log(classes))  # few of the classes are true of a video
-                optimizer = _optimizer(head, config)
-            for group in optimizer.param_groups:  # pyright: ignore[reportPossiblyUnbound]
+            head, optimizer = made = made or _classifier(rows.shape[1], classes, config)
+            for group in optimizer.param_groups:
                 group["lr"] = config.lr * config.gamma**epoch
             weight_R1 = 1 / torch.bincount(owners)[owners][:, None]  # every video weighs the same
             loss = F.binary_cross_entropy_with_logits(head(rows), targets_BK[owners], weight_R1, reduction="sum")
-            optimizer.zero_grad()  # pyright: ignore[reportPossiblyUnbound]
+            optimizer.zero_grad()
             (loss / len(batch)).backward()
-            optimizer.step()  # pyright: ignore[reportPossiblyUnbound]
+            optimizer.step()
             seen += len(batch) if epoch == 0 else 0
-    if head is None:
+    if made is None:
         raise UserError(f"No video of {train.videos.name} has features and a label; {_why(problems)}.")
-    return head, seen
+    return made[0], seen
 
 
 def pooled(
@@ -217,10 +213,13 @@ class Scores:
         return metrics, len(precisions)
 
 
-def _optimizer(head: nn.Module, config: FeatureProbeConfig) -> torch.optim.Optimizer:
+def _classifier(width: int, classes: int, config: FeatureProbeConfig) -> tuple[nn.Linear, torch.optim.Optimizer]:
+    head = nn.Linear(width, classes)
+    nn.init.zeros_(head.weight)
+    nn.init.constant_(head.bias, -math.log(classes))  # few of the classes are true of a video
     if config.optimizer == "adam":
-        return torch.optim.Adam(head.parameters(), config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(head.parameters(), config.lr, momentum=0.9, weight_decay=config.weight_decay)
+        return head, torch.optim.Adam(head.parameters(), config.lr, weight_decay=config.weight_decay)
+    return head, torch.optim.SGD(head.parameters(), config.lr, momentum=0.9, weight_decay=config.weight_decay)
 
 
 def _why(problems: list[Problem]) -> str:

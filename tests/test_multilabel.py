@@ -122,7 +122,7 @@ def test_with_several_labels_each_class_is_a_regression_of_its_own():
 def test_the_penalty_is_chosen_on_a_held_out_part(several):
     (x, y), (x_test, _) = blobs(several, 60), blobs(several, seed=1)
     chosen = logistic_scores(x, y, x_test, 5, seed=0, penalties=(1e4, 0.01))
-    assert np.allclose(chosen, logistic_scores(x, y, x_test, 5, seed=0, penalties=(0.01,)), atol=1e-3)
+    assert np.allclose(chosen, logistic_scores(x, y, x_test, 5, seed=0, penalties=(0.01,)), atol=0.05)
 
 
 @pytest.mark.parametrize("preset", ["coclr", "severe"])
