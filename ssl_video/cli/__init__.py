@@ -14,7 +14,8 @@ COMMANDS = {
     "evaluate": "measure a backbone: linear, knn, retrieval, pretext",
     "index": "make a search index of videos",
     "query": "find the nearest neighbours of a video in an index",
-    "data": "scan, cache or synthesize videos",
+    "explain": "pictures of what a video or a network holds: its optical flow",
+    "data": "scan, cache or synthesize videos, or compute their optical flow",
     "list": "what there is: pretexts, backbones, datasets, protocols, recipes",
     "doctor": "versions, readers and devices; what is missing and which package brings it",
 }

@@ -9,6 +9,7 @@ import torch
 import tyro
 
 from ssl_video.cli.parsing import parse
+from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Result, Task, evaluate, write_results
@@ -59,6 +60,9 @@ def run(argv: Sequence[str]) -> int:
     for seed in range(config.seeds):
         torch.manual_seed(seed)  # of a random network's weights
         model = load_model(config.model, device)
+        modality = model.backbone.clip.modality
+        train = for_modality(train, modality, progress=True)
+        test = for_modality(test, modality, progress=True) if test is not None else None
         task = Task(config.data, config.split, train, test, config.workers)
         result = evaluate(config.protocol, model, task, preset=config.preset, options=options, seed=seed)
         results.append(result)

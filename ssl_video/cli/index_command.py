@@ -7,6 +7,7 @@ from pathlib import Path
 from ssl_video.apps.search import build_index
 from ssl_video.cli.parsing import parse
 from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.model import load_model
 from ssl_video.train.distributed import choose_device
@@ -39,6 +40,7 @@ def run(argv: Sequence[str]) -> int:
     videos = tuple(dict.fromkeys(v for part in parts for v in part.videos))
     problems = tuple(p for part in parts for p in part.problems)
     whole = scanned(VideoSet(config.data, videos, splits.train.classes, problems), progress=True)
+    whole = for_modality(whole, model.backbone.clip.modality, progress=True)
     count = build_index(model, whole, config.out, clips=config.clips, workers=config.workers)
     for problem in whole.problems:
         print(f"left out: {problem.path}: {problem.reason}")

@@ -18,6 +18,7 @@ from ssl_video.cli.parsing import name_given, parse
 from ssl_video.config import from_mapping, load_yaml, option_type, plain, save_yaml
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.cached import cached
+from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import describe, held_out, load_splits, scanned
 from ssl_video.errors import UserError, nearest
 from ssl_video.eval.base import Task
@@ -140,16 +141,15 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
     get_reader(config.reader)  # a missing package is said before the videos are scanned
     say = print if ranks.first else _silent
     run = run_folder(config)
+    torch.manual_seed(config.seed)
+    backbone = build_backbone(config.backbone.name, **_options(config.backbone))
+    pretext = build_pretext(config.pretext.name, backbone, _options(config.pretext))
     with first_rank_first(ranks):
         splits = load_splits(config.data, config.split)
         for warning in splits.warnings:
             say(f"warning: {warning}")
-        whole = read_from(splits.train, config, ranks.first)
+        whole = read_from(splits.train, config, backbone.clip.modality, ranks.first)
     say(describe(dataclasses.replace(splits, train=whole)))
-
-    torch.manual_seed(config.seed)
-    backbone = build_backbone(config.backbone.name, **_options(config.backbone))
-    pretext = build_pretext(config.pretext.name, backbone, _options(config.pretext))
     fit = usable(whole, pretext)
     say_left_out(fit, say)
     videos, monitors = fit, []
@@ -172,17 +172,17 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
         write_report(run, data)
         say(f"\n{run / 'backbone.safetensors'} and {run / 'report.md'} are written.")
         if config.probe and splits.test is not None:
-            tested = read_from(splits.test, config, progress=True)
+            tested = read_from(splits.test, config, backbone.clip.modality, progress=True)
             probe(run, Task(config.data, config.split, whole, tested, config.workers), device, config.seed)
         say(f"Next: ssl-video index --model {run} --data {config.data} --out {run}/index")
     ranks.barrier()
     return run
 
 
-def read_from(videos: VideoSet, config: Any, progress: bool) -> VideoSet:
-    """The usable videos, or their copies when the configuration asks for a cache."""
-    videos = scanned(videos, progress=progress)
-    if config.cache == "none":
+def read_from(videos: VideoSet, config: Any, modality: str, progress: bool) -> VideoSet:
+    """What is read: the usable videos, their copies when the configuration asks for a cache, or their flow."""
+    videos = for_modality(scanned(videos, progress=progress), modality, progress=progress)
+    if config.cache == "none" or modality == "flow":  # flow is a copy already
         return videos
     return cached(videos, config.cache, config.cache_short_side or None, progress=progress)
 

@@ -1,6 +1,7 @@
 """Clip-consistent geometry on uint8 frames in loader workers, and colour on whole batches on the device.
 
-Frames stay uint8 until they are on their device: a quarter of the bytes to move, and flips and crops are views.
+Frames are RGB, or encoded optical flow of two channels (in pixels of the copy that they come from, whatever their own
+size). They stay uint8 until they are on their device: a quarter of the bytes to move, and flips and crops are views.
 """
 
 import numpy as np
@@ -32,8 +33,20 @@ def crop(frames_THWC: np.ndarray, size: int, rng: np.random.Generator | None) ->
 
 
 def flip(frames_THWC: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mirror all frames left to right with probability one half."""
-    return frames_THWC[:, :, ::-1] if rng.random() < 0.5 else frames_THWC
+    """Mirror all frames left to right with probability one half.
+
+    Frames of two channels are optical flow as ``ssl_video.video.flow.encode`` makes it: what moved right moves left.
+    """
+    if rng.random() >= 0.5:
+        return frames_THWC
+    return mirror_flow(frames_THWC) if frames_THWC.shape[-1] == 2 else frames_THWC[:, :, ::-1]
+
+
+def mirror_flow(flow_THW2: np.ndarray) -> np.ndarray:
+    """Encoded flow of the mirrored video: mirrored, with dx negated, which maps 128 + d to 128 - d."""
+    mirrored = flow_THW2[:, :, ::-1].copy()
+    mirrored[..., 0] = np.negative(np.maximum(mirrored[..., 0], 1))  # uint8 wraps: 256 - x; 0 is cut off like 1
+    return mirrored
 
 
 def to_float(
