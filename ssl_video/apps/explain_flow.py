@@ -69,7 +69,8 @@ def draw_sheet(
         axes[0, column].set_title(f"frame {number}", fontsize=9)
         axes[1, column].imshow(colour_wheel(flows_NHW2[column], maximum))
     axes[1, count].imshow(wheel())
-    axes[1, count].set_title(f"direction of motion;\nrim: {maximum:.1f} pixels a frame\nor more", fontsize=8)
+    legend = f"below: motion to the\nnext frame. Colour is its\ndirection; at the rim,\n{maximum:.1f} pixels or more"
+    axes[0, count].text(0.5, 0.5, legend, ha="center", va="center", fontsize=9)
     with written_aside(path) as aside:
         figure.savefig(aside, dpi=100)
 
