@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError
 from ssl_video.eval.base import Task
 from ssl_video.model import Model
@@ -124,7 +125,7 @@ def extract(
 
 
 def train_and_test_features(
-    model: Model,
+    model: Model | Encoder,
     task: Task,
     *,
     clips: int,
@@ -135,9 +136,18 @@ def train_and_test_features(
 ) -> tuple[Features, Features]:
     """Features of both lists of a task, remembered in ``task.memory``; see ``extract``.
 
-    ``calibrate`` recomputes the batch-norm statistics on the training list first (``calibrate_batch_norm``).
+    ``calibrate`` recomputes the batch-norm statistics on the training list first (``calibrate_batch_norm``). An encoder
+    is fitted to the training list and gives one vector a video, of which ``clips``, ``readout`` and ``calibrate`` say
+    nothing.
+
+    Raises:
+        UserError: if no video can be read, or a control is asked for that an encoder does not have.
     """
     assert task.test is not None
+    if isinstance(model, Encoder):
+        if still or shuffle:
+            raise UserError(f"{model.name} sees whole videos; the controls still and shuffle are for networks.")
+        return _encoded(model, task, task.test)
     key = (id(model), clips, readout, calibrate, still, shuffle)
     if key not in task.memory:
         calibrated = calibrate_batch_norm(model, task.train, workers=task.workers) if calibrate else model
@@ -146,6 +156,19 @@ def train_and_test_features(
             for part in (task.train, task.test)
         )
         task.memory[key] = model, train, test  # the model is kept alive, so that its id stays its own
+    return task.memory[key][1:]
+
+
+def _encoded(encoder: Encoder, task: Task, test: VideoSet) -> tuple[Features, Features]:
+    key = (id(encoder),)
+    if key not in task.memory:
+        encoder.fit(task.train, task.workers)
+        both = []
+        for part in (task.train, test):
+            found = encoder.encode(part, task.workers)
+            starts = [np.zeros(1, int)] * len(found.videos)
+            both.append(Features(found.videos, [x[None] for x in found.features_ND], starts, found.problems))
+        task.memory[key] = encoder, *both  # the encoder is kept alive, so that its id stays its own
     return task.memory[key][1:]
 
 

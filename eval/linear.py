@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_video.encoders.base import Encoder
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Task
 from ssl_video.eval.features import Features, train_and_test_features
 from ssl_video.model import Model
@@ -77,8 +78,9 @@ class Linear(Evaluation):
             gamma=0.3,
         ),
     }
+    takes_encoders: ClassVar[bool] = True
 
-    def run(self, model: Model, task: Task, config: LinearConfig, seed: int) -> tuple[dict, dict, list]:
+    def run(self, model: Model | Encoder, task: Task, config: LinearConfig, seed: int) -> tuple[dict, dict, list]:
         """Train on the training list, test on the test list."""
         train, test = train_and_test_features(
             model,

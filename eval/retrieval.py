@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from ssl_video.encoders.base import Encoder
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Task
 from ssl_video.eval.features import train_and_test_features
 from ssl_video.eval.knn import unit
@@ -46,8 +47,9 @@ class Retrieval(Evaluation):
         "vcop": RetrievalConfig(clips=10, readout="conv5", calibrate=False, centre="none"),
         "coclr": RetrievalConfig(clips=0, readout="avg", calibrate=False, centre="own"),
     }
+    takes_encoders: ClassVar[bool] = True
 
-    def run(self, model: Model, task: Task, config: RetrievalConfig, seed: int) -> tuple[dict, dict, list]:
+    def run(self, model: Model | Encoder, task: Task, config: RetrievalConfig, seed: int) -> tuple[dict, dict, list]:
         """Queries are the test list, the gallery is the training list."""
         gallery, queries = train_and_test_features(
             model, task, clips=config.clips, readout=config.readout, calibrate=config.calibrate

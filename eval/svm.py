@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Task
 from ssl_video.eval.features import train_and_test_features
@@ -37,18 +38,21 @@ class Svm(Evaluation):
 
     ``c3d`` follows Tran et al., "Learning Spatiotemporal Features with 3D Convolutional Networks", ICCV 2015: clips of
     16 frames that overlap by 8, averaged, L2-normalised. The paper takes fc6, which ends where our networks' last
-    feature map is pooled, and does not state C: 1 is LIBLINEAR's default.
+    feature map is pooled, and does not state C: 1 is LIBLINEAR's default. ``trajectories`` follows Wang and Schmid,
+    "Action Recognition with Improved Trajectories", ICCV 2013: C = 100 on Fisher vectors, which are normalised already.
     """
 
     Config = SvmConfig
     presets: ClassVar = {
         "default": SvmConfig(),
         "c3d": SvmConfig(frames=16, readout="avg", calibrate=False, scale="l2"),
+        "trajectories": SvmConfig(c=100.0, scale="none"),
     }
+    takes_encoders: ClassVar[bool] = True
 
-    def run(self, model: Model, task: Task, config: SvmConfig, seed: int) -> tuple[dict, dict, list]:
+    def run(self, model: Model | Encoder, task: Task, config: SvmConfig, seed: int) -> tuple[dict, dict, list]:
         """Train on the training list, test on the test list."""
-        if config.frames:
+        if config.frames and isinstance(model, Model):
             model = replace(model, view=replace(model.view, frames=config.frames, stride=1))
         train, test = train_and_test_features(
             model, task, clips=config.clips, readout=config.readout, calibrate=config.calibrate

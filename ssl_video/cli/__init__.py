@@ -11,12 +11,12 @@ from ssl_video.errors import UserError, nearest
 
 COMMANDS = {
     "pretrain": "train a backbone on videos without labels",
-    "evaluate": "measure a backbone: linear, knn, retrieval, pretext",
+    "evaluate": "measure a backbone or an encoder: linear, svm, knn, retrieval, pretext",
     "index": "make a search index of videos",
     "query": "find the nearest neighbours of a video in an index",
     "explain": "pictures of what a video or a network holds: its optical flow",
     "data": "scan, cache or synthesize videos, or compute their optical flow",
-    "list": "what there is: pretexts, backbones, datasets, protocols, recipes",
+    "list": "what there is: pretexts, backbones, encoders, datasets, protocols, recipes",
     "doctor": "versions, readers and devices; what is missing and which package brings it",
 }
 

@@ -13,10 +13,10 @@ from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Result, Task, evaluate, write_results
-from ssl_video.model import Model, load_model
+from ssl_video.model import Model, load_model_or_encoder
 from ssl_video.train.distributed import choose_device
 
-DESCRIPTION = "Measure a backbone by a protocol: linear, knn, retrieval or pretext."
+DESCRIPTION = "Measure a backbone by a protocol: linear, svm, knn, retrieval or pretext."
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,10 @@ class EvaluateConfig:
     """Options of an evaluation."""
 
     protocol: tyro.conf.Positional[str]
-    """linear, knn, retrieval or pretext ('ssl-video list protocols')."""
+    """linear, svm, knn, retrieval or pretext ('ssl-video list protocols')."""
     model: str
-    """A run's folder, a .safetensors file, random:NAME?option=value, or random:RUN for a run's network untrained."""
+    """A run's folder, a .safetensors file, random:NAME?option=value, random:RUN for a run's network untrained, or an
+    encoder such as improved-trajectories."""
     data: str
     """Videos: ucf101:ROOT, hmdb51:ROOT, kinetics:ROOT, a manifest, a csv or a folder."""
     split: int = 1
@@ -59,8 +60,8 @@ def run(argv: Sequence[str]) -> int:
     results = []
     for seed in range(config.seeds):
         torch.manual_seed(seed)  # of a random network's weights
-        model = load_model(config.model, device)
-        modality = model.backbone.clip.modality
+        model = load_model_or_encoder(config.model, device)
+        modality = model.backbone.clip.modality if isinstance(model, Model) else "rgb"
         train = for_modality(train, modality, progress=True)
         test = for_modality(test, modality, progress=True) if test is not None else None
         task = Task(config.data, config.split, train, test, config.workers)

@@ -11,6 +11,7 @@ import tyro
 from ssl_video.backbones.base import BACKBONES
 from ssl_video.cli.parsing import parse
 from ssl_video.datasets.base import DATASETS
+from ssl_video.encoders.base import ENCODERS
 from ssl_video.eval.base import EVALUATIONS
 from ssl_video.pretexts.base import PRETEXTS
 
@@ -19,7 +20,7 @@ from ssl_video.pretexts.base import PRETEXTS
 class ListConfig:
     """What to list."""
 
-    what: tyro.conf.Positional[Literal["pretexts", "backbones", "datasets", "protocols", "recipes"]]
+    what: tyro.conf.Positional[Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes"]]
     """Which kind of thing."""
 
 
@@ -30,15 +31,16 @@ def run(argv: Sequence[str]) -> int:
         for file in sorted(files("ssl_video.recipes").iterdir(), key=lambda f: f.name):
             if file.name.endswith(".yaml"):
                 head = file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-                print(f"{file.name.removesuffix('.yaml'):<18} {head}")
+                print(f"{file.name.removesuffix('.yaml'):<22} {head}")
         return 0
     registries: dict[str, Any] = {
         "pretexts": PRETEXTS,
         "backbones": BACKBONES,
+        "encoders": ENCODERS,
         "datasets": DATASETS,
         "protocols": EVALUATIONS,
     }
     for name in registries[what].names():
         lines = (inspect.getdoc(registries[what][name]) or "").splitlines()
-        print(f"{name:<18} {lines[0] if lines else ''}")
+        print(f"{name:<22} {lines[0] if lines else ''}")
     return 0
