@@ -6,10 +6,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ssl_video.apps.explain_flow import draw_sheet
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.synthetic import CLASSES, draw
+from ssl_video.encoders.tracks import TrackConfig, track
 from ssl_video.pretexts.base import Sample, build_pretext
+from ssl_video.video.flow import farneback
 from ssl_video.video.info import VideoInfo
 
 OUT = Path(__file__).parent / "pictures"
@@ -42,6 +45,50 @@ def speediness() -> None:
     figure.savefig(OUT / "speediness.png", dpi=80)
 
 
+def flow() -> None:
+    """Frames of six classes and their flow."""
+    names = ("orbit", "pendulum", "bounce", "spin", "pulse", "shake")
+    pairs_NTHWC = np.stack([_drawn(name)[20:22] for name in names])
+    flows = np.stack([farneback(pair)[0] for pair in pairs_NTHWC])
+    draw_sheet(pairs_NTHWC[:, 0], flows, np.full(len(names), 20), 3.0, OUT / "flow.png")
+
+
+def trajectories() -> None:
+    """Tracks of a video that a panning camera took, with the camera's motion and without it."""
+    frames_THWC = _panned()
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, camera in zip(figure.subplots(1, 2), (False, True), strict=True):
+        found = track(frames_THWC, TrackConfig(scales=1, camera=camera))
+        ax.imshow(frames_THWC[15])
+        for points_L2 in found.points_PL2[found.starts_P == 0]:
+            ax.plot(*points_L2.T, color="lime", linewidth=0.8)
+            ax.plot(*points_L2[-1], ".", color="red", markersize=2)
+        kept = "without the camera's motion" if camera else "all that moves"
+        ax.set_title(f"{kept}: {len(found.starts_P)} tracks", fontsize=9)
+        ax.set_axis_off()
+    figure.savefig(OUT / "trajectories.png", dpi=80)
+
+
+def _drawn(name: str) -> np.ndarray:
+    return draw("clips", CLASSES["clips"].index(name), size=120).frames_THWC
+
+
+def _panned() -> np.ndarray:
+    """A window that moves over one still picture, and in it a ball that flies."""
+    picture_HWC = draw("tracks", 0, size=320).frames_THWC[0]
+    y, x = np.mgrid[:160, :220]
+    frames = []
+    for n in range(16):
+        frame_HWC = picture_HWC[60 + n :, 20 + 3 * n :][:160, :220].copy()
+        ball = np.hypot(x - 30 - 9 * n, y - 120 + 12 * n - 0.7 * n**2) < 14
+        frame_HWC[ball] = picture_HWC[-160:, -220:][::-1, ::-1][ball]
+        frames.append(frame_HWC)
+    return np.stack(frames)
+
+
 if __name__ == "__main__":
     OUT.mkdir(exist_ok=True)
     speediness()
+    flow()
+    trajectories()

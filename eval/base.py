@@ -14,6 +14,7 @@ import torch
 from ssl_video._version import __version__
 from ssl_video.config import make_options
 from ssl_video.datasets.base import VideoSet
+from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import write_text
 from ssl_video.model import Model, digest
@@ -84,11 +85,13 @@ class Evaluation(ABC):
     Config: ClassVar[type]
     presets: ClassVar[Mapping[str, Any]]
     takes: ClassVar[Takes] = "labelled videos"
+    takes_encoders: ClassVar[bool] = False
+    """Whether ``run`` can do with an Encoder in the place of a Model."""
     trains: ClassVar[bool] = False
     """True if the protocol trains a network, and needs a folder for it."""
 
     @abstractmethod
-    def run(self, model: Model, task: Task, config: Any, seed: int) -> Outcome:
+    def run(self, model: Any, task: Task, config: Any, seed: int) -> Outcome:
         """Measure ``model`` on ``task``."""
 
 
@@ -97,7 +100,7 @@ EVALUATIONS: Registry[type[Evaluation]] = Registry("protocol", "ssl_video.eval")
 
 def evaluate(
     protocol: str,
-    model: Model | None,
+    model: Model | Encoder | None,
     task: Task,
     *,
     preset: str = "default",
@@ -106,10 +109,17 @@ def evaluate(
 ) -> Result:
     """Run a protocol's preset, with single options of it changed, on a model (None for features without videos).
 
+    An encoder may name the preset that stands in for "default".
+
     Raises:
-        UserError: for unknown names, or data that the protocol cannot use.
+        UserError: for unknown names, or a model or data that the protocol cannot use.
     """
     cls = EVALUATIONS[protocol]
+    if isinstance(model, Encoder):
+        if not cls.takes_encoders:
+            others = ", ".join(n for n in EVALUATIONS.names() if EVALUATIONS[n].takes_encoders)
+            raise UserError(f"{protocol} measures networks, and {model.name} is an encoder; encoders go with {others}.")
+        preset = model.presets.get(protocol, preset) if preset == "default" else preset
     if preset not in cls.presets:
         raise UserError(f"The protocol {protocol} has no preset {preset!r}; {nearest(preset, cls.presets)}")
     config = cls.Config(**make_options(cls, f"protocol {protocol}", asdict(cls.presets[preset]) | dict(options or {})))
@@ -129,7 +139,7 @@ def evaluate(
         counts=outcome.counts,
         seed=seed,
         data_hash=f"{task.train.hash}-{test.hash}",
-        transductive=model is not None and any(digest(v) in model.trained_on for v in test.videos),
+        transductive=isinstance(model, Model) and any(digest(v) in model.trained_on for v in test.videos),
         skipped=[asdict(p) for p in skipped],
         versions={
             "ssl-video": __version__,

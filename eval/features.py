@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError
 from ssl_video.eval.multilabel import targets_of
 from ssl_video.model import Model
@@ -113,14 +114,26 @@ def extract(
         crops: crops of each clip, 1, 3 or 10 (``View.crops``); they count as clips, those of one crop together.
         none_is_an_error: raise UserError if no video can be read.
     """
-    what = _ClipsOfVideos(videos.videos, model.view, clips, still, shuffle, crops)
 
     def features_of(clips_KTHWC: torch.Tensor) -> torch.Tensor:
         return model.clip_features(clips_KTHWC, readout)
 
-    found = apply_to_clips(features_of, videos, what, workers, batch)
+    shown = for_modality(videos, model.backbone.clip.modality)
+    what = _ClipsOfVideos(shown.videos, model.view, clips, still, shuffle, crops)
+    found = apply_to_clips(features_of, what, workers, batch)
+    found.problems += shown.problems[len(videos.problems) :]
     if none_is_an_error:
         check_some(found, videos)
+    return found
+
+
+def predict(model: Model, videos: VideoSet, *, clips: int, crops: int = 1, workers: int = 2) -> Features:
+    """As ``extract``, but the logits of the model's classifier, (K, classes) a video. Raises UserError without one."""
+    shown = for_modality(videos, model.backbone.clip.modality)
+    what = _ClipsOfVideos(shown.videos, model.view, clips, crops=crops)
+    found = apply_to_clips(model.logits, what, workers, batch=32)
+    found.problems += shown.problems[len(videos.problems) :]
+    check_some(found, videos)
     return found
 
 
@@ -131,7 +144,7 @@ def check_some(found: Features, videos: VideoSet) -> None:
 
 
 def apply_to_clips(
-    function: Callable[[torch.Tensor], torch.Tensor], videos: VideoSet, what: "_ClipsOfVideos", workers: int, batch: int
+    function: Callable[[torch.Tensor], torch.Tensor], what: _ClipsOfVideos, workers: int, batch: int
 ) -> Features:
     """What ``function`` makes of uint8 clips (K, T, H, W, C), ``batch`` at a time, for every video that can be read."""
     found = Features([], [], [], [])
@@ -148,7 +161,7 @@ def apply_to_clips(
         if isinstance(clips_KTHWC, Problem):
             found.problems.append(clips_KTHWC)
             continue
-        found.videos.append(videos.videos[number])
+        found.videos.append(what.videos[number])
         found.starts.append(starts)
         waiting.append(clips_KTHWC)
         if sum(map(len, waiting)) >= batch:
@@ -156,14 +169,6 @@ def apply_to_clips(
     if waiting:
         compute()
     return found
-
-
-def predict(
-    model: Model, videos: VideoSet, *, clips: int, crops: int = 1, workers: int = 2, batch: int = 32
-) -> Features:
-    """As ``extract``, but the logits of the model's classifier, (K, classes) a video. Raises UserError without one."""
-    what = _ClipsOfVideos(videos.videos, model.view, clips, False, False, crops)
-    return apply_to_clips(model.logits, videos, what, workers, batch)
 
 
 def calibrate_batch_norm(
@@ -186,11 +191,11 @@ def calibrate_batch_norm(
     subset = VideoSet(videos.name, videos.videos[:: max(1, len(videos.videos) // at_most)], videos.classes)
     calibrated = replace(model, backbone=backbone)
     waiting: list[torch.Tensor] = []
-    what = _ClipsOfVideos(subset.videos, model.view, clips)
+    what = _ClipsOfVideos(for_modality(subset, model.backbone.clip.modality).videos, model.view, clips)
     for number, (_, _, clips_KTHWC) in enumerate(_in_order(what, workers)):
         if isinstance(clips_KTHWC, torch.Tensor):
             waiting.append(clips_KTHWC)
-        if waiting and (len(waiting) == 16 or number == len(subset.videos) - 1):
+        if waiting and (len(waiting) == 16 or number == len(what) - 1):
             with torch.no_grad():
                 backbone(calibrated.normalise(torch.cat(waiting)))
             waiting.clear()

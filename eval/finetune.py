@@ -10,6 +10,7 @@ import numpy as np
 
 from ssl_video.config import load_yaml, plain, save_yaml
 from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import held_out
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion
@@ -196,9 +197,9 @@ def fit(model: Model, videos: VideoSet, config: FinetuneConfig, seed: int, folde
     names = ("crop", "area", "short_sides", "flip", "colour", "colour_part", "dropout", "top")
     drawn = ClassificationConfig(view, videos.classes, videos.multi_label, **{n: getattr(config, n) for n in names})
     classification = Classification(drawn, copy.deepcopy(model.backbone))
-    used, monitors = videos, []
+    used, monitors = for_modality(videos, model.backbone.clip.modality), []
     if config.held_out:
-        used, kept = held_out(videos, config.held_out, seed=0)
+        used, kept = held_out(used, config.held_out, seed=0)
         monitors = [validation(kept, used, config, folder, model, workers)]
     per_epoch = -(-len(used.videos) * config.clips_per_video // config.batch_size)
     steps = round(config.epochs * per_epoch)

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ssl_video.encoders.base import Encoder
 from ssl_video.eval.accuracy import accuracies, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.linear import standardise
@@ -34,8 +35,9 @@ class Knn(Evaluation):
 
     Config = KnnConfig
     presets: ClassVar = {"default": KnnConfig()}
+    takes_encoders: ClassVar[bool] = True
 
-    def run(self, model: Model, task: Task, config: KnnConfig, seed: int) -> Outcome:
+    def run(self, model: Model | Encoder, task: Task, config: KnnConfig, seed: int) -> Outcome:
         """The training list votes, the test list is classified; nothing is drawn at random."""
         train, test = train_and_test_features(
             model, task, clips=config.clips, readout=config.readout, calibrate=config.calibrate

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
@@ -87,8 +88,9 @@ class Linear(Evaluation):
             gamma=0.3,
         ),
     }
+    takes_encoders: ClassVar[bool] = True
 
-    def run(self, model: Model, task: Task, config: LinearConfig, seed: int) -> Outcome:
+    def run(self, model: Model | Encoder, task: Task, config: LinearConfig, seed: int) -> Outcome:
         """Train on the training list, test on the test list."""
         train, test = train_and_test_features(
             model,

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
 from ssl_video.model import Model
@@ -41,7 +42,7 @@ class PretextTest(Evaluation):
                 f"{model.name} has no pretext heads to test; name a run's folder (with pretext.safetensors)."
             )
         videos = task.test or task.train
-        fit = usable(videos, model.pretext.eval())
+        fit = usable(for_modality(videos, model.backbone.clip.modality), model.pretext.eval())
         metrics = pretext_numbers(model.pretext, fit, model.device, config, seed, task.workers)
         problems = list(fit.problems[len(videos.problems) :])
         return Outcome(metrics, {"videos": len(fit.videos), "samples": len(fit.videos) * config.clips}, problems)

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from ssl_video.encoders.base import Encoder
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.knn import unit
 from ssl_video.eval.linear import standardise
@@ -46,8 +47,9 @@ class Retrieval(Evaluation):
         "vcop": RetrievalConfig(clips=10, readout="conv5", calibrate=False, centre="none"),
         "coclr": RetrievalConfig(clips=0, readout="avg", calibrate=False, centre="own"),
     }
+    takes_encoders: ClassVar[bool] = True
 
-    def run(self, model: Model, task: Task, config: RetrievalConfig, seed: int) -> Outcome:
+    def run(self, model: Model | Encoder, task: Task, config: RetrievalConfig, seed: int) -> Outcome:
         """Queries are the test list, the gallery is the training list."""
         gallery, queries = train_and_test_features(
             model, task, clips=config.clips, readout=config.readout, calibrate=config.calibrate

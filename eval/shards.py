@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError
 from ssl_video.eval.base import Task
 from ssl_video.eval.features import Features, calibrate_batch_norm, check_some, extract
@@ -25,7 +26,7 @@ SHARD = 256
 
 
 def train_and_test_features(
-    model: Model,
+    model: Model | Encoder,
     task: Task,
     *,
     clips: int,
@@ -37,9 +38,18 @@ def train_and_test_features(
 ) -> tuple[Features, Features]:
     """Features of both lists of a task, remembered in ``task.memory``; see ``extract``.
 
-    ``calibrate`` recomputes the batch-norm statistics on the training list first (``calibrate_batch_norm``).
+    ``calibrate`` recomputes the batch-norm statistics on the training list first (``calibrate_batch_norm``). An encoder
+    is fitted to the training list and gives one vector a video, of which ``clips``, ``readout``, ``calibrate`` and
+    ``crops`` say nothing. Features of a network are kept in ``task.folder``, if there is one.
+
+    Raises:
+        UserError: if no video can be read, or a control is asked for that an encoder does not have.
     """
     assert task.test is not None
+    if isinstance(model, Encoder):
+        if still or shuffle:
+            raise UserError(f"{model.name} sees whole videos; the controls still and shuffle are for networks.")
+        return _encoded(model, task, task.test)
     key = (id(model), clips, readout, calibrate, still, shuffle, crops)
     if key not in task.memory:
         calibrated = calibrate_batch_norm(model, task.train, workers=task.workers) if calibrate else model
@@ -53,6 +63,19 @@ def train_and_test_features(
                 kept = task.folder / "features" / where / name
                 found.append(extract_to(kept, calibrated, part, workers=task.workers, **options))
         task.memory[key] = model, *found  # the model is kept alive, so that its id stays its own
+    return task.memory[key][1:]
+
+
+def _encoded(encoder: Encoder, task: Task, test: VideoSet) -> tuple[Features, Features]:
+    key = (id(encoder),)
+    if key not in task.memory:
+        encoder.fit(task.train, task.workers)
+        both = []
+        for part in (task.train, test):
+            found = encoder.encode(part, task.workers)
+            starts = [np.zeros(1, int)] * len(found.videos)
+            both.append(Features(found.videos, [x[None] for x in found.features_ND], starts, found.problems))
+        task.memory[key] = encoder, *both  # the encoder is kept alive, so that its id stays its own
     return task.memory[key][1:]
 
 

@@ -15,6 +15,7 @@ from ssl_video._version import __version__
 from ssl_video.backbones.base import Backbone, build_backbone
 from ssl_video.backbones.weights import load_into
 from ssl_video.datasets.base import Video
+from ssl_video.encoders.base import ENCODERS, Encoder, build_encoder
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Pretext, View, build_pretext
 from ssl_video.train.checkpoint import load_weights_file, save_weights
@@ -177,6 +178,8 @@ def load_model(spec: str, device: torch.device | str = "cpu") -> Model:
     if spec.startswith("random:"):
         return _random(spec, device)
     path = Path(spec)
+    if _names_encoder(spec):
+        raise UserError(f"{spec} is an encoder, not a network; 'ssl-video evaluate' alone takes it.")
     weights_file = path / "backbone.safetensors" if path.is_dir() else path
     if not weights_file.exists():
         why = "holds no backbone.safetensors (is its training finished?)" if path.is_dir() else "does not exist"
@@ -198,6 +201,15 @@ def load_model(spec: str, device: torch.device | str = "cpu") -> Model:
     model = Model(spec, backbone, view, header, device, pretext, classifier)
     (pretext or backbone).to(device).eval()
     return model
+
+
+def load_model_or_encoder(spec: str, device: torch.device | str = "cpu") -> Model | Encoder:
+    """A model as of ``load_model``, or an encoder by its name: ``improved-trajectories?gmm=64``. Raises UserError."""
+    return build_encoder(spec) if _names_encoder(spec) else load_model(spec, device)
+
+
+def _names_encoder(spec: str) -> bool:
+    return spec.partition("?")[0] in ENCODERS.names() and not Path(spec).exists()
 
 
 def _random(spec: str, device: torch.device) -> Model:

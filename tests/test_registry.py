@@ -11,7 +11,7 @@ FLOORS = [
     ["errors", "_version", "files", "registry", "config"],
     ["video"],
     ["datasets"],
-    ["backbones"],
+    ["backbones", "encoders"],
     ["pretexts"],
     ["train"],
     ["model"],

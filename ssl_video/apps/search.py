@@ -51,7 +51,7 @@ def build_index(
     with written_aside(out / "vectors.faiss") as aside:
         faiss.write_index(index, str(aside))
     items = [
-        {"path": str(Path(v.path).resolve()), "start_s": _seconds(v, s), "end_s": _seconds(v, s + model.view.span(v))}
+        {"path": str(Path(v.source).resolve()), "start_s": _seconds(v, s), "end_s": _seconds(v, s + model.view.span(v))}
         for v, starts in zip(found.videos, found.starts, strict=True)
         for s in starts
     ]
@@ -82,7 +82,8 @@ def query(index: Path, video: Video, top_k: int, model: Model | None = None) -> 
 
     about = _read(index)
     model = model or load_model(about["model"])
-    asked = extract(model, VideoSet(video.path, (video,)), clips=about["clips"], readout=about["readout"], workers=0)
+    one = VideoSet(video.path, (video,))
+    asked = extract(model, one, clips=about["clips"], readout=about["readout"], workers=0)
     vector_1D = (asked.mean_ND - np.array(about["mean"])) * np.array(about["scale"])
     vectors = faiss.read_index(str(index / "vectors.faiss"))
     items, own = about["items"], str(Path(video.path).resolve())

@@ -11,13 +11,14 @@ from ssl_video.errors import UserError, nearest
 
 COMMANDS = {
     "pretrain": "train a backbone on videos without labels",
-    "evaluate": "measure a backbone: linear, finetune, knn, retrieval, pretext",
+    "evaluate": "measure a backbone or an encoder: linear, finetune, svm, knn, retrieval, pretext, ...",
     "benchmark": "measure a table of models, data sets, splits and seeds",
     "extract": "write the features of videos as arrays",
     "index": "make a search index of videos",
     "query": "find the nearest neighbours of a video in an index",
-    "data": "scan, cache or synthesize videos",
-    "list": "what there is: pretexts, backbones, datasets, protocols, recipes",
+    "explain": "pictures of what a video or a network holds: its optical flow",
+    "data": "scan, cache or synthesize videos, or compute their optical flow",
+    "list": "what there is: pretexts, backbones, encoders, datasets, protocols, recipes",
     "doctor": "versions, readers and devices; what is missing and which package brings it",
 }
 

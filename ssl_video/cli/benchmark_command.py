@@ -19,7 +19,7 @@ from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.spec import load_splits
 from ssl_video.errors import UserError, nearest
 from ssl_video.eval.base import Result, Task, evaluate
-from ssl_video.model import load_model
+from ssl_video.model import load_model_or_encoder
 from ssl_video.train.distributed import choose_device
 from ssl_video.train.loop import Interrupted
 
@@ -68,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
         task = Task(whole.data, whole.split, whole.train, whole.test, config.workers, folder=folder)
         torch.manual_seed(cell.seed)
         row = cell.row
-        network = load_model(model, device)
+        network = load_model_or_encoder(model, device)
         return evaluate(row.protocol, network, task, preset=row.preset, options=options, seed=cell.seed)
 
     def pretrain(recipe: str, options: Mapping[str, Any], cell: Cell, folder: Path) -> None:

@@ -1,7 +1,7 @@
-"""``ssl-video data``: scan, cache and synthesize videos."""
+"""``ssl-video data``: scan, cache and synthesize videos, and compute their optical flow."""
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,6 +9,7 @@ from typing import Literal
 import tyro
 
 from ssl_video.cli.parsing import parse
+from ssl_video.datasets.base import VideoSet
 from ssl_video.errors import UserError, nearest
 
 
@@ -43,6 +44,24 @@ class CacheConfig:
 
 
 @dataclass(frozen=True)
+class FlowConfig:
+    """Options of computing flow."""
+
+    data: str
+    """A folder, a csv, a manifest or any other SPEC."""
+    out: Path
+    """Folder of the flow; its manifest.csv is the SPEC to train networks of flow from."""
+    method: str = "farneback"
+    """farneback, dis or raft, with options as in 'raft?size=large&weights=FILE'."""
+    short_side: int = 128
+    """Shorter side of the frames for which flow is computed, in pixels; 0 keeps the size."""
+    reversed: bool = False
+    """Flow of the videos played backwards."""
+    workers: int | None = None
+    """Processes; by default one a core."""
+
+
+@dataclass(frozen=True)
 class SynthesizeConfig:
     """Options of the synthetic set."""
 
@@ -67,10 +86,10 @@ class SynthesizeConfig:
 
 
 def run(argv: Sequence[str]) -> int:
-    """The command: one of three actions."""
-    actions = {"scan": scan, "cache": cache, "synthesize": synthesize}
+    """The command: one of its actions."""
+    actions = {"scan": scan, "cache": cache, "flow": flow, "synthesize": synthesize}
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: ssl-video data scan|cache|synthesize [options]")
+        print(f"usage: ssl-video data {'|'.join(actions)} [options]")
         return 0
     if argv[0] not in actions:
         raise UserError(f"'ssl-video data' has no action {argv[0]!r}; {nearest(argv[0], actions)}")
@@ -107,27 +126,52 @@ def scan(argv: Sequence[str]) -> int:
 def cache(argv: Sequence[str]) -> int:
     """Copy every usable video to a form that reads fast."""
     from ssl_video.datasets.cached import cached
+
+    config = parse(CacheConfig, argv, "data cache", "Make copies of videos that read fast, frame for frame.")
+
+    def copies_of(videos: VideoSet) -> VideoSet:
+        side, workers = config.short_side or None, config.workers
+        return cached(videos, config.kind, side, out=config.out, workers=workers, progress=True)
+
+    good, bad = _write_copies(config, copies_of)
+    print(f"{good} copies are in {config.out}, {bad} videos were left out.")
+    print(f"Next: ssl-video pretrain --data {config.out / 'manifest.csv'}")
+    return 0
+
+
+def flow(argv: Sequence[str]) -> int:
+    """Compute the optical flow of every usable video."""
+    from ssl_video.datasets.flow import flow_of
+
+    config = parse(FlowConfig, argv, "data flow", "Compute the optical flow of videos, for networks that look at it.")
+
+    def flows_of(videos: VideoSet) -> VideoSet:
+        side, reversed, out, workers = config.short_side or None, config.reversed, config.out, config.workers
+        return flow_of(videos, config.method, side, reversed=reversed, out=out, workers=workers, progress=True)
+
+    good, bad = _write_copies(config, flows_of)
+    print(f"The flow of {good} videos is in {config.out}, {bad} videos were left out.")
+    print(f"Next: ssl-video evaluate linear --model random:NAME --data {config.out / 'manifest.csv'}")
+    return 0
+
+
+def _write_copies(config: CacheConfig | FlowConfig, copies_of: Callable[[VideoSet], VideoSet]) -> tuple[int, int]:
+    """Copies of all lists of the data and a manifest beside them; returns how many were made and left out."""
     from ssl_video.datasets.manifest import manifest_rows, write_manifest
     from ssl_video.datasets.spec import load_splits, scanned
 
-    config = parse(CacheConfig, argv, "data cache", "Make copies of videos that read fast, frame for frame.")
     splits = load_splits(config.data)
     parts = {"train": splits.train} if splits.test is None else {"train": splits.train, "test": splits.test}
     rows, good, bad = [], 0, 0
     for name, part in parts.items():
-        sources = scanned(part, workers=config.workers, progress=True)
-        copies = cached(
-            sources, config.kind, config.short_side or None, out=config.out, workers=config.workers, progress=True
-        )
+        copies = copies_of(scanned(part, workers=config.workers, progress=True))
         rows += manifest_rows(copies, "" if splits.test is None else name)
         good += len(copies.videos)
         bad += len(copies.problems)
         for problem in copies.problems:
             print(f"left out: {problem.path}: {problem.reason}")
     write_manifest(config.out / "manifest.csv", rows)
-    print(f"{good} copies are in {config.out}, {bad} videos were left out.")
-    print(f"Next: ssl-video pretrain --data {config.out / 'manifest.csv'}")
-    return 0
+    return good, bad
 
 
 def synthesize(argv: Sequence[str]) -> int:

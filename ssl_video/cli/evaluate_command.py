@@ -17,11 +17,11 @@ from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import draw_confusion
 from ssl_video.eval.base import EVALUATIONS, Result, Task, evaluate, write_results
 from ssl_video.files import new_folder
-from ssl_video.model import Model, load_model
+from ssl_video.model import Model, load_model_or_encoder
 from ssl_video.train.distributed import choose_device
 from ssl_video.train.loop import Interrupted
 
-DESCRIPTION = "Measure a backbone by a protocol: linear, finetune, knn, svm, retrieval, pretext, ..."
+DESCRIPTION = "Measure a backbone or an encoder by a protocol: linear, finetune, svm, knn, retrieval, pretext, ..."
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,12 @@ class EvaluateConfig:
     """Options of an evaluation."""
 
     protocol: tyro.conf.Positional[str]
-    """linear, finetune, knn, retrieval, pretext, features, ... ('ssl-video list protocols')."""
+    """linear, finetune, svm, knn, retrieval, pretext, features, ... ('ssl-video list protocols')."""
     data: str
     """ucf101:ROOT, hmdb51:ROOT, kinetics:ROOT, sports1m:ROOT, youtube8m:ROOT, a manifest, a csv or a folder."""
     model: str | None = None
-    """A run's folder, a .safetensors file, random:NAME?option=value, or random:RUN for a run's network untrained."""
+    """A run's folder, a .safetensors file, random:NAME?option=value, random:RUN for a run's network untrained, or an
+    encoder such as improved-trajectories."""
     split: int = 1
     """Split of a data set with official lists."""
     preset: str = "default"
@@ -81,8 +82,8 @@ def run(argv: Sequence[str]) -> int:
     results = []
     for seed in range(config.seeds):
         torch.manual_seed(seed)  # of a random network's weights
-        model = load_model(config.model, device) if config.model is not None else None
-        if model is not None and model.backbone.weights_report and seed == 0:
+        model = load_model_or_encoder(config.model, device) if config.model is not None else None
+        if isinstance(model, Model) and model.backbone.weights_report and seed == 0:
             print(model.backbone.weights_report)
         folder = whole_run if whole_run is None or config.seeds == 1 else whole_run / f"seed{seed}"
         task = Task(config.data, config.split, train, test, config.workers, folder=folder)

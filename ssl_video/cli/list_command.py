@@ -13,6 +13,7 @@ from ssl_video.backbones.base import BACKBONES
 from ssl_video.backbones.cost import cost_of
 from ssl_video.cli.parsing import parse
 from ssl_video.datasets.base import DATASETS
+from ssl_video.encoders.base import ENCODERS
 from ssl_video.errors import UserError, nearest
 from ssl_video.eval.base import EVALUATIONS
 from ssl_video.pretexts.base import PRETEXTS
@@ -22,7 +23,7 @@ from ssl_video.pretexts.base import PRETEXTS
 class ListConfig:
     """What to list."""
 
-    what: tyro.conf.Positional[Literal["pretexts", "backbones", "datasets", "protocols", "recipes"]]
+    what: tyro.conf.Positional[Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes"]]
     """Which kind of thing."""
     containing: tyro.conf.Positional[str] = ""
     """Only names with this text in them."""
@@ -49,7 +50,7 @@ def run(argv: Sequence[str]) -> int:
         show_costs(chosen, None if config.input is None else size_of(config.input))
         return 0
     for name in chosen:
-        print(f"{name:<18} {there[name]}")
+        print(f"{name:<22} {there[name]}")
     return 0
 
 
@@ -62,6 +63,7 @@ def lines_of(what: str) -> dict[str, str]:
     registries: dict[str, Any] = {
         "pretexts": PRETEXTS,
         "backbones": BACKBONES,
+        "encoders": ENCODERS,
         "datasets": DATASETS,
         "protocols": EVALUATIONS,
     }

@@ -17,6 +17,7 @@ from ssl_video.cli.parsing import name_given, parse
 from ssl_video.config import from_mapping, load_yaml, option_type, plain, save_yaml
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.cached import read_from
+from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import describe, held_out, load_splits
 from ssl_video.errors import UserError, nearest
 from ssl_video.eval.base import Task
@@ -140,13 +141,6 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
     get_reader(config.reader)  # a missing package is said before the videos are scanned
     say = print if ranks.first else _silent
     run = run_folder(config)
-    with ranks.first_then_others():
-        splits = load_splits(config.data, config.split)
-        for warning in splits.warnings:
-            say(f"warning: {warning}")
-        whole = read_from(splits.train, config.cache, config.cache_short_side, progress=ranks.first)
-    say(describe(dataclasses.replace(splits, train=whole)))
-
     torch.manual_seed(config.seed)
     options = _options(config.backbone)
     if config.resume and checkpoints(run):
@@ -155,6 +149,12 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
     if backbone.weights_report:
         say(backbone.weights_report)
     pretext = build_pretext(config.pretext.name, backbone, _options(config.pretext))
+    with ranks.first_then_others():
+        splits = load_splits(config.data, config.split)
+        for warning in splits.warnings:
+            say(f"warning: {warning}")
+        whole = shown(splits.train, config, backbone.clip.modality, ranks.first)
+    say(describe(dataclasses.replace(splits, train=whole)))
     fit = usable(whole, pretext)
     say_left_out(fit, say)
     videos, monitors = fit, []
@@ -177,11 +177,18 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
         write_report(run, data)
         say(f"\n{run / 'backbone.safetensors'} and {run / 'report.md'} are written.")
         if config.probe and splits.test is not None:
-            tested = read_from(splits.test, config.cache, config.cache_short_side, progress=True)
+            tested = shown(splits.test, config, backbone.clip.modality, progress=True)
             probe(run, Task(config.data, config.split, whole, tested, config.workers), device, config.seed)
         say(f"Next: ssl-video index --model {run} --data {config.data} --out {run}/index")
     ranks.barrier()
     return run
+
+
+def shown(videos: VideoSet, config: Any, modality: str, progress: bool) -> VideoSet:
+    """What the network looks at: the usable videos, their copies if the configuration asks for them, or their flow."""
+    cache = "none" if modality == "flow" else config.cache  # flow is a copy already
+    usable_videos = read_from(videos, cache, config.cache_short_side, progress=progress)
+    return for_modality(usable_videos, modality, progress=progress)
 
 
 def run_folder(config: Any) -> Path:

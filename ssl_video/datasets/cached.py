@@ -38,9 +38,23 @@ def cached(
     in the user's cache folder. Raises UserError if no video can be copied.
     """
     out = out or cache_dir() / "clips" / f"{kind}-{short_side or 'full'}"
+    return copied(videos, kind, short_side, out, workers=workers, progress=progress)
+
+
+def copied(
+    videos: VideoSet,
+    kind: str,
+    short_side: int | None,
+    out: Path,
+    *,
+    reversed: bool = False,
+    workers: int | None = None,
+    progress: bool = False,
+) -> VideoSet:
+    """The videos read from copies in ``out``; see ``build_clip_cache``. Raises UserError if none can be copied."""
     pairs = [(v.path, v.info) for v in videos.videos if v.info is not None]
     assert len(pairs) == len(videos.videos), "the set must have been scanned"
-    copies = build_clip_cache(pairs, out, kind, short_side, workers=workers, progress=progress)
+    copies = build_clip_cache(pairs, out, kind, short_side, reversed=reversed, workers=workers, progress=progress)
     kept, problems = [], list(videos.problems)
     for video in videos.videos:
         copy = copies[video.path]

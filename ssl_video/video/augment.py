@@ -1,6 +1,7 @@
 """Clip-consistent geometry on uint8 frames in loader workers, and colour on whole batches on the device.
 
-Frames stay uint8 until they are on their device: a quarter of the bytes to move, and flips and crops are views.
+Frames are RGB, or encoded optical flow of two channels (in pixels of the copy that they come from, whatever their own
+size). They stay uint8 until they are on their device: a quarter of the bytes to move, and flips and crops are views.
 """
 
 import numpy as np

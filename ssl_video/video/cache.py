@@ -1,25 +1,26 @@
-"""Copies of videos that read fast: small h264 files, or raw frames."""
+"""Copies of videos that read fast: small h264 files, raw frames, or their optical flow."""
 
 import hashlib
+import itertools
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
-from tqdm import tqdm
 
 from ssl_video.files import write_text, written_aside
+from ssl_video.video.flow import check_flow, encode, flow_method
 from ssl_video.video.info import Problem, VideoInfo
 from ssl_video.video.probe import Children, probe
 from ssl_video.video.reader import VideoError, iterate_frames
 from ssl_video.video.writer import write_video
 
 Kind = Literal["h264", "raw"]
+FLOW_CODEC = "flow"
+"""The codec of a copy that holds optical flow."""
 GOP = 4
 """A key frame every so often: a clip decodes few frames in vain, at twice the size of a gop of 12."""
 
@@ -27,13 +28,14 @@ GOP = 4
 def build_clip_cache(
     videos: Sequence[tuple[str, VideoInfo]],
     out: Path,
-    kind: Kind = "h264",
+    kind: str = "h264",
     short_side: int | None = 128,
     *,
+    reversed: bool = False,
     workers: int | None = None,
     progress: bool = False,
 ) -> Mapping[str, tuple[str, VideoInfo] | Problem]:
-    """Copy scanned videos; frame n of a copy shows frame n of its source.
+    """Copy scanned videos; frame n of a copy shows frame n of its source, or the flow from it to frame n + 1.
 
     A copy is finished when its ``.json`` lies beside it, which is written after the copy was decoded and its frames
     counted; finished copies of unchanged sources are kept, so that an interrupted build goes on where it was. Sources
@@ -42,43 +44,47 @@ def build_clip_cache(
     Args:
         videos: paths and what the scan found.
         out: folder of the copies.
-        kind: ``h264``: short side as asked, a key frame every 4 frames; ``raw``: uint8 arrays (T, H, W, 3).
+        kind: ``h264``: short side as asked, a key frame every 4 frames; ``raw``: uint8 arrays (T, H, W, 3); else a
+            flow (``ssl_video.video.flow.flow_method``), computed at that size: encoded arrays (T - 1, H, W, 2).
         short_side: in pixels; None keeps the size.
+        reversed: flow of the video played backwards: field n is from frame n of that video to its frame n + 1.
         workers: child processes; by default one a core.
         progress: show a bar, on a terminal.
 
     Returns:
         source path -> (path of the copy, its VideoInfo), or the problem.
+
+    Raises:
+        UserError: if there is no such flow, or what it needs is not installed.
     """
+    time_limit_s = 600.0
+    if kind not in get_args(Kind):
+        check_flow(kind)
+        time_limit_s += 5.0 * max((info.frames for _, info in videos), default=0)  # RAFT on a slow core
     out.mkdir(parents=True, exist_ok=True)
-    workers = max(1, min(workers or len(os.sched_getaffinity(0)), len(videos)))
-    children = Children((sys.executable, "-m", "ssl_video.video.cache"), time_limit_s=600.0)
+    children = Children((sys.executable, "-m", "ssl_video.video.cache"), time_limit_s)
 
     def copied(video: tuple[str, VideoInfo]) -> tuple[str, VideoInfo] | Problem:
         path, info = video
-        copy = copy_path(path, out, kind, short_side)
+        copy = copy_path(path, out, kind, short_side, reversed)
         found = finished(path, copy)
         if found is None:
             question = {"path": path, "frames": info.frames, "copy": str(copy), "kind": kind, "short_side": short_side}
-            answer = children.ask(path, question)
+            answer = children.ask(path, question | {"reversed": reversed})
             if isinstance(answer, Problem):
                 return answer
             found = VideoInfo(**answer)
         return str(copy), replace(found, fps=info.fps, duration_s=info.duration_s)  # the copy counts frames, not time
 
-    hidden = not (progress and sys.stderr.isatty())
-    try:
-        with ThreadPoolExecutor(workers) as pool:
-            done: Iterator = pool.map(copied, videos)
-            bar = tqdm(done, total=len(videos), unit="file", desc="copy", disable=hidden)
-            return {path: found for (path, _), found in zip(videos, bar, strict=True)}
-    finally:
-        children.end()
+    what = "copy" if kind in get_args(Kind) else "flow"
+    done = children.work(copied, videos, workers=workers, what=what, progress=progress)
+    return {path: found for (path, _), found in zip(videos, done, strict=True)}
 
 
-def copy_path(path: str, out: Path, kind: Kind, short_side: int | None) -> Path:
+def copy_path(path: str, out: Path, kind: str, short_side: int | None, reversed: bool = False) -> Path:
     """Where the copy of a source lies: equal names in different folders must not meet."""
-    key = hashlib.sha256(f"{Path(path).absolute()}|{kind}|{short_side}".encode()).hexdigest()[:16]
+    what = f"{Path(path).absolute()}|{kind}|{short_side}{'|reversed' if reversed else ''}"
+    key = hashlib.sha256(what.encode()).hexdigest()[:16]
     return out / f"{Path(path).stem[:80]}-{key}{'.mp4' if kind == 'h264' else '.npy'}"
 
 
@@ -92,32 +98,53 @@ def finished(path: str, copy: Path) -> VideoInfo | None:
         return None
 
 
-def make_copy(path: str, frames: int, copy: Path, kind: Kind, short_side: int | None) -> VideoInfo:
+def make_copy(
+    path: str, frames: int, copy: Path, kind: str, short_side: int | None, reversed: bool = False
+) -> VideoInfo:
     """Make, verify and sign one copy, in this process. Raises VideoError."""
     pictures = _resized(path, short_side, even=kind == "h264")
+    expected = frames if kind in get_args(Kind) else frames - 1
+    if expected < 1:
+        raise VideoError("it has one frame only, and flow needs two")
     if kind == "h264":
         # fastdecode leaves out what costs a decoder most; no B-frames, so that times are numbers
         options = {"preset": "veryfast", "tune": "fastdecode", "crf": "20", "bf": "0", "sc_threshold": "0"}
         written = write_video(copy, pictures, options=options, gop=GOP)
         info = probe(str(copy))
+    elif kind == "raw":
+        written, info = _write_array(copy, pictures, expected, "raw")
     else:
-        first = next(pictures)
-        with written_aside(copy) as aside:
-            array = np.lib.format.open_memmap(aside, "w+", np.uint8, (frames, *first.shape))
-            array[0], written = first, 1
-            for picture in pictures:
-                if written < frames:
-                    array[written] = picture
-                written += 1
-            array.flush()
-        h, w = first.shape[:2]
-        info = VideoInfo(frames, 25.0, w, h, frames / 25.0, "raw")
-    if not info.frames == written == frames:
+        written, info = _write_array(copy, _fields(pictures, kind, reversed), expected, FLOW_CODEC, reversed)
+    if not info.frames == written == expected:
         copy.unlink(missing_ok=True)
         raise VideoError(f"{written} frames were read and {info.frames} copied, but the scan found {frames}")
     note = {"source": _state(path), "size": copy.stat().st_size, "info": asdict(info)}
     write_text(copy.with_suffix(".json"), json.dumps(note))
     return info
+
+
+def _write_array(
+    copy: Path, pictures: Iterator[np.ndarray], expected: int, codec: str, backwards: bool = False
+) -> tuple[int, VideoInfo]:
+    """One picture after the other into an array, from its end with ``backwards``; returns how many came."""
+    first = next(pictures)
+    with written_aside(copy) as aside:
+        array = np.lib.format.open_memmap(aside, "w+", np.uint8, (expected, *first.shape))
+        written = 0
+        for picture in itertools.chain([first], pictures):
+            if written < expected:
+                array[expected - 1 - written if backwards else written] = picture
+            written += 1
+        array.flush()
+    h, w = first.shape[:2]
+    return written, VideoInfo(expected, 25.0, w, h, expected / 25.0, codec)
+
+
+def _fields(pictures: Iterator[np.ndarray], method: str, backwards: bool) -> Iterator[np.ndarray]:
+    """The encoded flow between neighbours, two pictures in memory; ``backwards``: from each to the one before it."""
+    flow = flow_method(method)
+    for pair in itertools.pairwise(pictures):
+        yield encode(flow(np.stack(pair[::-1] if backwards else pair))[0])
 
 
 def _resized(path: str, short_side: int | None, even: bool) -> Iterator[np.ndarray]:
@@ -142,4 +169,4 @@ def _state(path: str) -> str:
 if __name__ == "__main__":
     from ssl_video.video.probe import answer_questions
 
-    answer_questions(lambda q: asdict(make_copy(q["path"], q["frames"], Path(q["copy"]), q["kind"], q["short_side"])))
+    answer_questions(lambda q: asdict(make_copy(**q | {"copy": Path(q["copy"])})))

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -28,6 +28,8 @@ from tqdm import tqdm
 from ssl_video.files import cache_dir
 from ssl_video.video.info import Problem, VideoInfo
 from ssl_video.video.reader import QUICK, Misfit, VideoError, by_time, decoded, opened
+
+R = TypeVar("R")
 
 VERSION = 2
 """Raised when what a probe finds changes, so that what older versions kept is not used."""
@@ -197,6 +199,21 @@ class Children:
             return Problem(path, f"the decoder crashed on it ({how})")
         found = json.loads(answer)
         return Problem(path, found["reason"]) if "reason" in found else found
+
+    def work(
+        self, do: Callable[[Any], R], things: Sequence[Any], *, workers: int | None, what: str, progress: bool
+    ) -> Iterator[R]:
+        """``do``, which may ``ask``, on every thing, by ``workers`` threads (one a core); the children end with it.
+
+        Results come in order; ``progress`` shows a bar that says ``what``, on a terminal.
+        """
+        workers = max(1, min(workers or len(os.sched_getaffinity(0)), len(things)))
+        hidden = not (progress and sys.stderr.isatty())
+        try:
+            with ThreadPoolExecutor(workers) as pool:
+                yield from tqdm(pool.map(do, things), total=len(things), unit="file", desc=what, disable=hidden)
+        finally:
+            self.end()
 
     def _child(self) -> subprocess.Popen[str]:
         child = getattr(self.local, "child", None)

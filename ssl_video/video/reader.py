@@ -49,7 +49,7 @@ def read_frames(path: str, frames: Sequence[int], info: VideoInfo | None = None)
     """(T, H, W, 3) uint8 RGB: the frames with these numbers, in the order asked for; repeats are allowed.
 
     Rotation is applied. With ``info`` from the scan, decoding starts at a key frame near the first frame asked for
-    where that is exact. A path that ends in ``.npy`` is an array (T, H, W, 3), read through a memory map.
+    where that is exact. A path that ends in ``.npy`` is an array (T, H, W, C), read through a memory map.
 
     Raises:
         VideoError: if the file cannot be decoded, or has no frame of that number.

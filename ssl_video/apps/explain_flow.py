@@ -1,0 +1,92 @@
+"""Pictures of a video's optical flow: a sheet of frames with their flow below, and both side by side as a video."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from ssl_video.errors import UserError
+from ssl_video.files import written_aside
+from ssl_video.video.augment import resize_short_side
+from ssl_video.video.flow import colour_wheel, flow_method
+from ssl_video.video.reader import iterate_frames
+from ssl_video.video.writer import write_video
+
+
+def explain_flow(
+    video: Path, out: Path, method: str = "farneback", *, short_side: int = 240, columns: int = 6, at_most: int = 300
+) -> tuple[Path, Path]:
+    """Write ``NAME_flow_METHOD.png`` and ``.mp4`` into ``out``.
+
+    Args:
+        video: the file.
+        out: folder.
+        method: see ``ssl_video.video.flow.flow_method``.
+        short_side: of the frames for which flow is computed, in pixels; smaller videos keep their size.
+        columns: frames on the sheet, evenly spaced.
+        at_most: frames from the start of the video that are looked at.
+
+    Raises:
+        UserError: if the method is unknown, or the video has fewer than two frames.
+        VideoError: if it cannot be decoded.
+    """
+    flow = flow_method(method)
+    frames_THWC = np.stack([_smaller(f, short_side) for f in islice(iterate_frames(str(video)), at_most)] or [[]])
+    if len(frames_THWC) < 2:
+        raise UserError(f"{video} has one frame only, and flow needs two.")
+    flows_SHW2 = [flow(frames_THWC[n : n + 2])[0] for n in range(len(frames_THWC) - 1)]
+    maximum = full_saturation(flows_SHW2)
+    stem = out / f"{video.stem}_flow_{method.partition('?')[0]}"
+    sheet, film = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".mp4")
+    chosen = np.unique(np.linspace(0, len(flows_SHW2) - 1, columns).round().astype(int))
+    draw_sheet(frames_THWC[chosen], np.stack([flows_SHW2[n] for n in chosen]), chosen, maximum, sheet)
+    write_video(film, _side_by_side(frames_THWC, flows_SHW2, maximum), options={"crf": "18"})
+    return sheet, film
+
+
+def full_saturation(flows_SHW2: list[np.ndarray]) -> float:
+    """The magnitude that is shown in full colour: few pixels of the video move faster; at least half a pixel."""
+    return max(0.5, float(np.quantile(np.concatenate([np.hypot(*f.T).ravel()[::7] for f in flows_SHW2]), 0.99)))
+
+
+def draw_sheet(
+    frames_NHWC: np.ndarray, flows_NHW2: np.ndarray, numbers: np.ndarray, maximum: float, path: Path
+) -> None:
+    """A PNG: frames with their numbers above, their flow in the colours of the wheel below, the wheel as legend."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    count, h, w = frames_NHWC.shape[:3]
+    width, height = 2.4, 2.4 * h / w
+    figure = Figure(figsize=(width * (count + 0.6), 2 * height + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, count + 1, squeeze=False, gridspec_kw={"width_ratios": [1] * count + [0.6]})
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for column, number in enumerate(numbers):
+        axes[0, column].imshow(frames_NHWC[column])
+        axes[0, column].set_title(f"frame {number}", fontsize=9)
+        axes[1, column].imshow(colour_wheel(flows_NHW2[column], maximum))
+    axes[1, count].imshow(wheel())
+    legend = f"below: motion to the\nnext frame. Colour is its\ndirection; at the rim,\n{maximum:.1f} pixels or more"
+    axes[0, count].text(0.5, 0.5, legend, ha="center", va="center", fontsize=9)
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=100)
+
+
+def wheel(side: int = 101) -> np.ndarray:
+    """The colours of all directions and magnitudes: the colour at a place is that of motion from the centre to it."""
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+    picture = colour_wheel(np.stack([x, y], -1), 1.0)
+    picture[np.hypot(x, y) > 1] = 255
+    return picture
+
+
+def _smaller(frame_HWC: np.ndarray, short_side: int) -> np.ndarray:
+    return resize_short_side(frame_HWC[None], short_side)[0] if min(frame_HWC.shape[:2]) > short_side else frame_HWC
+
+
+def _side_by_side(frames_THWC: np.ndarray, flows_SHW2: list[np.ndarray], maximum: float) -> Iterator[np.ndarray]:
+    for frame, flow in zip(frames_THWC, flows_SHW2, strict=False):
+        yield np.concatenate([frame, colour_wheel(flow, maximum)], axis=1)

@@ -1,0 +1,64 @@
+"""The optical flow of a set of videos, as a set that everything reads like videos of two channels."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.cached import copied
+from ssl_video.errors import UserError
+from ssl_video.files import cache_dir
+from ssl_video.video.cache import FLOW_CODEC
+
+
+def flow_of(
+    videos: VideoSet,
+    method: str = "farneback",
+    short_side: int | None = 128,
+    *,
+    reversed: bool = False,
+    out: Path | None = None,
+    workers: int | None = None,
+    progress: bool = False,
+) -> VideoSet:
+    """The flow of each video in its place: field n is the motion from frame n to frame n + 1, so there is one fewer.
+
+    Fields are uint8 (T - 1, h, w, 2), see ``ssl_video.video.flow.encode``. Flow that was computed already is used; a
+    video without flow joins ``problems``.
+
+    Args:
+        videos: a scanned set.
+        method: ``farneback``, ``dis`` or ``raft``, with options as in ``farneback?window=21``.
+        short_side: of the frames for which flow is computed, in pixels; None keeps the size.
+        reversed: flow of the videos played backwards, computed anew: it is not the forward flow negated.
+        out: folder of the flow; by default in the user's cache folder.
+        workers: processes; by default one a core.
+        progress: show a bar, on a terminal.
+
+    Raises:
+        UserError: if there is no such method, what it needs is not installed, or no video has flow.
+    """
+    if out is None:
+        direction = "reversed" if reversed else "forward"
+        out = cache_dir() / "flow" / f"{re.sub(r'[^a-z0-9]+.*', '', method)}-{direction}-{short_side or 'full'}"
+    return copied(videos, method, short_side, out, reversed=reversed, workers=workers, progress=progress)
+
+
+def for_modality(videos: VideoSet, modality: str, *, workers: int | None = None, progress: bool = False) -> VideoSet:
+    """What a network of that modality (``ClipSpec.modality``) looks at: the videos themselves, or their flow.
+
+    The flow is Farneback's at a short side of 128, unless the set holds flow already ('ssl-video data flow' makes such
+    sets by other methods and at other sizes).
+
+    Raises:
+        UserError: if the network takes RGB and the set holds flow, or no video has flow.
+    """
+    flows = [v.info is not None and v.info.codec == FLOW_CODEC for v in videos.videos]
+    if modality == "flow":
+        if all(flows):
+            return videos
+        originals = tuple(dataclasses.replace(v, path=v.source, copy_of="") for v in videos.videos)  # not small copies
+        return flow_of(dataclasses.replace(videos, videos=originals), workers=workers, progress=progress)
+    if any(flows):
+        raise UserError(f"{videos.name} holds optical flow, but the network takes {modality}; name the videos instead.")
+    return videos
