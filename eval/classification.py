@@ -13,7 +13,7 @@ from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.model import Classifier
-from ssl_video.pretexts.base import Context, Pretext, PretextOutput, Sample, View
+from ssl_video.pretexts.base import Context, Needs, Pretext, PretextOutput, Sample, View
 from ssl_video.video import augment
 
 
@@ -53,6 +53,7 @@ class Classification(Pretext):
 
     Config = ClassificationConfig
     config: ClassificationConfig
+    needs = Needs(modality="any")
 
     def __init__(self, config: ClassificationConfig, backbone: Backbone):
         super().__init__(config, backbone)

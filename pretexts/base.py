@@ -97,7 +97,7 @@ class Needs:
     With ``grouping`` "class" all videos of a batch are of one class: labels reach the sampler, but not the batch.
     """
 
-    modality: Literal["rgb", "flow"] = "rgb"
+    modality: Literal["rgb", "flow", "any"] = "rgb"
     max_temporal_stride: int | None = None
     max_spatial_stride: int | None = None
     statistics: tuple[str, ...] = ()
@@ -233,7 +233,7 @@ def build_pretext(name: str, backbone: Backbone, options: Mapping[str, object]) 
 
 
 def _check_needs(name: str, needs: Needs, backbone: Backbone) -> None:
-    if backbone.clip.modality != needs.modality:
+    if needs.modality not in (backbone.clip.modality, "any"):
         raise UserError(
             f"{name} needs a backbone for {needs.modality}, but {backbone.architecture} takes {backbone.clip.modality}."
         )
