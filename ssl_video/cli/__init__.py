@@ -18,7 +18,7 @@ COMMANDS = {
     "query": "find the nearest neighbours of a video in an index",
     "explain": "pictures of what a video or a network holds: its optical flow",
     "data": "scan, cache or synthesize videos, or compute their optical flow",
-    "list": "what there is: pretexts, backbones, encoders, datasets, protocols, recipes",
+    "list": "what there is: pretexts, backbones, encoders, datasets, protocols, recipes, tables",
     "doctor": "versions, readers and devices; what is missing and which package brings it",
 }
 

@@ -23,7 +23,7 @@ from ssl_video.pretexts.base import PRETEXTS
 class ListConfig:
     """What to list."""
 
-    what: tyro.conf.Positional[Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes"]]
+    what: tyro.conf.Positional[Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes", "tables"]]
     """Which kind of thing."""
     containing: tyro.conf.Positional[str] = ""
     """Only names with this text in them."""
@@ -56,8 +56,9 @@ def run(argv: Sequence[str]) -> int:
 
 def lines_of(what: str) -> dict[str, str]:
     """Name -> one line about it."""
-    if what == "recipes":
-        recipes = sorted(files("ssl_video.recipes").iterdir(), key=lambda f: f.name)
+    if what in ("recipes", "tables"):
+        folder = files("ssl_video.recipes") if what == "recipes" else files("ssl_video.recipes") / "tables"
+        recipes = sorted(folder.iterdir(), key=lambda f: f.name)
         texts = {f.name: f.read_text(encoding="utf-8") for f in recipes if f.name.endswith(".yaml")}
         return {name.removesuffix(".yaml"): text.splitlines()[0].lstrip("# ") for name, text in texts.items()}
     registries: dict[str, Any] = {
