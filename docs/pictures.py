@@ -47,10 +47,10 @@ def speediness() -> None:
 
 def flow() -> None:
     """Frames of six classes and their flow."""
-    names = ("orbit", "pendulum", "bounce", "spin", "pulse", "shake")
+    names = ("orbit", "pendulum", "bounce", "spin", "pulse", "drift")
     pairs_NTHWC = np.stack([_drawn(name)[20:22] for name in names])
     flows = np.stack([farneback(pair)[0] for pair in pairs_NTHWC])
-    draw_sheet(pairs_NTHWC[:, 0], flows, np.full(len(names), 20), 3.0, OUT / "flow.png")
+    draw_sheet(pairs_NTHWC[:, 0], flows, names, 3.0, OUT / "flow.png")
 
 
 def trajectories() -> None:
@@ -62,7 +62,7 @@ def trajectories() -> None:
         found = track(frames_THWC, TrackConfig(scales=1, camera=camera))
         ax.imshow(frames_THWC[15])
         for points_L2 in found.points_PL2[found.starts_P == 0]:
-            ax.plot(*points_L2.T, color="lime", linewidth=0.8)
+            ax.plot(*points_L2.T, color="green", linewidth=0.8)
             ax.plot(*points_L2[-1], ".", color="red", markersize=2)
         kept = "without the camera's motion" if camera else "all that moves"
         ax.set_title(f"{kept}: {len(found.starts_P)} tracks", fontsize=9)
@@ -76,14 +76,17 @@ def _drawn(name: str) -> np.ndarray:
 
 def _panned() -> np.ndarray:
     """A window that moves over one still picture, and in it a ball that flies."""
-    picture_HWC = draw("tracks", 0, size=320).frames_THWC[0]
+    rng = np.random.default_rng(0)
+    still = np.kron(rng.integers(150, 210, (40, 60, 1)), np.ones((8, 8, 3)))
+    ball = np.kron(rng.integers(0, 256, (4, 4, 1)), np.ones((8, 8, 3))) * (1.0, 0.4, 0.2)
     y, x = np.mgrid[:160, :220]
     frames = []
     for n in range(16):
-        frame_HWC = picture_HWC[60 + n :, 20 + 3 * n :][:160, :220].copy()
-        ball = np.hypot(x - 30 - 9 * n, y - 120 + 12 * n - 0.7 * n**2) < 14
-        frame_HWC[ball] = picture_HWC[-160:, -220:][::-1, ::-1][ball]
-        frames.append(frame_HWC)
+        frame_HWC = still[60 + n :, 20 + 3 * n :][:160, :220].copy()
+        left, top = 10 + 9 * n, round(100 - 12 * n + 0.7 * n**2)
+        inside = np.hypot(x - left - 16, y - top - 16) < 16
+        frame_HWC[inside] = ball[(y - top)[inside], (x - left)[inside]]
+        frames.append(frame_HWC.astype(np.uint8))
     return np.stack(frames)
 
 

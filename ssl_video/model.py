@@ -209,7 +209,7 @@ def load_model_or_encoder(spec: str, device: torch.device | str = "cpu") -> Mode
 
 
 def _names_encoder(spec: str) -> bool:
-    return spec.partition("?")[0] in ENCODERS.names() and not Path(spec).exists()
+    return not Path(spec).exists() and spec.partition("?")[0] in ENCODERS.names()
 
 
 def _random(spec: str, device: torch.device) -> Model:

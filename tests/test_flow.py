@@ -57,6 +57,13 @@ def test_a_shifted_picture_flows_by_its_shift(method, dx, dy):
     assert np.allclose(np.median(flow[:, 16:-16, 16:-16], axis=(1, 2)), [dx, dy], atol=0.1)
 
 
+@pytest.mark.parametrize("method", ["farneback", "dis"])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (8, 5), (3, 90), (11, 17)])
+def test_small_frames_have_flow_too(method, size):
+    flow = flow_method(method)(shifted(0, 0, 2)[:, : size[0], : size[1]])
+    assert flow.shape == (1, *size, 2) and np.isfinite(flow).all()
+
+
 @pytest.fixture(scope="module")
 def raft_weights(tmp_path_factory):
     from torchvision.models.optical_flow import raft_small

@@ -1,6 +1,6 @@
 """Pictures of a video's optical flow: a sheet of frames with their flow below, and both side by side as a video."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -40,7 +40,8 @@ def explain_flow(
     stem = out / f"{video.stem}_flow_{method.partition('?')[0]}"
     sheet, film = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".mp4")
     chosen = np.unique(np.linspace(0, len(flows_SHW2) - 1, columns).round().astype(int))
-    draw_sheet(frames_THWC[chosen], np.stack([flows_SHW2[n] for n in chosen]), chosen, maximum, sheet)
+    titles = [f"frame {n}" for n in chosen]
+    draw_sheet(frames_THWC[chosen], np.stack([flows_SHW2[n] for n in chosen]), titles, maximum, sheet)
     write_video(film, _side_by_side(frames_THWC, flows_SHW2, maximum), options={"crf": "18"})
     return sheet, film
 
@@ -51,9 +52,9 @@ def full_saturation(flows_SHW2: list[np.ndarray]) -> float:
 
 
 def draw_sheet(
-    frames_NHWC: np.ndarray, flows_NHW2: np.ndarray, numbers: np.ndarray, maximum: float, path: Path
+    frames_NHWC: np.ndarray, flows_NHW2: np.ndarray, titles: Sequence[str], maximum: float, path: Path
 ) -> None:
-    """A PNG: frames with their numbers above, their flow in the colours of the wheel below, the wheel as legend."""
+    """A PNG: frames with titles above, their flow in the colours of the wheel below, the wheel as legend."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -64,9 +65,9 @@ def draw_sheet(
     axes = figure.subplots(2, count + 1, squeeze=False, gridspec_kw={"width_ratios": [1] * count + [0.6]})
     for ax in axes.flat:
         ax.set_axis_off()
-    for column, number in enumerate(numbers):
+    for column, title in enumerate(titles):
         axes[0, column].imshow(frames_NHWC[column])
-        axes[0, column].set_title(f"frame {number}", fontsize=9)
+        axes[0, column].set_title(title, fontsize=9)
         axes[1, column].imshow(colour_wheel(flows_NHW2[column], maximum))
     axes[1, count].imshow(wheel())
     legend = f"below: motion to the\nnext frame. Colour is its\ndirection; at the rim,\n{maximum:.1f} pixels or more"

@@ -79,12 +79,12 @@ def run(argv: Sequence[str]) -> int:
         there = ["--resume"] if folder.exists() else []
         code = pretrain_command.run([*map(str, words), *there])
         if code:
-            raise Interrupted(f"The pretraining in {folder} was stopped; the same command goes on with it.")
+            raise Interrupted(f"The pretraining in {folder} was stopped and its state is saved")
 
     try:
         run_table(table, config.out, measure, pretrain, print)
     except Interrupted as stop:
-        print(f"ssl-video: {stop}", file=sys.stderr)
+        print(f"ssl-video: {stop}: the same command goes on.", file=sys.stderr)
         return 130
     print()
     print((config.out / "table.md").read_text(encoding="utf-8"))

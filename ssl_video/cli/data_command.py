@@ -151,7 +151,7 @@ def flow(argv: Sequence[str]) -> int:
 
     good, bad = _write_copies(config, flows_of)
     print(f"The flow of {good} videos is in {config.out}, {bad} videos were left out.")
-    print(f"Next: ssl-video evaluate linear --model random:NAME --data {config.out / 'manifest.csv'}")
+    print(f"Next: ssl-video pretrain --backbone A_NETWORK_OF_FLOW --data {config.out / 'manifest.csv'}")
     return 0
 
 

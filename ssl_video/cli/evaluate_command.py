@@ -90,7 +90,7 @@ def run(argv: Sequence[str]) -> int:
         try:
             results.append(evaluate(config.protocol, model, task, preset=config.preset, options=options, seed=seed))
         except Interrupted as stop:
-            print(f"ssl-video: {stop}".replace("--resume", f"--run {whole_run}"), file=sys.stderr)
+            print(f"ssl-video: {stop}: use --run {whole_run} to go on.", file=sys.stderr)
             return 130
         show(results[-1])
     if config.out is not None:

@@ -23,7 +23,9 @@ from ssl_video.pretexts.base import PRETEXTS
 class ListConfig:
     """What to list."""
 
-    what: tyro.conf.Positional[Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes", "tables"]]
+    what: tyro.conf.Positional[
+        Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes", "tables"]
+    ]
     """Which kind of thing."""
     containing: tyro.conf.Positional[str] = ""
     """Only names with this text in them."""

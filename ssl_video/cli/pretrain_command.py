@@ -54,7 +54,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         pretrain(config, device, ranks)
     except Interrupted as stop:
-        print(f"ssl-video: {stop}", file=sys.stderr)
+        print(f"ssl-video: {stop}: use --resume.", file=sys.stderr)
         return 130
     finally:
         leave()

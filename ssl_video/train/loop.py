@@ -135,7 +135,7 @@ def train(
             if enough:
                 break
             if stopping and done < steps:
-                raise Interrupted(f"Stopped by a signal at step {done} of {steps}; the state is saved: use --resume.")
+                raise Interrupted(f"Stopped by a signal at step {done} of {steps}; the state is saved")
     return cast(Pretext, average.module) if average is not None else pretext
 
 

@@ -40,13 +40,15 @@ def farneback(frames_THWC: np.ndarray, *, window: int = 13, levels: int = 5, ite
 def dis(frames_THWC: np.ndarray, *, preset: Literal["ultrafast", "fast", "medium"] = "medium") -> np.ndarray:
     """Dense inverse search (Kroeger et al., "Fast Optical Flow Using Dense Inverse Search", ECCV 2016); OpenCV.
 
-    ``preset`` is OpenCV's balance of speed and detail. Frames of less than some 16 pixels a side are too small for it.
+    ``preset`` is OpenCV's balance of speed and detail. It refuses frames below 12 pixels; their borders are repeated.
     """
     cv2 = opencv()
     levels = {"ultrafast": 0, "fast": 1, "medium": 2}  # OpenCV's DISOPTICAL_FLOW_PRESET_*
     search = cv2.DISOpticalFlow_create(levels[preset])
-    gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames_THWC]
-    return np.stack([search.calc(a, b, None) for a, b in itertools.pairwise(gray)])
+    h, w = frames_THWC.shape[1:3]
+    larger_THWC = np.pad(frames_THWC, ((0, 0), (0, max(0, 16 - h)), (0, max(0, 16 - w)), (0, 0)), mode="edge")
+    gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in larger_THWC]
+    return np.stack([search.calc(a, b, None)[:h, :w] for a, b in itertools.pairwise(gray)])
 
 
 def raft(
