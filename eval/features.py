@@ -58,7 +58,12 @@ def clip_starts(frames: int, span: int, clips: int) -> np.ndarray:
 
 
 @dataclass
-class _ClipsOfVideos(Dataset):
+class ClipsOfVideos(Dataset):
+    """For each video (its number, first frames of its clips, uint8 clips (K, T, H, W, C)), or why it cannot be read.
+
+    See ``extract`` for the fields.
+    """
+
     videos: Sequence[Video]
     view: View
     clips: int
@@ -119,7 +124,7 @@ def extract(
         return model.clip_features(clips_KTHWC, readout)
 
     shown = for_modality(videos, model.backbone.clip.modality)
-    what = _ClipsOfVideos(shown.videos, model.view, clips, still, shuffle, crops)
+    what = ClipsOfVideos(shown.videos, model.view, clips, still, shuffle, crops)
     found = apply_to_clips(features_of, what, workers, batch)
     found.problems += shown.problems[len(videos.problems) :]
     if none_is_an_error:
@@ -130,7 +135,7 @@ def extract(
 def predict(model: Model, videos: VideoSet, *, clips: int, crops: int = 1, workers: int = 2) -> Features:
     """As ``extract``, but the logits of the model's classifier, (K, classes) a video. Raises UserError without one."""
     shown = for_modality(videos, model.backbone.clip.modality)
-    what = _ClipsOfVideos(shown.videos, model.view, clips, crops=crops)
+    what = ClipsOfVideos(shown.videos, model.view, clips, crops=crops)
     found = apply_to_clips(model.logits, what, workers, batch=32)
     found.problems += shown.problems[len(videos.problems) :]
     check_some(found, videos)
@@ -144,7 +149,7 @@ def check_some(found: Features, videos: VideoSet) -> None:
 
 
 def apply_to_clips(
-    function: Callable[[torch.Tensor], torch.Tensor], what: _ClipsOfVideos, workers: int, batch: int
+    function: Callable[[torch.Tensor], torch.Tensor], what: ClipsOfVideos, workers: int, batch: int
 ) -> Features:
     """What ``function`` makes of uint8 clips (K, T, H, W, C), ``batch`` at a time, for every video that can be read."""
     found = Features([], [], [], [])
@@ -157,7 +162,7 @@ def apply_to_clips(
         found.clips_KD += np.split(torch.cat(parts).numpy(), ends)
         waiting.clear()
 
-    for number, starts, clips_KTHWC in _in_order(what, workers):
+    for number, starts, clips_KTHWC in in_order(what, workers):
         if isinstance(clips_KTHWC, Problem):
             found.problems.append(clips_KTHWC)
             continue
@@ -191,8 +196,8 @@ def calibrate_batch_norm(
     subset = VideoSet(videos.name, videos.videos[:: max(1, len(videos.videos) // at_most)], videos.classes)
     calibrated = replace(model, backbone=backbone)
     waiting: list[torch.Tensor] = []
-    what = _ClipsOfVideos(for_modality(subset, model.backbone.clip.modality).videos, model.view, clips)
-    for number, (_, _, clips_KTHWC) in enumerate(_in_order(what, workers)):
+    what = ClipsOfVideos(for_modality(subset, model.backbone.clip.modality).videos, model.view, clips)
+    for number, (_, _, clips_KTHWC) in enumerate(in_order(what, workers)):
         if isinstance(clips_KTHWC, torch.Tensor):
             waiting.append(clips_KTHWC)
         if waiting and (len(waiting) == 16 or number == len(what) - 1):
@@ -203,7 +208,8 @@ def calibrate_batch_norm(
     return calibrated
 
 
-def _in_order(what: _ClipsOfVideos, workers: int) -> Iterator[tuple[int, np.ndarray, torch.Tensor | Problem]]:
+def in_order(what: ClipsOfVideos, workers: int) -> Iterator[tuple[int, np.ndarray, torch.Tensor | Problem]]:
+    """The items of ``what``, read by ``workers`` processes, in order."""
     yield from DataLoader(what, batch_size=None, num_workers=workers, worker_init_fn=start_worker, collate_fn=_as_is)
 
 

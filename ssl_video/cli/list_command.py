@@ -19,6 +19,9 @@ from ssl_video.eval.base import EVALUATIONS
 from ssl_video.pretexts.base import PRETEXTS
 
 
+Kind = Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes", "tables"]
+
+
 @dataclass(frozen=True)
 class ListConfig:
     """What to list."""
