@@ -3,7 +3,7 @@
     python benchmarks/extraction.py [--backbone resnet18] [--frames 8] [--size 112] [--rounds 5]
 
 Reading alone: the clips of the videos through the same loader, by the same two processes, and nothing done with them.
-Network alone: one batch of clips in memory, again and again. On cores that both share, the time of a clip cannot be less
+Network alone: one batch of clips in memory, again and again. On cores that both share, a clip cannot take less time
 than the sum of the two; on a GPU it cannot be less than the slower one. Rounds take turns; medians.
 """
 

@@ -18,7 +18,6 @@ from ssl_video.errors import UserError, nearest
 from ssl_video.eval.base import EVALUATIONS
 from ssl_video.pretexts.base import PRETEXTS
 
-
 Kind = Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes", "tables"]
 
 
