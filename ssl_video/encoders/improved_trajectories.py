@@ -24,7 +24,7 @@ from ssl_video.encoders.fisher import Mixture, fisher_vector, fit_mixture, norma
 from ssl_video.encoders.tracks import TrackConfig, track
 from ssl_video.errors import UserError
 from ssl_video.files import cache_dir, written_aside
-from ssl_video.video.flow import check_flow, opencv
+from ssl_video.video.flow import opencv
 from ssl_video.video.info import Problem
 from ssl_video.video.probe import Children, answer_questions
 from ssl_video.video.reader import iterate_frames
@@ -134,7 +134,7 @@ class ImprovedTrajectories(Encoder):
 
     def _described(self, videos: VideoSet, workers: int) -> list[Path | Problem]:
         """The files of the videos' descriptors, made now where they are not in the cache."""
-        check_flow("farneback")
+        opencv()  # a missing library is said once, not for every video
         longest = max((video.frames for video in videos.videos), default=0)
         command = (sys.executable, "-m", "ssl_video.encoders.improved_trajectories")
         children = Children(command, time_limit_s=600.0 + longest)
@@ -153,11 +153,6 @@ class ImprovedTrajectories(Encoder):
 
         what = "trajectories"
         return list(children.work(described, videos.videos, workers=max(1, workers), what=what, progress=True))
-
-
-def describe_video(path: str, config: TrackConfig) -> Descriptors:
-    """name -> (P, D) float16 descriptors of a video's trajectories, computed now. Raises VideoError."""
-    return track(iterate_frames(path), config).descriptors
 
 
 def _file(path: str, config: TrackConfig) -> Path:
@@ -181,7 +176,7 @@ def _chosen(descriptors: Descriptors, at_most: int, rng: np.random.Generator) ->
 
 def _answer(question: dict) -> dict:
     opencv().setNumThreads(1)  # there is a child for each core
-    descriptors = describe_video(question["path"], TrackConfig(**question["config"]))
+    descriptors = track(iterate_frames(question["path"]), TrackConfig(**question["config"])).descriptors
     with written_aside(question["file"]) as aside:
         np.savez(aside, **descriptors)  # pyright: ignore[reportArgumentType]
     return {"tracks": len(next(iter(descriptors.values())))}

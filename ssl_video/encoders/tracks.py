@@ -82,7 +82,7 @@ def without_camera(gray_HW: np.ndarray, flow_HW2: np.ndarray) -> np.ndarray:
     here_N2 = corners[:, 0]
     x, y = np.rint(here_N2).astype(int).T
     homography, agree = cv2.findHomography(here_N2, here_N2 + flow_HW2[y, x], cv2.RANSAC, 1.0)
-    if homography is None or agree.sum() < 20:
+    if homography is None or agree.sum() < 20 or abs(np.linalg.det(homography)) < 1e-3:
         return flow_HW2
     h, w = gray_HW.shape
     grid_HW2 = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).astype(np.float32)
@@ -209,6 +209,8 @@ class _Kept:
         self.add(Trajectories(np.zeros((0, config.length + 1, 2), np.float32), np.zeros(0, int), nothing))
 
     def add(self, found: Trajectories) -> None:
+        if self.parts and not len(found.starts_P):
+            return
         self.parts.append((self.rng.random(len(found.starts_P)), found))
         self.count += len(found.starts_P)
         if self.count > 2 * self.at_most:
