@@ -14,7 +14,7 @@ from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, c
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
 from ssl_video.eval.features import Features
 from ssl_video.eval.multilabel import multilabel_numbers
-from ssl_video.eval.shards import train_and_test_features
+from ssl_video.eval.shards import Rows, train_and_test_features
 from ssl_video.model import Model
 
 
@@ -122,18 +122,16 @@ def classify(
     With ``several`` labels a video, one yes or no a class is learned.
     """
     y_train = train.targets_NK(classes) if several else train.labels_N
-    if config.average == "features":
-        x_train = train.mean_ND
-    else:
-        x_train = np.concatenate(train.clips_KD)
+    x_train, x_test = Rows([train.mean_ND]), Rows([test.mean_ND, *test.clips_KD])
+    if config.average != "features":
+        x_train = Rows(train.clips_KD)
         y_train = np.repeat(y_train, [len(c) for c in train.clips_KD], axis=0)
-    x_test = np.concatenate([test.mean_ND, *test.clips_KD])
     if config.classifier == "ridge" and several:
         raise UserError("ridge takes one label a video; use classifier=logistic (or auto) for several.")
     if config.classifier == "ridge" or (config.classifier == "auto" and not several):
-        scores = ridge_scores(x_train, y_train, x_test, classes)
+        scores = ridge_scores(x_train[:], y_train, x_test[:], classes)
     elif config.classifier in ("auto", "logistic"):
-        scores = logistic_scores(x_train, y_train, x_test, classes, seed)
+        scores = logistic_scores(x_train[:], y_train, x_test[:], classes, seed)
     else:
         scores = sgd_scores(x_train, y_train, x_test, classes, config, seed)
     of_videos, of_clips = np.split(scores, [len(test.videos)])
@@ -256,12 +254,17 @@ def loss_of(logits_NK: Tensor, targets: Tensor) -> Tensor:
 
 
 def sgd_scores(
-    x_ND: np.ndarray, targets: np.ndarray, x_test_ND: np.ndarray, classes: int, config: LinearConfig, seed: int
+    x_ND: np.ndarray | Rows,
+    targets: np.ndarray,
+    x_test_ND: np.ndarray | Rows,
+    classes: int,
+    config: LinearConfig,
+    seed: int,
 ) -> np.ndarray:
     """Scores of a linear layer trained by SGD with momentum 0.9, or Adam, on ``loss_of``.
 
-    ``targets`` are (N,) classes, or (N, K) True where a video has a label. Only a batch of the features is held at a
-    time, so that they may be mapped from a file.
+    ``targets`` are (N,) classes, or (N, K) True where a video has a label. Only a batch of the features is read at a
+    time, so that they may be mapped from files.
     """
     generator = torch.Generator().manual_seed(seed)
     y, width = torch.from_numpy(targets), x_ND.shape[1]

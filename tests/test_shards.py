@@ -16,7 +16,7 @@ from ssl_video.eval import features as features_module
 from ssl_video.eval import shards as shards_module
 from ssl_video.eval.base import Task, evaluate
 from ssl_video.eval.features import extract
-from ssl_video.eval.shards import extract_to
+from ssl_video.eval.shards import Rows, extract_to
 from ssl_video.model import Model
 from ssl_video.pretexts.base import View
 from ssl_video.train.data import read_video
@@ -56,6 +56,15 @@ def test_kept_features_are_those_of_a_plain_extraction(tmp_path, model):
     assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(kept.clips_KD, plain.clips_KD, strict=True))
     assert kept.problems == plain.problems
     assert isinstance(kept.clips_KD[0], np.memmap)
+
+
+def test_rows_of_several_arrays_are_those_of_their_concatenation():
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(size=(n, 3)) for n in (4, 1, 0, 5)]
+    rows, whole = Rows(parts), np.concatenate(parts)
+    assert rows.shape == whole.shape and (rows[:] == whole).all()
+    for wanted in (np.array([9, 0, 4, 4]), slice(3, 7), np.array([], int)):
+        assert (rows[wanted] == whole[wanted]).all()
 
 
 def test_an_interrupted_extraction_goes_on_where_it_was(tmp_path, model, reads):
