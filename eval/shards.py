@@ -82,7 +82,8 @@ def train_and_test_features(
             else:
                 where = "-".join(f"{k}={v}" for k, v in {**options, "calibrate": calibrate}.items())
                 kept = task.folder / "features" / where / name
-                found.append(extract_to(kept, calibrated, part, workers=task.workers, **options))
+                weights = fingerprint(model)  # before the calibration, whose last bits another machine may round
+                found.append(extract_to(kept, calibrated, part, workers=task.workers, weights=weights, **options))
         task.memory[key] = model, *found  # the model is kept alive, so that its id stays its own
     return task.memory[key][1:]
 
@@ -111,19 +112,27 @@ def extract_to(
     still: bool = False,
     shuffle: bool = False,
     crops: int = 1,
+    weights: str | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     progress: bool = False,
 ) -> Features:
     """As ``extract``, but kept in a folder, shard by shard: an interrupted extraction goes on, and ranks share it.
 
     A shard is ``NUMBER.npy``, the vectors of the clips of up to 256 videos, and ``NUMBER.json``, which says whose they
-    are and is written last. The features that are returned are mapped from these files.
+    are and is written last. The features that are returned are mapped from these files. ``weights`` tells one model from
+    another, by default ``fingerprint(model)``.
 
     Raises:
         UserError: if the folder holds features of another model, other videos or other options.
     """
     what = {"clips": clips, "readout": readout, "still": still, "shuffle": shuffle, "crops": crops}
-    about = {**what, "weights": fingerprint(model), "data": videos.hash, "videos": len(videos.videos), "shard": SHARD}
+    about = {
+        **what,
+        "weights": weights or fingerprint(model),
+        "data": videos.hash,
+        "videos": len(videos.videos),
+        "shard": SHARD,
+    }
     if ranks.first:
         _claim(folder, about)
     ranks.barrier()
