@@ -119,8 +119,8 @@ def extract_to(
     """As ``extract``, but kept in a folder, shard by shard: an interrupted extraction goes on, and ranks share it.
 
     A shard is ``NUMBER.npy``, the vectors of the clips of up to 256 videos, and ``NUMBER.json``, which says whose they
-    are and is written last. The features that are returned are mapped from these files. ``weights`` tells one model from
-    another, by default ``fingerprint(model)``.
+    are and is written last. The features that are returned are mapped from these files. ``weights`` tells one model
+    from another, by default ``fingerprint(model)``.
 
     Raises:
         UserError: if the folder holds features of another model, other videos or other options.
