@@ -55,7 +55,7 @@ class Model:
     @property
     def trained_on(self) -> frozenset[str]:
         """Digests of the pretraining videos."""
-        return frozenset(self.run.get("videos", ()))
+        return self.backbone.trained_on | frozenset(self.run.get("videos", ()))
 
     def normalise(self, clips_BTHWC: Tensor) -> Tensor:
         """uint8 clips as the clip_BCTHW that the backbone takes, on its device."""
@@ -124,7 +124,7 @@ def digest(video: Video) -> str:
 def header_of(pretext: Pretext, pretext_name: str, data: Mapping[str, Any], videos: Iterable[Video]) -> dict[str, Any]:
     """What is written with a pretraining run's weights."""
     return {
-        **_header(pretext.backbone, pretext.view, map(digest, videos)),
+        **_header(pretext.backbone, pretext.view, pretext.backbone.trained_on | {digest(v) for v in videos}),
         "pretext": {"name": pretext_name, "options": asdict(pretext.config)},
         "data": dict(data),
     }

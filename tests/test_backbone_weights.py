@@ -11,6 +11,8 @@ from torch import nn
 from ssl_video.backbones.base import build_backbone
 from ssl_video.backbones.weights import load_weights
 from ssl_video.errors import UserError
+from ssl_video.model import load_model
+from ssl_video.train.checkpoint import save_weights
 
 
 def net(classes: int = 3) -> nn.ModuleDict:
@@ -211,3 +213,12 @@ def test_weights_that_torchvision_does_not_have_are_said():
         build_backbone("resnet18", weights="torchvision:IMAGENET_V1")
     with pytest.raises(UserError, match="torchvision publishes no weights of c3d"):
         build_backbone("c3d", weights="torchvision:DEFAULT")
+
+
+def test_weights_of_a_run_say_which_videos_they_have_seen(tmp_path):
+    first = build_backbone("r2plus1d_4", width=4)
+    save_weights(tmp_path / "backbone.safetensors", first.state_dict(), {"videos": ["0a1b2c3d"]})
+    second = build_backbone("r2plus1d_4", width=4, weights=str(tmp_path / "backbone.safetensors"))
+    assert second.trained_on == {"0a1b2c3d"}
+    model = load_model(f"random:r2plus1d_4?width=4&weights={tmp_path / 'backbone.safetensors'}")
+    assert model.trained_on == {"0a1b2c3d"}

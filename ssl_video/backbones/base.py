@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, make_dataclass
 
 from torch import Tensor, nn
 
-from ssl_video.backbones.weights import Published, start_from
+from ssl_video.backbones.weights import Published, start_from, videos_seen
 from ssl_video.config import from_mapping, option_type
 from ssl_video.errors import UserError
 from ssl_video.registry import Registry
@@ -92,6 +92,7 @@ class Backbone(nn.Module):
         self.architecture = ""  # set by build_backbone: what it takes to build the network again
         self.options: dict[str, object] = {}
         self.weights_report = ""  # set by build_backbone: which weights it starts from, if from any
+        self.trained_on: frozenset[str] = frozenset()  # and digests of the videos that these were trained on
 
     def forward(self, clip_BCTHW: Tensor, until: str | None = None) -> Tensor:
         """features_BDthw of the last stage, or of the stage called ``until``.
@@ -157,5 +158,6 @@ def build_backbone(name: str, **options: object) -> Backbone:
     backbone.architecture, backbone.options = name, own
     if chosen.weights is not None:
         backbone.weights_report = str(start_from(chosen.weights, backbone, name, backbone.published))
+        backbone.trained_on = videos_seen(chosen.weights)
     backbone.published = None  # it holds the heads, which nobody needs any more
     return backbone

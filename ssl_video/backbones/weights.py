@@ -1,5 +1,6 @@
 """Weights into networks: all keys fit, or they are refused and named. Files of other projects are read here too."""
 
+import json
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
@@ -79,6 +80,16 @@ def start_from(source: str, backbone: nn.Module, name: str, published: Published
     if published is None or any(key.startswith("stages.") for key in weights):
         return load_into(backbone, weights, source)
     return load_into(published.network, published.adapt(weights, published.network), source, published.heads)
+
+
+def videos_seen(source: str) -> frozenset[str]:
+    """Digests of the videos that weights were trained on, where their file says so, as those of our runs do."""
+    path = Path(source).expanduser()
+    if path.suffix != ".safetensors":
+        return frozenset()
+    with safe_open(path, "pt") as file:
+        header = json.loads((file.metadata() or {}).get("ssl_video", "null"))
+    return frozenset(header.get("videos", ())) if isinstance(header, dict) else frozenset()
 
 
 def torchvision_weights(network: str, choice: str) -> Mapping[str, Tensor]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ssl_video.backbones.base import backbone_options, build_backbone
+from ssl_video.backbones.weights import videos_seen
 from ssl_video.cli.evaluate_command import side_by_side
 from ssl_video.cli.parsing import name_given, parse
 from ssl_video.config import from_mapping, load_yaml, option_type, plain, save_yaml
@@ -143,9 +144,12 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
     run = run_folder(config)
     torch.manual_seed(config.seed)
     options = _options(config.backbone)
+    start = options["weights"]
     if config.resume and checkpoints(run):
         options["weights"] = None  # the checkpoint has them, and their file may be gone
     backbone = build_backbone(config.backbone.name, **options)
+    if start and not options["weights"] and Path(start).exists():
+        backbone.trained_on = videos_seen(start)
     if backbone.weights_report:
         say(backbone.weights_report)
     pretext = build_pretext(config.pretext.name, backbone, _options(config.pretext))
