@@ -1,6 +1,8 @@
 """Draw the pictures of the documentation: ``python docs/pictures.py``, into docs/pictures/."""
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -35,14 +37,32 @@ def speediness() -> None:
         clips_VTHWC = pretext.transform(frames_THWC[list(sample.frames)], sample, rng)["clips_VTHWC"]
         for view, label in enumerate(("normal", "sped up")):
             strip = np.pad(clips_VTHWC[view], ((0, 0), (0, 0), (0, 2), (0, 0)), constant_values=255)
-            ax = axes[2 * row + view]
-            ax.imshow(np.concatenate(list(strip), axis=1))
-            ax.set_ylabel(f"{name}\n{label}", rotation=0, ha="right", va="center", fontsize=9)
-            ax.set_xticks([])
-            ax.set_yticks([])
-            for spine in ax.spines.values():
-                spine.set_visible(False)
+            _strip(axes[2 * row + view], np.concatenate(list(strip), axis=1), f"{name}\n{label}")
     figure.savefig(OUT / "speediness.png", dpi=80)
+
+
+def clip_order() -> None:
+    """The clips of one video in three of the six orders, each clip by its first and last frame."""
+    options = {"frames": 12, "gap": 6, "short_side": 120, "crop": 104}
+    pretext = build_pretext("clip_order", build_backbone("r2plus1d_4"), options)
+    frames_THWC = _drawn("bounce")
+    video = Video("bounce", info=VideoInfo(len(frames_THWC), 25.0, 120, 120, len(frames_THWC) / 25, "raw"))
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for row, (ax, class_) in enumerate(zip(figure.subplots(3, 1), (0, 1, 3), strict=True)):
+        drawn = pretext.sample(video, {}, np.random.default_rng(3))
+        assert isinstance(drawn, Sample)
+        sample = Sample(drawn.frames, {"class": class_})
+        clips_VTHWC = pretext.transform(frames_THWC[list(sample.frames)], sample, np.random.default_rng(row))[
+            "clips_VTHWC"
+        ]
+        ends_VSHWC = np.pad(clips_VTHWC[:, [0, -1]], ((0, 0), (0, 0), (0, 0), (0, 3), (0, 0)), constant_values=255)
+        pairs = [
+            np.pad(np.concatenate(list(ends), 1), ((0, 0), (0, 15), (0, 0)), constant_values=255) for ends in ends_VSHWC
+        ]
+        order = itertools.permutations(("1st", "2nd", "3rd"))
+        _strip(ax, np.concatenate(pairs, 1), f"class {class_}\n" + ", ".join(list(order)[class_]))
+    figure.savefig(OUT / "clip_order.png", dpi=80)
 
 
 def flow() -> None:
@@ -70,6 +90,15 @@ def trajectories() -> None:
     figure.savefig(OUT / "trajectories.png", dpi=80)
 
 
+def _strip(ax: Any, picture_HWC: np.ndarray, label: str) -> None:
+    ax.imshow(picture_HWC)
+    ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
 def _drawn(name: str) -> np.ndarray:
     return draw("clips", CLASSES["clips"].index(name), size=120).frames_THWC
 
@@ -93,5 +122,6 @@ def _panned() -> np.ndarray:
 if __name__ == "__main__":
     OUT.mkdir(exist_ok=True)
     speediness()
+    clip_order()
     flow()
     trajectories()
