@@ -1,6 +1,8 @@
 """Draw the pictures of the documentation: ``python docs/pictures.py``, into docs/pictures/."""
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,6 +14,7 @@ from ssl_video.datasets.base import Video
 from ssl_video.datasets.synthetic import CLASSES, draw
 from ssl_video.encoders.tracks import TrackConfig, track
 from ssl_video.pretexts.base import Sample, build_pretext
+from ssl_video.pretexts.cubic_puzzles import PERMUTATIONS
 from ssl_video.video.flow import farneback
 from ssl_video.video.info import VideoInfo
 
@@ -28,21 +31,60 @@ def speediness() -> None:
     axes = figure.subplots(2 * len(names), 1)
     for row, name in enumerate(names):
         frames_THWC = draw("clips", CLASSES["clips"].index(name)).frames_THWC
-        video = Video(name, info=VideoInfo(len(frames_THWC), 25.0, 56, 56, len(frames_THWC) / 25, "raw"))
+        video = _as_video(name, frames_THWC)
         rng = np.random.default_rng(row)
         sample = pretext.sample(video, {}, rng)
         assert isinstance(sample, Sample)
         clips_VTHWC = pretext.transform(frames_THWC[list(sample.frames)], sample, rng)["clips_VTHWC"]
         for view, label in enumerate(("normal", "sped up")):
             strip = np.pad(clips_VTHWC[view], ((0, 0), (0, 0), (0, 2), (0, 0)), constant_values=255)
-            ax = axes[2 * row + view]
-            ax.imshow(np.concatenate(list(strip), axis=1))
-            ax.set_ylabel(f"{name}\n{label}", rotation=0, ha="right", va="center", fontsize=9)
-            ax.set_xticks([])
-            ax.set_yticks([])
-            for spine in ax.spines.values():
-                spine.set_visible(False)
+            _strip(axes[2 * row + view], np.concatenate(list(strip), axis=1), f"{name}\n{label}")
     figure.savefig(OUT / "speediness.png", dpi=80)
+
+
+def clip_order() -> None:
+    """The clips of one video in three of the six orders, each clip by its first and last frame."""
+    options = {"frames": 12, "gap": 6, "short_side": 120, "crop": 104}
+    pretext = build_pretext("clip_order", build_backbone("r2plus1d_4"), options)
+    frames_THWC = _drawn("bounce")
+    video = _as_video("bounce", frames_THWC)
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for row, (ax, class_) in enumerate(zip(figure.subplots(3, 1), (0, 1, 3), strict=True)):
+        drawn = pretext.sample(video, {}, np.random.default_rng(3))
+        assert isinstance(drawn, Sample)
+        sample = Sample(drawn.frames, {"class": class_})
+        clips_VTHWC = pretext.transform(frames_THWC[list(sample.frames)], sample, np.random.default_rng(row))[
+            "clips_VTHWC"
+        ]
+        ends_VSHWC = np.pad(clips_VTHWC[:, [0, -1]], ((0, 0), (0, 0), (0, 0), (0, 3), (0, 0)), constant_values=255)
+        pairs = [
+            np.pad(np.concatenate(list(ends), 1), ((0, 0), (0, 15), (0, 0)), constant_values=255) for ends in ends_VSHWC
+        ]
+        order = itertools.permutations(("1st", "2nd", "3rd"))
+        _strip(ax, np.concatenate(pairs, 1), f"class {class_}\n" + ", ".join(list(order)[class_]))
+    figure.savefig(OUT / "clip_order.png", dpi=80)
+
+
+def cubic_puzzles() -> None:
+    """The pieces of one puzzle over space and of one over time, in their order and shuffled."""
+    frames_THWC = _drawn("orbit")
+    figure = Figure(figsize=(7, 7.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(4, 1)
+    for row, kind in enumerate(("space", "time")):
+        options = {"frames": 8, "cell_frames": 14, "crop": 48, "cell": 60, "short_side": 120, "puzzles": kind}
+        pretext = build_pretext("cubic_puzzles", build_backbone("r2plus1d_4"), options)
+        sample = pretext.sample(_as_video("orbit", frames_THWC), {}, np.random.default_rng(2))
+        assert isinstance(sample, Sample)
+        for place, class_ in enumerate((0, 9)):
+            shown = Sample(sample.frames, {**sample.data, "class": class_})
+            read_THWC = frames_THWC[list(sample.frames)]
+            pieces_PTHWC = pretext.transform(read_THWC, shown, np.random.default_rng(0))["pieces_PTHWC"]
+            middles = np.pad(pieces_PTHWC[:, 4], ((0, 0), (0, 0), (0, 4), (0, 0)), constant_values=255)
+            order = ", ".join(str(p + 1) for p in PERMUTATIONS[class_])
+            _strip(axes[2 * row + place], np.concatenate(list(middles), 1), f"{kind}\nclass {class_}\n{order}")
+    figure.savefig(OUT / "cubic_puzzles.png", dpi=80)
 
 
 def flow() -> None:
@@ -70,6 +112,20 @@ def trajectories() -> None:
     figure.savefig(OUT / "trajectories.png", dpi=80)
 
 
+def _strip(ax: Any, picture_HWC: np.ndarray, label: str) -> None:
+    ax.imshow(picture_HWC)
+    ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _as_video(name: str, frames_THWC: np.ndarray) -> Video:
+    count, height, width = frames_THWC.shape[:3]
+    return Video(name, info=VideoInfo(count, 25.0, width, height, count / 25, "raw"))
+
+
 def _drawn(name: str) -> np.ndarray:
     return draw("clips", CLASSES["clips"].index(name), size=120).frames_THWC
 
@@ -93,5 +149,7 @@ def _panned() -> np.ndarray:
 if __name__ == "__main__":
     OUT.mkdir(exist_ok=True)
     speediness()
+    clip_order()
+    cubic_puzzles()
     flow()
     trajectories()

@@ -1,0 +1,112 @@
+"""Video clip order prediction (VCOP): in which order were these clips filmed?
+
+D. Xu, J. Xiao, Z. Zhao, J. Shao, D. Xie, Y. Zhuang: "Self-supervised Spatiotemporal Learning via Video Clip Order
+Prediction", CVPR 2019.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_video.backbones.base import Backbone
+from ssl_video.datasets.base import Video
+from ssl_video.errors import UserError
+from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, PretextOutput, Sample, Skip, View
+from ssl_video.video import augment
+
+
+@dataclass(frozen=True)
+class ClipOrderConfig:
+    """Options of the clip order pretext, with the paper's values as defaults."""
+
+    clips: int = 3
+    """Clips of a tuple, 2 to 5; there are as many classes as orders of them."""
+    frames: int = 16
+    """Frames of a clip."""
+    gap: int = 8
+    """Frames left out between two clips, so that one does not simply go on where the other ended."""
+    stride: int = 1
+    """Every stride-th frame of the file is a frame of the tuple."""
+    short_side: int = 128
+    """The frames' shorter side before the crop, in pixels."""
+    crop: int = 112
+    """Side of the square cut out of the frames, in pixels; at a place of its own for each clip."""
+    width: int = 512
+    """Units of fc7, which sees a pair of clips."""
+    dropout: float = 0.5
+    """Part of the pairs' features dropped before the last layer."""
+
+
+@PRETEXTS.register("clip_order")
+class ClipOrder(Pretext):
+    """VCOP (CVPR 2019): recognise the order of shuffled clips."""
+
+    Config = ClipOrderConfig
+    config: ClipOrderConfig
+
+    def __init__(self, config: ClipOrderConfig, backbone: Backbone):
+        super().__init__(config, backbone)
+        if not 2 <= config.clips <= 5:
+            raise UserError(f"The order of 2 to 5 clips can be predicted, not of {config.clips}.")
+        self.orders = list(itertools.permutations(range(config.clips)))
+        self.head = PairwiseHead(backbone.feature_dim, config.clips, config.width, len(self.orders), config.dropout)
+
+    @property
+    def view(self) -> View:
+        """One clip, cropped as at test."""
+        return View(self.config.frames, self.config.stride, self.config.short_side, self.config.crop)
+
+    def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
+        """Clips at equal distances from a random start on, and the order in which they are shown."""
+        c = self.config
+        span = (c.clips * c.frames + (c.clips - 1) * c.gap - 1) * c.stride + 1
+        if video.frames < span:
+            return Skip(f"shorter than the {span} frames of {c.clips} clips and the gaps between them")
+        first = int(rng.integers(video.frames - span + 1))
+        starts_V = np.arange(c.clips) * (c.frames + c.gap)
+        offsets_VT = starts_V[:, None] + np.arange(c.frames)
+        frames = tuple(int(first + c.stride * offset) for offset in offsets_VT.ravel())
+        return Sample(frames, {"class": int(rng.integers(len(self.orders)))})
+
+    def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
+        """The clips in the order of their class; all frames of a clip have one crop, each clip another."""
+        c = self.config
+        clips_VTHWC = np.split(augment.resize_short_side(frames_THWC, c.short_side), c.clips)
+        cut = [augment.crop(clip_THWC, c.crop, rng if self.training else None) for clip_THWC in clips_VTHWC]
+        return {"clips_VTHWC": np.stack([cut[v] for v in self.orders[sample.data["class"]]]), **sample.data}
+
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+        """Cross-entropy over all orders."""
+        clips_BVTHWC, classes_B = batch["clips_VTHWC"], batch["class"]
+        spec, dtype = self.backbone.clip, self.head.fc8.weight.dtype
+        x_NCTHW = augment.to_float(clips_BVTHWC.flatten(0, 1), spec.mean, spec.std, dtype)
+        features_ND = self.backbone(x_NCTHW).mean((2, 3, 4))
+        logits_BK = self.head(features_ND.unflatten(0, clips_BVTHWC.shape[:2])).to(dtype)
+        loss = F.cross_entropy(logits_BK, classes_B)
+        accuracy = (logits_BK.argmax(1) == classes_B).double().mean()
+        return PretextOutput(loss, {"accuracy": accuracy}, features_ND.detach())
+
+
+class PairwiseHead(nn.Module):
+    """Classes from the features of every pair of clips (Figure 2 of the paper): a shared fc7, then fc8 over all pairs.
+
+    Pairs are taken as ``itertools.combinations`` gives them.
+    """
+
+    def __init__(self, feature_dim: int, clips: int, width: int, classes: int, dropout: float):
+        super().__init__()
+        self.pairs = list(itertools.combinations(range(clips), 2))
+        self.fc7 = nn.Linear(2 * feature_dim, width)
+        self.dropout = nn.Dropout(dropout)
+        self.fc8 = nn.Linear(len(self.pairs) * width, classes)
+
+    def forward(self, features_BVD: Tensor) -> Tensor:
+        """(B, clips, D) to (B, classes)."""
+        pairs_BPE = torch.stack([features_BVD[:, pair].flatten(1) for pair in self.pairs], 1)
+        return self.fc8(self.dropout(torch.relu(self.fc7(pairs_BPE)).flatten(1)))

@@ -1,0 +1,127 @@
+"""Space-time cubic puzzles: where, or when, does each of these pieces of a video belong?
+
+D. Kim, D. Cho, I. S. Kweon: "Self-Supervised Video Representation Learning with Space-Time Cubic Puzzles", AAAI 2019.
+
+The paper's auxiliary task, to tell by which of four angles the pieces were rotated, is left out.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_video.backbones.base import Backbone
+from ssl_video.datasets.base import Video
+from ssl_video.errors import UserError
+from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, PretextOutput, Sample, Skip, View
+from ssl_video.video import augment
+
+PERMUTATIONS = tuple(itertools.permutations(range(4)))
+SPACE, TIME = 0, 1
+
+
+@dataclass(frozen=True)
+class CubicPuzzlesConfig:
+    """Options of the cubic puzzles pretext, with the paper's values as defaults."""
+
+    frames: int = 16
+    """Frames of a piece."""
+    cell_frames: int = 32
+    """Frames of a cell of the grid; the clip has four cells in time."""
+    stride: int = 1
+    """Every stride-th frame of the file is a frame of the clip."""
+    crop: int = 80
+    """Side of a piece, in pixels."""
+    cell: int = 112
+    """Side of a cell, in pixels; the clip is two cells wide and two high."""
+    short_side: int = 256
+    """The frames' shorter side before the clip is cut out of them, in pixels."""
+    puzzles: Literal["both", "space", "time"] = "both"
+    """Shuffle over space or time, at random for each puzzle, or over one of them only."""
+    replicate: float = 0.5
+    """Probability that one channel, drawn for the puzzle, stands in for all three."""
+    width: int = 512
+    """Units of the layer that brings the four pieces together."""
+    dropout: float = 0.5
+    """Part of these units dropped before the last layer."""
+
+
+@PRETEXTS.register("cubic_puzzles")
+class CubicPuzzles(Pretext):
+    """Space-time cubic puzzles (AAAI 2019): recognise the permutation of four pieces over space or over time."""
+
+    Config = CubicPuzzlesConfig
+    config: CubicPuzzlesConfig
+
+    def __init__(self, config: CubicPuzzlesConfig, backbone: Backbone):
+        super().__init__(config, backbone)
+        if config.frames > config.cell_frames or config.crop > config.cell or 2 * config.cell > config.short_side:
+            raise UserError(
+                f"A piece of {config.frames} frames of {config.crop} pixels must fit into a cell of "
+                f"{config.cell_frames} frames of {config.cell} pixels, and two cells into the short side of "
+                f"{config.short_side} pixels; change frames, crop, cell_frames, cell or short_side."
+            )
+        self.head = nn.Sequential(  # late fusion
+            nn.Linear(4 * backbone.feature_dim, config.width),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.width, len(PERMUTATIONS)),
+        )
+
+    @property
+    def view(self) -> View:
+        """As long as a piece and at its scale, but with the whole picture, where the network takes it."""
+        c = self.config
+        return View(c.frames, c.stride, c.short_side, c.crop if self.backbone.clip.fixed_size else 2 * c.cell)
+
+    def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
+        """A clip of four cells in time, the kind of puzzle, and the frames of each piece, shaken inside its cell."""
+        c = self.config
+        span = (4 * c.cell_frames - 1) * c.stride + 1
+        if video.frames < span:
+            return Skip(f"shorter than the {span} frames of a puzzle")
+        first = int(rng.integers(video.frames - span + 1))
+        axis = int(rng.integers(2)) if c.puzzles == "both" else (SPACE, TIME)[c.puzzles == "time"]
+        cells_P = np.arange(4) if axis == TIME else np.full(4, rng.integers(4))
+        starts_P = cells_P * c.cell_frames + self._jitter(c.cell_frames - c.frames, rng)
+        # a frame in several pieces is read once
+        offsets, positions = np.unique(starts_P[:, None] + np.arange(c.frames), return_inverse=True)
+        frames = tuple(int(first + c.stride * offset) for offset in offsets)
+        class_ = int(rng.integers(len(PERMUTATIONS)))
+        return Sample(frames, {"positions_PT": positions.reshape(4, c.frames), "axis": axis, "class": class_})
+
+    def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
+        """Cut the pieces, each shaken inside its cell, and show them in the order of the class."""
+        c, data = self.config, sample.data
+        frames_THWC = augment.resize_short_side(frames_THWC, c.short_side)
+        frames_THWC = augment.crop(frames_THWC, 2 * c.cell, rng if self.training else None)
+        if self.training and rng.random() < c.replicate:
+            frames_THWC = np.repeat(frames_THWC[..., rng.integers(3), None], 3, axis=3)
+        cells_P = np.arange(4) if data["axis"] == SPACE else np.full(4, rng.integers(4))
+        tops_P = cells_P // 2 * c.cell + self._jitter(c.cell - c.crop, rng)
+        lefts_P = cells_P % 2 * c.cell + self._jitter(c.cell - c.crop, rng)
+        pieces = [
+            frames_THWC[positions_T, top : top + c.crop, left : left + c.crop]
+            for positions_T, top, left in zip(data["positions_PT"], tops_P, lefts_P, strict=True)
+        ]
+        shown_PTHWC = np.stack([pieces[p] for p in PERMUTATIONS[data["class"]]])
+        return {"pieces_PTHWC": shown_PTHWC, "class": data["class"]}
+
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+        """Cross-entropy over the 24 permutations; which axis a puzzle is of is not told."""
+        pieces_BPTHWC, classes_B = batch["pieces_PTHWC"], batch["class"]
+        spec, dtype = self.backbone.clip, next(self.head.parameters()).dtype
+        x_NCTHW = augment.to_float(pieces_BPTHWC.flatten(0, 1), spec.mean, spec.std, dtype)
+        features_ND = self.backbone(x_NCTHW).mean((2, 3, 4))
+        logits_BK = self.head(features_ND.unflatten(0, (-1, 4)).flatten(1)).to(dtype)
+        loss = F.cross_entropy(logits_BK, classes_B)
+        accuracy = (logits_BK.argmax(1) == classes_B).double().mean()
+        return PretextOutput(loss, {"accuracy": accuracy}, features_ND.detach())
+
+    def _jitter(self, room: int, rng: np.random.Generator) -> np.ndarray:
+        """(4,) distances of the pieces from the start of their cells; at test they are in the middle."""
+        return rng.integers(0, room + 1, 4) if self.training else np.full(4, room // 2)

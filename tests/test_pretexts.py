@@ -1,0 +1,199 @@
+"""What every pretext promises, in the small setting that its packaged recipe gives, on drawn videos."""
+
+import itertools
+import random
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssl_video.backbones.base import build_backbone
+from ssl_video.cli.list_command import lines_of
+from ssl_video.cli.pretrain_command import load_recipe
+from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.flow import for_modality
+from ssl_video.datasets.spec import load_splits
+from ssl_video.datasets.statistics import statistics_of
+from ssl_video.datasets.synthetic import synthesize
+from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, Sample, Skip, build_pretext
+from ssl_video.train.data import BatchKeys, ClipDataset, collate, grouping, tensors, usable
+from ssl_video.train.distributed import Ranks
+from ssl_video.train.loop import context_of
+from ssl_video.video.info import VideoInfo
+
+CPU = torch.device("cpu")
+FRAMES = 160
+BATCH = 4
+every_pretext = pytest.mark.parametrize("name", PRETEXTS.names())
+
+
+@lru_cache
+def recipe_of(name: str) -> dict:
+    """The packaged recipe of that pretext whose name ends in "small"."""
+    recipes = [load_recipe(r) for r in lines_of("recipes") if r.endswith("small")]
+    return next(r for r in recipes if r["pretext"]["name"] == name)
+
+
+def make(name: str) -> Pretext:
+    torch.manual_seed(0)
+    chosen = {kind: dict(recipe_of(name)[kind]) for kind in ("backbone", "pretext")}
+    backbone = build_backbone(chosen["backbone"].pop("name"), **chosen["backbone"])
+    return build_pretext(chosen["pretext"].pop("name"), backbone, chosen["pretext"])
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> VideoSet:
+    """Sixteen videos of eight classes."""
+    folder: Path = tmp_path_factory.mktemp("drawn")
+    synthesize(folder, frames=FRAMES, train=16, test=0, workers=1)
+    return load_splits(str(folder), 1).train
+
+
+@pytest.fixture(scope="module")
+def batch_of(drawn):
+    """A function from a pretext and a seed to its first batch."""
+
+    def batch(pretext: Pretext, seed: int = 0) -> dict[str, Tensor]:
+        videos = usable(for_modality(drawn, pretext.backbone.clip.modality), pretext)
+        keys = next(iter(BatchKeys(len(videos.videos), 1, BATCH, seed=seed, groups=grouping(videos, pretext))))
+        dataset = ClipDataset(videos, pretext, seed)
+        return tensors(collate([dataset[key] for key in keys]), CPU)
+
+    return batch
+
+
+def loss_of(pretext: Pretext, batch: dict[str, Tensor], seed: int = 0) -> float:
+    with torch.no_grad():
+        return pretext(batch, context_of(seed, 0, Ranks())).loss.item()
+
+
+def test_every_pretext_has_a_small_recipe():
+    small = {load_recipe(r)["pretext"]["name"] for r in lines_of("recipes") if r.endswith("small")}
+    assert small == set(PRETEXTS.names())
+
+
+@every_pretext
+def test_the_loss_is_a_finite_number_and_reaches_all_weights(name, batch_of):
+    pretext = make(name).train()
+    output = pretext(batch_of(pretext), context_of(0, 0, Ranks()))
+    output.loss.backward()
+    assert output.loss.shape == () and torch.isfinite(output.loss)
+    assert all(value.shape == () and torch.isfinite(value) for value in output.metrics.values())
+    assert output.features_ND.ndim == 2 and not output.features_ND.requires_grad
+    for key, weight in pretext.named_parameters():
+        assert not weight.requires_grad or (weight.grad is not None and torch.isfinite(weight.grad).all()), key
+    assert any(weight.grad.any() for weight in pretext.backbone.parameters() if weight.grad is not None)
+
+
+@every_pretext
+def test_the_test_protocol_gives_a_finite_loss(name, batch_of):
+    pretext = make(name).eval()
+    assert np.isfinite(loss_of(pretext, batch_of(pretext)))
+
+
+@every_pretext
+def test_the_same_seed_gives_the_same_batch_and_loss(name, batch_of):
+    losses = []
+    for _ in range(2):
+        pretext = make(name).train()
+        losses.append(loss_of(pretext, batch_of(pretext, seed=3), seed=3))
+    assert losses[0] == losses[1]
+    assert losses[0] != loss_of(make(name).train(), batch_of(make(name).train(), seed=4), seed=4)
+
+
+@every_pretext
+def test_samples_are_drawn_from_the_given_generator_alone(name, batch_of):
+    pretext = make(name).train()
+    states, batches = [], []
+    for seed in (1, 2):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002  (the generator that must not be used)
+        torch.manual_seed(seed)
+        before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
+        batches.append(batch_of(pretext))
+        after = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
+        states.append(before == after)
+    assert states == [True, True]
+    assert all(torch.equal(batches[0][key], batches[1][key]) for key in batches[0])
+
+
+@dataclass
+class Apart(Context):
+    """A rank's context that gathers what the other ranks had to show the last time."""
+
+    others: list[list[Tensor]] = field(default_factory=list)
+    shown: list[Tensor] = field(default_factory=list)
+
+    def gather(self, x: Tensor) -> Tensor:
+        call = len(self.shown)
+        self.shown.append(x.detach())
+        rows = [other[call] if other else x.detach() for other in self.others]
+        return torch.cat([*rows[: self.rank], x, *rows[self.rank + 1 :]])
+
+
+@every_pretext
+def test_the_losses_of_two_ranks_average_to_the_loss_of_their_whole_batch(name, batch_of):
+    pretext = make(name).double().train()
+    for module in pretext.modules():  # each rank has its own batch statistics and drops its own units
+        if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
+            module.eval()
+    batch = batch_of(pretext)
+    whole = pretext(batch, Context(0, torch.Generator().manual_seed(7))).loss.item()
+    shown: list[list[Tensor]] = [[], []]
+    losses = []
+    for _ in range(3):  # a later gathering may build on an earlier one
+        contexts = [Apart(0, torch.Generator().manual_seed(7), r, 2, others=shown) for r in (0, 1)]
+        halves = [{key: value.chunk(2)[r] for key, value in batch.items()} for r in (0, 1)]
+        losses = [pretext(half, ctx).loss.item() for half, ctx in zip(halves, contexts, strict=True)]
+        shown = [ctx.shown for ctx in contexts]
+    assert np.mean(losses) == pytest.approx(whole, rel=1e-9)
+
+
+@every_pretext
+def test_a_video_of_one_frame_is_skipped_with_a_reason(name):
+    pretext = make(name).train()
+    video = Video("still.gif", (0,), info=VideoInfo(1, 25.0, 56, 56, 0.04, "gif"))
+    stats = {statistic: np.zeros(1, np.float32) for statistic in pretext.needs.statistics}
+    for mode in (True, False):
+        outcome = pretext.train(mode).sample(video, stats, np.random.default_rng(0))
+        assert isinstance(outcome, Skip) and outcome.reason
+
+
+@every_pretext
+def test_frames_are_asked_for_inside_the_video_and_never_wrapped(name, drawn):
+    pretext = make(name).train()
+    videos = for_modality(drawn, pretext.backbone.clip.modality).videos
+    for number, frames in itertools.product(range(2), range(16, FRAMES, 9)):
+        video = videos[number]
+        stats = {key: x[:frames] for key, x in statistics_of(video, pretext.needs.statistics).items()}
+        assert video.info is not None
+        shorter = replace(video, info=replace(video.info, frames=frames))
+        for seed in range(5):
+            outcome = pretext.sample(shorter, stats, np.random.default_rng(seed))
+            if isinstance(outcome, Sample):
+                assert min(outcome.frames) >= 0 and max(outcome.frames) < frames
+
+
+@every_pretext
+def test_the_network_takes_the_clips_of_the_view_that_evaluations_use(name):
+    pretext = make(name).eval()
+    view, channels = pretext.view, pretext.backbone.clip.channels
+    assert view.size <= view.short_side
+    with torch.no_grad():
+        features = pretext.backbone(torch.zeros(1, channels, view.frames, view.size, view.size))
+    assert features.shape[1] == pretext.backbone.feature_dim
+
+
+@every_pretext
+def test_its_options_and_weights_build_it_again(name, batch_of):
+    pretext = make(name).eval()
+    backbone = build_backbone(pretext.backbone.architecture, **pretext.backbone.options)
+    again = build_pretext(name, backbone, asdict(pretext.config)).eval()
+    again.load_state_dict(pretext.state_dict())
+    batch = batch_of(pretext)
+    assert again.config == pretext.config
+    assert loss_of(again, batch) == loss_of(pretext, batch)
