@@ -1,6 +1,5 @@
 """Reading TFRecord files against a writer made from the format's description, whole, damaged and hostile."""
 
-
 import numpy as np
 import pytest
 from hypothesis import given
