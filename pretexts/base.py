@@ -222,6 +222,13 @@ class Pretext(nn.Module, ABC):
     def after_step(self, step: int) -> None:
         """Called after every optimiser step: momentum encoders, queues."""
 
+    def frame_embeddings(self, frames_THWC: np.ndarray, batch: int) -> Tensor | None:
+        """(T, D) the pretext's own embedding of every frame of a prepared video, ``batch`` frames at a time.
+
+        None, for a pretext that embeds no frames: the features of the backbone are taken then.
+        """
+        return None
+
 
 PRETEXTS: Registry[type[Pretext]] = Registry("pretext", "ssl_video.pretexts")
 

@@ -81,8 +81,14 @@ class Model:
         return self.classifier(self.dense_map(clips_BTHWC))
 
     def frame_embeddings(self, frames_THWC: np.ndarray, batch: int = 16) -> np.ndarray:
-        """(T, D) one embedding a frame, that of the clip around it; border frames are repeated at the ends."""
+        """(T, D) one embedding a frame: the pretext's own where it has such, ``batch`` frames at a time.
+
+        Otherwise the features of the clip around the frame; border frames are repeated at the ends.
+        """
         prepared = self.view.prepare(frames_THWC)
+        own = None if self.pretext is None else self.pretext.frame_embeddings(prepared, batch)
+        if own is not None:
+            return own.float().cpu().numpy()
         offsets = (np.arange(self.view.frames) - self.view.frames // 2) * self.view.stride
         positions = np.clip(np.arange(len(prepared))[:, None] + offsets, 0, len(prepared) - 1)
         parts = [

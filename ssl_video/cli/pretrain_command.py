@@ -28,7 +28,7 @@ from ssl_video.model import header_of, load_model, save_run
 from ssl_video.pretexts.base import PRETEXTS, build_pretext
 from ssl_video.train.checkpoint import checkpoints
 from ssl_video.train.config import RunConfig
-from ssl_video.train.data import ClipDataset, read_video, usable
+from ssl_video.train.data import ClipDataset, read_video, usable, with_company
 from ssl_video.train.distributed import Ranks, choose_device, join, leave
 from ssl_video.train.loop import Interrupted, train
 from ssl_video.train.report import write_report
@@ -164,6 +164,7 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
     videos, monitors = fit, []
     if config.held_out and len(fit.videos) > 1:
         videos, kept = held_out(fit, config.held_out, seed=0)
+        videos = with_company(videos, pretext)
         monitors = monitors_for(videos, kept, kept, device)
     per_epoch = len(videos.videos) * config.clips_per_video / config.batch_size / config.optim.accumulate
     steps = config.steps or round((config.epochs or 0) * per_epoch) or 10_000

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,8 @@ def read_video(video: Video, frames: Sequence[int], reader: str = "pyav") -> np.
 def usable(videos: VideoSet, pretext: Pretext, seed: int = 0) -> VideoSet:
     """The videos that can serve the pretext; the others join ``problems`` with the pretext's reason.
 
+    Where batches are of one class, a video that is alone in its class cannot serve.
+
     Raises:
         UserError: if none can.
     """
@@ -53,7 +56,30 @@ def usable(videos: VideoSet, pretext: Pretext, seed: int = 0) -> VideoSet:
             f"None of the {len(videos.videos)} videos of {videos.name} can serve this pretext (the first: "
             f"{problems[len(videos.problems)].reason}); use longer videos or a shorter clip (see --help)."
         )
-    return VideoSet(videos.name, tuple(kept), videos.classes, tuple(problems))
+    return with_company(VideoSet(videos.name, tuple(kept), videos.classes, tuple(problems)), pretext)
+
+
+def with_company(videos: VideoSet, pretext: Pretext) -> VideoSet:
+    """Without the videos that are alone in their class, if the pretext compares the videos of a class.
+
+    Raises:
+        UserError: if all are.
+    """
+    if pretext.needs.grouping == "none" or not videos.labelled:
+        return videos
+    members = Counter(v.labels[0] for v in videos.videos)
+    kept = tuple(v for v in videos.videos if members[v.labels[0]] > 1)
+    if not kept:
+        raise UserError(
+            f"{type(pretext).__name__} compares videos of one class, but no class of {videos.name} has two usable "
+            f"videos; add some."
+        )
+    alone = [
+        Problem(v.source, f"is the only usable video of the class {videos.classes[v.labels[0]]}")
+        for v in videos.videos
+        if members[v.labels[0]] == 1
+    ]
+    return VideoSet(videos.name, kept, videos.classes, (*videos.problems, *alone))
 
 
 @dataclass
@@ -167,7 +193,7 @@ def grouping(videos: VideoSet, pretext: Pretext) -> list[int] | None:
     if not videos.labelled:
         raise UserError(
             f"{type(pretext).__name__} needs batches of one class, but {videos.name} has no labels; sort the videos "
-            f"into a folder for each class, or name a labelled set."
+            f"into a folder for each class, or name a labelled set (a csv of path,label, say)."
         )
     return [v.labels[0] for v in videos.videos]
 

@@ -1,0 +1,287 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.errors import UserError
+from ssl_video.model import Model
+from ssl_video.pretexts.base import Context, Sample, Skip, build_pretext
+from ssl_video.pretexts.temporal_cycle_consistency import (
+    TemporalCycleConsistencyConfig,
+    all_cycles,
+    context_of,
+    cycle_loss,
+    draw_cycles,
+    stochastic_cycles,
+)
+from ssl_video.train.data import usable, with_company
+from ssl_video.video.info import VideoInfo
+from tests.nets import drawn_frames, tiny_backbone, video_set
+
+OPTIONS = {
+    "frames": 5, "context_stride": 3, "stage": "stem", "trained": "all", "channels": 4, "hidden": 6, "embedding": 3,
+    "size": 12,
+}  # fmt: skip
+LOSSES = ("classification", "regression_mse", "regression_mse_var", "regression_huber")
+PLAIN = TemporalCycleConsistencyConfig()
+
+
+def make(**options):
+    torch.manual_seed(0)
+    return build_pretext("temporal_cycle_consistency", tiny_backbone(), OPTIONS | options)
+
+
+def video_of(frames: int) -> Video:
+    return Video("v.mp4", (0,), info=VideoInfo(frames, 25.0, 12, 12, frames / 25, "h264"))
+
+
+def batch_of(pretext, count=4, seed=0):
+    parts = []
+    for i, video in enumerate(video_set(count).videos):
+        rng = np.random.default_rng([seed, i])
+        sample = pretext.sample(video, {}, rng)
+        parts.append(pretext.transform(drawn_frames(video, sample.frames), sample, rng))
+    return {k: torch.stack([torch.as_tensor(np.ascontiguousarray(p[k])) for p in parts]) for k in parts[0]}
+
+
+def context(seed=0):
+    return Context(0, torch.Generator().manual_seed(seed))
+
+
+def sequences(N=3, T=6, D=4, seed=0):
+    rng = np.random.default_rng(seed)
+    times = np.sort(rng.integers(1, 60, (N, T)), axis=1) / rng.integers(60, 90, (N, 1))
+    return torch.tensor(rng.normal(size=(N, T, D))), torch.tensor(times)
+
+
+def similarity_to_all(x, keys, kind, temperature):
+    D = len(x)
+    if kind == "l2":
+        return np.array([-((x - key) ** 2).sum() / (D * temperature) for key in keys])
+    return np.array([(x * key).sum() / (D * temperature) for key in keys])
+
+
+def softmax(x):
+    e = np.exp(x - x.max())
+    return e / e.sum()
+
+
+def one_cycle(start, u, way, kind, temperature):
+    """Logits of the cycle from step ``start`` of u through each sequence of ``way`` and back to u."""
+    at = u[start]
+    for v in way:
+        at = softmax(similarity_to_all(at, v, kind, temperature)) @ v
+    return similarity_to_all(at, u, kind, temperature)
+
+
+def loss_of_one(logits, label, times, c):
+    beta, T = softmax(logits), len(logits)
+    if c.loss == "classification":
+        wanted = np.full(T, c.label_smoothing / T)
+        wanted[label] += 1 - c.label_smoothing
+        return -(wanted * np.log(beta)).sum()
+    mean = (beta * times).sum()
+    error = times[label] - mean
+    if c.loss == "regression_mse":
+        return error**2
+    if c.loss == "regression_huber":
+        d = c.huber_delta
+        return 0.5 * error**2 if abs(error) <= d else d * abs(error) - 0.5 * d**2
+    variance = (beta * (times - mean) ** 2).sum()
+    return error**2 / variance + c.variance_weight * math.log(variance)
+
+
+def double_loop(embeddings, times, c):
+    total, count = 0.0, 0
+    for i, u in enumerate(embeddings):
+        for j, v in enumerate(embeddings):
+            if i != j:
+                for start in range(len(u)):
+                    logits = one_cycle(start, u, [v], c.similarity, c.temperature)
+                    total += loss_of_one(logits, start, times[i], c)
+                    count += 1
+    return total / count
+
+
+@pytest.mark.parametrize("similarity", ["l2", "cosine"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_loss_of_all_pairs_is_that_of_the_obvious_double_loop(loss, similarity):
+    config = replace(PLAIN, loss=loss, similarity=similarity, temperature=0.7, variance_floor=0.0)
+    embeddings, times = sequences()
+    logits, row_times, labels = all_cycles(embeddings, times, similarity, config.temperature)
+    ours = cycle_loss(logits, labels, row_times, config).item()
+    assert ours == pytest.approx(double_loop(embeddings.numpy(), times.numpy(), config), rel=1e-10)
+
+
+def test_the_gradient_of_all_pairs_is_right():
+    embeddings, times = sequences(T=4)
+    embeddings.requires_grad_()
+    for loss in LOSSES:
+        config = replace(PLAIN, loss=loss, variance_floor=0.0)
+
+        def of(x, config=config):
+            logits, row_times, labels = all_cycles(x, times, "l2", 0.7)
+            return cycle_loss(logits, labels, row_times, config)
+
+        assert torch.autograd.gradcheck(of, (embeddings,))
+
+
+def test_a_stochastic_cycle_goes_through_its_sequences_in_turn():
+    embeddings, _ = sequences(N=4)
+    cycles, starts = torch.tensor([[2, 0, 3], [1, 2, 0]]), torch.tensor([4, 1])
+    ours = stochastic_cycles(embeddings, cycles, starts, "l2", 0.5).numpy()
+    e = embeddings.numpy()
+    assert np.ptp(ours[0] - one_cycle(4, e[2], [e[0], e[3]], "l2", 0.5)) < 1e-12  # equal up to a constant
+    assert np.ptp(ours[1] - one_cycle(1, e[1], [e[2], e[0]], "l2", 0.5)) < 1e-12
+
+
+@given(st.integers(2, 9), st.integers(2, 5), st.integers(0, 2**32))
+def test_no_sequence_comes_twice_in_a_stochastic_cycle(count, length, seed):
+    length = min(length, count)
+    cycles, starts = draw_cycles(count, 7, length, 20, torch.Generator().manual_seed(seed))
+    assert all(len(set(row)) == length for row in cycles.tolist())
+    assert cycles.min() >= 0 and cycles.max() < count
+    assert starts.min() >= 0 and starts.max() < 7
+
+
+def test_stochastic_cycles_use_every_ordered_pair_also_when_the_batch_divides_their_number():
+    cycles, starts = draw_cycles(4, 20, 2, 80 * 4, torch.Generator().manual_seed(0))
+    assert {tuple(row) for row in cycles.tolist()} == {(i, j) for i in range(4) for j in range(4) if i != j}
+    assert set(starts.tolist()) == set(range(20))
+
+
+def test_a_cycle_longer_than_the_batch_is_refused():
+    with pytest.raises(UserError, match="through 5 videos needs a batch of as many"):
+        draw_cycles(4, 20, 5, 10, torch.Generator())
+
+
+def test_a_certain_match_gives_a_finite_loss_and_gradient():
+    embeddings, times = sequences()
+    embeddings = (1e4 * embeddings).requires_grad_()
+    logits, row_times, labels = all_cycles(embeddings, times, "l2", 0.1)
+    assert logits.softmax(1).max(1).values.eq(1).any()
+    loss = cycle_loss(logits, labels, row_times, PLAIN)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(embeddings.grad).all()
+
+
+def test_label_smoothing_spreads_a_part_of_the_label_over_all_steps():
+    logits, labels, times = torch.tensor([[2.0, 0.0, 0.0, 0.0]]), torch.tensor([0]), torch.zeros(1, 4)
+    config = replace(PLAIN, loss="classification", label_smoothing=0.2)
+    p = torch.softmax(logits, 1)[0]
+    expected = -(0.85 * p[0].log() + 0.05 * p[1:].log().sum())
+    assert cycle_loss(logits, labels, times, config).item() == pytest.approx(expected.item())
+
+
+@given(st.integers(6, 60), st.integers(0, 2**32))
+def test_steps_are_different_sorted_and_begin_behind_the_offset(frames, seed):
+    sample = make().sample(video_of(frames), {}, np.random.default_rng(seed))
+    assert isinstance(sample, Sample)
+    steps = sample.data["steps_T"]
+    assert len(steps) == 5 and (np.diff(steps) > 0).all()
+    assert steps[0] >= 1 and steps[-1] < frames
+
+
+def test_every_step_has_its_context_which_stops_at_the_first_frame():
+    assert context_of(np.array([1, 15, 40]), 3, 15).tolist() == [[0, 0, 1], [0, 0, 15], [10, 25, 40]]
+    sample = make().sample(video_of(30), {}, np.random.default_rng(0))
+    shown = np.array(sample.frames)[sample.data["positions_TK"]]
+    assert shown.tolist() == context_of(sample.data["steps_T"], 2, 3).tolist()
+
+
+def test_a_video_with_too_few_frames_is_skipped_with_the_reason():
+    outcome = make().sample(video_of(5), {}, np.random.default_rng(0))
+    assert isinstance(outcome, Skip) and "6 frames" in outcome.reason
+
+
+def test_the_batch_holds_frame_numbers_and_lengths():
+    batch = batch_of(make(), 2)
+    assert batch["clips_TKHWC"].shape == (2, 5, 2, 12, 12, 3)
+    assert batch["steps_T"].shape == (2, 5)
+    assert batch["length_1"].tolist() == [[40], [40]]
+
+
+def test_time_is_the_part_of_the_video_that_has_passed():
+    pretext = make(loss="regression_mse").double().eval()
+    batch = batch_of(pretext)
+    batch["length_1"] = torch.tensor([[40], [80], [160], [41]])
+    output = pretext(batch, context())
+    embeddings = output.features_ND.unflatten(0, (4, 5)).numpy()
+    times = batch["steps_T"].numpy() / batch["length_1"].numpy()
+    assert output.loss.item() == pytest.approx(double_loop(embeddings, times, pretext.config), rel=1e-9)
+
+
+@pytest.mark.parametrize("options", [{"loss": kind} for kind in LOSSES] + [{"stochastic": True, "cycle_length": 3}])
+def test_loss_and_gradients_are_finite_and_repeatable(options):
+    def once():
+        pretext = make(**options)
+        torch.manual_seed(3)  # of dropout
+        loss = pretext(batch_of(pretext), context(5)).loss
+        loss.backward()
+        return loss.item(), [p.grad.clone() for p in pretext.parameters()]
+
+    (a, grads), (b, again) = once(), once()
+    assert a == b
+    assert all(torch.isfinite(g).all() and torch.equal(g, h) for g, h in zip(grads, again, strict=True))
+
+
+def test_colours_change_all_steps_of_a_sequence_alike():
+    pretext = make(dropout=0.0)
+    for module in pretext.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            module.eval()
+    batch = batch_of(pretext, 2)
+    batch["clips_TKHWC"][:] = batch["clips_TKHWC"][0, 0]
+    features = pretext(batch, context(1)).features_ND.unflatten(0, (2, 5))
+    assert torch.allclose(features, features[:, :1].expand_as(features), atol=1e-6)
+    assert not torch.allclose(features[0], features[1], atol=1e-6)
+
+
+def test_only_batch_norm_of_the_used_stages_is_trained_by_default():
+    backbone = tiny_backbone()
+    backbone.stages["behind"] = torch.nn.Conv3d(8, 8, 1)
+    pretext = build_pretext("temporal_cycle_consistency", backbone, OPTIONS | {"trained": "only_bn"})
+    trained = {name for name, p in pretext.backbone.named_parameters() if p.requires_grad}
+    assert trained == {"stages.stem.1.weight", "stages.stem.1.bias"}
+    everything = build_pretext("temporal_cycle_consistency", backbone, OPTIONS)
+    assert not any(p.requires_grad for p in everything.backbone.stages["behind"].parameters())
+    assert all(p.requires_grad for p in everything.backbone.stages["stem"].parameters())
+
+
+def test_an_unknown_stage_is_answered_with_those_that_there_are():
+    with pytest.raises(UserError, match=r"no stage 'layer3'.*: stem, or None"):
+        make(stage="layer3")
+
+
+def test_one_video_alone_in_a_batch_is_refused():
+    with pytest.raises(UserError, match="batch-size of 2"):
+        pretext = make()
+        pretext(batch_of(pretext, 1), context())
+
+
+def test_an_action_with_one_video_is_left_out_and_named():
+    videos = video_set(5)
+    lonely = VideoSet("drawn", (*videos.videos, replace(video_of(40), labels=(2,))), (*videos.classes, "class2"))
+    fit = usable(lonely, make())
+    assert len(fit.videos) == 5
+    assert [p.reason for p in fit.problems] == ["is the only usable video of the class class2"]
+    with pytest.raises(UserError, match="no class of drawn has two usable videos"):
+        with_company(video_set(2), make())
+
+
+def test_the_frame_embeddings_of_a_model_are_the_pretexts_own():
+    pretext = make().eval()
+    model = Model("run", pretext.backbone, pretext.view, {}, torch.device("cpu"), pretext)
+    frames = np.random.default_rng(0).integers(0, 256, (9, 12, 16, 3), dtype=np.uint8)
+    embeddings = model.frame_embeddings(frames, batch=4)
+    assert embeddings.shape == (9, 3)
+    clip = torch.from_numpy(frames[[4, 7], :, 2:14])[None]
+    expected = pretext.embed(model.normalise(clip)).detach().numpy()
+    assert np.allclose(embeddings[7], expected[0], atol=1e-5)
+    no_heads = replace(model, pretext=None)
+    assert no_heads.frame_embeddings(frames).shape == (9, 8)
