@@ -1,6 +1,7 @@
 """Draw the pictures of the documentation: ``python docs/pictures.py``, into docs/pictures/."""
 
 import itertools
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ssl_video.datasets.synthetic import CLASSES, draw
 from ssl_video.encoders.tracks import TrackConfig, track
 from ssl_video.pretexts.base import Sample, build_pretext
 from ssl_video.pretexts.cubic_puzzles import PERMUTATIONS
+from ssl_video.pretexts.dense_predictive_coding import DensePredictiveCodingConfig
 from ssl_video.video.flow import farneback
 from ssl_video.video.info import VideoInfo
 
@@ -87,6 +89,32 @@ def cubic_puzzles() -> None:
     figure.savefig(OUT / "cubic_puzzles.png", dpi=80)
 
 
+def dense_predictive_coding() -> None:
+    """The blocks of one clip, one a column: five to look at, three to predict."""
+    config = DensePredictiveCodingConfig(stride=1, short_side=96, crop=96)
+    pretext = build_pretext("dense_predictive_coding", build_backbone("r2d3d_18"), asdict(config)).eval()
+    frames_THWC = draw("clips", CLASSES["clips"].index("orbit"), size=96).frames_THWC
+    video = Video("orbit", info=VideoInfo(len(frames_THWC), 25.0, 96, 96, len(frames_THWC) / 25, "raw"))
+    rng = np.random.default_rng(0)
+    sample = pretext.sample(video, {}, rng)
+    assert isinstance(sample, Sample)
+    clip_THWC = pretext.transform(frames_THWC[list(sample.frames)], sample, rng)["clip_THWC"]
+    seen = config.blocks - config.predict
+    figure = Figure(figsize=(11, 1.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    for n, ax in enumerate(figure.subplots(1, config.blocks)):
+        picture_HWC = np.full((96 + 6 * (config.frames - 1),) * 2 + (3,), 255, np.uint8)
+        for i, frame_HWC in enumerate(clip_THWC[n * config.frames : (n + 1) * config.frames]):
+            first = 6 * i  # the frames of a block lie on each other, the last one on top
+            picture_HWC[first : first + 96, first : first + 96] = frame_HWC
+        if n >= seen:  # the 3x3 places of a map of 96 pixels
+            picture_HWC[-96:, [56, 88]] = picture_HWC[[56, 88], -96:] = 255
+        ax.imshow(picture_HWC)
+        ax.set_title(f"block {n + 1}\n{'aggregated' if n < seen else 'predicted'}", fontsize=9)
+        ax.set_axis_off()
+    figure.savefig(OUT / "dense_predictive_coding.png", dpi=80)
+
+
 def flow() -> None:
     """Frames of six classes and their flow."""
     names = ("orbit", "pendulum", "bounce", "spin", "pulse", "drift")
@@ -151,5 +179,6 @@ if __name__ == "__main__":
     speediness()
     clip_order()
     cubic_puzzles()
+    dense_predictive_coding()
     flow()
     trajectories()
