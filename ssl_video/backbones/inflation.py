@@ -46,7 +46,8 @@ def inflate(
 
     Args:
         model_2d: the image network, of the modules that ``in_3d`` knows; it is not changed.
-        kernels_t, strides_t: see ``in_3d``.
+        kernels_t: see ``in_3d``.
+        strides_t: see ``in_3d``.
     """
     model_3d = in_3d(model_2d, kernels_t=kernels_t, strides_t=strides_t)
     model_3d.load_state_dict(inflated(model_2d.state_dict(), model_3d))
