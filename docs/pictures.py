@@ -15,6 +15,7 @@ from ssl_video.datasets.synthetic import CLASSES, draw
 from ssl_video.encoders.tracks import TrackConfig, track
 from ssl_video.pretexts.base import Sample, build_pretext
 from ssl_video.pretexts.cubic_puzzles import PERMUTATIONS
+from ssl_video.pretexts.tuple_verification import TOO_EARLY, TOO_LATE, TRIPLE
 from ssl_video.video.flow import farneback
 from ssl_video.video.info import VideoInfo
 
@@ -87,6 +88,26 @@ def cubic_puzzles() -> None:
     figure.savefig(OUT / "cubic_puzzles.png", dpi=80)
 
 
+def tuple_verification() -> None:
+    """Five frames of one video, and the tuples that are made of them."""
+    frames_THWC = _drawn("orbit")
+    options = {"tau_max": 12, "tau_min": 4, "size": 120, "motion": "difference"}
+    pretext = build_pretext("tuple_verification", build_backbone("single_frame"), options)
+    motion = {"frame_difference": np.ones(len(frames_THWC), np.float32)}
+    sample = pretext.sample(_as_video("orbit", frames_THWC), motion, np.random.default_rng(15))
+    assert isinstance(sample, Sample)
+    rows = {", ".join("abcde"): range(5)}
+    for label, shown in (("in order", TRIPLE), ("shuffled", TOO_EARLY), ("shuffled", TOO_LATE)):
+        rows[f"{label}\n" + ", ".join("abcde"[place] for place in shown)] = shown
+    figure = Figure(figsize=(7, 6.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, (label, places) in zip(figure.subplots(len(rows), 1), rows.items(), strict=True):
+        strip = np.full((5, 120, 124, 3), 255, np.uint8)
+        strip[: len(places), :, :120] = frames_THWC[[sample.frames[place] for place in places]]
+        _strip(ax, np.concatenate(list(strip), 1), label)
+    figure.savefig(OUT / "tuple_verification.png", dpi=80)
+
+
 def flow() -> None:
     """Frames of six classes and their flow."""
     names = ("orbit", "pendulum", "bounce", "spin", "pulse", "drift")
@@ -151,5 +172,6 @@ if __name__ == "__main__":
     speediness()
     clip_order()
     cubic_puzzles()
+    tuple_verification()
     flow()
     trajectories()

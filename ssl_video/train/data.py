@@ -23,6 +23,8 @@ from ssl_video.video.reader import VideoError, get_reader
 
 MAX_ATTEMPTS = 16
 """Draws for one place in a batch before training gives up: first the video itself, then others in its stead."""
+REDRAWS = 4
+"""Draws from one video before another one takes its place."""
 
 Key = tuple[int, int, int]  # epoch, video, clip
 ReadFrames = Callable[[Video, Sequence[int]], np.ndarray]
@@ -72,6 +74,7 @@ class ClipDataset(Dataset):
     def __getitem__(self, key: Key) -> dict[str, Any]:
         epoch, number, clip = key
         problems: list[Problem] = []
+        unfit = 0  # draws in a row that gave unfit frames of the same video
         for attempt in range(MAX_ATTEMPTS):
             rng = np.random.default_rng([self.seed, epoch, number, clip, attempt])
             video = self.videos.videos[number]
@@ -79,8 +82,9 @@ class ClipDataset(Dataset):
             if isinstance(outcome, dict):
                 return outcome | {"problems": problems}
             problems.append(Problem(video.source, outcome.reason))
-            if not isinstance(outcome, Redraw):
-                number = int(rng.choice(self._stand_ins(video)))
+            unfit = unfit + 1 if isinstance(outcome, Redraw) else REDRAWS
+            if unfit >= REDRAWS:
+                number, unfit = int(rng.choice(self._stand_ins(video))), 0
         raise UserError(
             f"{MAX_ATTEMPTS} draws in a row gave no sample; the last: {problems[-1].path}: {problems[-1].reason}. "
             f"Run 'ssl-video data scan' on the data."
