@@ -14,9 +14,10 @@ from ssl_video.datasets.statistics import STATISTICS, flow_magnitude
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Context, Redraw, Sample, Skip, build_pretext
 from ssl_video.pretexts.tuple_verification import IN_ORDER, SHUFFLED, _draw
-from ssl_video.train.data import REDRAWS, ClipDataset
+from ssl_video.train.data import REDRAWS, ClipDataset, usable
 from ssl_video.video.flow import farneback
 from ssl_video.video.info import VideoInfo
+from ssl_video.video.reader import VideoError
 from ssl_video.video.writer import write_video
 from tests.nets import tiny_backbone, video_set
 
@@ -140,6 +141,17 @@ def test_a_video_of_look_alikes_is_drawn_again_a_bounded_number_of_times_then_re
     counts = [len(problems) for problems in drawn]
     assert all("alike" in p.reason and p.path.endswith("/0.mp4") for problems in drawn for p in problems)
     assert min(counts) == REDRAWS and all(n % REDRAWS == 0 for n in counts)
+
+
+def test_a_video_whose_motion_cannot_be_measured_is_left_out_with_the_reason(monkeypatch):
+    def measured(video, names):
+        if video.path.endswith("/0.mp4"):
+            raise VideoError("truncated")
+        return {n: np.ones(video.frames, np.float32) for n in names}
+
+    monkeypatch.setattr("ssl_video.train.data.statistics_of", measured)
+    fit = usable(video_set(2), make())
+    assert (len(fit.videos), [p.reason for p in fit.problems]) == (1, ["truncated"])
 
 
 def test_the_loss_is_cross_entropy_over_three_branches_with_shared_weights():

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.statistics import statistics_of
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import Pretext, Redraw, Skip
+from ssl_video.pretexts.base import Pretext, Redraw, Sample, Skip
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError, get_reader
 
@@ -43,9 +43,7 @@ def usable(videos: VideoSet, pretext: Pretext, seed: int = 0) -> VideoSet:
     """
     kept, problems = [], list(videos.problems)
     for number, video in enumerate(videos.videos):
-        draw = pretext.sample(
-            video, statistics_of(video, pretext.needs.statistics), np.random.default_rng([seed, number])
-        )
+        draw = _sample(pretext, video, np.random.default_rng([seed, number]))
         if isinstance(draw, Skip):
             problems.append(Problem(video.source, draw.reason))
         else:
@@ -97,7 +95,7 @@ class ClipDataset(Dataset):
         return [n for n, other in enumerate(videos) if other.labels == video.labels]
 
     def _draw(self, video: Video, rng: np.random.Generator) -> dict[str, Any] | Skip | Redraw:
-        sample = self.pretext.sample(video, statistics_of(video, self.pretext.needs.statistics), rng)
+        sample = _sample(self.pretext, video, rng)
         if isinstance(sample, Skip):
             return sample
         try:
@@ -105,6 +103,14 @@ class ClipDataset(Dataset):
         except VideoError as error:
             return Skip(str(error))
         return self.pretext.transform(frames_THWC, sample, rng)
+
+
+def _sample(pretext: Pretext, video: Video, rng: np.random.Generator) -> Sample | Skip:
+    try:
+        stats = statistics_of(video, pretext.needs.statistics)
+    except VideoError as error:
+        return Skip(str(error))
+    return pretext.sample(video, stats, rng)
 
 
 class BatchKeys(Sampler[list[Key]]):
