@@ -15,6 +15,7 @@ from ssl_video.datasets.synthetic import CLASSES, draw
 from ssl_video.encoders.tracks import TrackConfig, track
 from ssl_video.pretexts.base import Sample, build_pretext
 from ssl_video.pretexts.cubic_puzzles import PERMUTATIONS
+from ssl_video.pretexts.order_prediction import ORDERS
 from ssl_video.pretexts.tuple_verification import TOO_EARLY, TOO_LATE, TRIPLE
 from ssl_video.video.flow import farneback
 from ssl_video.video.info import VideoInfo
@@ -108,6 +109,28 @@ def tuple_verification() -> None:
     figure.savefig(OUT / "tuple_verification.png", dpi=80)
 
 
+def order_prediction() -> None:
+    """Four frames of one video, and what the pretext shows of them in three of the twelve orders."""
+    frames_THWC = _drawn("bounce")
+    options = {"short_side": 120, "window": 100, "crop": 80, "motion": "difference"}
+    pretext = build_pretext("order_prediction", build_backbone("single_frame"), options)
+    motion = {"frame_difference": np.ones(len(frames_THWC), np.float32)}
+    sample = pretext.sample(_as_video("bounce", frames_THWC), motion, np.random.default_rng(0))
+    assert isinstance(sample, Sample)
+    read_THWC = frames_THWC[list(sample.frames)]
+    rows = {"frames": read_THWC}
+    for class_ in (0, 3, 10):
+        shown = Sample(sample.frames, {"shown": ORDERS[class_], "class": class_})
+        order = ", ".join(str(place + 1) for place in ORDERS[class_])
+        rows[f"class {class_}\n{order}"] = pretext.transform(read_THWC, shown, np.random.default_rng(0))["frames_SHWC"]
+    figure = Figure(figsize=(6, 6.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, (label, strip) in zip(figure.subplots(len(rows), 1), rows.items(), strict=True):
+        strip = np.pad(strip, ((0, 0), (0, 0), (0, 4), (0, 0)), constant_values=255)
+        _strip(ax, np.concatenate(list(strip), 1), label)
+    figure.savefig(OUT / "order_prediction.png", dpi=80)
+
+
 def flow() -> None:
     """Frames of six classes and their flow."""
     names = ("orbit", "pendulum", "bounce", "spin", "pulse", "drift")
@@ -173,5 +196,6 @@ if __name__ == "__main__":
     clip_order()
     cubic_puzzles()
     tuple_verification()
+    order_prediction()
     flow()
     trajectories()

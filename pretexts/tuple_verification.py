@@ -9,7 +9,7 @@ Five frames a < b < c < d < e come from a stretch of a video where much moves. (
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
@@ -19,13 +19,11 @@ from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Pretext, PretextOutput, Redraw, Sample, Skip, View
+from ssl_video.pretexts.motion import STATISTIC, Motion, draw_window, moves
 from ssl_video.video import augment
 
 SHUFFLED, IN_ORDER = 0, 1
 TRIPLE, TOO_EARLY, TOO_LATE = (1, 2, 3), (1, 0, 3), (1, 4, 3)  # places among the five frames
-STATISTIC = {"flow": "flow_magnitude", "difference": "frame_difference"}
-STILL = {"flow": 0.01, "difference": 0.1}
-"""Mean motion, in pixels or gray levels a frame, up to which nothing moves but the noise of compression."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class TupleVerificationConfig:
     """Frames from a to b and from d to e, at least."""
     negatives: float = 0.75
     """Part of the tuples that are not in order; at test it is half, so that chance is 0.5."""
-    motion: Literal["flow", "difference"] = "flow"
+    motion: Motion = "flow"
     """What measures motion: the magnitude of optical flow, or cheaper, of the differences between frames."""
     min_difference: float = 20.0
     """The middle frame differs from the one it may be taken for by at least this mean squared difference, on the scale
@@ -81,14 +79,11 @@ class TupleVerification(Pretext):
         shortest = 2 * c.tau_min + 3
         if shortest > T:
             return Skip(f"shorter than the {shortest} frames of a tuple")
-        motion_T = stats[STATISTIC[c.motion]].astype(np.float64)  # of each frame since the one before
-        first, last = c.tau_min, T - 1 - c.tau_min  # of the frames that b to d may be
-        if motion_T[first + 1 : last + 1].mean() <= STILL[c.motion]:
+        within_T = stats[STATISTIC[c.motion]][c.tau_min : T - c.tau_min]  # of the frames that b to d may be
+        if not moves(within_T, c.motion):
             return Skip("no motion to sample")
-        distance = int(rng.integers(2, min(c.tau_max, last - first) + 1))
-        moved_T = np.cumsum(motion_T)
-        weights = moved_T[first + distance : last + 1] - moved_T[first : last + 1 - distance]
-        b = first + _draw(weights, rng)
+        distance = int(rng.integers(2, min(c.tau_max, len(within_T) - 1) + 1))
+        b = c.tau_min + draw_window(within_T, distance + 1, rng)
         d = b + distance
         farthest = c.tau_min + c.tau_max  # ours: the paper has no bound for a and e but its windows'
         a = int(rng.integers(max(0, b - farthest), b - c.tau_min + 1))
@@ -135,10 +130,3 @@ class TripletHead(nn.Module):
     def forward(self, features_NDhw: Tensor) -> Tensor:
         """(3 B, D, h, w), the frames of a tuple one after the other, to (B, 2)."""
         return self.fc8(self.branch(features_NDhw).unflatten(0, (-1, 3)).flatten(1))
-
-
-def _draw(weights: np.ndarray, rng: np.random.Generator) -> int:
-    """An index with probability proportional to its weight."""
-    cumulated = np.cumsum(weights)
-    place = int(np.searchsorted(cumulated, rng.random() * cumulated[-1], side="right"))
-    return min(place, int(np.flatnonzero(weights)[-1]))  # rounding may lead behind the last

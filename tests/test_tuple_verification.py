@@ -13,7 +13,8 @@ from ssl_video.datasets.base import Video
 from ssl_video.datasets.statistics import STATISTICS, flow_magnitude
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Context, Redraw, Sample, Skip, build_pretext
-from ssl_video.pretexts.tuple_verification import IN_ORDER, SHUFFLED, _draw
+from ssl_video.pretexts.motion import draw_window
+from ssl_video.pretexts.tuple_verification import IN_ORDER, SHUFFLED
 from ssl_video.train.data import REDRAWS, ClipDataset, usable
 from ssl_video.video.flow import farneback
 from ssl_video.video.info import VideoInfo
@@ -81,11 +82,18 @@ def test_three_quarters_of_the_tuples_are_not_in_order_and_half_at_test():
 
 
 def test_windows_are_drawn_in_proportion_to_their_motion():
-    weights = np.array([0.0, 1.0, 0.0, 3.0, 0.0])
-    rng = np.random.default_rng(0)
-    counts = np.bincount([_draw(weights, rng) for _ in range(4000)], minlength=5)
+    # of two frames each: the motion of a window's second frame is inside of it
+    motion_T, rng = np.array([7.0, 0, 1, 0, 3, 0]), np.random.default_rng(0)
+    counts = np.bincount([draw_window(motion_T, 2, rng) for _ in range(4000)], minlength=5)
     assert counts[[0, 2, 4]].tolist() == [0, 0, 0]
     assert counts[3] / 4000 == pytest.approx(0.75, abs=0.03)
+
+
+def test_longer_windows_are_drawn_by_the_sum_of_their_motion():
+    motion_T, rng = np.random.default_rng(1).random(12), np.random.default_rng(0)
+    sums = np.array([sum(motion_T[start + 1 : start + 5]) for start in range(8)])
+    counts = np.bincount([draw_window(motion_T, 5, rng) for _ in range(8000)], minlength=8)
+    assert counts / 8000 == pytest.approx(sums / sums.sum(), abs=0.02)
 
 
 def test_where_nothing_moves_no_window_is_taken():
