@@ -17,6 +17,8 @@ from ssl_video.encoders.tracks import TrackConfig, track
 from ssl_video.pretexts.base import Sample, build_pretext
 from ssl_video.pretexts.cubic_puzzles import PERMUTATIONS
 from ssl_video.pretexts.dense_predictive_coding import DensePredictiveCodingConfig
+from ssl_video.pretexts.order_prediction import ORDERS
+from ssl_video.pretexts.tuple_verification import TOO_EARLY, TOO_LATE, TRIPLE
 from ssl_video.video.flow import farneback
 from ssl_video.video.info import VideoInfo
 
@@ -113,6 +115,46 @@ def dense_predictive_coding() -> None:
         ax.set_title(f"block {n + 1}\n{'aggregated' if n < seen else 'predicted'}", fontsize=9)
         ax.set_axis_off()
     figure.savefig(OUT / "dense_predictive_coding.png", dpi=80)
+def tuple_verification() -> None:
+    """Five frames of one video, and the tuples that are made of them."""
+    frames_THWC = _drawn("orbit")
+    options = {"tau_max": 12, "tau_min": 4, "size": 120, "motion": "difference"}
+    pretext = build_pretext("tuple_verification", build_backbone("single_frame"), options)
+    motion = {"frame_difference": np.ones(len(frames_THWC), np.float32)}
+    sample = pretext.sample(_as_video("orbit", frames_THWC), motion, np.random.default_rng(15))
+    assert isinstance(sample, Sample)
+    rows = {", ".join("abcde"): range(5)}
+    for label, shown in (("in order", TRIPLE), ("shuffled", TOO_EARLY), ("shuffled", TOO_LATE)):
+        rows[f"{label}\n" + ", ".join("abcde"[place] for place in shown)] = shown
+    figure = Figure(figsize=(7, 6.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, (label, places) in zip(figure.subplots(len(rows), 1), rows.items(), strict=True):
+        strip = np.full((5, 120, 124, 3), 255, np.uint8)
+        strip[: len(places), :, :120] = frames_THWC[[sample.frames[place] for place in places]]
+        _strip(ax, np.concatenate(list(strip), 1), label)
+    figure.savefig(OUT / "tuple_verification.png", dpi=80)
+
+
+def order_prediction() -> None:
+    """Four frames of one video, and what the pretext shows of them in three of the twelve orders."""
+    frames_THWC = _drawn("bounce")
+    options = {"short_side": 120, "window": 100, "crop": 80, "motion": "difference"}
+    pretext = build_pretext("order_prediction", build_backbone("single_frame"), options)
+    motion = {"frame_difference": np.ones(len(frames_THWC), np.float32)}
+    sample = pretext.sample(_as_video("bounce", frames_THWC), motion, np.random.default_rng(0))
+    assert isinstance(sample, Sample)
+    read_THWC = frames_THWC[list(sample.frames)]
+    rows = {"frames": read_THWC}
+    for class_ in (0, 3, 10):
+        shown = Sample(sample.frames, {"shown": ORDERS[class_], "class": class_})
+        order = ", ".join(str(place + 1) for place in ORDERS[class_])
+        rows[f"class {class_}\n{order}"] = pretext.transform(read_THWC, shown, np.random.default_rng(0))["frames_SHWC"]
+    figure = Figure(figsize=(6, 6.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, (label, strip) in zip(figure.subplots(len(rows), 1), rows.items(), strict=True):
+        strip = np.pad(strip, ((0, 0), (0, 0), (0, 4), (0, 0)), constant_values=255)
+        _strip(ax, np.concatenate(list(strip), 1), label)
+    figure.savefig(OUT / "order_prediction.png", dpi=80)
 
 
 def flow() -> None:
@@ -180,5 +222,7 @@ if __name__ == "__main__":
     clip_order()
     cubic_puzzles()
     dense_predictive_coding()
+    tuple_verification()
+    order_prediction()
     flow()
     trajectories()

@@ -187,7 +187,7 @@ class Pretext(nn.Module, ABC):
     """
 
     Config: ClassVar[type]
-    needs: ClassVar[Needs] = Needs()
+    needs: Needs = Needs()  # what the backbone is checked for; an instance may add statistics that its options ask for
 
     def __init__(self, config: Any, backbone: Backbone):
         super().__init__()

@@ -10,6 +10,8 @@ import numpy as np
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import cache_dir, written_aside
+from ssl_video.video.augment import resize_short_side
+from ssl_video.video.flow import farneback
 from ssl_video.video.reader import iterate_frames
 
 
@@ -27,7 +29,26 @@ def frame_difference(path: str) -> np.ndarray:
     return np.asarray(values, np.float32)
 
 
-STATISTICS: dict[str, Callable[[str], np.ndarray]] = {"frame_difference": frame_difference}
+def flow_magnitude(path: str) -> np.ndarray:
+    """(T,) mean magnitude of the optical flow (Farneback's) from the frame before to each frame; 0 for the first.
+
+    In pixels a frame, of frames whose shorter side was resized to 64 pixels where it is longer. Raises UserError
+    without OpenCV.
+    """
+    values, before = [], None
+    for frame_HWC in iterate_frames(path):
+        # a copy, because the frames of a raw copy are read-only, and torch warns of that
+        small_HWC = resize_short_side(np.array(frame_HWC)[None], min(64, *frame_HWC.shape[:2]))[0]
+        pair = None if before is None else np.stack([before, small_HWC])
+        values.append(0.0 if pair is None else float(np.hypot(*farneback(pair)[0].transpose(2, 0, 1)).mean()))
+        before = small_HWC
+    return np.asarray(values, np.float32)
+
+
+STATISTICS: dict[str, Callable[[str], np.ndarray]] = {
+    "flow_magnitude": flow_magnitude,
+    "frame_difference": frame_difference,
+}
 
 
 def statistics_of(video: Video, names: Sequence[str]) -> Mapping[str, np.ndarray]:
