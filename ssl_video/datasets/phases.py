@@ -8,7 +8,7 @@
 The folder ``annotations`` is looked for beside the video and up to two folders above, and may hold the csv as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +43,13 @@ def phases_of(video: Video, parts: int = 5) -> FramePhases | None:
     path = annotation_of(Path(video.source))
     if path is None:
         return None
-    found = read_csv(path) if path.suffix == ".csv" else _read_array(path, parts)
-    names_T = tuple(found.get(frame, "") for frame in range(video.frames))
-    return FramePhases(names_T, sum(frame >= video.frames for frame in found)) if any(names_T) else None
+    phases = of_frames(read_csv(path) if path.suffix == ".csv" else _read_array(path, parts), video.frames)
+    return phases if any(phases.names_T) else None
+
+
+def of_frames(phases: Mapping[int, str], count: int) -> FramePhases:
+    """The phases, given by frame, of a video of ``count`` frames."""
+    return FramePhases(tuple(phases.get(frame, "") for frame in range(count)), sum(f >= count for f in phases))
 
 
 def annotation_of(video: Path) -> Path | None:
