@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from ssl_video.apps.explain_flow import draw_sheet
 from ssl_video.backbones.base import build_backbone
@@ -19,6 +21,7 @@ from ssl_video.pretexts.cubic_puzzles import PERMUTATIONS
 from ssl_video.pretexts.dense_predictive_coding import DensePredictiveCodingConfig
 from ssl_video.pretexts.order_prediction import ORDERS
 from ssl_video.pretexts.tuple_verification import TOO_EARLY, TOO_LATE, TRIPLE
+from ssl_video.pretexts.temporal_cycle_consistency import similarities, soft_nearest_neighbours
 from ssl_video.video.flow import farneback
 from ssl_video.video.info import VideoInfo
 
@@ -194,6 +197,36 @@ def _strip(ax: Any, picture_HWC: np.ndarray, label: str) -> None:
 def _as_video(name: str, frames_THWC: np.ndarray) -> Video:
     count, height, width = frames_THWC.shape[:3]
     return Video(name, info=VideoInfo(count, 25.0, width, height, count / 25, "raw"))
+def temporal_cycle_consistency() -> None:
+    """A cycle from a frame of one throw through another throw and back, by the place of the ball."""
+    scenes = [draw("sequences", 6 * n, size=96) for n in (1, 2)]  # every sixth is a throw
+    shown = np.arange(3, 64, 6)
+    frames_STHWC = np.stack([scene.frames_THWC[shown] for scene in scenes])
+    places_ST2 = np.stack([[np.argwhere(mask == 1).mean(0) / 96 for mask in s.masks_THW[shown]] for s in scenes])
+    u_T2, v_T2 = torch.from_numpy(places_ST2)
+    start, temperature = 3, 0.004
+    through_12 = soft_nearest_neighbours(u_T2[[start]], v_T2, "l2", temperature)
+    alpha = similarities(u_T2[[start]], v_T2, "l2", temperature).softmax(1)[0]
+    beta = similarities(through_12, u_T2, "l2", temperature).softmax(1)[0]
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(4, 1, gridspec_kw={"height_ratios": [2, 1, 2, 1]})
+    side = frames_STHWC.shape[3]
+    for ax, frames_THWC, name in zip(axes[::2], frames_STHWC, ("one video", "another"), strict=True):
+        ax.imshow(np.concatenate(list(frames_THWC), axis=1))
+        ax.set_ylabel(name)
+    box = {"fill": False, "edgecolor": "red", "linewidth": 3}
+    axes[0].add_patch(Rectangle((start * side + 1, 1), side - 3, side - 3, **box))
+    axes[2].add_patch(Rectangle((int(alpha.argmax()) * side + 1, 1), side - 3, side - 3, **box))
+    for ax, weights, name in ((axes[1], beta, "back: beta"), (axes[3], alpha, "there: alpha")):
+        ax.bar(np.arange(len(shown)), weights, color="tab:red")
+        ax.set_xlim(-0.5, len(shown) - 0.5)
+        ax.set_ylim(0, 1)
+        ax.set_ylabel(name)
+    for ax in axes:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    figure.savefig(OUT / "temporal_cycle_consistency.png", dpi=80)
 
 
 def _drawn(name: str) -> np.ndarray:
@@ -226,3 +259,4 @@ if __name__ == "__main__":
     order_prediction()
     flow()
     trajectories()
+    temporal_cycle_consistency()

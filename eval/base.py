@@ -75,8 +75,9 @@ class Outcome:
     confusion_KK: np.ndarray | None = None
 
 
-Takes = Literal["labelled videos", "labels", "videos", "feature sequences"]
-"""Videos with one label each; with one or several; with or without; or features without videos (``VideoSet.shards``)"""
+Takes = Literal["labelled videos", "labels", "videos", "phase sequences", "feature sequences"]
+"""Videos with one label each; with one or several; with or without; with phases of their frames beside them
+(``datasets/phases``); or features without videos (``VideoSet.shards``)"""
 
 
 class Evaluation(ABC):
@@ -161,7 +162,7 @@ def _check_data(protocol: str, takes: Takes, model: Model | None, task: Task) ->
         raise UserError(f"{protocol} takes no model, since the features are there already; leave {model.name} out.")
     if not of_features and model is None:
         raise UserError(f"{protocol} needs a model; name a run's folder, a .safetensors file or random:NAME.")
-    if takes == "videos":
+    if takes in ("videos", "phase sequences"):
         return
     if task.test is None:
         raise UserError(f"{protocol} needs a training and a test list, but {task.data} has one list only.")

@@ -186,13 +186,8 @@ def calibrate_batch_norm(
     layers the model is returned as it is.
     """
     backbone = copy.deepcopy(model.backbone)
-    norms = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    if not norms:
+    if not forget_batch_statistics(backbone):
         return model
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
     subset = VideoSet(videos.name, videos.videos[:: max(1, len(videos.videos) // at_most)], videos.classes)
     calibrated = replace(model, backbone=backbone)
     waiting: list[torch.Tensor] = []
@@ -206,6 +201,16 @@ def calibrate_batch_norm(
             waiting.clear()
     backbone.eval()
     return calibrated
+
+
+def forget_batch_statistics(module: nn.Module) -> bool:
+    """Make the batch norm of ``module`` average over all batches it sees until ``module.eval()``; False without any."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    return bool(norms)
 
 
 def in_order(what: ClipsOfVideos, workers: int) -> Iterator[tuple[int, np.ndarray, torch.Tensor | Problem]]:

@@ -73,6 +73,8 @@ class TemporalCycleConsistencyConfig:
     """Stochastic cycles of a batch, as a multiple of its steps."""
     size: int = 224
     """Side of the square that is cut out of the frames, in pixels; their shorter side is resized to it."""
+    flip: bool = True
+    """Mirror half of the sequences; off for actions that are told by left and right."""
     brightness: float = 32 / 255
     """Largest change of brightness, the same for a whole sequence; 0 turns it off."""
     contrast: float = 0.5
@@ -144,7 +146,7 @@ class TemporalCycleConsistency(Pretext):
         """One crop and one flip for the whole sequence, the frame numbers of its steps, the length of its video."""
         frames_THWC = augment.resize_short_side(frames_THWC, self.config.size)
         frames_THWC = augment.crop(frames_THWC, self.config.size, rng if self.training else None)
-        if self.training:
+        if self.training and self.config.flip:
             frames_THWC = augment.flip(frames_THWC, rng)
         clips_TKHWC = frames_THWC[sample.data["positions_TK"]]
         return {"clips_TKHWC": clips_TKHWC, "steps_T": sample.data["steps_T"], "length_1": sample.data["length_1"]}

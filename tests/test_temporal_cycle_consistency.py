@@ -1,5 +1,6 @@
 import math
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError
+from ssl_video.eval.frames import calibrate_on_frames
 from ssl_video.model import Model
 from ssl_video.pretexts.base import Context, Sample, Skip, build_pretext
 from ssl_video.pretexts.temporal_cycle_consistency import (
@@ -21,6 +23,8 @@ from ssl_video.pretexts.temporal_cycle_consistency import (
 )
 from ssl_video.train.data import usable, with_company
 from ssl_video.video.info import VideoInfo
+from ssl_video.video.probe import probe
+from ssl_video.video.writer import write_video
 from tests.nets import drawn_frames, tiny_backbone, video_set
 
 OPTIONS = {
@@ -285,3 +289,37 @@ def test_the_frame_embeddings_of_a_model_are_the_pretexts_own():
     assert np.allclose(embeddings[7], expected[0], atol=1e-5)
     no_heads = replace(model, pretext=None)
     assert no_heads.frame_embeddings(frames).shape == (9, 8)
+
+
+@dataclass
+class OneOfTwo(Context):
+    """The first of two ranks, which knows what the other one holds."""
+
+    others: Mapping[int, torch.Tensor] = field(default_factory=dict)
+
+    def gather(self, x):
+        return torch.cat([x, self.others[x.ndim]])
+
+
+@pytest.mark.parametrize("options", [{}, {"stochastic": True, "cycle_length": 3}])
+def test_the_loss_of_a_batch_shared_by_two_ranks_is_that_of_the_whole(options):
+    pretext = make(**options).double().eval()
+    whole = batch_of(pretext, 4)
+    alone = pretext(whole, context(7))
+    others = {3: alone.features_ND.unflatten(0, (4, 5))[2:], 2: (whole["steps_T"].double() / whole["length_1"])[2:]}
+    ctx = OneOfTwo(0, torch.Generator().manual_seed(7), 0, 2, others)
+    shared = pretext({k: v[:2] for k, v in whole.items()}, ctx)
+    assert shared.loss.item() == pytest.approx(alone.loss.item(), rel=1e-12)
+    assert shared.features_ND.shape == (10, 3)
+
+
+def test_calibration_gives_the_batch_norm_of_backbone_and_heads_the_statistics_of_the_videos(tmp_path):
+    write_video(tmp_path / "v.mp4", np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8))
+    pretext = make().eval()
+    model = Model("run", pretext.backbone, pretext.view, {}, torch.device("cpu"), pretext)
+    calibrated = calibrate_on_frames(model, [Video(str(tmp_path / "v.mp4"), info=probe(str(tmp_path / "v.mp4")))])
+    assert calibrated.pretext is not None and calibrated.pretext.backbone is calibrated.backbone
+    for module, changed in ((calibrated.pretext, True), (pretext, False)):
+        norms = [m for m in module.modules() if isinstance(m, torch.nn.BatchNorm3d)]
+        assert len(norms) == 3
+        assert all(bool(m.running_mean.ne(0).any()) == changed and not m.training for m in norms)

@@ -1,6 +1,7 @@
 """Writing video files."""
 
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,7 +14,7 @@ from ssl_video.files import written_aside
 def write_video(
     path: Path | str,
     frames: Iterable[np.ndarray],
-    fps: int = 25,
+    fps: int | Fraction = 25,
     codec: str = "libx264",
     options: Mapping[str, str] | None = None,
     gop: int | None = None,

@@ -1,0 +1,59 @@
+"""Embeddings of all frames of whole videos from a frozen network."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ssl_video.datasets.base import Video
+from ssl_video.errors import UserError
+from ssl_video.eval.features import forget_batch_statistics
+from ssl_video.model import Model
+from ssl_video.video.augment import resize_short_side
+from ssl_video.video.info import Problem
+from ssl_video.video.reader import VideoError, iterate_frames
+
+
+def small_frames(model: Model, video: Video) -> np.ndarray:
+    """frames_THWC of a video, each made as small as the model looks at it when it is read. Raises VideoError."""
+    side = model.view.short_side
+    return np.stack([resize_short_side(frame_HWC[None], side)[0] for frame_HWC in iterate_frames(video.path)])
+
+
+def embed_frames(model: Model, videos: Sequence[Video]) -> tuple[list[np.ndarray | None], list[Problem]]:
+    """(T, D) embeddings of the frames of each video, None for one that cannot be read; and the problems of those.
+
+    Raises:
+        UserError: for a network that does not take RGB, or if no video can be read.
+    """
+    if model.backbone.clip.modality != "rgb":
+        raise UserError(f"Embeddings of frames are of RGB, but {model.name} takes {model.backbone.clip.modality}.")
+    embedded: list[np.ndarray | None] = []
+    problems: list[Problem] = []
+    for video in videos:
+        try:
+            embedded.append(model.frame_embeddings(small_frames(model, video)))
+        except VideoError as error:
+            embedded.append(None)
+            problems.append(Problem(video.source, str(error)))
+    if len(problems) == len(videos):
+        raise UserError(f"None of {len(videos)} videos could be read; the first: {problems[0].reason}.")
+    return embedded, problems
+
+
+def calibrate_on_frames(model: Model, videos: Sequence[Video], at_most: int = 32) -> Model:
+    """A copy of the model, heads of a pretext included, whose batch-norm statistics are those of frames of ``videos``.
+
+    As ``features.calibrate_batch_norm``, for embeddings of frames.
+    """
+    module = copy.deepcopy(model.backbone if model.pretext is None else model.pretext)
+    if not forget_batch_statistics(module):
+        return model
+    if model.pretext is None:
+        calibrated = replace(model, backbone=module)
+    else:
+        calibrated = replace(model, pretext=module, backbone=module.backbone)
+    embed_frames(calibrated, videos[:: -(-len(videos) // at_most)])
+    module.eval()
+    return calibrated

@@ -1,0 +1,159 @@
+"""Two videos of one action in step: frames matched by embeddings, a film side by side, and phases carried over."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ssl_video.datasets.base import Video
+from ssl_video.datasets.phases import FramePhases
+from ssl_video.errors import UserError
+from ssl_video.eval.frames import embed_frames
+from ssl_video.files import written_aside
+from ssl_video.model import Model
+from ssl_video.video.augment import resize
+from ssl_video.video.reader import iterate_frames
+from ssl_video.video.writer import write_video
+
+Method = Literal["dtw", "nearest"]
+AT_MOST = 50_000_000
+"""Pairs of frames: the matrix of their distances takes 8 bytes each, and time warping twice as much again."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Frames of two videos that belong together, and the distances_AB of all pairs.
+
+    ``b_of_A`` is the frame of B for each frame of A, ``a_of_B`` the other way round. ``path_P2`` are the pairs in the
+    order of A.
+    """
+
+    distances_AB: np.ndarray
+    path_P2: np.ndarray
+    b_of_A: np.ndarray
+    a_of_B: np.ndarray
+
+
+def match_videos(model: Model, a: Video, b: Video, method: Method = "dtw") -> Match:
+    """Match the frames of two scanned videos.
+
+    Raises:
+        UserError: if they are too long for this, or cannot be read.
+    """
+    if a.frames * b.frames > AT_MOST:
+        raise UserError(f"{a.frames} and {b.frames} frames are too many to be aligned; cut the videos.")
+    embedded, problems = embed_frames(model, [a, b])
+    embedded_a, embedded_b = embedded
+    if embedded_a is None or embedded_b is None:
+        raise UserError(f"{problems[0].path} cannot be read: {problems[0].reason}.")
+    return match_embeddings(embedded_a, embedded_b, method)
+
+
+def match_embeddings(a_TD: np.ndarray, b_TD: np.ndarray, method: Method = "dtw") -> Match:
+    """Match frames by the squared Euclidean distance of their embeddings.
+
+    ``dtw``, dynamic time warping, keeps the order of both videos and leaves no frame out. ``nearest`` takes the nearest
+    frame of the other video for each frame by itself.
+    """
+    from scipy.spatial.distance import cdist
+
+    distances_AB = cdist(a_TD, b_TD, "sqeuclidean")
+    if method == "nearest":
+        b_of_A = distances_AB.argmin(1)
+        path_P2 = np.stack([np.arange(len(a_TD)), b_of_A], 1)
+        return Match(distances_AB, path_P2, b_of_A, distances_AB.argmin(0))
+    path_P2 = warping_path(distances_AB)
+    return Match(distances_AB, path_P2, middles(path_P2), middles(path_P2[:, ::-1]))
+
+
+def warping_path(costs_AB: np.ndarray) -> np.ndarray:
+    """(P, 2) the cheapest path of dynamic time warping from the first to the last pair.
+
+    A step goes on by one in A, in B or in both; a path costs the sum over its pairs. Of equal steps, both is taken.
+    """
+    A, B = costs_AB.shape
+    total_AB = np.full((A + 1, B + 1), np.inf)  # with a border in front
+    total_AB[0, 0] = 0
+    for diagonal in range(A + B - 1):  # all pairs of a diagonal at once
+        i = np.arange(max(0, diagonal - B + 1), min(diagonal, A - 1) + 1)
+        j = diagonal - i
+        before = np.minimum(total_AB[i, j], np.minimum(total_AB[i, j + 1], total_AB[i + 1, j]))
+        total_AB[i + 1, j + 1] = costs_AB[i, j] + before
+    i, j = A - 1, B - 1
+    path = [(i, j)]
+    while i or j:
+        # total_AB[i, j] is the cost up to the pair (i - 1, j - 1)
+        ways = (total_AB[i, j], i - 1, j - 1), (total_AB[i, j + 1], i - 1, j), (total_AB[i + 1, j], i, j - 1)
+        _, i, j = min(ways, key=lambda way: way[0])
+        path.append((i, j))
+    return np.array(path[::-1])
+
+
+def middles(path_P2: np.ndarray) -> np.ndarray:
+    """For each number in the first column, the middle one of those beside it."""
+    firsts, starts, counts = np.unique(path_P2[:, 0], return_index=True, return_counts=True)
+    assert len(firsts) == firsts[-1] + 1
+    return path_P2[starts + (counts - 1) // 2, 1]
+
+
+def carried(phases_A: FramePhases, match: Match) -> FramePhases:
+    """The phases of A's frames, each given to the frames of B that it matches."""
+    return FramePhases(tuple(phases_A.names_T[n] for n in match.a_of_B))
+
+
+def write_film(out: Path, a: Video, b: Video, match: Match, height: int = 360) -> None:
+    """A film of A, in its time and at its rate, beside the frames of B that match; ``height`` pixels at most."""
+    assert a.info is not None and b.info is not None
+    height = min(height, a.info.height, b.info.height)
+    rate = Fraction(a.info.fps or 25).limit_denominator(1001)
+    write_video(out, _side_by_side(a, b, match, height), rate, options={"crf": "18"})
+
+
+def _side_by_side(a: Video, b: Video, match: Match, height: int) -> Iterator[np.ndarray]:
+    frames_b = [_of_height(frame_HWC, height) for frame_HWC in iterate_frames(b.path)]
+    for frame_HWC, number in zip(iterate_frames(a.path), match.b_of_A, strict=False):
+        yield np.concatenate([_of_height(frame_HWC, height), frames_b[number]], axis=1)
+
+
+def _of_height(frame_HWC: np.ndarray, height: int) -> np.ndarray:
+    h, w = frame_HWC.shape[:2]
+    return resize(frame_HWC[None], (height, max(1, round(w * height / h))))[0]
+
+
+def draw_match(
+    path: Path, match: Match, names: tuple[str, str], phases: Sequence[FramePhases | None] = (None, None)
+) -> None:
+    """A PNG of the similarities of all pairs of frames with the path, and dotted lines where phases begin."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    A, B = match.distances_AB.shape
+    scale = 5.5 / max(A, B)
+    figure = Figure(figsize=(max(3.0, scale * B) + 1.6, max(3.0, scale * A) + 0.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    image = ax.imshow(-match.distances_AB, origin="lower", aspect="auto", cmap="viridis")
+    ax.plot(match.path_P2[:, 1], match.path_P2[:, 0], color="red", linewidth=1.2)
+    ax.set_xlabel(f"frame of {names[1]}")
+    ax.set_ylabel(f"frame of {names[0]}")
+    for place, one in enumerate(phases):
+        for frame in _changes(one):
+            (ax.axhline if place == 0 else ax.axvline)(frame - 0.5, color="white", linewidth=0.7, linestyle=":")
+    figure.colorbar(image, label="similarity (minus squared distance)")
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=100)
+
+
+def _changes(phases: FramePhases | None) -> list[int]:
+    """Frames at which another phase begins."""
+    names_T = () if phases is None else phases.names_T
+    return [n for n in range(1, len(names_T)) if names_T[n] != names_T[n - 1]]
+
+
+def agreement(labels: FramePhases, own: FramePhases) -> float | None:
+    """Part of the frames that have a phase in both, in which it is the same; None without any such frame."""
+    both = [(x, y) for x, y in zip(labels.names_T, own.names_T, strict=True) if x and y]
+    return sum(x == y for x, y in both) / len(both) if both else None
