@@ -24,6 +24,9 @@ from ssl_video.video.reader import VideoError, get_reader
 MAX_ATTEMPTS = 16
 """Draws for one place in a batch before training gives up: first the video itself, then others in its stead."""
 
+MAX_REDRAWS = 4
+"""Draws of one video that only asked for another draw, before another video takes its place."""
+
 Key = tuple[int, int, int]  # epoch, video, clip
 ReadFrames = Callable[[Video, Sequence[int]], np.ndarray]
 
@@ -72,6 +75,7 @@ class ClipDataset(Dataset):
     def __getitem__(self, key: Key) -> dict[str, Any]:
         epoch, number, clip = key
         problems: list[Problem] = []
+        redraws = 0
         for attempt in range(MAX_ATTEMPTS):
             rng = np.random.default_rng([self.seed, epoch, number, clip, attempt])
             video = self.videos.videos[number]
@@ -79,8 +83,9 @@ class ClipDataset(Dataset):
             if isinstance(outcome, dict):
                 return outcome | {"problems": problems}
             problems.append(Problem(video.source, outcome.reason))
-            if not isinstance(outcome, Redraw):
-                number = int(rng.choice(self._stand_ins(video)))
+            redraws = redraws + 1 if isinstance(outcome, Redraw) else MAX_REDRAWS
+            if redraws >= MAX_REDRAWS:
+                number, redraws = int(rng.choice(self._stand_ins(video))), 0
         raise UserError(
             f"{MAX_ATTEMPTS} draws in a row gave no sample; the last: {problems[-1].path}: {problems[-1].reason}. "
             f"Run 'ssl-video data scan' on the data."
@@ -97,7 +102,7 @@ class ClipDataset(Dataset):
         if isinstance(sample, Skip):
             return sample
         try:
-            frames_THWC = self.read(video, sample.frames)
+            frames_THWC = self.read(video.backwards if sample.reversed else video, sample.frames)
         except VideoError as error:
             return Skip(str(error))
         return self.pretext.transform(frames_THWC, sample, rng)
