@@ -7,14 +7,14 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ssl_video.apps.explain_flow import draw_sheet
+from ssl_video.apps.explain_flow import draw_sheet, wheel
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.synthetic import CLASSES, draw
 from ssl_video.encoders.tracks import TrackConfig, track
 from ssl_video.pretexts.base import Sample, build_pretext
 from ssl_video.pretexts.dense_predictive_coding import DensePredictiveCodingConfig
-from ssl_video.video.flow import farneback
+from ssl_video.video.flow import colour_wheel, farneback
 from ssl_video.video.info import VideoInfo
 
 OUT = Path(__file__).parent / "pictures"
@@ -81,6 +81,32 @@ def flow() -> None:
     draw_sheet(pairs_NTHWC[:, 0], flows, names, 3.0, OUT / "flow.png")
 
 
+def arrow_of_time() -> None:
+    """The flow of one step forward, that of the step backward, and what a negated forward flow would be."""
+    here_HWC, there_HWC = _drawn("stopgo")[20:22]
+    forward_HW2, backward_HW2 = (
+        farneback(np.stack(pair))[0] for pair in ((here_HWC, there_HWC), (there_HWC, here_HWC))
+    )
+    maximum = float(np.quantile(np.linalg.norm(forward_HW2, axis=2), 0.99))
+    apart_HW = np.linalg.norm(backward_HW2 + forward_HW2, axis=2)
+    pictures = {
+        "frame": here_HWC,
+        "next frame": there_HWC,
+        "forward": colour_wheel(forward_HW2, maximum),
+        "backward": colour_wheel(backward_HW2, maximum),
+        "forward, negated": colour_wheel(-forward_HW2, maximum),
+        f"their difference\n(black: {apart_HW.max():.1f} pixels)": 1 - apart_HW / apart_HW.max(),
+        f"colours\n(rim: {maximum:.1f} pixels)": wheel(),
+    }
+    figure = Figure(figsize=(12, 2.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, (title, picture) in zip(figure.subplots(1, len(pictures)), pictures.items(), strict=True):
+        ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
+        ax.set_title(title, fontsize=9)
+        ax.set_axis_off()
+    figure.savefig(OUT / "arrow_of_time.png", dpi=80)
+
+
 def trajectories() -> None:
     """Tracks of a video that a panning camera took, with the camera's motion and without it."""
     frames_THWC = _panned()
@@ -123,4 +149,5 @@ if __name__ == "__main__":
     speediness()
     dense_predictive_coding()
     flow()
+    arrow_of_time()
     trajectories()
