@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ssl_video.apps.explain_flow import draw_sheet
+from ssl_video.apps.explain_flow import draw_sheet, wheel
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.synthetic import CLASSES, draw
@@ -20,9 +20,9 @@ from ssl_video.pretexts.base import Sample, build_pretext
 from ssl_video.pretexts.cubic_puzzles import PERMUTATIONS
 from ssl_video.pretexts.dense_predictive_coding import DensePredictiveCodingConfig
 from ssl_video.pretexts.order_prediction import ORDERS
-from ssl_video.pretexts.tuple_verification import TOO_EARLY, TOO_LATE, TRIPLE
 from ssl_video.pretexts.temporal_cycle_consistency import similarities, soft_nearest_neighbours
-from ssl_video.video.flow import farneback
+from ssl_video.pretexts.tuple_verification import TOO_EARLY, TOO_LATE, TRIPLE
+from ssl_video.video.flow import colour_wheel, farneback
 from ssl_video.video.info import VideoInfo
 
 OUT = Path(__file__).parent / "pictures"
@@ -118,6 +118,8 @@ def dense_predictive_coding() -> None:
         ax.set_title(f"block {n + 1}\n{'aggregated' if n < seen else 'predicted'}", fontsize=9)
         ax.set_axis_off()
     figure.savefig(OUT / "dense_predictive_coding.png", dpi=80)
+
+
 def tuple_verification() -> None:
     """Five frames of one video, and the tuples that are made of them."""
     frames_THWC = _drawn("orbit")
@@ -168,6 +170,32 @@ def flow() -> None:
     draw_sheet(pairs_NTHWC[:, 0], flows, names, 3.0, OUT / "flow.png")
 
 
+def arrow_of_time() -> None:
+    """The flow of one step forward, that of the step backward, and what a negated forward flow would be."""
+    here_HWC, there_HWC = _drawn("stopgo")[20:22]
+    forward_HW2, backward_HW2 = (
+        farneback(np.stack(pair))[0] for pair in ((here_HWC, there_HWC), (there_HWC, here_HWC))
+    )
+    maximum = float(np.quantile(np.linalg.norm(forward_HW2, axis=2), 0.99))
+    apart_HW = np.linalg.norm(backward_HW2 + forward_HW2, axis=2)
+    pictures = {
+        "frame": here_HWC,
+        "next frame": there_HWC,
+        "forward": colour_wheel(forward_HW2, maximum),
+        "backward": colour_wheel(backward_HW2, maximum),
+        "forward, negated": colour_wheel(-forward_HW2, maximum),
+        f"their difference\n(black: {apart_HW.max():.1f} pixels)": 1 - apart_HW / apart_HW.max(),
+        f"colours\n(rim: {maximum:.1f} pixels)": wheel(),
+    }
+    figure = Figure(figsize=(12, 2.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, (title, picture) in zip(figure.subplots(1, len(pictures)), pictures.items(), strict=True):
+        ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
+        ax.set_title(title, fontsize=9)
+        ax.set_axis_off()
+    figure.savefig(OUT / "arrow_of_time.png", dpi=80)
+
+
 def trajectories() -> None:
     """Tracks of a video that a panning camera took, with the camera's motion and without it."""
     frames_THWC = _panned()
@@ -197,6 +225,8 @@ def _strip(ax: Any, picture_HWC: np.ndarray, label: str) -> None:
 def _as_video(name: str, frames_THWC: np.ndarray) -> Video:
     count, height, width = frames_THWC.shape[:3]
     return Video(name, info=VideoInfo(count, 25.0, width, height, count / 25, "raw"))
+
+
 def temporal_cycle_consistency() -> None:
     """A cycle from a frame of one throw through another throw and back, by the place of the ball."""
     scenes = [draw("sequences", 6 * n, size=96) for n in (1, 2)]  # every sixth is a throw
@@ -258,5 +288,6 @@ if __name__ == "__main__":
     tuple_verification()
     order_prediction()
     flow()
+    arrow_of_time()
     trajectories()
     temporal_cycle_consistency()

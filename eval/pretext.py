@@ -42,8 +42,10 @@ class PretextTest(Evaluation):
                 f"{model.name} has no pretext heads to test; name a run's folder (with pretext.safetensors)."
             )
         videos = task.test or task.train
-        fit = usable(for_modality(videos, model.backbone.clip.modality), model.pretext.eval())
-        metrics = pretext_numbers(model.pretext, fit, model.device, config, seed, task.workers)
+        pretext = model.pretext.eval()
+        looked_at = for_modality(videos, model.backbone.clip.modality, reversed=pretext.needs.reversed)
+        fit = usable(looked_at, pretext)
+        metrics = pretext_numbers(pretext, fit, model.device, config, seed, task.workers)
         problems = list(fit.problems[len(videos.problems) :])
         return Outcome(metrics, {"videos": len(fit.videos), "samples": len(fit.videos) * config.clips}, problems)
 

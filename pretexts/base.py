@@ -70,10 +70,14 @@ class View:
 
 @dataclass(frozen=True)
 class Sample:
-    """Which frames of a video to read, and whatever the pretext itself needs later to make sense of them."""
+    """Which frames of a video to read, and whatever the pretext itself needs later to make sense of them.
+
+    With ``reversed`` they are fields of the flow of the video played backwards (``Needs.reversed``).
+    """
 
     frames: tuple[int, ...]
     data: Mapping[str, Any] = field(default_factory=dict)
+    reversed: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ class Redraw:
 class Needs:
     """What a pretext asks of its backbone (modality, strides) and of the data (per-video statistics by name).
 
-    With ``grouping`` "class" all videos of a batch are of one class: labels reach the sampler, but not the batch.
+    With ``grouping`` "class" all videos of a batch are of one class: labels reach the sampler, but not the batch. With
+    ``reversed`` a network of flow also gets the flow of the videos played backwards (``Sample.reversed``).
     """
 
     modality: Literal["rgb", "flow", "any"] = "rgb"
@@ -102,6 +107,7 @@ class Needs:
     max_spatial_stride: int | None = None
     statistics: tuple[str, ...] = ()
     grouping: Literal["none", "class"] = "none"
+    reversed: bool = False
 
 
 @dataclass
@@ -187,7 +193,7 @@ class Pretext(nn.Module, ABC):
     """
 
     Config: ClassVar[type]
-    needs: Needs = Needs()  # what the backbone is checked for; an instance may add statistics that its options ask for
+    needs: Needs = Needs()  # of the class; what an instance asks for may depend on its options
 
     def __init__(self, config: Any, backbone: Backbone):
         super().__init__()

@@ -25,7 +25,7 @@ from ssl_video.eval.base import Task
 from ssl_video.eval.online import monitors_for
 from ssl_video.files import new_folder
 from ssl_video.model import header_of, load_model, save_run
-from ssl_video.pretexts.base import PRETEXTS, build_pretext
+from ssl_video.pretexts.base import PRETEXTS, Pretext, build_pretext
 from ssl_video.train.checkpoint import checkpoints
 from ssl_video.train.config import RunConfig
 from ssl_video.train.data import ClipDataset, read_video, usable, with_company
@@ -157,7 +157,7 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
         splits = load_splits(config.data, config.split)
         for warning in splits.warnings:
             say(f"warning: {warning}")
-        whole = shown(splits.train, config, backbone.clip.modality, ranks.first)
+        whole = shown(splits.train, config, pretext, ranks.first)
     say(describe(dataclasses.replace(splits, train=whole)))
     fit = usable(whole, pretext)
     say_left_out(fit, say)
@@ -182,18 +182,19 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
         write_report(run, data)
         say(f"\n{run / 'backbone.safetensors'} and {run / 'report.md'} are written.")
         if config.probe and splits.test is not None:
-            tested = shown(splits.test, config, backbone.clip.modality, progress=True)
+            tested = shown(splits.test, config, pretext, progress=True)
             probe(run, Task(config.data, config.split, whole, tested, config.workers), device, config.seed)
         say(f"Next: ssl-video index --model {run} --data {config.data} --out {run}/index")
     ranks.barrier()
     return run
 
 
-def shown(videos: VideoSet, config: Any, modality: str, progress: bool) -> VideoSet:
+def shown(videos: VideoSet, config: Any, pretext: Pretext, progress: bool) -> VideoSet:
     """What the network looks at: the usable videos, their copies if the configuration asks for them, or their flow."""
+    modality = pretext.backbone.clip.modality
     cache = "none" if modality == "flow" else config.cache  # flow is a copy already
     usable_videos = read_from(videos, cache, config.cache_short_side, progress=progress)
-    return for_modality(usable_videos, modality, progress=progress)
+    return for_modality(usable_videos, modality, reversed=pretext.needs.reversed, progress=progress)
 
 
 def run_folder(config: Any) -> Path:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ssl_video.registry import Registry
@@ -15,7 +15,8 @@ class Video:
 
     ``labels`` are indices into the set's ``classes``, empty when unknown. ``group`` names what must not be shared
     between train and test (the same actor, the same recording); "" when unknown. ``info`` is what the scan found.
-    ``copy_of`` is the user's file, where ``path`` is a copy of it that reads fast.
+    ``copy_of`` is the user's file, where ``path`` is a copy of it that reads fast. ``reversed_path`` is the flow of the
+    video played backwards, where ``path`` is its flow and somebody asked for both.
     """
 
     path: str
@@ -23,11 +24,18 @@ class Video:
     group: str = ""
     info: VideoInfo | None = None
     copy_of: str = ""
+    reversed_path: str = ""
 
     @property
     def source(self) -> str:
         """The user's file: what messages name, and what tells one video from another."""
         return self.copy_of or self.path
+
+    @property
+    def backwards(self) -> "Video":
+        """The flow of the video played backwards, of as many fields; it must have been asked for."""
+        assert self.reversed_path, f"nobody asked for the reversed flow of {self.source}"
+        return replace(self, path=self.reversed_path)
 
     @property
     def label(self) -> int:

@@ -44,21 +44,46 @@ def flow_of(
     return copied(videos, method, short_side, out, reversed=reversed, workers=workers, progress=progress)
 
 
-def for_modality(videos: VideoSet, modality: str, *, workers: int | None = None, progress: bool = False) -> VideoSet:
+def for_modality(
+    videos: VideoSet,
+    modality: str,
+    *,
+    reversed: bool = False,
+    workers: int | None = None,
+    progress: bool = False,
+) -> VideoSet:
     """What a network of that modality (``ClipSpec.modality``) looks at: the videos themselves, or their flow.
 
     The flow is Farneback's at a short side of 128, unless the set holds flow already ('ssl-video data flow' makes such
-    sets by other methods and at other sizes).
+    sets by other methods and at other sizes). With ``reversed`` a network of flow gets that of the videos played
+    backwards too (``Video.reversed_path``); a network of RGB can reverse frames itself.
 
     Raises:
-        UserError: if the network takes RGB and the set holds flow, or no video has flow.
+        UserError: if the network takes RGB and the set holds flow, no video has flow, or ``reversed`` flow is asked of
+            a set that holds flow of one direction.
     """
     flows = [v.info is not None and v.info.codec == FLOW_CODEC for v in videos.videos]
     if modality == "flow":
-        if all(flows):
-            return videos
-        originals = tuple(dataclasses.replace(v, path=v.source, copy_of="") for v in videos.videos)  # not small copies
-        return flow_of(dataclasses.replace(videos, videos=originals), workers=workers, progress=progress)
+        return _flow_in_place(videos, all(flows), reversed, workers, progress)
     if any(flows):
         raise UserError(f"{videos.name} holds optical flow, but the network takes {modality}; name the videos instead.")
     return videos
+
+
+def _flow_in_place(videos: VideoSet, is_flow: bool, reversed: bool, workers: int | None, progress: bool) -> VideoSet:
+    if is_flow and not (reversed and any(not v.reversed_path for v in videos.videos)):
+        return videos
+    if is_flow:
+        raise UserError(
+            f"{videos.name} holds optical flow of one direction, but flow of both is needed; name the videos instead."
+        )
+    originals = tuple(dataclasses.replace(v, path=v.source, copy_of="") for v in videos.videos)  # not small copies
+    videos = dataclasses.replace(videos, videos=originals)
+    forward = flow_of(videos, workers=workers, progress=progress)
+    if not reversed:
+        return forward
+    backward = flow_of(videos, reversed=True, workers=workers, progress=progress)
+    paths = {v.source: v.path for v in backward.videos}
+    both = tuple(dataclasses.replace(v, reversed_path=paths[v.source]) for v in forward.videos if v.source in paths)
+    problems = dict.fromkeys((*forward.problems, *backward.problems))  # most are found in both directions
+    return dataclasses.replace(forward, videos=both, problems=tuple(problems))

@@ -10,7 +10,9 @@ import numpy as np
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import cache_dir, written_aside
+from ssl_video.video import cues
 from ssl_video.video.augment import resize_short_side
+from ssl_video.video.cache import FLOW_CODEC
 from ssl_video.video.flow import farneback
 from ssl_video.video.reader import iterate_frames
 
@@ -45,15 +47,27 @@ def flow_magnitude(path: str) -> np.ndarray:
     return np.asarray(values, np.float32)
 
 
+def black_borders(path: str) -> np.ndarray:
+    """(T, 4) parts of each frame that are black at its top, bottom, left and right."""
+    return np.concatenate([cues.black_borders(frame_HWC[None]) for frame_HWC in iterate_frames(path)])
+
+
 STATISTICS: dict[str, Callable[[str], np.ndarray]] = {
     "flow_magnitude": flow_magnitude,
     "frame_difference": frame_difference,
+    "black_borders": black_borders,
 }
 
 
 def statistics_of(video: Video, names: Sequence[str]) -> Mapping[str, np.ndarray]:
-    """name -> (T,) array for each statistic asked for, from the cache or computed now. Raises UserError, VideoError."""
-    return {name: _statistic(name, video.path) for name in names}
+    """name -> array (T, ...) for each statistic asked for, from the cache or computed now: of frames, also for flow.
+
+    Raises:
+        UserError: if there is no such statistic.
+        VideoError: if the video cannot be decoded.
+    """
+    path = video.source if video.info is not None and video.info.codec == FLOW_CODEC else video.path
+    return {name: _statistic(name, path) for name in names}
 
 
 @lru_cache(maxsize=100_000)

@@ -125,7 +125,7 @@ class ClipDataset(Dataset):
         if isinstance(sample, Skip):
             return sample
         try:
-            frames_THWC = self.read(video, sample.frames)
+            frames_THWC = self.read(video.backwards if sample.reversed else video, sample.frames)
         except VideoError as error:
             return Skip(str(error))
         return self.pretext.transform(frames_THWC, sample, rng)
