@@ -94,7 +94,7 @@ class ClipOrder(Pretext):
 
 
 class PairwiseHead(nn.Module):
-    """Classes from the features of every pair of clips (Figure 2 of the paper): a shared fc7, then fc8 over all pairs.
+    """Classes from the features of every pair of clips: a shared fc7, then fc8 over all pairs.
 
     Pairs are taken as ``itertools.combinations`` gives them.
     """

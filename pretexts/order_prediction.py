@@ -129,7 +129,7 @@ class OrderPrediction(Pretext):
 
 
 class SortingHead(nn.Module):
-    """fc6 on each of four frames, a shared fc7 with batch norm on each pair of them, fc8 on all pairs (Figure 3)."""
+    """fc6 on each of four frames, a shared fc7 with batch norm on each pair of them, fc8 on all pairs."""
 
     def __init__(self, feature_dim: int, grid: int, width: int, dropout: float):
         super().__init__()

@@ -9,8 +9,8 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from ssl_video.backbones.base import Backbone, ClipSpec, PerFrame
-from ssl_video.datasets.base import Video
-from ssl_video.datasets.statistics import STATISTICS, flow_magnitude
+from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.statistics import STATISTICS, flow_magnitude, measure, statistics_of
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Context, Redraw, Sample, Skip, build_pretext
 from ssl_video.pretexts.motion import draw_window
@@ -222,6 +222,16 @@ def test_flow_of_small_frames_is_measured_at_their_own_size(tmp_path):
     np.save(tmp_path / "small.npy", frames)
     by_hand = [0.0, *(np.sqrt((field.astype(np.float64) ** 2).sum(-1)).mean() for field in farneback(frames))]
     assert flow_magnitude(str(tmp_path / "small.npy")) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_statistics_are_measured_once_for_all_videos_and_unreadable_ones_are_passed_over(tmp_path, monkeypatch):
+    for name in ("a.npy", "b.npy"):
+        np.save(tmp_path / name, np.zeros((4, 20, 30, 3), np.uint8))
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    videos = tuple(Video(str(tmp_path / name)) for name in ("a.npy", "broken.mp4", "b.npy"))
+    measure(VideoSet("three", videos), ("flow_magnitude",))
+    monkeypatch.setitem(STATISTICS, "flow_magnitude", None)  # nothing is measured again
+    assert statistics_of(videos[2], ("flow_magnitude",))["flow_magnitude"].shape == (4,)
 
 
 @pytest.mark.parametrize("motion", ["flow", "difference"])

@@ -20,6 +20,7 @@ from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import describe, held_out, load_splits
+from ssl_video.datasets.statistics import measure
 from ssl_video.errors import UserError, nearest
 from ssl_video.eval.base import Task
 from ssl_video.eval.online import monitors_for
@@ -158,6 +159,7 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
         for warning in splits.warnings:
             say(f"warning: {warning}")
         whole = shown(splits.train, config, pretext, ranks.first)
+        measure(whole, pretext.needs.statistics, progress=ranks.first)
     say(describe(dataclasses.replace(splits, train=whole)))
     fit = usable(whole, pretext)
     say_left_out(fit, say)

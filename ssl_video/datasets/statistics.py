@@ -1,20 +1,25 @@
 """Numbers about the frames of a video that a pretext may ask for before it chooses frames, computed once and kept."""
 
 import hashlib
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
-from ssl_video.datasets.base import Video
+from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import cache_dir, written_aside
 from ssl_video.video import cues
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.cache import FLOW_CODEC
 from ssl_video.video.flow import farneback
-from ssl_video.video.reader import iterate_frames
+from ssl_video.video.reader import VideoError, iterate_frames
 
 
 def frame_difference(path: str) -> np.ndarray:
@@ -68,6 +73,23 @@ def statistics_of(video: Video, names: Sequence[str]) -> Mapping[str, np.ndarray
     """
     path = video.source if video.info is not None and video.info.codec == FLOW_CODEC else video.path
     return {name: _statistic(name, path) for name in names}
+
+
+def measure(videos: VideoSet, names: Sequence[str], progress: bool = False) -> None:
+    """Compute the statistics of all videos that are not kept yet, by a thread a core; ``progress`` shows a bar.
+
+    A video that cannot be read is passed over: whoever asks ``statistics_of`` it is told. Raises UserError.
+    """
+
+    def one(video: Video) -> None:
+        with suppress(VideoError):
+            statistics_of(video, names)
+
+    hidden = not (progress and sys.stderr.isatty())
+    if names:
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            done = pool.map(one, videos.videos)
+            list(tqdm(done, total=len(videos.videos), unit="file", desc=", ".join(names), disable=hidden))
 
 
 @lru_cache(maxsize=100_000)
