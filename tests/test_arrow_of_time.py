@@ -14,7 +14,7 @@ from ssl_video.datasets.statistics import statistics_of
 from ssl_video.errors import UserError
 from ssl_video.pretexts.arrow_of_time import BACKWARD, FORWARD, STILL
 from ssl_video.pretexts.base import Context, Redraw, Sample, Skip, build_pretext
-from ssl_video.train.data import MAX_REDRAWS, ClipDataset
+from ssl_video.train.data import REDRAWS, ClipDataset
 from ssl_video.video.flow import encode, farneback
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.reader import read_frames
@@ -218,7 +218,7 @@ def test_a_video_that_asks_for_redraws_for_ever_gives_its_place_to_another():
         return drawn_frames(video, frames) if video.path.endswith("/1.mp4") else still.repeat(len(frames), 0)
 
     drawn = ClipDataset(video_set(2), pretext, seed=0, read=read)[0, 0, 0]
-    assert reads[:MAX_REDRAWS] == ["/v/class0/0.mp4"] * MAX_REDRAWS and reads[-1] == "/v/class1/1.mp4"
+    assert reads[:REDRAWS] == ["/v/class0/0.mp4"] * REDRAWS and reads[-1] == "/v/class1/1.mp4"
     assert {p.reason for p in drawn["problems"]} == {"nothing moves in it"}
 
 

@@ -17,15 +17,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.statistics import statistics_of
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import Pretext, Redraw, Skip
+from ssl_video.pretexts.base import Pretext, Redraw, Sample, Skip
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError, get_reader
 
 MAX_ATTEMPTS = 16
 """Draws for one place in a batch before training gives up: first the video itself, then others in its stead."""
-
-MAX_REDRAWS = 4
-"""Draws of one video that only asked for another draw, before another video takes its place."""
+REDRAWS = 4
+"""Draws from one video before another one takes its place."""
 
 Key = tuple[int, int, int]  # epoch, video, clip
 ReadFrames = Callable[[Video, Sequence[int]], np.ndarray]
@@ -44,9 +43,7 @@ def usable(videos: VideoSet, pretext: Pretext, seed: int = 0) -> VideoSet:
     """
     kept, problems = [], list(videos.problems)
     for number, video in enumerate(videos.videos):
-        draw = pretext.sample(
-            video, statistics_of(video, pretext.needs.statistics), np.random.default_rng([seed, number])
-        )
+        draw = _sample(pretext, video, np.random.default_rng([seed, number]))
         if isinstance(draw, Skip):
             problems.append(Problem(video.source, draw.reason))
         else:
@@ -75,7 +72,7 @@ class ClipDataset(Dataset):
     def __getitem__(self, key: Key) -> dict[str, Any]:
         epoch, number, clip = key
         problems: list[Problem] = []
-        redraws = 0
+        unfit = 0  # draws in a row that gave unfit frames of the same video
         for attempt in range(MAX_ATTEMPTS):
             rng = np.random.default_rng([self.seed, epoch, number, clip, attempt])
             video = self.videos.videos[number]
@@ -83,9 +80,9 @@ class ClipDataset(Dataset):
             if isinstance(outcome, dict):
                 return outcome | {"problems": problems}
             problems.append(Problem(video.source, outcome.reason))
-            redraws = redraws + 1 if isinstance(outcome, Redraw) else MAX_REDRAWS
-            if redraws >= MAX_REDRAWS:
-                number, redraws = int(rng.choice(self._stand_ins(video))), 0
+            unfit = unfit + 1 if isinstance(outcome, Redraw) else REDRAWS
+            if unfit >= REDRAWS:
+                number, unfit = int(rng.choice(self._stand_ins(video))), 0
         raise UserError(
             f"{MAX_ATTEMPTS} draws in a row gave no sample; the last: {problems[-1].path}: {problems[-1].reason}. "
             f"Run 'ssl-video data scan' on the data."
@@ -98,7 +95,7 @@ class ClipDataset(Dataset):
         return [n for n, other in enumerate(videos) if other.labels == video.labels]
 
     def _draw(self, video: Video, rng: np.random.Generator) -> dict[str, Any] | Skip | Redraw:
-        sample = self.pretext.sample(video, statistics_of(video, self.pretext.needs.statistics), rng)
+        sample = _sample(self.pretext, video, rng)
         if isinstance(sample, Skip):
             return sample
         try:
@@ -106,6 +103,14 @@ class ClipDataset(Dataset):
         except VideoError as error:
             return Skip(str(error))
         return self.pretext.transform(frames_THWC, sample, rng)
+
+
+def _sample(pretext: Pretext, video: Video, rng: np.random.Generator) -> Sample | Skip:
+    try:
+        stats = statistics_of(video, pretext.needs.statistics)
+    except VideoError as error:
+        return Skip(str(error))
+    return pretext.sample(video, stats, rng)
 
 
 class BatchKeys(Sampler[list[Key]]):
