@@ -57,15 +57,15 @@ class ArrowOfTime(Pretext):
 
     Config = ArrowOfTimeConfig
     config: ArrowOfTimeConfig
-    needs = Needs(modality="any", statistics=("black_borders",), reversed=True)
+    needs = Needs(modality="any", reversed=True)
 
     def __init__(self, config: ArrowOfTimeConfig, backbone: Backbone):
         super().__init__(config, backbone)
         shape = (1, backbone.clip.channels, config.frames, config.crop, config.crop)
         backbone.clip.check(backbone.architecture, torch.empty(shape, device="meta"))
         self.of_flow = backbone.clip.modality == "flow"
-        if not (config.zero_borders and self.of_flow):  # RGB frames show their borders themselves
-            self.needs = replace(self.needs, statistics=())
+        if config.zero_borders and self.of_flow:  # RGB frames show their borders themselves
+            self.needs = replace(self.needs, statistics=("black_borders",))
         self.head = nn.Linear(backbone.feature_dim, 1)
 
     @property

@@ -193,7 +193,7 @@ class Pretext(nn.Module, ABC):
     """
 
     Config: ClassVar[type]
-    needs: Needs = Needs()  # of the class; what an instance asks for may depend on its options
+    needs: Needs = Needs()  # what the backbone is checked for; an instance may add statistics that its options ask for
 
     def __init__(self, config: Any, backbone: Backbone):
         super().__init__()
