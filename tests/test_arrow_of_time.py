@@ -15,6 +15,7 @@ from ssl_video.errors import UserError
 from ssl_video.pretexts.arrow_of_time import BACKWARD, FORWARD, STILL
 from ssl_video.pretexts.base import Context, Redraw, Sample, Skip, build_pretext
 from ssl_video.train.data import REDRAWS, ClipDataset
+from ssl_video.video import cues
 from ssl_video.video.flow import encode, farneback
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.reader import read_frames
@@ -206,6 +207,18 @@ def test_a_clip_whose_camera_cannot_be_followed_is_drawn_again():
     data = {"label": FORWARD, "borders_4": np.zeros(4, np.float32)}
     outcome = pretext.transform(noise, Sample((0, 1, 2, 3), data), np.random.default_rng(0))
     assert isinstance(outcome, Redraw) and outcome.reason == "its camera's motion cannot be found"
+
+
+def test_the_camera_is_followed_through_frames_that_run_forward_whatever_the_label(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        cues, "frames_without_camera", lambda frames_THWC, _inside: seen.append(frames_THWC) or frames_THWC
+    )
+    pretext, frames = make(stabilise=True, crop=12).eval(), drawn_frames(video_set(1).videos[0], range(4))
+    for label, shown in ((FORWARD, frames), (BACKWARD, frames[::-1])):
+        sample = Sample((0, 1, 2, 3), {"label": label, "borders_4": np.zeros(4, np.float32)})
+        clip = pretext.transform(shown, sample, np.random.default_rng(0))["clip_THWC"]
+        assert np.array_equal(clip, shown) and np.array_equal(seen[-1], frames)
 
 
 def test_a_video_that_asks_for_redraws_for_ever_gives_its_place_to_another():

@@ -1,6 +1,6 @@
 """Artificial cues: traces of how a video was made that tell its direction, and ways to remove them.
 
-D. Wei, J. Lim, A. Zisserman, W. T. Freeman: "Learning and Using the Arrow of Time", CVPR 2018, section 3: compression
+D. Wei, J. Lim, A. Zisserman, W. T. Freeman: "Learning and Using the Arrow of Time", CVPR 2018: compression
 leaves traces in black borders that differ in time, and cameramen zoom in and pan in habitual ways.
 """
 
