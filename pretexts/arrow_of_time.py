@@ -6,8 +6,8 @@ The paper's network, T-CAM, looks at optical flow. The flow of a clip played bac
 in reverse order: it is not the forward flow negated, and a network that saw negated flow would learn how the two
 differ, not how time runs.
 
-A network could also tell the direction by traces of how the video was made. Section 3 of the paper removes two of them,
-black borders and the camera's motion, and each removal is an option here, so that its effect can be measured.
+A network could also tell the direction by traces of how the video was made. The paper removes two of them, black
+borders and the camera's motion, and each removal is an option here, so that its effect can be measured.
 """
 
 from collections.abc import Mapping

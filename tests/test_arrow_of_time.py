@@ -15,6 +15,7 @@ from ssl_video.errors import UserError
 from ssl_video.pretexts.arrow_of_time import BACKWARD, FORWARD, STILL
 from ssl_video.pretexts.base import Context, Redraw, Sample, Skip, build_pretext
 from ssl_video.train.data import REDRAWS, ClipDataset
+from ssl_video.video import cues
 from ssl_video.video.flow import encode, farneback
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.reader import read_frames
@@ -208,6 +209,18 @@ def test_a_clip_whose_camera_cannot_be_followed_is_drawn_again():
     assert isinstance(outcome, Redraw) and outcome.reason == "its camera's motion cannot be found"
 
 
+def test_the_camera_is_followed_through_frames_that_run_forward_whatever_the_label(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        cues, "frames_without_camera", lambda frames_THWC, _inside: seen.append(frames_THWC) or frames_THWC
+    )
+    pretext, frames = make(stabilise=True, crop=12).eval(), drawn_frames(video_set(1).videos[0], range(4))
+    for label, shown in ((FORWARD, frames), (BACKWARD, frames[::-1])):
+        sample = Sample((0, 1, 2, 3), {"label": label, "borders_4": np.zeros(4, np.float32)})
+        clip = pretext.transform(shown, sample, np.random.default_rng(0))["clip_THWC"]
+        assert np.array_equal(clip, shown) and np.array_equal(seen[-1], frames)
+
+
 def test_a_video_that_asks_for_redraws_for_ever_gives_its_place_to_another():
     pretext = make()
     still = np.full((1, 12, 12, 3), 90, np.uint8)
@@ -267,6 +280,21 @@ def test_loss_and_gradients_are_finite_and_repeatable():
     (a, grads), (b, again) = once(), once()
     assert a == b
     assert all(torch.isfinite(g).all() and torch.equal(g, h) for g, h in zip(grads, again, strict=True))
+
+
+def test_an_obvious_arrow_is_learned():
+    torch.manual_seed(0)
+    pretext = make(build_backbone("r2plus1d_4"), frames=8, short_side=24, crop=20)
+    dataset = ClipDataset(video_set(8), pretext, seed=0, read=drawn_frames)  # videos that grow brighter
+    optimizer = torch.optim.AdamW(pretext.parameters(), 0.002)
+    for step in range(40):
+        drawn = [dataset[step, number, 0] for number in range(8)]
+        clips, labels = [d["clip_THWC"] for d in drawn], [d["label"] for d in drawn]
+        output = pretext({"clip_THWC": torch.from_numpy(np.stack(clips)), "label": torch.tensor(labels)}, context())
+        optimizer.zero_grad()
+        output.loss.backward()
+        optimizer.step()
+    assert output.metrics["accuracy"] == 1 and output.loss < 0.3
 
 
 def test_tcam_takes_the_published_clip_and_its_heat_map_has_a_cell_for_16_pixels():

@@ -1,8 +1,10 @@
 """Artificial cues: traces of how a video was made that tell its direction, and ways to remove them.
 
-D. Wei, J. Lim, A. Zisserman, W. T. Freeman: "Learning and Using the Arrow of Time", CVPR 2018, section 3: compression
+D. Wei, J. Lim, A. Zisserman, W. T. Freeman: "Learning and Using the Arrow of Time", CVPR 2018: compression
 leaves traces in black borders that differ in time, and cameramen zoom in and pan in habitual ways.
 """
+
+from functools import reduce
 
 import numpy as np
 
@@ -21,7 +23,7 @@ NO_FLOW = 128
 
 def black_borders(frames_THWC: np.ndarray) -> np.ndarray:
     """(T, 4) float32: the parts of each frame that are black at its top, bottom, left and right; 1 if all of it is."""
-    lit_THW = frames_THWC.max(axis=3) > BLACK
+    lit_THW = reduce(np.maximum, np.moveaxis(frames_THWC, 3, 0)) > BLACK  # many times faster than max(axis=3)
     rows_TH, columns_TW = lit_THW.mean(axis=2) > LIT, lit_THW.mean(axis=1) > LIT
     sides = (rows_TH, rows_TH[:, ::-1], columns_TW, columns_TW[:, ::-1])
     dark = [np.where(s.any(axis=1), s.argmax(axis=1), s.shape[1]) / s.shape[1] for s in sides]
