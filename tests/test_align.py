@@ -25,7 +25,7 @@ def cheapest(costs, i=0, j=0):
     return costs[i][j] + min((cheapest(costs, *way) for way in ways), default=0)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32))
 def test_the_warping_path_is_a_cheapest_one_that_leaves_nothing_out(A, B, seed):
     costs = np.random.default_rng(seed).integers(0, 5, (A, B)).astype(float)
