@@ -167,11 +167,15 @@ class Finetune(Evaluation):
         """Train, or go on training, in ``task.folder``; then test. Raises Interrupted after a signal."""
         assert task.test is not None and task.folder is not None
         folder = task.folder
+        if not config.held_out and (config.use == "best" or config.patience is not None):
+            raise UserError(
+                "use=best and patience need validation; keep a part for it, with --option held_out=0.1, say."
+            )
         notes = {"model": model.name, "data": task.data, "split": task.split, "hash": task.train.hash, "seed": seed}
         _claim(folder, notes | {"options": plain(config)})
-        chosen = folder if config.use == "last" or not config.held_out else folder / "best"
+        chosen = folder if config.use == "last" else folder / "best"
         if not (folder / "backbone.safetensors").exists():
-            fit(model, task.train, config, seed, folder, task.workers)
+            fit(model, task, config, seed, folder)
         tested = load_model(str(chosen), model.device)
         scores = predict(tested, task.test, clips=config.clips, crops=config.crops, workers=task.workers)
         counts = {"train": len(task.train.videos), "test": len(scores.videos), "classes": len(task.train.classes)}
@@ -184,8 +188,9 @@ class Finetune(Evaluation):
         return Outcome(metrics | _trained(folder), counts, scores.problems, confusion(scores_NK, scores.labels_N))
 
 
-def fit(model: Model, videos: VideoSet, config: FinetuneConfig, seed: int, folder: Path, workers: int) -> None:
+def fit(model: Model, task: Task, config: FinetuneConfig, seed: int, folder: Path) -> None:
     """Train a copy of the model's backbone and a classifier; both end in ``folder``, the best ones in its ``best``."""
+    videos, workers = task.train, task.workers
     own = model.view
     view = View(
         config.frames or own.frames,
@@ -228,7 +233,8 @@ def fit(model: Model, videos: VideoSet, config: FinetuneConfig, seed: int, folde
     steps = _stopped_at(folder) or min(steps, config.max_steps or steps)
     dataset = ClipDataset(used, classification, seed, read_video)
     train(classification, dataset, run, steps, folder, model.device, monitors=monitors)
-    write_report(folder, {"spec": videos.name, "split": 1, "hash": used.hash, "videos": len(used.videos)})
+    data = {"spec": task.data, "split": task.split, "hash": used.hash, "videos": len(used.videos)}
+    write_report(folder, data, f"`ssl-video evaluate finetune` on {model.name} with these options repeats the run.")
     save(folder, classification, model, used)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 

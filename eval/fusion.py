@@ -10,6 +10,7 @@ from ssl_video.eval.accuracy import accuracies, average_scores, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.features import Features, predict
 from ssl_video.eval.knn import unit
+from ssl_video.eval.svm import svm_scores
 from ssl_video.model import Model, load_model
 
 
@@ -63,14 +64,9 @@ class Fusion(Evaluation):
         single = {f"top1_{n}": accuracies(x, test.labels_N)["top1"] for n, x in (("model", one), ("partner", other))}
         if config.how == "average":
             return test, (1 - config.weight) * one + config.weight * other, single
-        from sklearn.svm import LinearSVC
-
         train, *trained = both(model, partner, task, config)
         x_train, x_test = (np.hstack([unit(x) for x in pair]) for pair in (trained, (one, other)))
-        svm = LinearSVC(C=config.penalty, random_state=0).fit(x_train, train.labels_N)
-        scores = np.full((len(x_test), len(task.train.classes)), -np.inf)
-        margins = svm.decision_function(x_test)
-        scores[:, svm.classes_] = margins if margins.ndim == 2 else np.stack([-margins, margins], axis=1)
+        scores = svm_scores(x_train, train.labels_N, x_test, len(task.train.classes), config.penalty)
         return test, scores, single
 
 

@@ -129,6 +129,19 @@ def test_the_best_validation_is_kept_and_enough_failures_end_the_training(task, 
     assert any(not torch.equal(best[k], last[k]) for k in best)
 
 
+def test_what_needs_validation_says_so_before_it_trains(task, model):
+    for options in ({"use": "best"}, {"patience": 2}):
+        with pytest.raises(UserError, match=r"held_out=0\.1"):
+            evaluate("finetune", model, task, options=FAST | {"held_out": 0.0} | options)
+    assert not task.folder.exists()
+
+
+def test_the_report_names_the_split_and_no_command_of_pretraining(task, model):
+    evaluate("finetune", model, replace(task, split=3), options=FAST)
+    report = (task.folder / "report.md").read_text()
+    assert "`drawn` (split 3" in report and "ssl-video pretrain" not in report
+
+
 def test_only_the_last_stages_are_trained_when_asked(task, model):
     before = {k: v.clone() for k, v in model.backbone.state_dict().items()}
     for top, changed in ((0, set()), (1, {"stage2"})):

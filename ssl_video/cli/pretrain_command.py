@@ -181,7 +181,8 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
     if ranks.first:
         data = {"spec": config.data, "split": config.split, "hash": videos.hash, "videos": len(videos.videos)}
         save_run(run, trained, header_of(trained, config.pretext.name, data, videos.videos))
-        write_report(run, data)
+        again = f"`ssl-video pretrain --config {run / 'config.yaml'} --out ANOTHER_FOLDER` repeats the run."
+        write_report(run, data, again)
         say(f"\n{run / 'backbone.safetensors'} and {run / 'report.md'} are written.")
         if config.probe and splits.test is not None:
             tested = shown(splits.test, config, pretext, progress=True)

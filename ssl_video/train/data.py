@@ -171,9 +171,7 @@ class BatchKeys(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         batch, epoch, order, one_group = self.start, -1, np.empty(0, int), len(self.members) == 1
-        per_epoch = (
-            len(self.members[0]) if one_group else sum(-(-len(m) // self.whole) * self.whole for m in self.members)
-        )
+        per_epoch = len(self.members[0]) if one_group else sum(map(self._filled_up, self.members))
         while True:
             first = (batch * self.ranks + self.rank) * self.batch_size
             keys: list[Key] = []

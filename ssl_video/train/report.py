@@ -22,8 +22,8 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def write_report(run: Path, data: Mapping[str, Any]) -> None:
-    """Write report.md and report.png into the run's folder."""
+def write_report(run: Path, data: Mapping[str, Any], again: str) -> None:
+    """Write report.md and report.png into the run's folder; ``again`` is a sentence on how to repeat the run."""
     records = read_metrics(run)
     draw_curves(records, run / "report.png")
     last = records[-1]
@@ -33,8 +33,7 @@ def write_report(run: Path, data: Mapping[str, Any]) -> None:
         f"# {run.name}",
         "",
         f"Trained on {data['videos']} videos of `{data['spec']}` (split {data['split']}, data hash {data['hash']}) for "
-        f"{last['step']} steps. The whole configuration is in `config.yaml`; `ssl-video pretrain --config "
-        f"{run / 'config.yaml'} --out ANOTHER_FOLDER` repeats the run.",
+        f"{last['step']} steps. The whole configuration is in `config.yaml`. {again}",
         "",
         f"Median speed {sorted(speed)[len(speed) // 2]:.1f} videos/s, of which "
         f"{100 * sum(waiting) / len(waiting):.0f} % of the time was spent waiting for data.",
