@@ -26,7 +26,8 @@ CONTENT = {
 def result(cell, value):
     return Result(
         protocol=cell.row.protocol, preset="", options={}, model="", data="", split=cell.split,
-        metrics={"top1": value}, counts={}, seed=cell.seed, data_hash="",
+        metrics={"top1": value}, counts={"videos": 7}, seed=cell.seed, data_hash="",
+        skipped=2 * [{"path": "p", "reason": "r"}],
     )  # fmt: skip
 
 
@@ -97,6 +98,18 @@ def test_the_table_shows_means_spreads_and_published_numbers(journal, tmp_path):
     assert len(json.loads((tmp_path / "table.json").read_text())) == 12
 
 
+def test_a_row_is_measured_only_on_the_data_sets_that_it_names(journal):
+    asked, _ = journal({**CONTENT, "data": {"a": {"spec": "x"}, "b": {"spec": "y"}}, "rows": [
+        {"name": "everywhere", "model": "random:net"}, {"name": "there", "model": "random:net", "only": ["b"]},
+    ]})  # fmt: skip
+    assert [name for name, *_ in asked].count("everywhere") == 4 and [n for n, *_ in asked].count("there") == 2
+
+
+def test_the_table_says_how_many_videos_were_used_and_left_out(journal, tmp_path):
+    journal()
+    assert "* a, split 2: 7 videos, 2 left out: scratch; pretrained" in (tmp_path / "table.md").read_text()
+
+
 def test_missing_cells_are_counted():
     assert spread([0.5], 3) == "0.500 (1 of 3)" and spread([], 3) == ""
 
@@ -109,6 +122,7 @@ def test_missing_cells_are_counted():
         ({"rows": [{"name": "x", "model": "row:y"}]}, "refers to a row 'y'"),
         ({"rows": [{"name": "x"}, {"name": "x"}]}, "same name"),
         ({"data": {}}, "names no data"),
+        ({"rows": [{"name": "x", "only": ["c"]}]}, "names a data set 'c'"),
         ({"sedes": 3}, "did you mean 'seeds'"),
     ],
 )
