@@ -5,7 +5,8 @@ import pytest
 
 from ssl_video.apps.benchmark import cells_of, read_table, run_table, spread
 from ssl_video.cli import main
-from ssl_video.cli.benchmark_command import packaged_tables
+from ssl_video.cli.benchmark_command import flag, packaged_tables
+from ssl_video.cli.pretrain_command import configure
 from ssl_video.config import load_yaml
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.errors import UserError
@@ -131,6 +132,13 @@ def test_a_mistake_in_a_table_is_one_sentence(change, answer):
         read_table({**CONTENT, **change}, {})
     with pytest.raises(UserError, match="no data set 'c'"):
         read_table(CONTENT, {"c": "x"})
+
+
+def test_options_of_a_pretraining_become_flags_of_any_kind():
+    options = {"steps": 3, "pretext.zero_borders": False, "pretext.both_directions": True, "sync_bn": False}
+    words = [str(word) for name, value in options.items() for word in flag(name, value)]
+    config = configure(["--config", "arrow_of_time-small", *words])
+    assert (config.steps, config.pretext.zero_borders, config.pretext.both_directions) == (3, False, True)
 
 
 def test_packaged_tables_are_whole():

@@ -75,7 +75,7 @@ def run(argv: Sequence[str]) -> int:
         data = table.data[cell.data]
         words = ["--config", recipe, "--data", str(data.spec), "--split", cell.split, "--seed", cell.seed]
         words += ["--out", folder, "--workers", config.workers, "--device", config.device]
-        words += [w for name, value in options.items() for w in (f"--{name.replace('_', '-')}", value)]
+        words += [w for name, value in options.items() for w in flag(name, value)]
         there = ["--resume"] if folder.exists() else []
         code = pretrain_command.run([*map(str, words), *there])
         if code:
@@ -90,6 +90,16 @@ def run(argv: Sequence[str]) -> int:
     print((config.out / "table.md").read_text(encoding="utf-8"))
     print(f"{config.out / 'table.md'}, table.csv and table.json are written.")
     return 0
+
+
+def flag(name: str, value: Any) -> list[Any]:
+    """An option as the command line takes it; true and false are ``--a.b`` and ``--a.no-b``."""
+    group, _, last = name.replace("_", "-").rpartition(".")
+    if isinstance(value, bool):
+        last, words = last if value else f"no-{last}", []
+    else:
+        words = [value]
+    return [f"--{group}.{last}" if group else f"--{last}", *words]
 
 
 def packaged_tables() -> dict[str, Path]:
