@@ -99,6 +99,12 @@ def test_the_table_shows_means_spreads_and_published_numbers(journal, tmp_path):
     assert len(json.loads((tmp_path / "table.json").read_text())) == 12
 
 
+def test_a_metric_that_the_protocol_does_not_give_is_one_sentence(journal):
+    rows = [{"name": "x", "model": "random:net", "metric": "top2"}]
+    with pytest.raises(UserError, match="gives no metric 'top2', which row 'x' shows; did you mean 'top1'"):
+        journal({**CONTENT, "rows": rows})
+
+
 def test_a_row_is_measured_only_on_the_data_sets_that_it_names(journal):
     asked, _ = journal({**CONTENT, "data": {"a": {"spec": "x"}, "b": {"spec": "y"}}, "rows": [
         {"name": "everywhere", "model": "random:net"}, {"name": "there", "model": "random:net", "only": ["b"]},

@@ -182,7 +182,7 @@ def run_table(table: Table, out: Path, measure: Measure, pretrain: Pretrain, say
     """Measure every cell that is not there yet, and write table.md, table.csv and table.json after each.
 
     Raises:
-        UserError: if no data set has a SPEC.
+        UserError: if no data set has a SPEC, or a protocol does not give the metric that a row shows.
     """
     results: list[tuple[Cell, Result]] = []
     for cell in cells_of(table):
@@ -196,6 +196,11 @@ def run_table(table: Table, out: Path, measure: Measure, pretrain: Pretrain, say
             options = {k: _resolved(v, cell, table, out) for k, v in cell.row.options.items()}
             result = measure(cell, model, options, folder / "run")
             write_text(kept, json.dumps(asdict(result), indent=1) + "\n")
+        if cell.row.metric not in result.metrics:
+            raise UserError(
+                f"{cell.row.protocol} gives no metric {cell.row.metric!r}, which row {cell.row.name!r} shows; "
+                f"{nearest(cell.row.metric, result.metrics)}"
+            )
         results.append((cell, result))
         _write(table, results, out)
     if not results:
