@@ -166,7 +166,7 @@ def _check(c: ContrastiveRandomWalkConfig) -> None:
         raise UserError(f"A walk needs at least 2 frames, not {c.frames}.")
     if not 1 <= c.min_cycle < c.frames:
         raise UserError(
-            f"Cycles through {c.frames} frames have 1 to {c.frames - 1} steps, so that min_cycle cannot be {c.min_cycle}."
+            f"Cycles through {c.frames} frames have 1 to {c.frames - 1} steps, so min_cycle cannot be {c.min_cycle}."
         )
     if c.stride < 1 or (c.fps is not None and c.fps <= 0):
         raise UserError("The stride must be 1 or more, and fps greater than 0 or None.")
@@ -201,7 +201,7 @@ def cut_patches(frames_MCHW: Tensor, patch: int, stride: int, boxes_MN4: Tensor 
         boxes_MN4: top, left, height and width of the part of each patch that is taken and resized (bilinear) to the
             whole, in pixels from the patch's corner; None: all of it, as it is.
     """
-    M, _, H, W = frames_MCHW.shape
+    H, W = frames_MCHW.shape[2:]
     if boxes_MN4 is None:
         patches_MChwHW = frames_MCHW.unfold(2, patch, stride).unfold(3, patch, stride)
         return patches_MChwHW.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
@@ -229,20 +229,20 @@ def kept_edges(uniform_B2SNN: Tensor, dropout: float) -> Tensor:
 
 
 LOWEST_TEMPERATURE = 0.03
-"""Below it, the softmax of two similarities between -1 and 1 may underflow in float32, see ``walk``."""
+"""Below it, the chance of a step between the least alike nodes, about exp(-2 / temperature), may be 0 in float32."""
 
 
 def walk(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Walks of 1 to T - 1 steps forward and as many back (equations 1 to 5, for every sub-cycle).
+    """Walks of 1 to T - 1 steps forward and as many back: the loss of every sub-cycle (section 3).
 
     A step from frame t to t + 1 is taken by P_t = softmax(q_t q_{t+1}' / temperature), one back by R_t =
     softmax(q_{t+1} q_t' / temperature), both over the nodes that it may go to. W_k = P_0 ... P_{k-1} R_{k-1} ... R_0
-    holds where walks of k steps end, and the loss is the mean of -ln W_k[n, n].
+    holds where walks of k steps end, and their loss is the mean of -ln W_k[n, n].
 
-    The way back is kept as a matrix whose columns have the maximum 1, and the logarithms of what they were divided by:
-    the chance to return over k steps may be as small as exp(-2k / temperature), far below what float32 holds, but no
-    single step's is. So nothing is added to the chance, and every walk has its exact gradient. Only where dropped edges
-    leave no way back it is zero; such a walk counts as one of the smallest positive chance, and has no gradient.
+    Chances, not their logarithms, are multiplied: wherever a walker is before the last step back, that step has at
+    least the chance exp(-2 / temperature) / N, so W_k[n, n] has too, which float32 holds, and sums of positive numbers
+    lose nothing. Only dropped edges can cut a node off from itself; its chance 0 then counts as the smallest normal
+    number, without a gradient.
 
     Args:
         nodes_BTNE: N nodes of each of T frames, of length 1.
@@ -252,23 +252,18 @@ def walk(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = Non
     Returns:
         losses_K, and returned_K, the share of nodes whose likeliest end is themselves; K = T - 1 cycle lengths.
     """
-    tiny = torch.finfo(nodes_BTNE.dtype).tiny
     similar_BSNN = nodes_BTNE[:, :-1] @ nodes_BTNE[:, 1:].transpose(2, 3) / temperature
     both_B2SNN = torch.stack([similar_BSNN, similar_BSNN.transpose(2, 3)], 1)
     if kept_B2SNN is not None:
         both_B2SNN = both_B2SNN.masked_fill(~kept_B2SNN, -torch.inf)
     steps_B2SNN = both_B2SNN.softmax(4)
-    there_BNN = back_BNN = scale_B1N = None
+    there_BNN = back_BNN = torch.eye(nodes_BTNE.shape[2]).to(nodes_BTNE)
     losses, returned = [], []
     for forward_BNN, backward_BNN in zip(steps_B2SNN[:, 0].unbind(1), steps_B2SNN[:, 1].unbind(1), strict=True):
-        there_BNN = forward_BNN if there_BNN is None else there_BNN @ forward_BNN
-        back_BNN = backward_BNN if back_BNN is None else backward_BNN @ back_BNN
-        peak_B1N = back_BNN.detach().amax(1, keepdim=True).clamp(min=tiny)
-        back_BNN = back_BNN / peak_B1N
-        scale_B1N = peak_B1N.log() if scale_B1N is None else scale_B1N + peak_B1N.log()
+        there_BNN, back_BNN = there_BNN @ forward_BNN, backward_BNN @ back_BNN
         home_BN = (there_BNN * back_BNN.transpose(1, 2)).sum(2)  # the diagonal of their product
-        losses.append(-(home_BN.clamp(min=tiny).log() + scale_B1N.squeeze(1)).mean())
+        losses.append(-home_BN.clamp(min=torch.finfo(home_BN.dtype).tiny).log().mean())
         with torch.no_grad():
-            ends_BN = (there_BNN @ (back_BNN * scale_B1N.exp())).argmax(2)
+            ends_BN = (there_BNN @ back_BNN).argmax(2)
             returned.append((ends_BN == torch.arange(ends_BN.shape[1], device=ends_BN.device)).double().mean())
     return torch.stack(losses), torch.stack(returned)
