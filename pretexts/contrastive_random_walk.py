@@ -232,12 +232,24 @@ LOWEST_TEMPERATURE = 0.03
 """Below it, the chance of a step between the least alike nodes, about exp(-2 / temperature), may be 0 in float32."""
 
 
+def transitions(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = None) -> Tensor:
+    """(B, 2, S, N, N) chances of the S = T - 1 steps: from frame t to t + 1 [:, 0, t], and from t + 1 to t [:, 1, t].
+
+    These are P_t = softmax(q_t q_{t+1}' / temperature) and R_t = softmax(q_{t+1} q_t' / temperature), over the nodes
+    that a step may lead to. See ``walk`` for the arguments.
+    """
+    similar_BSNN = nodes_BTNE[:, :-1] @ nodes_BTNE[:, 1:].transpose(2, 3) / temperature
+    both_B2SNN = torch.stack([similar_BSNN, similar_BSNN.transpose(2, 3)], 1)
+    if kept_B2SNN is not None:
+        both_B2SNN = both_B2SNN.masked_fill(~kept_B2SNN, -torch.inf)
+    return both_B2SNN.softmax(4)
+
+
 def walk(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Walks of 1 to T - 1 steps forward and as many back: the loss of every sub-cycle (section 3).
 
-    A step from frame t to t + 1 is taken by P_t = softmax(q_t q_{t+1}' / temperature), one back by R_t =
-    softmax(q_{t+1} q_t' / temperature), both over the nodes that it may go to. W_k = P_0 ... P_{k-1} R_{k-1} ... R_0
-    holds where walks of k steps end, and their loss is the mean of -ln W_k[n, n].
+    W_k = P_0 ... P_{k-1} R_{k-1} ... R_0 (``transitions``) holds where walks of k steps and back end, and their loss is
+    the mean of -ln W_k[n, n].
 
     Chances, not their logarithms, are multiplied: wherever a walker is before the last step back, that step has at
     least the chance exp(-2 / temperature) / N, so W_k[n, n] has too, which float32 holds, and sums of positive numbers
@@ -252,11 +264,7 @@ def walk(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = Non
     Returns:
         losses_K, and returned_K, the share of nodes whose likeliest end is themselves; K = T - 1 cycle lengths.
     """
-    similar_BSNN = nodes_BTNE[:, :-1] @ nodes_BTNE[:, 1:].transpose(2, 3) / temperature
-    both_B2SNN = torch.stack([similar_BSNN, similar_BSNN.transpose(2, 3)], 1)
-    if kept_B2SNN is not None:
-        both_B2SNN = both_B2SNN.masked_fill(~kept_B2SNN, -torch.inf)
-    steps_B2SNN = both_B2SNN.softmax(4)
+    steps_B2SNN = transitions(nodes_BTNE, temperature, kept_B2SNN)
     there_BNN = back_BNN = torch.eye(nodes_BTNE.shape[2]).to(nodes_BTNE)
     losses, returned = [], []
     for forward_BNN, backward_BNN in zip(steps_B2SNN[:, 0].unbind(1), steps_B2SNN[:, 1].unbind(1), strict=True):
