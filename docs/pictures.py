@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ssl_video.apps.explain_affinity import affinity_of, draw_affinity
 from ssl_video.apps.explain_flow import draw_sheet, wheel
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.synthetic import CLASSES, draw
 from ssl_video.encoders.tracks import TrackConfig, track
+from ssl_video.model import load_model
 from ssl_video.pretexts.base import Sample, build_pretext
 from ssl_video.pretexts.contrastive_random_walk import cut_patches, transitions
 from ssl_video.pretexts.cubic_puzzles import PERMUTATIONS
@@ -293,6 +296,18 @@ def contrastive_random_walk() -> None:
     figure.savefig(OUT / "contrastive_random_walk.png", dpi=80)
 
 
+def affinity() -> None:
+    """A point of a drawn object in later frames, as an untrained network finds it."""
+    frames_THWC = draw("tracks", 2, size=192).frames_THWC
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tracks.npy"
+        np.save(path, frames_THWC)
+        info = VideoInfo(len(frames_THWC), 25.0, 192, 192, len(frames_THWC) / 25, "raw")
+        torch.manual_seed(0)
+        model = load_model("random:dense_resnet_8")
+        draw_affinity(affinity_of(path, info, model, (136, 64), 10, (16, 22, 28, 34)), OUT / "affinity.png")
+
+
 def _drawn(name: str) -> np.ndarray:
     return draw("clips", CLASSES["clips"].index(name), size=120).frames_THWC
 
@@ -326,3 +341,4 @@ if __name__ == "__main__":
     trajectories()
     temporal_cycle_consistency()
     contrastive_random_walk()
+    affinity()

@@ -109,7 +109,7 @@ class ContrastiveRandomWalk(Pretext):
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
         """The mean loss of all cycles of at least ``min_cycle`` steps, and how many walks of each length return."""
         c, (B, T, *_) = self.config, batch["clip_THWC"].shape
-        spec, dtype = self.backbone.clip, self.head[-1].weight.dtype
+        spec, dtype = self.backbone.clip, next(self.head.parameters()).dtype
         clip_BCTHW = augment.to_float(batch["clip_THWC"], spec.mean, spec.std, dtype)
         frames_MCHW = clip_BCTHW.transpose(1, 2).flatten(0, 1)  # M = B * T
         features_MND = self._patches(frames_MCHW, ctx) if c.nodes == "patches" else self._cells(frames_MCHW)

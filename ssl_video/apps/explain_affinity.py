@@ -100,7 +100,7 @@ def draw_affinity(affinity: Affinity, path: Path) -> None:
     from matplotlib.figure import Figure
 
     count, H, W = affinity.frames_THWC.shape[:3]
-    figure = Figure(figsize=(2.6 * count, 2.6 * H / W + 0.4), layout="constrained")
+    figure = Figure(figsize=(2.6 * count, 2.6 * H / W + 0.25), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, count, squeeze=False)[0]
     for ax, number, frame_HWC in zip(axes, affinity.numbers, affinity.frames_THWC, strict=True):
