@@ -113,15 +113,14 @@ class ContrastiveRandomWalk(Pretext):
         clip_BCTHW = augment.to_float(batch["clip_THWC"], spec.mean, spec.std, dtype)
         frames_MCHW = clip_BCTHW.transpose(1, 2).flatten(0, 1)  # M = B * T
         features_MND = self._patches(frames_MCHW, ctx) if c.nodes == "patches" else self._cells(frames_MCHW)
-        nodes_BTNE = F.normalize(self.head(features_MND), dim=2).unflatten(0, (B, T))
-
+        nodes_BTNE = self.head(features_MND).unflatten(0, (B, T))
         N = nodes_BTNE.shape[2]
         kept = None
         if self.training and c.edge_dropout:
             kept = kept_edges(ctx.uniform(B, 2, T - 1, N, N), c.edge_dropout).to(nodes_BTNE.device)
         with torch.autocast(nodes_BTNE.device.type, enabled=False):  # bf16 would round similarities of 1 to 1/256
             nodes_BTNE = nodes_BTNE.to(torch.promote_types(nodes_BTNE.dtype, torch.float32))
-            losses_K, returned_K = walk(nodes_BTNE, c.temperature, kept)
+            losses_K, returned_K = walk(F.normalize(nodes_BTNE, dim=3), c.temperature, kept)
         counted = slice(c.min_cycle - 1, None)
         metrics = {"accuracy": returned_K[counted].mean()}
         metrics |= {f"accuracy_{k}": share for k, share in enumerate(returned_K.unbind(), 1)}
@@ -157,7 +156,7 @@ class ContrastiveRandomWalk(Pretext):
         part, ratio, top, left = ctx.uniform(count, grid_side(c) ** 2, 4).unbind(2)
         area = c.patch**2 * (low + (high - low) * part)
         aspect = (4 / 3) ** (2 * ratio - 1)
-        height, width = ((x.sqrt()).clamp(max=c.patch) for x in (area / aspect, area * aspect))
+        height, width = (x.sqrt().clamp(max=c.patch) for x in (area / aspect, area * aspect))
         return torch.stack([top * (c.patch - height), left * (c.patch - width), height, width], 2)
 
 
@@ -170,6 +169,8 @@ def _check(c: ContrastiveRandomWalkConfig) -> None:
         )
     if c.stride < 1 or (c.fps is not None and c.fps <= 0):
         raise UserError("The stride must be 1 or more, and fps greater than 0 or None.")
+    if c.embedding < 1 or c.head_depth < 0:
+        raise UserError("The embedding needs 1 channel or more, and head_depth cannot be negative.")
     if not 0 <= c.edge_dropout < 1:
         raise UserError(f"edge_dropout is a probability below 1, not {c.edge_dropout}.")
     if c.temperature < LOWEST_TEMPERATURE:

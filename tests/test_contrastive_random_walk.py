@@ -306,6 +306,7 @@ def test_the_published_setting_has_49_patches():
         ({"min_cycle": 0}, "min_cycle cannot be 0"),
         ({"stride": 0}, "stride must be 1 or more"),
         ({"fps": 0.0}, "fps greater than 0"),
+        ({"head_depth": -1}, "head_depth cannot be negative"),
         ({"edge_dropout": 1.0}, "probability below 1"),
         ({"temperature": 0.001}, "at least 0.03"),
         ({"crop_area": (0.9, 0.8)}, "crop_area"),

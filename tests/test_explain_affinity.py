@@ -129,6 +129,7 @@ def test_the_command_draws_later_frames_and_says_where_the_point_went(tmp_path, 
         (["--point", "1,1", "--frame", "11"], "is the last of"),
         (["--point", "1,1", "--frame", "12"], "there is no frame 12"),
         (["--point", "1,1", "--temperature", "0"], "--temperature"),
+        (["--point", "1,1", "--to", *"1" * 21], "at most 20 frames"),
     ],
 )
 def test_wrong_input_is_refused_in_one_sentence(tmp_path, capsys, words, said):
@@ -137,6 +138,14 @@ def test_wrong_input_is_refused_in_one_sentence(tmp_path, capsys, words, said):
     assert main(["explain", "affinity", str(path), "--model", "random:dense_resnet_8?width=4", *words]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_a_video_of_one_frame_is_refused(tmp_path, capsys):
+    path = tmp_path / "v.mp4"
+    write_video(path, iter(wandering([(1, 1)])))
+    words = ["--model", "random:dense_resnet_8?width=4", "--point", "1,1"]
+    assert main(["explain", "affinity", str(path), *words]) == 2
+    assert "has one frame only" in capsys.readouterr().err
 
 
 def test_what_is_no_video_is_refused(tmp_path, capsys):

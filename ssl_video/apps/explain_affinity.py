@@ -93,8 +93,9 @@ def _map_of(model: Model, frame_HWC: np.ndarray, stage: str | None) -> torch.Ten
 
 
 def draw_affinity(affinity: Affinity, path: Path) -> None:
-    """A PNG: the frame with the point, and the other frames under their heat maps, each as bright as its likeliest cell
-    allows; the cross is there.
+    """A PNG: the frame with the point, and the other frames, darkened, under their heat maps.
+
+    Each map is as bright as its likeliest cell allows, where a cross is.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

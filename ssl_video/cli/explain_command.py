@@ -101,6 +101,8 @@ def affinity(argv: Sequence[str]) -> int:
     config = parse(AffinityConfig, argv, "explain affinity", about)
     if config.short_side < 1 or config.temperature <= 0:
         raise UserError("--short-side must be 1 or more, and --temperature greater than 0.")
+    if len(config.to) > 20:
+        raise UserError(f"--to takes at most 20 frames, which are drawn side by side, not {len(config.to)}.")
     point = _point(config.point)
     model = load_model(config.model, choose_device(config.device))
     try:
@@ -137,6 +139,8 @@ def _point(text: str) -> tuple[int, int]:
 
 def _later(frame: int, frames: int, video: Path) -> tuple[int, ...]:
     """Up to five later frames, evenly spaced up to the last."""
+    if frames == 1:
+        raise UserError(f"{video} has one frame only, and there is no other to look the point up in.")
     if frame == frames - 1:
         raise UserError(f"Frame {frame} is the last of {video}; name other frames with --to.")
     if not 0 <= frame < frames:
