@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ssl_video.apps.explain_affinity import affinity_of, draw_affinity
 from ssl_video.apps.explain_flow import draw_sheet, wheel
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.synthetic import CLASSES, draw
 from ssl_video.encoders.tracks import TrackConfig, track
+from ssl_video.model import load_model
 from ssl_video.pretexts.base import Sample, build_pretext
+from ssl_video.pretexts.contrastive_random_walk import cut_patches, transitions
 from ssl_video.pretexts.cubic_puzzles import PERMUTATIONS
 from ssl_video.pretexts.dense_predictive_coding import DensePredictiveCodingConfig
 from ssl_video.pretexts.order_prediction import ORDERS
@@ -259,6 +263,51 @@ def temporal_cycle_consistency() -> None:
     figure.savefig(OUT / "temporal_cycle_consistency.png", dpi=80)
 
 
+def contrastive_random_walk() -> None:
+    """A walk over three frames and back: where a walker may be, and the matrices that took him there."""
+    patch, stride, size, start = 24, 12, 96, 19
+    frames_THWC = draw("tracks", 2, size=128).frames_THWC[10:25:6, 16:-16, 16:-16]
+    frames_TCHW = torch.from_numpy(np.ascontiguousarray(frames_THWC)).permute(0, 3, 1, 2) / 255.0
+    pixels_TND = cut_patches(frames_TCHW, patch, stride).flatten(1).unflatten(0, (len(frames_THWC), -1))
+    nodes_BTNE = torch.nn.functional.normalize(pixels_TND - pixels_TND.mean((0, 1)), dim=2)[None]
+    (P0, P1), (R0, R1) = transitions(nodes_BTNE, 0.1)[0]
+    side = (size - patch) // stride + 1
+    at_N = torch.eye(side**2)[start]
+    figure = Figure(figsize=(11, 4.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 5)
+    names = ("P0: 0 to 1", "P1: 1 to 2", "R1: 2 to 1", "R0: 1 to 0", "all four: where walks end")
+    steps = (P0, P1, R1, R0)
+    for column, frame in enumerate((0, 1, 2, 1, 0)):
+        ax = axes[0, column]
+        ax.imshow(frames_THWC[frame])
+        for node, chance in enumerate(at_N.tolist()):
+            y, x = (stride * n + patch / 2 for n in divmod(node, side))
+            ax.scatter(x, y, s=260 * chance + 1, color="red", edgecolors="white", linewidths=0.7)
+        ax.set_title(f"frame {frame}", fontsize=9)
+        matrix_NN = torch.linalg.multi_dot(steps) if column == 4 else steps[column]
+        axes[1, column].imshow(matrix_NN, cmap="gray_r", vmin=0, vmax=0.6)
+        axes[1, column].set_title(names[column], fontsize=9)
+        if column < 4:
+            at_N = at_N @ steps[column]
+    for ax in axes.flat:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    figure.savefig(OUT / "contrastive_random_walk.png", dpi=80)
+
+
+def affinity() -> None:
+    """A point of a drawn object in later frames, as an untrained network finds it."""
+    frames_THWC = draw("tracks", 2, size=192).frames_THWC
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tracks.npy"
+        np.save(path, frames_THWC)
+        info = VideoInfo(len(frames_THWC), 25.0, 192, 192, len(frames_THWC) / 25, "raw")
+        torch.manual_seed(0)
+        model = load_model("random:dense_resnet_8")
+        draw_affinity(affinity_of(path, info, model, (136, 64), 10, (16, 22, 28, 34)), OUT / "affinity.png")
+
+
 def _drawn(name: str) -> np.ndarray:
     return draw("clips", CLASSES["clips"].index(name), size=120).frames_THWC
 
@@ -291,3 +340,5 @@ if __name__ == "__main__":
     arrow_of_time()
     trajectories()
     temporal_cycle_consistency()
+    contrastive_random_walk()
+    affinity()
