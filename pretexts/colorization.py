@@ -58,7 +58,7 @@ class ColorizationConfig:
     """The frames' shorter side before the crop, in pixels."""
     crop: int = 256
     """Side of the square cut out of the frames, in pixels."""
-    min_colour: float = 2.0
+    min_colour: float = 1.0
     """Frames whose ab values spread less than this (in Lab units) count as colourless and are not used; ours."""
     lab_dropout: bool = False
     """MAST's training: show Lab with a, b or both left out, and regress what was left out."""
