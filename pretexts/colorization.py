@@ -169,7 +169,7 @@ class Colorization(Pretext):
 
     def _point(self, clip_BTHWC: Tensor, missing_B2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pointer logits_BJI, the backbone's features_BDThw, and the true ab_BTP2 of its P = h * w cells."""
-        c, spec, dtype = self.config, self.backbone.clip, self.head[-1].weight.dtype
+        c, spec, dtype = self.config, self.backbone.clip, self.centroids_K2.dtype
         shown_BTHWC = in_colours(clip_BTHWC, self.view.colours)
         if c.lab_dropout:
             keep_B1112 = ~missing_B2[:, None, None, None]
@@ -261,7 +261,7 @@ def nearest_colour(ab_X2: Tensor, centroids_K2: Tensor) -> Tensor:
 
 
 def cluster(ab_N2: np.ndarray, colours: int, rng: np.random.Generator) -> np.ndarray:
-    """(K, 2) centroids of the ab values, float32, by k-means (k-means++, the best of four starts).
+    """(K, 2) centroids of the ab values, float32, by k-means (started by k-means++).
 
     Values are rounded to tenths before. If no more than K differ, these are the centroids, and the first of them fills
     up the rest: it comes before its copies, so that ``nearest_colour`` never names those. With more than K different
@@ -277,7 +277,7 @@ def cluster(ab_N2: np.ndarray, colours: int, rng: np.random.Generator) -> np.nda
     if len(ab_N2) > POINTS:
         # with K + 1 different values more, so that a cluster is never empty
         ab_N2 = np.concatenate([rng.choice(ab_N2, POINTS, replace=False), distinct_M2[: colours + 1]])
-    means = KMeans(colours, n_init=4, random_state=int(rng.integers(2**31))).fit(ab_N2)
+    means = KMeans(colours, n_init="auto", random_state=int(rng.integers(2**31))).fit(ab_N2)
     return means.cluster_centers_.astype(np.float32)
 
 

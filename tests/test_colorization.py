@@ -322,7 +322,8 @@ def test_colorize_gives_each_cell_a_mean_of_the_reference_colours():
     clip = torch.from_numpy(blocks(1))[None]
     ab = pretext.colorize(clip)
     logits, _, true_BTP2 = pretext._point(clip, torch.ones(1, 2, dtype=torch.bool))
-    expected = sum(logits[0, 10].softmax(0)[i] * true_BTP2[0, :-1].flatten(0, 1)[i] for i in range(logits.shape[2]))
+    references_I2 = true_BTP2[0, :-1].flatten(0, 1)
+    expected = sum((w * c for w, c in zip(logits[0, 10].softmax(0), references_I2, strict=True)), torch.zeros(2))
     assert ab.shape == (1, 8, 8, 2)
     assert torch.allclose(ab[0, 1, 2], expected, atol=1e-4)
 
