@@ -4,10 +4,12 @@ import itertools
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -19,13 +21,14 @@ from ssl_video.datasets.base import Video
 from ssl_video.datasets.synthetic import CLASSES, draw
 from ssl_video.encoders.tracks import TrackConfig, track
 from ssl_video.model import load_model
-from ssl_video.pretexts.base import Sample, build_pretext
+from ssl_video.pretexts.base import Context, Sample, build_pretext
 from ssl_video.pretexts.contrastive_random_walk import cut_patches, transitions
 from ssl_video.pretexts.cubic_puzzles import PERMUTATIONS
 from ssl_video.pretexts.dense_predictive_coding import DensePredictiveCodingConfig
 from ssl_video.pretexts.order_prediction import ORDERS
 from ssl_video.pretexts.temporal_cycle_consistency import similarities, soft_nearest_neighbours
 from ssl_video.pretexts.tuple_verification import TOO_EARLY, TOO_LATE, TRIPLE
+from ssl_video.video.colours import in_colours, rgb_to_lab
 from ssl_video.video.flow import colour_wheel, farneback
 from ssl_video.video.info import VideoInfo
 
@@ -308,6 +311,46 @@ def affinity() -> None:
         draw_affinity(affinity_of(path, info, model, (136, 64), 10, (16, 22, 28, 34)), OUT / "affinity.png")
 
 
+def colorization() -> None:
+    """Colours copied into gray frames of drawn tracks, by a small network that is trained here, briefly, on others."""
+    options = {"dilations": (), "short_side": 128, "crop": 128}
+    torch.manual_seed(0)
+    pretext = build_pretext("colorization", build_backbone("dense_resnet_8"), options).train()
+    clips_NTHWC = torch.stack([_track(number, "train") for number in range(48)])
+    pretext.fit(({"clip_THWC": clip} for clip in clips_NTHWC), np.random.default_rng(0))
+    optimizer = torch.optim.AdamW(pretext.parameters(), 0.001)
+    for step in range(300):
+        ctx = Context(step, torch.Generator().manual_seed(step))
+        some_BTHWC = clips_NTHWC[torch.randperm(len(clips_NTHWC), generator=ctx.generator)[:2]]
+        optimizer.zero_grad()
+        pretext({"clip_THWC": some_BTHWC}, ctx).loss.backward()
+        optimizer.step()
+    pretext.eval()
+    shown_BTHWC = torch.stack([_track(number, "test") for number in (0, 1, 2)])
+    gray_BHWC = in_colours(shown_BTHWC, "gray")[:, -1] / 255
+    copied_B2hw = pretext.colorize(shown_BTHWC).permute(0, 3, 1, 2)
+    side = shown_BTHWC.shape[2]
+    copied_BHW2 = F.interpolate(copied_B2hw, size=(side, side), mode="bilinear").permute(0, 2, 3, 1)
+    figure = Figure(figsize=(9.5, 6.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    titles = ("reference", "reference", "reference", "target, as shown", "copied colours", "true colours")
+    rows = figure.subplots(len(shown_BTHWC), len(titles))
+    for axes, clip_THWC, gray_HWC, ab_HW2 in zip(rows, shown_BTHWC, gray_BHWC, copied_BHW2, strict=True):
+        lightness_HW1 = rgb_to_lab(clip_THWC[-1])[..., :1]
+        coloured_HWC = cv2.cvtColor(torch.cat([lightness_HW1, ab_HW2], -1).numpy(), cv2.COLOR_LAB2RGB).clip(0, 1)
+        for ax, picture in zip(axes, [*clip_THWC[:-1], gray_HWC, coloured_HWC, clip_THWC[-1]], strict=True):
+            ax.imshow(picture)
+            ax.set_axis_off()
+    for ax, title in zip(rows[0], titles, strict=True):
+        ax.set_title(title, fontsize=9)
+    figure.savefig(OUT / "colorization.png", dpi=80)
+
+
+def _track(number: int, split: Literal["train", "test"]) -> torch.Tensor:
+    """Four frames of a drawn track, as far from each other as the pretext takes them from 25 a second."""
+    return torch.from_numpy(draw("tracks", number, split=split).frames_THWC[20:33:4])
+
+
 def _drawn(name: str) -> np.ndarray:
     return draw("clips", CLASSES["clips"].index(name), size=120).frames_THWC
 
@@ -342,3 +385,4 @@ if __name__ == "__main__":
     temporal_cycle_consistency()
     contrastive_random_walk()
     affinity()
+    colorization()
