@@ -12,10 +12,9 @@ J. Pont-Tuset et al.: "The 2017 DAVIS Challenge on Video Object Segmentation", 2
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_video.datasets.base import DATASETS, Splits, Video, VideoSet
-from ssl_video.datasets.listing import MISSING, read_text
+from ssl_video.datasets.base import DATASETS, Splits, VideoSet
+from ssl_video.datasets.listing import folders_of_frames, names_of_videos
 from ssl_video.errors import UserError
-from ssl_video.video.info import Problem
 
 YEARS = ("2017", "2016")
 
@@ -34,12 +33,12 @@ def load_davis(root: Path, split: int) -> Splits:
         lists = [root / "ImageSets" / str(split)] if lists else []
     if not lists:
         names = sorted(p.name for p in (root / "JPEGImages" / resolution).iterdir() if p.is_dir())
-        return Splits(_set_of(root, resolution, names, f"{root.name} {resolution}"))
+        return Splits(_of(root, resolution, names, f"{root.name} {resolution}"))
     year = lists[0].name
-    val = _set_of(root, resolution, _names(lists[0] / "val.txt"), f"{root.name} {year} val")
+    val = _of(root, resolution, names_of_videos(lists[0] / "val.txt"), f"{root.name} {year} val")
     if not (lists[0] / "train.txt").is_file():
         return Splits(val)
-    train = _set_of(root, resolution, _names(lists[0] / "train.txt"), f"{root.name} {year} train")
+    train = _of(root, resolution, names_of_videos(lists[0] / "train.txt"), f"{root.name} {year} train")
     return Splits(train, val) if train.videos else Splits(val)
 
 
@@ -51,18 +50,5 @@ def _resolution(root: Path) -> str:
     return "480p" if "480p" in found else found[0]
 
 
-def _names(path: Path) -> list[str]:
-    """Names of videos, one a line, or from pairs of files ``/JPEGImages/480p/NAME/00000.jpg ...``."""
-    words = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
-    return list(dict.fromkeys(Path(word).parent.name if "/" in word else word for word in words))
-
-
-def _set_of(root: Path, resolution: str, names: Sequence[str], title: str) -> VideoSet:
-    videos, problems = [], []
-    for name in names:
-        folder = root / "JPEGImages" / resolution / name
-        if folder.is_dir():
-            videos.append(Video(str(folder), annotation=str(root / "Annotations" / resolution / name)))
-        else:
-            problems.append(Problem(str(folder), MISSING))
-    return VideoSet(title, tuple(videos), problems=tuple(problems))
+def _of(root: Path, resolution: str, names: Sequence[str], title: str) -> VideoSet:
+    return folders_of_frames(title, names, root / "JPEGImages" / resolution, root / "Annotations" / resolution)
