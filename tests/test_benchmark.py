@@ -173,3 +173,24 @@ rows:
     assert "one: drawn, split 1, seed 0" in first and "| both |" in first
     assert main(words) == 0
     assert "one: drawn, split 1, seed 0" not in capsys.readouterr().out
+
+
+def test_a_pretraining_that_was_interrupted_goes_on_with_its_own_configuration(tmp_path, capsys):
+    synthesize(tmp_path / "drawn", train=16, test=8, size=40, frames=64)
+    options = "{steps: 2, batch_size: 2, pretext.short_side: 32, pretext.crop: 32, held_out: 0, precision: fp32}"
+    (tmp_path / "table.yaml").write_text(f"""
+data: {{drawn: {{}}}}
+rows:
+  - {{name: own, model: "recipe:clip_order-small", protocol: pretext, metric: accuracy, pretrain: {options}}}
+""")
+    words = ["benchmark", str(tmp_path / "table.yaml"), "--out", str(tmp_path / "out"), "--workers", "0"]
+    words += ["--data", f"drawn={tmp_path / 'drawn'}"]
+    assert main(words) == 0
+    (weights,) = (tmp_path / "out").glob("pretrained/*/*/backbone.safetensors")
+    (result,) = (tmp_path / "out").glob("cells/*/*/result.json")
+    before = json.loads(result.read_text())["metrics"]
+    weights.unlink()  # as if it had been stopped before its end
+    result.unlink()
+    assert main(words) == 0
+    assert json.loads(result.read_text())["metrics"] == before
+    assert "training videos" in capsys.readouterr().out

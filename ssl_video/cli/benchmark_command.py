@@ -72,12 +72,14 @@ def run(argv: Sequence[str]) -> int:
         return evaluate(row.protocol, network, task, preset=row.preset, options=options, seed=cell.seed)
 
     def pretrain(recipe: str, options: Mapping[str, Any], cell: Cell, folder: Path) -> None:
-        data = table.data[cell.data]
-        words = ["--config", recipe, "--data", str(data.spec), "--split", cell.split, "--seed", cell.seed]
-        words += ["--out", folder, "--workers", config.workers, "--device", config.device]
-        words += [w for name, value in options.items() for w in flag(name, value)]
-        there = ["--resume"] if folder.exists() else []
-        code = pretrain_command.run([*map(str, words), *there])
+        words = ["--out", folder, "--workers", config.workers, "--device", config.device]
+        if (folder / "config.yaml").exists():
+            words += ["--resume"]  # with its own configuration
+        else:
+            words += ["--config", recipe, "--data", table.data[cell.data].spec]
+            words += ["--split", cell.split, "--seed", cell.seed]
+            words += [w for name, value in options.items() for w in flag(name, value)]
+        code = pretrain_command.run([*map(str, words)])
         if code:
             raise Interrupted(f"The pretraining in {folder} was stopped and its state is saved")
 
