@@ -91,8 +91,8 @@ class CycleTracking(Pretext):
             )
         if min(c.frames, c.stride, c.gap) < 1 or c.grid < 2 or not 1 <= c.busiest <= c.grid**2:
             raise UserError(
-                "Cycle tracking needs frames, stride and gap of 1 or more, a grid of 2 or more, and a number of busiest "
-                "places from 1 to grid x grid."
+                "Cycle tracking needs frames, stride and gap of 1 or more, a grid of 2 or more, and from 1 to grid x grid "
+                "busiest places."
             )
         if not c.patch < c.size <= c.short_side:
             raise UserError(
@@ -139,7 +139,7 @@ class CycleTracking(Pretext):
         if self.training and c.flip:
             frames_THWC = augment.flip(frames_THWC, rng)
         pose_3 = draw_pose(moved(*frames_THWC[-2:]), c, rng)
-        return {"frames_THWC": frames_THWC[:-1], "pose_3": pose_3.astype(np.float32)}
+        return {"frames_THWC": np.ascontiguousarray(frames_THWC[:-1]), "pose_3": pose_3.astype(np.float32)}
 
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
         """The losses of similarity, skip-cycles and long cycles."""

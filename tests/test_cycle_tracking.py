@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_video.backbones.base import Backbone, build_backbone
+from ssl_video.backbones.base import build_backbone
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Context, Sample, Skip, build_pretext
 from ssl_video.pretexts.cycle_tracking import (
