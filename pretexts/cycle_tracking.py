@@ -91,8 +91,8 @@ class CycleTracking(Pretext):
             )
         if min(c.frames, c.stride, c.gap) < 1 or c.grid < 2 or not 1 <= c.busiest <= c.grid**2:
             raise UserError(
-                "Cycle tracking needs frames, stride and gap of 1 or more, a grid of 2 or more, and from 1 to grid x grid "
-                "busiest places."
+                "Cycle tracking needs frames, stride and gap of 1 or more, a grid of 2 or more, and from 1 to grid x "
+                "grid busiest places."
             )
         if not c.patch < c.size <= c.short_side:
             raise UserError(

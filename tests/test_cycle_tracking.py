@@ -297,12 +297,13 @@ def test_motion_is_the_difference_of_gray_values():
 
 
 @pytest.mark.parametrize("similarity", ["feature", "inliers"])
-def test_the_loss_is_the_weighted_sum_of_its_three_parts(similarity):
-    pretext = make(similarity=similarity, similarity_weight=0.7, skip_weight=0.3, long_weight=0.2).double().eval()
+def test_the_loss_is_the_weighted_sum_of_its_parts(similarity):
+    weights = {"similarity_weight": 0.7, "skip_weight": 0.3, "long_weight": 0.2, "direct_weight": 0.1}
+    pretext = make(similarity=similarity, **weights).double().eval()
     output = pretext(batch_of(pretext), context())
     numbers = output.metrics
-    expected = -0.7 * numbers["similarity"] + 0.3 * numbers["skip_loss"] + 0.2 * numbers["long_loss"]
-    assert output.loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    places = 0.3 * numbers["skip_loss"] + 0.2 * numbers["long_loss"] + 0.1 * numbers["direct_loss"]
+    assert output.loss.item() == pytest.approx((places - 0.7 * numbers["similarity"]).item(), rel=1e-12)
 
 
 def test_the_parts_are_those_of_the_functions_on_the_features_of_frames_and_patch():
@@ -321,6 +322,8 @@ def test_the_parts_are_those_of_the_functions_on_the_features_of_frames_and_patc
     assert numbers["skip_loss"].item() == pytest.approx(place_error(skip.back_TB23, theta).mean().item(), rel=1e-5)
     expected = inliers(skip.affinity_NPhw, skip.theta_N23).mean().item()
     assert numbers["similarity"].item() == pytest.approx(expected, rel=1e-5)
+    direct = place_error(pretext.localise(target, patch)[0], theta).mean().item()
+    assert numbers["direct_loss"].item() == pytest.approx(direct, rel=1e-5)
     for n in range(3):
         pixels_away = 12 * (found[n] - theta)[..., 2].norm(dim=-1).mean().item()
         assert numbers[f"pixels_{n + 1}"].item() == pytest.approx(pixels_away, rel=1e-5)
@@ -334,7 +337,7 @@ def test_a_tracker_that_always_says_the_middle_scores_what_the_metric_middle_say
     assert numbers["accuracy"] == numbers["direct"] == numbers["middle"]
 
 
-@pytest.mark.parametrize("part", ["similarity_weight", "skip_weight", "long_weight"])
+@pytest.mark.parametrize("part", ["similarity_weight", "skip_weight", "long_weight", "direct_weight"])
 def test_each_part_of_the_loss_alone_teaches_the_backbone(part):
     pretext = make(**({"similarity_weight": 0, "skip_weight": 0, "long_weight": 0} | {part: 1.0})).double()
     pretext(batch_of(pretext), context()).loss.backward()
