@@ -146,13 +146,16 @@ class CycleTracking(Pretext):
         c = self.config
         frames_BTHWC, spec, dtype = batch["frames_THWC"], self.backbone.clip, self.project.weight.dtype
         frozen = self.training and ctx.step < c.detach_steps
-        x_BTCHW = augment.to_float(frames_BTHWC, spec.mean, spec.std, dtype).transpose(1, 2)
-        theta_B23 = matrices(batch["pose_3"].to(dtype), self.scale)
+        device = frames_BTHWC.device.type
+        with torch.autocast(device, enabled=False):  # 8 bits of mantissa are not enough for a place
+            x_BTCHW = augment.to_float(frames_BTHWC, spec.mean, spec.std, dtype).transpose(1, 2)
+            theta_B23 = matrices(batch["pose_3"].to(dtype), self.scale)
+            patch_BCHW = cut(x_BTCHW[:, -1], theta_B23, c.patch)
         maps_BTDhw = self.embed(x_BTCHW.flatten(0, 1), frozen).unflatten(0, x_BTCHW.shape[:2])
-        patch_BDhw = self.embed(cut(x_BTCHW[:, -1], theta_B23, c.patch), frozen)
+        patch_BDhw = self.embed(patch_BCHW, frozen)
         past_BTDhw, target_BDhw = maps_BTDhw[:, :-1], maps_BTDhw[:, -1]
 
-        with torch.autocast(theta_B23.device.type, enabled=False):  # 8 bits of mantissa are not enough for a place
+        with torch.autocast(device, enabled=False):
             found_TB23 = long_cycles(past_BTDhw, target_BDhw, patch_BDhw, self.localise, self.cells)
             skip = skip_cycles(past_BTDhw, target_BDhw, patch_BDhw, self.localise, self.cells)
             long_loss = place_error(found_TB23, theta_B23).mean()

@@ -329,6 +329,19 @@ def test_the_parts_are_those_of_the_functions_on_the_features_of_frames_and_patc
         assert numbers[f"pixels_{n + 1}"].item() == pytest.approx(pixels_away, rel=1e-5)
 
 
+def test_places_are_not_rounded_when_the_network_computes_in_bf16(monkeypatch):
+    pretext = make().eval()
+    batch, embedded = batch_of(pretext), []
+    network = pretext.embed
+    monkeypatch.setattr(pretext, "embed", lambda x, frozen: (embedded.append(x), network(x, frozen))[1])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = pretext(batch, context()).metrics
+    frames, patch = embedded
+    target = frames.unflatten(0, (2, 4))[:, -1]
+    assert torch.allclose(patch, cut(target, matrices(batch["pose_3"], 1 / 3), 8), atol=1e-6)
+    assert all(value.dtype == torch.float32 for value in found.values())
+
+
 def test_a_tracker_that_always_says_the_middle_scores_what_the_metric_middle_says():
     pretext = make().double().eval()
     torch.nn.init.zeros_(pretext.localiser.linear.weight)
