@@ -63,7 +63,7 @@ def _words(name: str, value: np.ndarray, axes: str, row: int) -> str:
     stem, _, own = name.rpartition("_")
     if own == axes[:1] and len(axes) > 4 and value.ndim == 1:
         return f"{stem}: {value[row]:.4g}"
-    if value.size > 8:
+    if not 0 < value.size <= 8:
         return ""
     short = stem if stem and len(own) == value.ndim else name
     return f"{short}: {', '.join(f'{v:.4g}' for v in value.ravel())}"

@@ -18,6 +18,7 @@ h1, h2 { line-height: 1.2; overflow-wrap: anywhere; }
 img { max-width: 100%; vertical-align: middle; }
 table { border-collapse: collapse; margin: 1em 0; }
 th, td { padding: .25em .7em; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }
+td:first-child { min-width: 9em; }
 td small { display: block; max-width: 14em; overflow-wrap: anywhere; color: #555; }
 code { background: #f3f3f3; padding: 0 .2em; overflow-wrap: anywhere; }
 """
@@ -69,7 +70,11 @@ def legible(text: str) -> str:
 
 def markdown(text: str) -> str:
     """Plain text for a Markdown file: nothing in it is markup."""
-    return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", html.escape(legible(text), quote=False))
+    return _escaped(legible(text))
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", html.escape(text, quote=False))
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
@@ -140,7 +145,7 @@ def _markdown_block(block: Block, pictures: str) -> str:
             return f"## {markdown(text)}"
         case Words(text):
             parts = legible(text).split("`")
-            return "`".join(p if n % 2 else markdown(p) for n, p in enumerate(parts))
+            return "`".join(p if n % 2 else _escaped(p) for n, p in enumerate(parts))
         case Picture():
             return _markdown_cell(block, pictures)
         case Table(head, rows):

@@ -108,8 +108,9 @@ def neighbours_of(
     for m in np.unique(np.linspace(0, len(first.asked) - 1, queries).round().astype(int)).tolist():
         head = ("", *map(str, range(1, min(neighbours, len(first.gallery)) + 1)))
         video = first.asked[m]
-        blocks.append(_thumbnail(video, f"query_{m}.jpg", _name(video, asked), None))
-        rows = [
+        query = _thumbnail(video, f"query_{m}.jpg", _name(video, asked), (255, 255, 255))
+        rows = [("asks", query, *[""] * (len(head) - 2))]
+        rows += [
             (name, *_nearest(found, m, neighbours, f"query_{m}_{row}", gallery))
             for row, (name, found) in enumerate(ranked.items(), 1)
         ]
@@ -151,7 +152,7 @@ def _nearest(found: _Ranked, m: int, neighbours: int, name: str, videos: VideoSe
     return pictures
 
 
-def _thumbnail(video: Video, name: str, caption: str, frame: tuple[int, int, int] | None) -> Picture:
+def _thumbnail(video: Video, name: str, caption: str, frame: tuple[int, int, int]) -> Picture:
     """The middle frame of a video, cut to a square, in a coloured frame; gray if it cannot be read any more."""
     try:
         if video.info is not None and video.info.codec == FLOW_CODEC:  # the fields of a video that is shown itself
@@ -161,11 +162,9 @@ def _thumbnail(video: Video, name: str, caption: str, frame: tuple[int, int, int
     except (VideoError, StopIteration):
         picture_HWC = np.full((SIDE, SIDE, 3), 128, np.uint8)
     picture_HWC = in_colours(crop(resize_short_side(np.array(picture_HWC)[None], SIDE), SIDE, None))[0]
-    if frame is not None:
-        picture_HWC = np.stack(
-            [np.pad(picture_HWC[..., c], 4, constant_values=value) for c, value in enumerate(frame)], axis=-1
-        )
-    return Picture(name, jpeg(picture_HWC), caption)
+    framed_HWC = np.full((SIDE + 8, SIDE + 8, 3), frame, np.uint8)
+    framed_HWC[4:-4, 4:-4] = picture_HWC
+    return Picture(name, jpeg(framed_HWC), caption)
 
 
 def _thin(videos: VideoSet) -> VideoSet:

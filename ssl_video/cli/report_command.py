@@ -134,10 +134,11 @@ def _networks(folder: Path, made: Any, device: torch.device) -> tuple[Pretext, d
     weights = state.get("average") or state["pretext"]
     weights = {k.removeprefix("module."): v for k, v in weights.items() if k != "n_averaged"}
     load_into(after, weights, f"The newest checkpoint of {folder}")
-    models = {"random weights": before, f"after {state['step']} steps": after}
-    return after, {
-        name: Model(name, p.backbone, p.view, {}, device, p) for name, p in models.items() if p.to(device).eval()
-    }
+    models = {}
+    for name, network in (("random weights", before), (f"after {state['step']} steps", after)):
+        network.to(device).eval()
+        models[name] = Model(name, network.backbone, network.view, {}, device, network)
+    return after, models
 
 
 def _built(made: Any) -> Pretext:
@@ -150,6 +151,7 @@ def _lists(config: ReportConfig, made: Any, pretext: Pretext) -> tuple[VideoSet,
     if config.data is not None:
         made = dataclasses.replace(made, data=config.data, split=config.split, cache="none")
     splits = load_splits(made.data, made.split)
+    pretext.train()  # it samples as it did in training
     whole = shown(splits.train, made, pretext, True)
     measure(whole, pretext.needs.statistics, progress=True)
     fit = usable(whole, pretext)

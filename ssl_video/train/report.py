@@ -65,10 +65,8 @@ def speed(records: Records) -> str:
     waiting = [r["waiting"] for r in records if "waiting" in r]
     if not rates or not waiting:
         return "No speed was noted."
-    return (
-        f"Median speed {rates[len(rates) // 2]:.1f} videos/s, of which {100 * sum(waiting) / len(waiting):.0f} % of the "
-        "time was spent waiting for data."
-    )
+    share = 100 * sum(waiting) / len(waiting)
+    return f"Median speed {rates[len(rates) // 2]:.1f} videos/s; {share:.0f} % of the time was spent waiting for data."
 
 
 def panels(records: Records) -> list[tuple[str, list[str]]]:
