@@ -157,12 +157,12 @@ def test_videos_that_are_gone_though_listed_are_a_sentence_too(data, run, tmp_pa
 
 def test_other_videos_can_be_asked_with(run, data):
     _, page = pages(run, "--data", data)
-    assert f"8 videos ask (the test list of {data}), 16 answer" in Tags(page).text
+    assert f"Asked with: 8 (the test list of {data}). Looked through: 16." in Tags(page).text
 
 
 def test_of_other_videos_in_one_list_a_part_asks(run, data):
     _, page = pages(run, "--data", data / "videos")
-    assert "5 videos ask (a part of" in Tags(page).text
+    assert "Asked with: 5 (a part of" in Tags(page).text
 
 
 def test_one_video_alone_has_no_neighbours(run, tmp_path):

@@ -99,8 +99,8 @@ def neighbours_of(
     first = next(iter(ranked.values()))
     blocks: list[Block] = [
         Words(
-            f"{len(first.asked)} videos ask ({lists.what}), {len(first.gallery)} answer. The number at a neighbour is "
-            "the cosine similarity."
+            f"Asked with: {len(first.asked)} ({lists.what}). Looked through: {len(first.gallery)}. The number at a "
+            "neighbour is the cosine similarity."
             + (" A green frame: the same class." if gallery.labelled else "")
             + (f" {first.unreadable} could not be read." if first.unreadable else "")
         )
