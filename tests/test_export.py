@@ -127,7 +127,7 @@ def with_their_names(tmp_path_factory):
     return exported
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mc3_18", "r3d_18", "vgg11"])
+@pytest.mark.parametrize("name", ["resnet18", "mc3_18", "r3d_18", "s3d"])
 def test_torchvision_loads_the_weights_into_its_own_network(with_their_names, monkeypatch, name):
     model, out = with_their_names(name)
     names = run_code(out, "PyTorch and torchvision", monkeypatch)
@@ -156,7 +156,7 @@ def test_a_network_whose_strides_are_not_torchvisions_is_not_said_to_be_its(tmp_
 
 @pytest.mark.parametrize(
     ("name", "theirs"),
-    [("s3d", "s3d"), ("vgg11", "vgg11"), ("i3d_resnet18", None), ("flow_stack", None), ("c3d", None)],
+    [("swin3d_t", "swin3d_t"), ("i3d_resnet18", None), ("flow_stack", None), ("c3d", None)],
 )
 def test_only_networks_with_torchvisions_tensors_get_its_names(name, theirs):
     backbone = build_backbone(name)

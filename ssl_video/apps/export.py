@@ -143,9 +143,10 @@ def _in_torchvision(name: str, model: Model) -> Answer:
 
     names = model.backbone.names
     assert names is not None
-    network = get_model(name, weights=None)
+    with torch.device("meta"):  # all of its weights come from ours
+        network = get_model(name, weights=None)
     network.register_module(names.heads[0].rstrip("."), nn.Identity())
-    network.load_state_dict({names.published[k]: v for k, v in model.backbone.state_dict().items()})
+    network.load_state_dict({names.published[k]: v for k, v in model.backbone.state_dict().items()}, assign=True)
     network.eval()
     more = names.heads[0] == "classifier."  # before it, these networks do more than to take the mean
     forward = network.get_submodule("features") if more else network
