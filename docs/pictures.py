@@ -3,26 +3,33 @@
 import itertools
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ssl_video.apps.explain_affinity import affinity_of, draw_affinity
 from ssl_video.apps.explain_flow import draw_sheet, wheel
 from ssl_video.apps.inputs import Strip, strips
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.synthetic import CLASSES, draw
 from ssl_video.encoders.tracks import TrackConfig, track
-from ssl_video.pretexts.base import Sample, build_pretext
+from ssl_video.model import load_model
+from ssl_video.pretexts.base import Context, Sample, build_pretext
+from ssl_video.pretexts.contrastive_random_walk import cut_patches, transitions
 from ssl_video.pretexts.cubic_puzzles import PERMUTATIONS
 from ssl_video.pretexts.dense_predictive_coding import DensePredictiveCodingConfig
 from ssl_video.pretexts.order_prediction import ORDERS
 from ssl_video.pretexts.temporal_cycle_consistency import similarities, soft_nearest_neighbours
 from ssl_video.pretexts.tuple_verification import TOO_EARLY, TOO_LATE, TRIPLE
+from ssl_video.video.colours import in_colours, rgb_to_lab
 from ssl_video.video.flow import colour_wheel, encode, farneback
 from ssl_video.video.info import VideoInfo
 
@@ -294,6 +301,91 @@ def temporal_cycle_consistency() -> None:
     figure.savefig(OUT / "temporal_cycle_consistency.png", dpi=80)
 
 
+def contrastive_random_walk() -> None:
+    """A walk over three frames and back: where a walker may be, and the matrices that took him there."""
+    patch, stride, size, start = 24, 12, 96, 19
+    frames_THWC = draw("tracks", 2, size=128).frames_THWC[10:25:6, 16:-16, 16:-16]
+    frames_TCHW = torch.from_numpy(np.ascontiguousarray(frames_THWC)).permute(0, 3, 1, 2) / 255.0
+    pixels_TND = cut_patches(frames_TCHW, patch, stride).flatten(1).unflatten(0, (len(frames_THWC), -1))
+    nodes_BTNE = torch.nn.functional.normalize(pixels_TND - pixels_TND.mean((0, 1)), dim=2)[None]
+    (P0, P1), (R0, R1) = transitions(nodes_BTNE, 0.1)[0]
+    side = (size - patch) // stride + 1
+    at_N = torch.eye(side**2)[start]
+    figure = Figure(figsize=(11, 4.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 5)
+    names = ("P0: 0 to 1", "P1: 1 to 2", "R1: 2 to 1", "R0: 1 to 0", "all four: where walks end")
+    steps = (P0, P1, R1, R0)
+    for column, frame in enumerate((0, 1, 2, 1, 0)):
+        ax = axes[0, column]
+        ax.imshow(frames_THWC[frame])
+        for node, chance in enumerate(at_N.tolist()):
+            y, x = (stride * n + patch / 2 for n in divmod(node, side))
+            ax.scatter(x, y, s=260 * chance + 1, color="red", edgecolors="white", linewidths=0.7)
+        ax.set_title(f"frame {frame}", fontsize=9)
+        matrix_NN = torch.linalg.multi_dot(steps) if column == 4 else steps[column]
+        axes[1, column].imshow(matrix_NN, cmap="gray_r", vmin=0, vmax=0.6)
+        axes[1, column].set_title(names[column], fontsize=9)
+        if column < 4:
+            at_N = at_N @ steps[column]
+    for ax in axes.flat:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    figure.savefig(OUT / "contrastive_random_walk.png", dpi=80)
+
+
+def affinity() -> None:
+    """A point of a drawn object in later frames, as an untrained network finds it."""
+    frames_THWC = draw("tracks", 2, size=192).frames_THWC
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tracks.npy"
+        np.save(path, frames_THWC)
+        info = VideoInfo(len(frames_THWC), 25.0, 192, 192, len(frames_THWC) / 25, "raw")
+        torch.manual_seed(0)
+        model = load_model("random:dense_resnet_8")
+        draw_affinity(affinity_of(path, info, model, (136, 64), 10, (16, 22, 28, 34)), OUT / "affinity.png")
+
+
+def colorization() -> None:
+    """Colours copied into gray frames of drawn tracks, by a small network that is trained here, briefly, on others."""
+    options = {"dilations": (), "short_side": 128, "crop": 128}
+    torch.manual_seed(0)
+    pretext = build_pretext("colorization", build_backbone("dense_resnet_8"), options).train()
+    clips_NTHWC = torch.stack([_track(number, "train") for number in range(48)])
+    pretext.fit(({"clip_THWC": clip} for clip in clips_NTHWC), np.random.default_rng(0))
+    optimizer = torch.optim.AdamW(pretext.parameters(), 0.001)
+    for step in range(300):
+        ctx = Context(step, torch.Generator().manual_seed(step))
+        some_BTHWC = clips_NTHWC[torch.randperm(len(clips_NTHWC), generator=ctx.generator)[:2]]
+        optimizer.zero_grad()
+        pretext({"clip_THWC": some_BTHWC}, ctx).loss.backward()
+        optimizer.step()
+    pretext.eval()
+    shown_BTHWC = torch.stack([_track(number, "test") for number in (0, 1, 2)])
+    gray_BHWC = in_colours(shown_BTHWC, "gray")[:, -1] / 255
+    copied_B2hw = pretext.colorize(shown_BTHWC).permute(0, 3, 1, 2)
+    side = shown_BTHWC.shape[2]
+    copied_BHW2 = F.interpolate(copied_B2hw, size=(side, side), mode="bilinear").permute(0, 2, 3, 1)
+    figure = Figure(figsize=(9.5, 6.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    titles = ("reference", "reference", "reference", "target, as shown", "copied colours", "true colours")
+    rows = figure.subplots(len(shown_BTHWC), len(titles))
+    for axes, clip_THWC, gray_HWC, ab_HW2 in zip(rows, shown_BTHWC, gray_BHWC, copied_BHW2, strict=True):
+        lightness_HW1 = rgb_to_lab(clip_THWC[-1])[..., :1]
+        coloured_HWC = cv2.cvtColor(torch.cat([lightness_HW1, ab_HW2], -1).numpy(), cv2.COLOR_LAB2RGB).clip(0, 1)
+        for ax, picture in zip(axes, [*clip_THWC[:-1], gray_HWC, coloured_HWC, clip_THWC[-1]], strict=True):
+            ax.imshow(picture)
+            ax.set_axis_off()
+    for ax, title in zip(rows[0], titles, strict=True):
+        ax.set_title(title, fontsize=9)
+    figure.savefig(OUT / "colorization.png", dpi=80)
+
+
+def _track(number: int, split: Literal["train", "test"]) -> torch.Tensor:
+    """Four frames of a drawn track, as far from each other as the pretext takes them from 25 a second."""
+    return torch.from_numpy(draw("tracks", number, split=split).frames_THWC[20:33:4])
+
+
 def _drawn(name: str) -> np.ndarray:
     return draw("clips", CLASSES["clips"].index(name), size=120).frames_THWC
 
@@ -327,3 +419,6 @@ if __name__ == "__main__":
     report()
     trajectories()
     temporal_cycle_consistency()
+    contrastive_random_walk()
+    affinity()
+    colorization()

@@ -40,11 +40,21 @@ class Result:
     skipped: list[dict[str, str]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     confusion: list[list[int]] = field(default_factory=list)
+    parts: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def table(self) -> str:
-        """The metrics, one a line."""
+        """The metrics, one a line; before them, where there are parts, their metrics, a part a line."""
         width = max(map(len, self.metrics))
-        return "\n".join(f"  {name:<{width}}  {value:.4f}" for name, value in self.metrics.items())
+        lines = [f"  {name:<{width}}  {value:.4f}" for name, value in self.metrics.items()]
+        if self.parts:
+            names = list(dict.fromkeys(name for row in self.parts.values() for name in row))
+            width = max(map(len, self.parts))
+            rows = [f"  {'':<{width}}" + "".join(f"  {name:>8}" for name in names)]
+            for part, row in self.parts.items():
+                cells = [f"{row[name]:.4f}" if name in row else "" for name in names]
+                rows.append(f"  {part:<{width}}" + "".join(f"  {cell:>8}" for cell in cells))
+            lines = rows + lines
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -66,18 +76,20 @@ class Task:
 class Outcome:
     """What a protocol found: metrics, counts, the problems of videos that had to be left out.
 
-    ``confusion_KK`` counts test videos: row true class, column predicted.
+    ``confusion_KK`` counts test videos: row true class, column predicted. ``parts``: metrics of parts of the test list
+    by the parts' names, such as each video.
     """
 
     metrics: dict[str, float]
     counts: dict[str, int]
     problems: Sequence[Problem] = ()
     confusion_KK: np.ndarray | None = None
+    parts: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-Takes = Literal["labelled videos", "labels", "videos", "phase sequences", "feature sequences"]
+Takes = Literal["labelled videos", "labels", "videos", "phase sequences", "mask sequences", "feature sequences"]
 """Videos with one label each; with one or several; with or without; with phases of their frames beside them
-(``datasets/phases``); or features without videos (``VideoSet.shards``)"""
+(``datasets/phases``), or masks (``datasets/masks``); or features without videos (``VideoSet.shards``)"""
 
 
 class Evaluation(ABC):
@@ -88,6 +100,8 @@ class Evaluation(ABC):
     takes: ClassVar[Takes] = "labelled videos"
     takes_encoders: ClassVar[bool] = False
     """Whether ``run`` can do with an Encoder in the place of a Model."""
+    needs_model: ClassVar[bool] = True
+    """Whether ``run`` must be given a model; False: it can do without, by an option of its own."""
     trains: ClassVar[bool] = False
     """True if the protocol trains a network, and needs a folder for it."""
 
@@ -124,7 +138,7 @@ def evaluate(
     if preset not in cls.presets:
         raise UserError(f"The protocol {protocol} has no preset {preset!r}; {nearest(preset, cls.presets)}")
     config = cls.Config(**make_options(cls, f"protocol {protocol}", asdict(cls.presets[preset]) | dict(options or {})))
-    _check_data(protocol, cls.takes, model, task)
+    _check_data(protocol, cls, model, task)
     torch.manual_seed(seed)
     outcome = cls().run(cast(Model, model), task, config, seed)  # None was checked above
     test = task.test or task.train
@@ -148,21 +162,22 @@ def evaluate(
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
+        parts=outcome.parts,
         confusion=[] if outcome.confusion_KK is None else outcome.confusion_KK.tolist(),
     )
 
 
-def _check_data(protocol: str, takes: Takes, model: Model | None, task: Task) -> None:
-    of_features = takes == "feature sequences"
+def _check_data(protocol: str, cls: type[Evaluation], model: Model | Encoder | None, task: Task) -> None:
+    takes, of_features = cls.takes, cls.takes == "feature sequences"
     if task.train.shards and not of_features:
         raise UserError(f"{task.data} holds features and no videos; use the protocol features.")
     if of_features and not task.train.shards:
         raise UserError(f"{protocol} takes published features, such as youtube8m:ROOT, but {task.data} holds videos.")
     if of_features and model is not None:
         raise UserError(f"{protocol} takes no model, since the features are there already; leave {model.name} out.")
-    if not of_features and model is None:
+    if not of_features and model is None and cls.needs_model:
         raise UserError(f"{protocol} needs a model; name a run's folder, a .safetensors file or random:NAME.")
-    if takes in ("videos", "phase sequences"):
+    if takes in ("videos", "phase sequences", "mask sequences"):
         return
     if task.test is None:
         raise UserError(f"{protocol} needs a training and a test list, but {task.data} has one list only.")

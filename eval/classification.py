@@ -15,6 +15,7 @@ from ssl_video.errors import UserError
 from ssl_video.model import Classifier
 from ssl_video.pretexts.base import Context, Needs, Pretext, PretextOutput, Sample, View
 from ssl_video.video import augment
+from ssl_video.video.colours import in_colours
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ClassificationConfig:
     flip: float = 0.5
     """Probability of mirroring a clip."""
     colour: float = 0.15
-    """Standard deviation of the random colour matrix around the identity; 0 turns colour changes off."""
+    """Standard deviation of the random colour matrix around the identity; 0 turns colour changes off. RGB only."""
     colour_part: float = 1.0
     """Part of the clips whose colours are changed."""
     dropout: float = 0.5
@@ -103,7 +104,9 @@ class Classification(Pretext):
         """The loss of a batch of labelled clips."""
         clip_BTHWC, target_BK = batch["clip_THWC"], batch["target_K"]
         spec, weight = self.backbone.clip, self.classifier.linear.weight
-        colours = self._colours(len(clip_BTHWC), ctx) if self.training and spec.modality == "rgb" else {}
+        mixes = self.training and spec.modality == "rgb" and self.view.colours == "rgb"
+        colours = self._colours(len(clip_BTHWC), ctx) if mixes else {}
+        clip_BTHWC = in_colours(clip_BTHWC, self.view.colours)
         features_BDthw = self.backbone(augment.to_float(clip_BTHWC, spec.mean, spec.std, weight.dtype, **colours))
         logits_BK = self.classifier(features_BDthw).to(weight.dtype)
         target_BK = target_BK.to(logits_BK)

@@ -198,6 +198,7 @@ def fit(model: Model, task: Task, config: FinetuneConfig, seed: int, folder: Pat
         config.short_side or own.short_side,
         config.size or own.size,
         config.fps or (own.fps if config.stride is None else None),
+        own.colours,
     )
     names = ("crop", "area", "short_sides", "flip", "colour", "colour_part", "dropout", "top")
     drawn = ClassificationConfig(view, videos.classes, videos.multi_label, **{n: getattr(config, n) for n in names})

@@ -1,10 +1,12 @@
 """A run's own pretext task on videos it was not trained on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.flow import for_modality
@@ -25,6 +27,8 @@ class PretextConfig:
     """Samples of each video."""
     batch_size: int = 16
     """Videos in a batch; matters for losses that couple samples."""
+    still: bool = False
+    """A control: every clip, and every tuple of single frames, shows its middle frame only, repeated."""
 
 
 @EVALUATIONS.register("pretext")
@@ -47,7 +51,10 @@ class PretextTest(Evaluation):
         fit = usable(looked_at, pretext)
         metrics = pretext_numbers(pretext, fit, model.device, config, seed, task.workers)
         problems = list(fit.problems[len(videos.problems) :])
-        return Outcome(metrics, {"videos": len(fit.videos), "samples": len(fit.videos) * config.clips}, problems)
+        counts = {"videos": len(fit.videos), "samples": len(fit.videos) * config.clips}
+        trained = model.run.get("data", {})
+        counts |= {f"training {k.replace('_', ' ')}": trained[k] for k in ("videos", "left_out") if k in trained}
+        return Outcome(metrics, counts, problems)
 
 
 @torch.no_grad()
@@ -65,8 +72,18 @@ def pretext_numbers(
     sums: dict[str, float] = {}
     state = torch.get_rng_state()
     for number, batch in enumerate(batches(dataset, groups, workers)):
-        output = pretext(tensors(batch, device), context_of(seed, number, Ranks()))
+        shown = tensors(batch, device)
+        output = pretext(stilled(shown) if config.still else shown, context_of(seed, number, Ranks()))
         for name, value in {"loss": output.loss, **output.metrics}.items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(groups[number])
     torch.set_rng_state(state)
     return {name: total / sum(map(len, groups)) for name, total in sums.items()}
+
+
+def stilled(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The batch with the middle frame in the place of every frame, in each array of frames, whose name ends in HWC."""
+    return {name: _middle(x) if name.endswith("HWC") else x for name, x in batch.items()}
+
+
+def _middle(frames_XTHWC: Tensor) -> Tensor:
+    return frames_XTHWC.narrow(-4, frames_XTHWC.shape[-4] // 2, 1).expand_as(frames_XTHWC).contiguous()

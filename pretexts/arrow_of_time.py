@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
+from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Pretext, PretextOutput, Redraw, Sample, Skip, View
 from ssl_video.video import augment, cues
 
@@ -49,6 +50,8 @@ class ArrowOfTimeConfig:
     """Side of the square cut out of the frames, in pixels."""
     colour: float = 0.15
     """Standard deviation of the random colour matrix of an RGB clip around the identity; 0 turns colour changes off."""
+    both_directions: bool = False
+    """Train on each RGB clip forward and backward in one batch; the paper draws the direction, and takes flow."""
 
 
 @PRETEXTS.register("arrow_of_time")
@@ -64,6 +67,8 @@ class ArrowOfTime(Pretext):
         shape = (1, backbone.clip.channels, config.frames, config.crop, config.crop)
         backbone.clip.check(backbone.architecture, torch.empty(shape, device="meta"))
         self.of_flow = backbone.clip.modality == "flow"
+        if config.both_directions and self.of_flow:
+            raise UserError("both_directions is for networks of RGB: the flow of a clip reversed is another file.")
         if config.zero_borders and self.of_flow:  # RGB frames show their borders themselves
             self.needs = replace(self.needs, statistics=("black_borders",))
         self.head = nn.Linear(backbone.feature_dim, 1)
@@ -112,10 +117,13 @@ class ArrowOfTime(Pretext):
         changes = self.training and not self.of_flow
         colours = ctx.colours(len(clip_BTHWC), self.config.colour) if changes else {}
         x_BCTHW = augment.to_float(clip_BTHWC, spec.mean, spec.std, self.head.weight.dtype, **colours)
+        labels_B = batch["label"]
+        if self.training and self.config.both_directions:
+            x_BCTHW, labels_B = torch.cat([x_BCTHW, x_BCTHW.flip(2)]), torch.cat([labels_B, 1 - labels_B])
         features_BD = self.backbone(x_BCTHW).mean((2, 3, 4))
         logits_B = self.head(features_BD).squeeze(1).to(self.head.weight.dtype)
-        loss = F.binary_cross_entropy_with_logits(logits_B, batch["label"].to(logits_B.dtype))
-        accuracy = ((logits_B > 0) == (batch["label"] == BACKWARD)).double().mean()
+        loss = F.binary_cross_entropy_with_logits(logits_B, labels_B.to(logits_B.dtype))
+        accuracy = ((logits_B > 0) == (labels_B == BACKWARD)).double().mean()
         return PretextOutput(loss, {"accuracy": accuracy}, features_BD.detach())
 
     def heat_map(self, features_BDthw: Tensor) -> Tensor:

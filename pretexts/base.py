@@ -15,6 +15,7 @@ from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.registry import Registry
 from ssl_video.video import augment
+from ssl_video.video.colours import Colours
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class View:
     """How evaluations should show a video to a backbone so that it sees what it saw in training.
 
     ``frames`` of every ``stride``-th frame, or with ``fps`` so many a second, whatever the rate of the file; short side
-    resized to ``short_side`` pixels, crops of ``size``.
+    resized to ``short_side`` pixels, crops of ``size``. Clips stay RGB until they are normalised for the network; for
+    other ``colours`` they are converted then (``ssl_video.video.colours.in_colours``).
     """
 
     frames: int
@@ -30,6 +32,7 @@ class View:
     short_side: int
     size: int
     fps: float | None = None
+    colours: Colours = "rgb"
 
     def offsets(self, video: Video) -> np.ndarray:
         """(T,) numbers of a clip's frames, counted from its first."""
@@ -194,6 +197,7 @@ class Pretext(nn.Module, ABC):
 
     Config: ClassVar[type]
     needs: Needs = Needs()  # what the backbone is checked for; an instance may add statistics that its options ask for
+    fitted: ClassVar[tuple[str, ...]] = ()  # buffers that ``fit`` fills; random:RUN keeps those of the run
 
     def __init__(self, config: Any, backbone: Backbone):
         super().__init__()

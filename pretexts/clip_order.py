@@ -18,6 +18,7 @@ from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, PretextOutput, Sample, Skip, View
+from ssl_video.pretexts.orders import in_every_order
 from ssl_video.video import augment
 
 
@@ -41,6 +42,8 @@ class ClipOrderConfig:
     """Units of fc7, which sees a pair of clips."""
     dropout: float = 0.5
     """Part of the pairs' features dropped before the last layer."""
+    every_order: bool = False
+    """Train on a tuple in all its orders at once, which cost one pass of the backbone; the paper draws one order."""
 
 
 @PRETEXTS.register("clip_order")
@@ -87,7 +90,11 @@ class ClipOrder(Pretext):
         spec, dtype = self.backbone.clip, self.head.fc8.weight.dtype
         x_NCTHW = augment.to_float(clips_BVTHWC.flatten(0, 1), spec.mean, spec.std, dtype)
         features_ND = self.backbone(x_NCTHW).mean((2, 3, 4))
-        logits_BK = self.head(features_ND.unflatten(0, clips_BVTHWC.shape[:2])).to(dtype)
+        features_BVD = features_ND.unflatten(0, clips_BVTHWC.shape[:2])
+        if self.training and self.config.every_order:
+            order_BV = torch.tensor(self.orders, device=classes_B.device)[classes_B]
+            features_BVD, classes_B = in_every_order(features_BVD, order_BV, self.orders, range(len(self.orders)))
+        logits_BK = self.head(features_BVD).to(dtype)
         loss = F.cross_entropy(logits_BK, classes_B)
         accuracy = (logits_BK.argmax(1) == classes_B).double().mean()
         return PretextOutput(loss, {"accuracy": accuracy}, features_ND.detach())

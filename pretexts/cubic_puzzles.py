@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, PretextOutput, Sample, Skip, View
+from ssl_video.pretexts.orders import in_every_order
 from ssl_video.video import augment
 
 PERMUTATIONS = tuple(itertools.permutations(range(4)))
@@ -48,6 +50,8 @@ class CubicPuzzlesConfig:
     """Units of the layer that brings the four pieces together."""
     dropout: float = 0.5
     """Part of these units dropped before the last layer."""
+    every_order: bool = False
+    """Train on a puzzle in all its permutations at once, which cost one pass of the backbone; the paper draws one."""
 
 
 @PRETEXTS.register("cubic_puzzles")
@@ -117,7 +121,11 @@ class CubicPuzzles(Pretext):
         spec, dtype = self.backbone.clip, next(self.head.parameters()).dtype
         x_NCTHW = augment.to_float(pieces_BPTHWC.flatten(0, 1), spec.mean, spec.std, dtype)
         features_ND = self.backbone(x_NCTHW).mean((2, 3, 4))
-        logits_BK = self.head(features_ND.unflatten(0, (-1, 4)).flatten(1)).to(dtype)
+        features_BPD = features_ND.unflatten(0, (-1, 4))
+        if self.training and self.config.every_order:
+            order_BP = torch.tensor(PERMUTATIONS, device=classes_B.device)[classes_B]
+            features_BPD, classes_B = in_every_order(features_BPD, order_BP, PERMUTATIONS, range(len(PERMUTATIONS)))
+        logits_BK = self.head(features_BPD.flatten(1)).to(dtype)
         loss = F.cross_entropy(logits_BK, classes_B)
         accuracy = (logits_BK.argmax(1) == classes_B).double().mean()
         return PretextOutput(loss, {"accuracy": accuracy}, features_ND.detach())

@@ -22,9 +22,9 @@ from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, PretextOutput, Sample, Skip, View
 from ssl_video.video import augment
+from ssl_video.video.colours import LUMINANCE
 
 POSITIVE, TEMPORAL, SPATIAL, EASY = 1, -1, -3, 0
-LUMINANCE = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Pretext, PretextOutput, Sample, Skip, View
 from ssl_video.pretexts.motion import STATISTIC, Motion, draw_window, moves
+from ssl_video.pretexts.orders import in_every_order
 from ssl_video.video import augment
 
 ORDERS = tuple(order for order in itertools.permutations(range(4)) if order[0] < order[-1])
@@ -51,6 +52,8 @@ class OrderPredictionConfig:
     """Units of fc6, which sees a frame; fc7, which sees a pair, has half as many."""
     dropout: float = 0.5
     """Part of the units of fc6 and fc7 dropped."""
+    every_order: bool = False
+    """Train on a tuple in all its orders at once, which cost one pass of the backbone; the paper draws one order."""
 
 
 @PRETEXTS.register("order_prediction")
@@ -114,7 +117,8 @@ class OrderPrediction(Pretext):
         if c.split_channels:
             cut = [np.repeat(x[..., k, None], 3, axis=2) for x, k in zip(cut, channels_T, strict=True)]
         cut_THWC = augment.flip(np.stack(cut), rng) if self.training else np.stack(cut)
-        return {"frames_SHWC": cut_THWC[list(sample.data["shown"])], "class": sample.data["class"]}
+        shown = list(sample.data["shown"])
+        return {"frames_SHWC": cut_THWC[shown], "order_S": np.array(shown), "class": sample.data["class"]}
 
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
         """Cross-entropy over the orders; each frame is a clip of one frame."""
@@ -122,14 +126,19 @@ class OrderPrediction(Pretext):
         spec, dtype = self.backbone.clip, self.head.fc8.weight.dtype
         x_NC1HW = augment.to_float(frames_BSHWC.flatten(0, 1).unsqueeze(1), spec.mean, spec.std, dtype)
         features_NDhw = self.backbone(x_NC1HW).mean(2)
-        logits_BK = self.head(features_NDhw).to(dtype)
+        frames_BSE = self.head.frame(features_NDhw).unflatten(0, (-1, 4))
+        if self.training and self.config.every_order:
+            both = ORDERS + tuple(order[::-1] for order in ORDERS)
+            classes = 2 * tuple(range(len(ORDERS)))
+            frames_BSE, classes_B = in_every_order(frames_BSE, batch["order_S"], both, classes)
+        logits_BK = self.head(frames_BSE).to(dtype)
         loss = F.cross_entropy(logits_BK, classes_B)
         accuracy = (logits_BK.argmax(1) == classes_B).double().mean()
         return PretextOutput(loss, {"accuracy": accuracy}, features_NDhw.mean((2, 3)).detach())
 
 
 class SortingHead(nn.Module):
-    """fc6 on each of four frames, a shared fc7 with batch norm on each pair of them, fc8 on all pairs."""
+    """fc6 on each of four frames (``frame``), then a shared fc7 with batch norm on each pair, and fc8 on all pairs."""
 
     def __init__(self, feature_dim: int, grid: int, width: int, dropout: float):
         super().__init__()
@@ -139,9 +148,8 @@ class SortingHead(nn.Module):
         self.pair = nn.Sequential(nn.Linear(2 * width, pair), nn.BatchNorm1d(pair), nn.ReLU(), drop)
         self.fc8 = nn.Linear(len(PAIRS) * pair, len(ORDERS))
 
-    def forward(self, features_NDhw: Tensor) -> Tensor:
-        """(4 B, D, h, w), the frames of a tuple one after the other, to (B, 12)."""
-        frames_BSE = self.frame(features_NDhw).unflatten(0, (-1, 4))
+    def forward(self, frames_BSE: Tensor) -> Tensor:
+        """(B, 4, E), what ``frame`` gave for the four frames, to (B, 12)."""
         pairs_BPE = torch.stack([frames_BSE[:, pair].flatten(1) for pair in PAIRS], 1)
         return self.fc8(self.pair(pairs_BPE.flatten(0, 1)).unflatten(0, pairs_BPE.shape[:2]).flatten(1))
 

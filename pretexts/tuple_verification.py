@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Pretext, PretextOutput, Redraw, Sample, Skip, View
 from ssl_video.pretexts.motion import STATISTIC, Motion, draw_window, moves
+from ssl_video.pretexts.orders import in_every_order
 from ssl_video.video import augment
 
 SHUFFLED, IN_ORDER = 0, 1
@@ -49,6 +51,8 @@ class TupleVerificationConfig:
     """Units of fc6 and fc7."""
     dropout: float = 0.5
     """Part of them dropped."""
+    every_tuple: bool = False
+    """Train on all tuples of the five frames at once, which cost one pass of the backbone; the paper draws one."""
 
 
 @PRETEXTS.register("tuple_verification")
@@ -94,7 +98,7 @@ class TupleVerification(Pretext):
         return Sample((a, b, middle, d, e), {"shown": shown[:: rng.choice((1, -1))], "label": label})
 
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any] | Redraw:
-        """The three frames, unless c looks like a or e: then nobody could tell the tuples apart.
+        """The three frames, or all five, unless c looks like a or e: then nobody could tell the tuples apart.
 
         Tuples in order are held to that too, or else much motion would tell that a tuple is not in order.
         """
@@ -102,22 +106,36 @@ class TupleVerification(Pretext):
         a, c, e = frames_THWC[[0, 2, 4]].astype(np.float32)
         if min(np.square(c - a).mean(), np.square(c - e).mean()) < self.config.min_difference:
             return Redraw("middle frames that look alike")
+        if self.training and self.config.every_tuple:
+            return {"frames_SHWC": frames_THWC}
         return {"frames_SHWC": frames_THWC[list(sample.data["shown"])], "label": sample.data["label"]}
 
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
         """Cross-entropy of the two classes; each frame is a clip of one frame."""
-        frames_BSHWC, labels_B = batch["frames_SHWC"], batch["label"]
+        frames_BSHWC = batch["frames_SHWC"]
         spec, dtype = self.backbone.clip, self.head.fc8.weight.dtype
         x_NC1HW = augment.to_float(frames_BSHWC.flatten(0, 1).unsqueeze(1), spec.mean, spec.std, dtype)
         features_NDhw = self.backbone(x_NC1HW).mean(2)
-        logits_BK = self.head(features_NDhw).to(dtype)
-        loss = F.cross_entropy(logits_BK, labels_B)
-        accuracy = (logits_BK.argmax(1) == labels_B).double().mean()
+        frames_BSE = self.head.branch(features_NDhw).unflatten(0, frames_BSHWC.shape[:2])
+        if "label" in batch:
+            labels_N = batch["label"]
+            weights_N = torch.ones_like(labels_N, dtype=dtype)
+        else:  # all five frames: tuples, in both directions, count as often as they would be drawn
+            tuples = [t[::way] for t in (TRIPLE, TOO_EARLY, TOO_LATE) for way in (1, -1)]
+            order_B5 = torch.arange(5, device=frames_BSE.device).expand(len(frames_BSE), 5)
+            labels = [IN_ORDER, IN_ORDER, SHUFFLED, SHUFFLED, SHUFFLED, SHUFFLED]
+            frames_BSE, labels_N = in_every_order(frames_BSE, order_B5, tuples, labels)
+            share = self.config.negatives
+            weights_N = torch.where(labels_N == IN_ORDER, (1 - share) / 2, share / 4).to(dtype)
+        logits_NK = self.head(frames_BSE).to(dtype)
+        losses_N = F.cross_entropy(logits_NK, labels_N, reduction="none")
+        right_N = (logits_NK.argmax(1) == labels_N).double()
+        loss, accuracy = ((weights_N * x_N).sum() / weights_N.sum() for x_N in (losses_N, right_N))
         return PretextOutput(loss, {"accuracy": accuracy}, features_NDhw.mean((2, 3)).detach())
 
 
 class TripletHead(nn.Module):
-    """CaffeNet's fc6 and fc7 on each of three frames, with batch norm before the ReLU, then fc8 on all three."""
+    """CaffeNet's fc6 and fc7 on each frame (``branch``), with batch norm before the ReLU, then fc8 on three of them."""
 
     def __init__(self, feature_dim: int, grid: int, width: int, dropout: float):
         super().__init__()
@@ -127,6 +145,6 @@ class TripletHead(nn.Module):
         self.branch = nn.Sequential(*layers)
         self.fc8 = nn.Linear(3 * width, 2)
 
-    def forward(self, features_NDhw: Tensor) -> Tensor:
-        """(3 B, D, h, w), the frames of a tuple one after the other, to (B, 2)."""
-        return self.fc8(self.branch(features_NDhw).unflatten(0, (-1, 3)).flatten(1))
+    def forward(self, frames_BSE: Tensor) -> Tensor:
+        """(B, 3, E), what ``branch`` gave for the three frames, to (B, 2)."""
+        return self.fc8(frames_BSE.flatten(1))

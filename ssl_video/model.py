@@ -20,6 +20,7 @@ from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Pretext, View, build_pretext
 from ssl_video.train.checkpoint import load_weights_file, save_weights
 from ssl_video.video.augment import to_float
+from ssl_video.video.colours import COLOURS, in_colours
 
 
 class Classifier(nn.Module):
@@ -58,9 +59,10 @@ class Model:
         return self.backbone.trained_on | frozenset(self.run.get("videos", ()))
 
     def normalise(self, clips_BTHWC: Tensor) -> Tensor:
-        """uint8 clips as the clip_BCTHW that the backbone takes, on its device."""
+        """uint8 clips (RGB or flow) as the clip_BCTHW that the backbone takes, in the view's colours, on its device."""
         spec = self.backbone.clip
-        return to_float(clips_BTHWC.to(self.device), spec.mean, spec.std, next(self.backbone.parameters()).dtype)
+        shown_BTHWC = in_colours(clips_BTHWC.to(self.device), self.view.colours)
+        return to_float(shown_BTHWC, spec.mean, spec.std, next(self.backbone.parameters()).dtype)
 
     @torch.no_grad()
     def dense_map(self, clips_BTHWC: Tensor, stage: str | None = None) -> Tensor:
@@ -180,6 +182,7 @@ def load_model(spec: str, device: torch.device | str = "cpu") -> Model:
     """A model from a run's or an exported folder, a .safetensors, ``random:NAME?option=value&...`` or ``random:RUN``.
 
     ``random:RUN`` is the network of a run, and its view of a video, with fresh weights: the baseline for that run.
+    What its pretext fitted to the data (``Pretext.fitted``) stays.
 
     Raises:
         UserError: if there is no such thing, or its weights do not fit the architecture they claim.
@@ -236,6 +239,9 @@ def _random(spec: str, device: torch.device) -> Model:
     if Path(name).is_dir() and weights_file.exists():
         _, header = load_weights_file(weights_file)
         backbone, view, pretext = _from_header(header, name)
+        heads = Path(name) / "pretext.safetensors"
+        if pretext is not None and pretext.fitted and heads.exists():  # classes of colours are no weights, say
+            load_into(pretext, pretext.state_dict() | _parts(load_weights_file(heads)[0], pretext.fitted), str(heads))
     else:
         backbone = build_backbone(name, **dict(parse_qsl(query, keep_blank_values=True)))
         c = backbone.clip
@@ -244,11 +250,18 @@ def _random(spec: str, device: torch.device) -> Model:
     return Model(spec, backbone, view, {"architecture": backbone.architecture}, device, pretext)
 
 
+def _parts(weights: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    return {name: weights[name] for name in names if name in weights}
+
+
 def _from_header(header: Mapping[str, Any], where: str) -> tuple[Backbone, View, Pretext | None]:
     try:
         backbone = build_backbone(header["architecture"], **header["options"])
         numbers = {k: int(header["view"][k]) for k in ("frames", "stride", "short_side", "size")}
-        view = View(**numbers, fps=header["view"].get("fps"))
+        colours = header["view"].get("colours", "rgb")  # files of before this field are of RGB
+        if colours not in COLOURS:
+            raise ValueError(colours)
+        view = View(**numbers, fps=header["view"].get("fps"), colours=colours)
         chosen = header.get("pretext")
         pretext = build_pretext(chosen["name"], backbone, chosen["options"]) if chosen else None
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -5,7 +5,8 @@ import pytest
 
 from ssl_video.apps.benchmark import cells_of, read_table, run_table, spread
 from ssl_video.cli import main
-from ssl_video.cli.benchmark_command import packaged_tables
+from ssl_video.cli.benchmark_command import flag, packaged_tables
+from ssl_video.cli.pretrain_command import configure
 from ssl_video.config import load_yaml
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.errors import UserError
@@ -26,7 +27,8 @@ CONTENT = {
 def result(cell, value):
     return Result(
         protocol=cell.row.protocol, preset="", options={}, model="", data="", split=cell.split,
-        metrics={"top1": value}, counts={}, seed=cell.seed, data_hash="",
+        metrics={"top1": value}, counts={"videos": 7}, seed=cell.seed, data_hash="",
+        skipped=2 * [{"path": "p", "reason": "r"}],
     )  # fmt: skip
 
 
@@ -97,6 +99,24 @@ def test_the_table_shows_means_spreads_and_published_numbers(journal, tmp_path):
     assert len(json.loads((tmp_path / "table.json").read_text())) == 12
 
 
+def test_a_metric_that_the_protocol_does_not_give_is_one_sentence(journal):
+    rows = [{"name": "x", "model": "random:net", "metric": "top2"}]
+    with pytest.raises(UserError, match="gives no metric 'top2', which row 'x' shows; did you mean 'top1'"):
+        journal({**CONTENT, "rows": rows})
+
+
+def test_a_row_is_measured_only_on_the_data_sets_that_it_names(journal):
+    asked, _ = journal({**CONTENT, "data": {"a": {"spec": "x"}, "b": {"spec": "y"}}, "rows": [
+        {"name": "everywhere", "model": "random:net"}, {"name": "there", "model": "random:net", "only": ["b"]},
+    ]})  # fmt: skip
+    assert [name for name, *_ in asked].count("everywhere") == 4 and [n for n, *_ in asked].count("there") == 2
+
+
+def test_the_table_says_how_many_videos_were_used_and_left_out(journal, tmp_path):
+    journal()
+    assert "* a, split 2: 7 videos, 2 left out: scratch; pretrained" in (tmp_path / "table.md").read_text()
+
+
 def test_missing_cells_are_counted():
     assert spread([0.5], 3) == "0.500 (1 of 3)" and spread([], 3) == ""
 
@@ -109,6 +129,7 @@ def test_missing_cells_are_counted():
         ({"rows": [{"name": "x", "model": "row:y"}]}, "refers to a row 'y'"),
         ({"rows": [{"name": "x"}, {"name": "x"}]}, "same name"),
         ({"data": {}}, "names no data"),
+        ({"rows": [{"name": "x", "only": ["c"]}]}, "names a data set 'c'"),
         ({"sedes": 3}, "did you mean 'seeds'"),
     ],
 )
@@ -117,6 +138,13 @@ def test_a_mistake_in_a_table_is_one_sentence(change, answer):
         read_table({**CONTENT, **change}, {})
     with pytest.raises(UserError, match="no data set 'c'"):
         read_table(CONTENT, {"c": "x"})
+
+
+def test_options_of_a_pretraining_become_flags_of_any_kind():
+    options = {"steps": 3, "pretext.zero_borders": False, "pretext.both_directions": True, "sync_bn": False}
+    words = [str(word) for name, value in options.items() for word in flag(name, value)]
+    config = configure(["--config", "arrow_of_time-small", *words])
+    assert (config.steps, config.pretext.zero_borders, config.pretext.both_directions) == (3, False, True)
 
 
 def test_packaged_tables_are_whole():
@@ -145,3 +173,24 @@ rows:
     assert "one: drawn, split 1, seed 0" in first and "| both |" in first
     assert main(words) == 0
     assert "one: drawn, split 1, seed 0" not in capsys.readouterr().out
+
+
+def test_a_pretraining_that_was_interrupted_goes_on_with_its_own_configuration(tmp_path, capsys):
+    synthesize(tmp_path / "drawn", train=16, test=8, size=40, frames=64)
+    options = "{steps: 2, batch_size: 2, pretext.short_side: 32, pretext.crop: 32, held_out: 0, precision: fp32}"
+    (tmp_path / "table.yaml").write_text(f"""
+data: {{drawn: {{}}}}
+rows:
+  - {{name: own, model: "recipe:clip_order-small", protocol: pretext, metric: accuracy, pretrain: {options}}}
+""")
+    words = ["benchmark", str(tmp_path / "table.yaml"), "--out", str(tmp_path / "out"), "--workers", "0"]
+    words += ["--data", f"drawn={tmp_path / 'drawn'}"]
+    assert main(words) == 0
+    (weights,) = (tmp_path / "out").glob("pretrained/*/*/backbone.safetensors")
+    (result,) = (tmp_path / "out").glob("cells/*/*/result.json")
+    before = json.loads(result.read_text())["metrics"]
+    weights.unlink()  # as if it had been stopped before its end
+    result.unlink()
+    assert main(words) == 0
+    assert json.loads(result.read_text())["metrics"] == before
+    assert "training videos" in capsys.readouterr().out

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PretextOutput
+from ssl_video.pretexts.base import PretextOutput, Redraw
 from ssl_video.train.checkpoint import checkpoints, load_checkpoint, load_weights_file, save_checkpoint, save_weights
+from ssl_video.train.config import RunConfig
 from ssl_video.train.data import MAX_ATTEMPTS, BatchKeys, ClipDataset, collate, grouping, usable
-from ssl_video.train.log import collapse_indicators
+from ssl_video.train.log import Log, collapse_indicators
 from ssl_video.train.loop import train
 from ssl_video.train.optim import LARS, OptimConfig, build_optimizer, learning_rate
 from ssl_video.video.reader import VideoError
@@ -190,6 +191,22 @@ def test_an_unreadable_video_is_replaced_and_listed():
     batch = collate([ClipDataset(video_set(), make_pretext(), 0, read)[0, i, 0] for i in (0, 1)])
     assert [(p.path, p.reason) for p in batch["problems"]] == [("/v/class1/1.mp4", "truncated")]
     assert len(batch["labels_V"]) == 2
+
+
+def test_a_run_lists_the_videos_that_others_replaced_also_those_of_before_it_was_interrupted(tmp_path):
+    (tmp_path / "replaced.json").write_text('{"/v/a.mp4": "truncated"}')
+    with Log(tmp_path, 0, 1, RunConfig(), first=True) as log:
+        log.write({"step": 1, "loss": 0.5}, {"/v/b.mp4": "nothing moves in it"})
+    listed = json.loads((tmp_path / "replaced.json").read_text())
+    assert listed == {"/v/a.mp4": "truncated", "/v/b.mp4": "nothing moves in it"}
+
+
+def test_a_video_is_not_replaced_while_other_draws_of_it_serve():
+    pretext = make_pretext()
+    outcomes = iter([Redraw("unlucky"), Redraw("unlucky"), {"number": 1}])
+    pretext.transform = lambda frames_THWC, sample, rng: next(outcomes)
+    sample = ClipDataset(video_set(), pretext, 0, drawn_frames)[0, 0, 0]
+    assert sample == {"number": 1, "problems": []}
 
 
 def test_a_program_ends_though_it_still_holds_a_loader_with_workers():

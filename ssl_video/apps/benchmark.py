@@ -74,6 +74,8 @@ class Row:
     """Published numbers by data set, shown as such."""
     architecture: str = ""
     """Shown beside the name."""
+    only: tuple[str, ...] = ()
+    """The data sets that it is measured on; all, if none is named."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ def read_table(content: Mapping[str, Any], specs: Mapping[str, str]) -> Table:
         for referred in _referred(row):
             if referred not in names:
                 raise UserError(f"Row {row.name!r} refers to a row {referred!r}; {nearest(referred, names)}")
+        for other in set(row.only) - set(data):
+            raise UserError(f"Row {row.name!r} names a data set {other!r}; {nearest(other, data)}")
     whole = tuple(r for row in rows for r in (row, *_baseline(row)))
     return Table(whole, data, str(content.get("title", "Benchmark")), int(content.get("seeds", 1)))
 
@@ -170,14 +174,15 @@ def cells_of(table: Table) -> Iterator[Cell]:
     ]
     for _, seed, name, split in sorted(places, key=lambda p: p[:2]):
         for row in rows:
-            yield Cell(row, name, split, seed)
+            if not row.only or name in row.only:
+                yield Cell(row, name, split, seed)
 
 
 def run_table(table: Table, out: Path, measure: Measure, pretrain: Pretrain, say: Callable[[str], None]) -> None:
     """Measure every cell that is not there yet, and write table.md, table.csv and table.json after each.
 
     Raises:
-        UserError: if no data set has a SPEC.
+        UserError: if no data set has a SPEC, or a protocol does not give the metric that a row shows.
     """
     results: list[tuple[Cell, Result]] = []
     for cell in cells_of(table):
@@ -191,6 +196,11 @@ def run_table(table: Table, out: Path, measure: Measure, pretrain: Pretrain, say
             options = {k: _resolved(v, cell, table, out) for k, v in cell.row.options.items()}
             result = measure(cell, model, options, folder / "run")
             write_text(kept, json.dumps(asdict(result), indent=1) + "\n")
+        if cell.row.metric not in result.metrics:
+            raise UserError(
+                f"{cell.row.protocol} gives no metric {cell.row.metric!r}, which row {cell.row.name!r} shows; "
+                f"{nearest(cell.row.metric, result.metrics)}"
+            )
         results.append((cell, result))
         _write(table, results, out)
     if not results:
@@ -242,7 +252,7 @@ def _model(cell: Cell, table: Table, out: Path, pretrain: Pretrain) -> str:
 
 def _write(table: Table, found: Sequence[tuple[Cell, Result]], out: Path) -> None:
     header, rows = summary(table, found)
-    write_text(out / "table.md", markdown(table, header, rows))
+    write_text(out / "table.md", markdown(table, header, rows, videos(found)))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     write_text(out / "table.csv", text.getvalue())
@@ -284,8 +294,18 @@ def spread(values: Sequence[float], wanted: int) -> str:
     return text if len(values) == wanted else f"{text} ({len(values)} of {wanted})"
 
 
-def markdown(table: Table, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The table with its title and how to read it."""
+def videos(found: Sequence[tuple[Cell, Result]]) -> list[str]:
+    """How many videos the rows used and left out on every data set and split; rows of the same counts together."""
+    rows: dict[tuple[str, str], dict[str, None]] = {}
+    for cell, result in found:
+        counts = ", ".join(f"{number} {what}" for what, number in result.counts.items())
+        skipped = f", {len(result.skipped)} left out" if result.skipped else ""
+        rows.setdefault((cell.data, f"split {cell.split}: {counts}{skipped}"), {})[cell.row.name] = None
+    return [f"* {data}, {what}: {'; '.join(names)}." for (data, what), names in rows.items()]
+
+
+def markdown(table: Table, header: Sequence[str], rows: Sequence[Sequence[str]], used: Sequence[str] = ()) -> str:
+    """The table with its title, how to read it, and the videos that its rows used."""
     lines = [f"# {table.title}", "", f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
     lines += [
@@ -294,5 +314,7 @@ def markdown(table: Table, header: Sequence[str], rows: Sequence[Sequence[str]])
         "the protocol trains, all together; a split is one of the data set's. Published numbers are those of the "
         "papers, measured with their own pretraining.",
         "",
+        *used,
+        *([""] if used else []),
     ]
     return "\n".join(lines)

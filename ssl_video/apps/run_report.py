@@ -49,9 +49,9 @@ def progress_of(run: Path) -> list[Block]:
     records = read_metrics(run)
     if not records:
         return [Words("No step was noted yet: metrics.jsonl is absent or empty.")]
-    unreadable = max((int(r.get("unreadable", 0)) for r in records), default=0)
+    replaced = max(int(r.get("replaced", 0)) for r in records)
     blocks: list[Block] = [
-        Words(f"{records[-1]['step']} steps are noted. {speed(records)} {unreadable} videos turned out unreadable."),
+        Words(f"{records[-1]['step']} steps are noted. {speed(records)} {replaced} videos were replaced by others."),
         Heading("Learning"),
         Picture("curves.png", draw_curves(records)),
         Table(("last value of", ""), last_values(records)),

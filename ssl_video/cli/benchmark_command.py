@@ -72,12 +72,14 @@ def run(argv: Sequence[str]) -> int:
         return evaluate(row.protocol, network, task, preset=row.preset, options=options, seed=cell.seed)
 
     def pretrain(recipe: str, options: Mapping[str, Any], cell: Cell, folder: Path) -> None:
-        data = table.data[cell.data]
-        words = ["--config", recipe, "--data", str(data.spec), "--split", cell.split, "--seed", cell.seed]
-        words += ["--out", folder, "--workers", config.workers, "--device", config.device]
-        words += [w for name, value in options.items() for w in (f"--{name.replace('_', '-')}", value)]
-        there = ["--resume"] if folder.exists() else []
-        code = pretrain_command.run([*map(str, words), *there])
+        words = ["--out", folder, "--workers", config.workers, "--device", config.device]
+        if (folder / "config.yaml").exists():
+            words += ["--resume"]  # with its own configuration
+        else:
+            words += ["--config", recipe, "--data", table.data[cell.data].spec]
+            words += ["--split", cell.split, "--seed", cell.seed]
+            words += [w for name, value in options.items() for w in flag(name, value)]
+        code = pretrain_command.run([*map(str, words)])
         if code:
             raise Interrupted(f"The pretraining in {folder} was stopped and its state is saved")
 
@@ -90,6 +92,16 @@ def run(argv: Sequence[str]) -> int:
     print((config.out / "table.md").read_text(encoding="utf-8"))
     print(f"{config.out / 'table.md'}, table.csv and table.json are written.")
     return 0
+
+
+def flag(name: str, value: Any) -> list[Any]:
+    """An option as the command line takes it; true and false are ``--a.b`` and ``--a.no-b``."""
+    group, _, last = name.replace("_", "-").rpartition(".")
+    if isinstance(value, bool):
+        last, words = last if value else f"no-{last}", []
+    else:
+        words = [value]
+    return [f"--{group}.{last}" if group else f"--{last}", *words]
 
 
 def packaged_tables() -> dict[str, Path]:

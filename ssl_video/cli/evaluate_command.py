@@ -63,7 +63,7 @@ def run(argv: Sequence[str]) -> int:
     config = parse(EvaluateConfig, argv, "evaluate", DESCRIPTION)
     protocol = EVALUATIONS[config.protocol]  # a wrong name is said before hours are spent on reading
     of_features = protocol.takes == "feature sequences"
-    if config.model is None and not of_features:
+    if config.model is None and not of_features and protocol.needs_model:
         raise UserError(f"{config.protocol} needs --model: a run's folder, a .safetensors file or random:NAME.")
     options = dict(_pair(o) for o in config.option)
     device = choose_device(config.device)

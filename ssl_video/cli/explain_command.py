@@ -28,9 +28,35 @@ class FlowConfig:
     """Frames from the start of the video that are looked at."""
 
 
+@dataclass(frozen=True)
+class AffinityConfig:
+    """Options of the picture of an affinity."""
+
+    video: tyro.conf.Positional[Path]
+    """The video."""
+    model: str
+    """A run's folder, a .safetensors file or random:NAME; a network with a fine map, such as dense_resnet_8."""
+    point: str
+    """x,y: a point of the frame, in pixels of the video, from the top left."""
+    frame: int = 0
+    """Number of the point's frame, counted from 0."""
+    to: tuple[int, ...] = ()
+    """Numbers of the frames where the point is looked up; by default five later ones, evenly spaced."""
+    out: Path = Path()
+    """Folder of the picture."""
+    stage: str | None = None
+    """Stage of the network whose map is compared; by default the last."""
+    temperature: float = 0.05
+    """Similarities are divided by it; the lower it is, the narrower the heat."""
+    short_side: int = 240
+    """Shorter side of the frames that the network sees, in pixels; smaller videos keep their size."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+
 def run(argv: Sequence[str]) -> int:
     """The command: one of its actions."""
-    actions = {"flow": flow}
+    actions = {"flow": flow, "affinity": affinity}
     if not argv or argv[0] in ("-h", "--help"):
         print(f"usage: ssl-video explain {'|'.join(actions)} [options]")
         return 0
@@ -61,3 +87,63 @@ def flow(argv: Sequence[str]) -> int:
     for path in written:
         print(f"{path} is written.")
     return 0
+
+
+def affinity(argv: Sequence[str]) -> int:
+    """Draw where in other frames a network sees what it sees at a point."""
+    from ssl_video.apps.explain_affinity import affinity_of, draw_affinity
+    from ssl_video.model import load_model
+    from ssl_video.train.distributed import choose_device
+    from ssl_video.video.probe import probe
+    from ssl_video.video.reader import VideoError
+
+    about = "Draw where in other frames a network sees what it sees at one point, as heat maps."
+    config = parse(AffinityConfig, argv, "explain affinity", about)
+    if config.short_side < 1 or config.temperature <= 0:
+        raise UserError("--short-side must be 1 or more, and --temperature greater than 0.")
+    if len(config.to) > 20:
+        raise UserError(f"--to takes at most 20 frames, which are drawn side by side, not {len(config.to)}.")
+    point = _point(config.point)
+    model = load_model(config.model, choose_device(config.device))
+    try:
+        info = probe(str(config.video))
+        found = affinity_of(
+            config.video,
+            info,
+            model,
+            point,
+            config.frame,
+            config.to or _later(config.frame, info.frames, config.video),
+            short_side=config.short_side,
+            stage=config.stage,
+            temperature=config.temperature,
+        )
+    except VideoError as error:
+        raise UserError(f"{config.video} cannot be used: {error}.") from None
+    for place, number in enumerate(found.numbers[1:]):
+        x, y = found.peak(place)
+        print(f"frame {number}: likeliest at {x},{y}, with a chance of {found.chances_Shw[place].max():.3f}")
+    path = config.out / f"{config.video.stem}_affinity_{point[0]}_{point[1]}_frame{config.frame}.png"
+    draw_affinity(found, path)
+    print(f"{path} is written.")
+    return 0
+
+
+def _point(text: str) -> tuple[int, int]:
+    try:
+        x, y = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--point takes two whole numbers x,y, such as 120,80, not {text!r}.") from None
+    return x, y
+
+
+def _later(frame: int, frames: int, video: Path) -> tuple[int, ...]:
+    """Up to five later frames, evenly spaced up to the last."""
+    if frames == 1:
+        raise UserError(f"{video} has one frame only, and there is no other to look the point up in.")
+    if frame == frames - 1:
+        raise UserError(f"Frame {frame} is the last of {video}; name other frames with --to.")
+    if not 0 <= frame < frames:
+        return ()  # refused where the frames are read
+    steps = min(5, frames - 1 - frame)
+    return tuple(frame + (frames - 1 - frame) * n // steps for n in range(1, steps + 1))

@@ -30,7 +30,6 @@ def parse(cls: type[T], argv: Sequence[str], command: str, description: str, def
                 prog=f"ssl-video {command}",
                 description=description,
                 return_unknown_args=True,
-                config=(tyro.conf.FlagCreatePairsOff,) if not asks_help else (),
                 **given,
             )
     except SystemExit as end:

@@ -180,6 +180,7 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
     trained = train(pretext, dataset, config, steps, run, device, ranks, monitors)
     if ranks.first:
         data = {"spec": config.data, "split": config.split, "hash": videos.hash, "videos": len(videos.videos)}
+        data["left_out"] = len(fit.problems)
         save_run(run, trained, header_of(trained, config.pretext.name, data, videos.videos))
         again = f"`ssl-video pretrain --config {run / 'config.yaml'} --out ANOTHER_FOLDER` repeats the run."
         write_report(run, data, again)

@@ -16,7 +16,8 @@ class Video:
     ``labels`` are indices into the set's ``classes``, empty when unknown. ``group`` names what must not be shared
     between train and test (the same actor, the same recording); "" when unknown. ``info`` is what the scan found.
     ``copy_of`` is the user's file, where ``path`` is a copy of it that reads fast. ``reversed_path`` is the flow of the
-    video played backwards, where ``path`` is its flow and somebody asked for both.
+    video played backwards, where ``path`` is its flow and somebody asked for both. ``annotation`` is what people have
+    drawn: a folder of masks or a file, in the data set's own form.
     """
 
     path: str
@@ -25,6 +26,7 @@ class Video:
     info: VideoInfo | None = None
     copy_of: str = ""
     reversed_path: str = ""
+    annotation: str = ""
 
     @property
     def source(self) -> str:

@@ -106,6 +106,27 @@ def look_up(
     return VideoSet(name, tuple(videos), tuple(classes), tuple(problems))
 
 
+def names_of_videos(path: Path) -> list[str]:
+    """Names of videos in a list, one a line; of pairs of files ``.../NAME/00000.jpg ...`` each NAME once."""
+    words = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
+    return list(dict.fromkeys(Path(word).parent.name if "/" in word else word for word in words))
+
+
+def folders_of_frames(name: str, videos: Iterable[str], frames: Path, annotations: Path) -> VideoSet:
+    """The set of the folders of pictures ``frames/VIDEO``, each with its annotation ``annotations/VIDEO``.
+
+    Folders that are absent are problems; annotations are looked for by whoever needs them.
+    """
+    found, problems = [], []
+    for video in videos:
+        folder = frames / video
+        if folder.is_dir():
+            found.append(Video(str(folder), annotation=str(annotations / video)))
+        else:
+            problems.append(Problem(str(folder), MISSING))
+    return VideoSet(name, tuple(found), problems=tuple(problems))
+
+
 def class_names(labels: Iterable[str]) -> tuple[str, ...]:
     """The distinct labels in the order of their indices: by value if all are whole numbers, else alphabetically.
 

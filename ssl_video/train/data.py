@@ -86,8 +86,8 @@ def with_company(videos: VideoSet, pretext: Pretext) -> VideoSet:
 class ClipDataset(Dataset):
     """Samples of a pretext, addressed by (epoch, video, clip).
 
-    A file that turns out to be unreadable, or a sample that stays unfit, is replaced by another video, and the reason
-    travels with the batch under ``"problems"``; the number of tries is bounded.
+    A video that turns out to be unreadable, or of which ``REDRAWS`` samples in a row are unfit, is replaced by another
+    one, and the reason travels with the batch under ``"problems"``; the number of tries is bounded.
     """
 
     videos: VideoSet
@@ -105,9 +105,9 @@ class ClipDataset(Dataset):
             outcome = self._draw(video, rng)
             if isinstance(outcome, dict):
                 return outcome | {"problems": problems}
-            problems.append(Problem(video.source, outcome.reason))
             unfit = unfit + 1 if isinstance(outcome, Redraw) else REDRAWS
             if unfit >= REDRAWS:
+                problems.append(Problem(video.source, outcome.reason))
                 number, unfit = int(rng.choice(self._stand_ins(video))), 0
         raise UserError(
             f"{MAX_ATTEMPTS} draws in a row gave no sample; the last: {problems[-1].path}: {problems[-1].reason}. "

@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from ssl_video.config import plain
 from ssl_video.errors import UserError
+from ssl_video.files import write_text
 from ssl_video.pretexts.base import PretextOutput
 from ssl_video.train.checkpoint import cut_metrics
 from ssl_video.train.config import RunConfig
@@ -45,7 +47,7 @@ class Meter:
     def __init__(self, clips_per_step: int):
         self.clips_per_step = clips_per_step
         self.features: list[Tensor] = []
-        self.problems: dict[str, str] = {}
+        self.replaced: dict[str, str] = {}
         self.last_loss = float("nan")
         self._clear()
         self.restart()
@@ -72,7 +74,7 @@ class Meter:
         self.features.append(output.features_ND)
         while sum(map(len, self.features)) - len(self.features[0]) >= FEATURES_KEPT:
             self.features.pop(0)
-        self.problems |= {p.path: p.reason for p in problems}
+        self.replaced |= {p.path: p.reason for p in problems}
         if output.loss.device.type == "cpu":
             self.check(step)
 
@@ -99,7 +101,7 @@ class Meter:
         record |= collapse_indicators(torch.cat(self.features))
         record["clips_per_s"] = done * self.clips_per_step / elapsed
         record["waiting"] = self.wait_s / elapsed
-        record["unreadable"] = len(self.problems)
+        record["replaced"] = len(self.replaced)
         self._clear()
         self.restart()
         return record
@@ -114,6 +116,8 @@ class Log:
         if not first:
             return
         cut_metrics(run / "metrics.jsonl", start)
+        self.list = run / "replaced.json"
+        self.listed: dict[str, str] = json.loads(self.list.read_text("utf-8")) if self.list.exists() else {}
         self.file = (run / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
         self.bar = tqdm(initial=start, total=steps, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
         if config.tensorboard:
@@ -134,10 +138,13 @@ class Log:
         if self.first:
             self.bar.update(done - self.bar.n)
 
-    def write(self, record: dict[str, Any]) -> None:
-        """One line, and the bar's numbers."""
+    def write(self, record: dict[str, Any], replaced: Mapping[str, str]) -> None:
+        """One line, the bar's numbers, and videos of this rank that others had to replace, with the reason."""
         if not self.first:
             return
+        if replaced.keys() - self.listed:
+            self.listed |= replaced
+            write_text(self.list, json.dumps(self.listed, indent=1) + "\n")
         self.file.write(json.dumps(record) + "\n")
         shown = ("loss", "accuracy", "clips_per_s", "waiting")
         self.bar.set_postfix({k: f"{record[k]:.3g}" for k in shown if k in record})

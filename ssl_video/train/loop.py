@@ -128,7 +128,7 @@ def train(
                     record |= _monitor(monitors, pretext, done) if ranks.first else {}
                     enough = ranks.any("stop" in record, device)
                     meter.restart()
-                log.write(record)
+                log.write(record, meter.replaced)
             log.tick(done)
             if done % config.checkpoint_every == 0 or done == steps or stopping or enough:
                 save(done)

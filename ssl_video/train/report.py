@@ -19,7 +19,7 @@ CURVES = (
     ("feature spread: effective rank", ("effective_rank",)),
     ("learning rate", ("lr",)),
 )
-NOT_LEARNING = ("step", "clips_per_s", "waiting", "unreadable", "stop")
+NOT_LEARNING = ("step", "clips_per_s", "waiting", "replaced", "stop")
 
 
 def read_metrics(run: Path) -> Records:

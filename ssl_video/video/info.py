@@ -1,6 +1,10 @@
-"""What a scan learns about one video file."""
+"""What a scan learns about one video file, or why it learns nothing."""
 
 from dataclasses import dataclass
+
+
+class VideoError(Exception):
+    """A file that cannot be read as asked; the message is a phrase that says why."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from ssl_video.files import cache_dir
 from ssl_video.video.info import Problem, VideoInfo
+from ssl_video.video.pictures import probe_folder
 from ssl_video.video.reader import QUICK, Misfit, VideoError, by_time, decoded, opened
 
 R = TypeVar("R")
@@ -41,6 +42,8 @@ PLACES_CHECKED = 12
 
 def probe(path: str) -> VideoInfo:
     """Decode a file from end to end, in this process. Raises VideoError with the reason if it cannot be used."""
+    if Path(path).is_dir():
+        return probe_folder(path)
     try:
         info, times, checksums = _survey(path, {"err_detect": "explode"})
         whole = True

@@ -10,6 +10,7 @@ by a forked worker hangs.
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import av
@@ -22,7 +23,8 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ssl_video.errors import UserError, nearest
-from ssl_video.video.info import VideoInfo
+from ssl_video.video.info import VideoError, VideoInfo
+from ssl_video.video.pictures import iterate_folder, picture_files
 
 SEEK_GAP = 8
 """A gap of fewer frames than this is decoded through without looking for a key frame."""
@@ -31,10 +33,6 @@ QUICK = {"skip_frame": "all", "probesize": "2048", "strict": "1"}
 """Options to open a file that was scanned: FFmpeg need not decode its first frames again to learn what it holds (a
 tenth of the time of a clip). ``strict`` has the h264 decoder take the reordering delay from the stream's header, not
 from those frames."""
-
-
-class VideoError(Exception):
-    """A file that cannot be read as asked; the message is a phrase that says why."""
 
 
 class Reader(Protocol):
@@ -49,7 +47,8 @@ def read_frames(path: str, frames: Sequence[int], info: VideoInfo | None = None)
     """(T, H, W, 3) uint8 RGB: the frames with these numbers, in the order asked for; repeats are allowed.
 
     Rotation is applied. With ``info`` from the scan, decoding starts at a key frame near the first frame asked for
-    where that is exact. A path that ends in ``.npy`` is an array (T, H, W, C), read through a memory map.
+    where that is exact. A path that ends in ``.npy`` is an array (T, H, W, C), read through a memory map; a folder is
+    one of pictures, a frame each.
 
     Raises:
         VideoError: if the file cannot be decoded, or has no frame of that number.
@@ -58,6 +57,8 @@ def read_frames(path: str, frames: Sequence[int], info: VideoInfo | None = None)
         raise VideoError("no frame was asked for")
     if path.endswith(".npy"):
         return _from_array(path, frames)
+    if Path(path).is_dir():
+        return np.stack(list(iterate_folder(path, frames)))
     if min(frames) < 0:
         raise VideoError(f"there is no frame {min(frames)}")
     if info is not None and info.pts_step:
@@ -92,6 +93,9 @@ def iterate_frames(path: str, start: int = 0) -> Iterator[np.ndarray]:
     """All frames from number ``start`` on, (H, W, 3) uint8 RGB, one at a time. Raises VideoError."""
     if path.endswith(".npy"):
         yield from np.load(path, mmap_mode="r", allow_pickle=False)[start:]
+        return
+    if Path(path).is_dir():
+        yield from iterate_folder(path, range(start, len(picture_files(path))))
         return
     with opened(path) as (container, stream):
         convert = _Converter()
@@ -240,7 +244,7 @@ def _from_array(path: str, frames: Sequence[int]) -> np.ndarray:
 
 def _torchcodec(path: str, frames: Sequence[int], info: VideoInfo | None = None) -> np.ndarray:
     """torchcodec behind the same protocol, for files whose times are regular; the others are read by PyAV."""
-    if path.endswith(".npy") or info is None or not info.pts_step:
+    if info is None or not info.pts_step:  # nor have arrays and folders any
         return read_frames(path, frames, info)
     from torchcodec.decoders import VideoDecoder  # pyright: ignore
 

@@ -1,0 +1,80 @@
+"""Features of every cell of a frame, for affinities between frames: a network's, or the colours themselves."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_video.errors import UserError
+from ssl_video.model import Model
+from ssl_video.video.augment import resize
+
+FrameFeatures = Callable[[np.ndarray], Tensor]
+"""frame_HWC, uint8 RGB, to features_Dhw of length 1 in every cell."""
+
+LAB_CELL = 8
+"""Side of a cell of ``lab_features``, in pixels."""
+
+
+def network_features(model: Model, stage: str | None = None, side: int = 0, square: bool = False) -> FrameFeatures:
+    """The map of a network that looks at one frame at a time, at a stage.
+
+    Args:
+        model: the network.
+        stage: None: ``layer3``, the last but one of a ResNet, where the network has such a stage; else the last.
+        side: the shorter side to which frames are resized, in pixels; 0: none is resized.
+        square: make both sides that long.
+
+    Raises:
+        UserError: if the network has no such map, or no such stage.
+    """
+    backbone, clip = model.backbone, model.backbone.clip
+    if backbone.strides[0] != 1 or 0 in backbone.strides or clip.smallest[0] > 1 or clip.fixed_size:
+        raise UserError(
+            f"{model.name} has no map of single frames of any size; take a network that looks at frames one by one, "
+            "such as dense_resnet_8 or resnet18?output_stride=8."
+        )
+    if clip.modality != "rgb":
+        raise UserError(f"Labels are carried over RGB frames, but {model.name} takes {clip.modality}.")
+    if stage is None and "layer3" in backbone.stages:
+        stage = "layer3"
+
+    def features(frame_HWC: np.ndarray) -> Tensor:
+        small_HWC = resized(frame_HWC, side, square)
+        return F.normalize(model.dense_map(torch.from_numpy(small_HWC[None, None]), stage)[0, :, 0].float(), dim=0)
+
+    return features
+
+
+def lab_features(side: int = 0, square: bool = False) -> FrameFeatures:
+    """The Lab colours of the four quarters of each cell of 8x8 pixels, with ``side`` and ``square`` as above.
+
+    Colours are laid on a sphere, so that the product of two cells is about 1 - d^2 / 2, where d is the distance of
+    their twelve values over 280: cells of the nearest colours have the largest affinity.
+    """
+
+    def features(frame_HWC: np.ndarray) -> Tensor:
+        import cv2
+
+        small_HWC = resized(frame_HWC, side, square)
+        h, w = (-(-pixels // LAB_CELL) for pixels in small_HWC.shape[:2])
+        quarters_HWC = cv2.resize(small_HWC, (2 * w, 2 * h), interpolation=cv2.INTER_AREA)
+        lab_HWC = cv2.cvtColor(quarters_HWC.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) - np.float32([50, 0, 0])
+        lab_HWC /= 280  # no colour is longer than 140, so no four quarters are longer than 1
+        cells_Dhw = F.pixel_unshuffle(torch.from_numpy(lab_HWC).permute(2, 0, 1), 2)
+        rest_hw = (1 - cells_Dhw.square().sum(0)).clamp_min(0).sqrt()
+        return torch.cat([cells_Dhw, rest_hw[None]])
+
+    return features
+
+
+def resized(frame_HWC: np.ndarray, side: int, square: bool) -> np.ndarray:
+    """A frame whose shorter side, or with ``square`` both, has ``side`` pixels, bilinear; as it is if ``side`` is 0."""
+    if not side:
+        return np.ascontiguousarray(frame_HWC)
+    height, width = frame_HWC.shape[:2]
+    scale = side / min(height, width)
+    size = (side, side) if square else (max(side, round(height * scale)), max(side, round(width * scale)))
+    return resize(frame_HWC[None], size)[0]

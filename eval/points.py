@@ -1,0 +1,32 @@
+"""How near carried points come: PCK, the percentage of correct key points (here a part of 1)."""
+
+import numpy as np
+
+DISTANCES = (0.1, 0.2, 0.3, 0.4, 0.5)
+"""Parts of the size of the body within which a point is correct."""
+BOX = 0.6
+"""The size of a body is this part of the diagonal of the box around its points."""
+
+
+def correct_points(points_J2: np.ndarray, truth_J2: np.ndarray) -> np.ndarray:
+    """correct_JD, 1 where a point lies within each of ``DISTANCES`` of its true place, 0 where it does not or is lost.
+
+    NaN where the true place is not known. The size of the body is that of all points that are known.
+    """
+    known_J = np.isfinite(truth_J2).all(1)
+    extent_2 = np.ptp(truth_J2[known_J], axis=0) if known_J.any() else np.zeros(2)
+    distance_J = np.hypot(*(points_J2 - truth_J2).T)
+    allowed_D = np.array(DISTANCES) * BOX * np.hypot(*extent_2)
+    correct_JD = (distance_J[:, None] <= allowed_D).astype(np.float64)  # NaN, a lost point, is not near
+    correct_JD[~known_J] = np.nan
+    return correct_JD
+
+
+def pck(correct_FJD: np.ndarray) -> dict[str, float]:
+    """``PCK@0.1`` and so on: the part of frames in which a point is correct, on the mean over points.
+
+    Points that are never known are left out.
+    """
+    known_J = np.isfinite(correct_FJD[..., 0]).any(0)
+    values_D = np.nanmean(correct_FJD[:, known_J], axis=0).mean(0)
+    return {f"PCK@{distance:g}": float(value) for distance, value in zip(DISTANCES, values_D, strict=True)}

@@ -1,0 +1,278 @@
+"""A random walk through a video and back should end where it began: correspondence without labels.
+
+A. Jabri, A. Owens, A. Efros: "Space-Time Correspondence as a Contrastive Random Walk", NeurIPS 2020.
+
+The nodes of a graph are patches of frames; edges join all nodes of one frame to all of the next, and the more alike two
+nodes are, the likelier a walker takes their edge. He walks some frames forward and the same frames back (a palindrome),
+so that the node he started from is his target, and no label is needed. Cycles of every length count.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_video.backbones.base import Backbone
+from ssl_video.datasets.base import Video
+from ssl_video.errors import UserError
+from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, PretextOutput, Sample, Skip, View
+from ssl_video.video import augment
+
+
+@dataclass(frozen=True)
+class ContrastiveRandomWalkConfig:
+    """Options of the contrastive random walk, with the values of the paper's code as defaults."""
+
+    frames: int = 4
+    """T, the frames of a clip: cycles have 1 to T - 1 steps forward and as many back."""
+    fps: float | None = 8.0
+    """Frames of a clip to a second, whatever the rate of the file; None: every stride-th frame of the file."""
+    stride: int = 1
+    """Frames of the file between two of a clip, where fps is None."""
+    nodes: Literal["patches", "cells"] = "patches"
+    """patches are embedded one by one; cells are those of the feature map of the whole frame (and may collapse)."""
+    short_side: int = 256
+    """The frames' shorter side before the crop, in pixels."""
+    crop: int = 256
+    """Side of the square that each frame's crop is resized to, in pixels."""
+    crop_area: tuple[float, float] = (0.8, 0.95)
+    """Each frame's crop is so large a part of it, drawn for each frame by itself; (1, 1): one crop for all frames."""
+    patch: int = 64
+    """Side of a patch, in pixels."""
+    patch_stride: int = 32
+    """Pixels from one patch to the next; 7 x 7 patches with the defaults."""
+    patch_area: tuple[float, float] = (0.7, 0.9)
+    """A patch is a random part of its place, so large, resized; (1, 1) turns that off."""
+    temperature: float = 0.05
+    """Similarities are divided by it; the command line of the paper's code has 0.05, its program 0.07."""
+    edge_dropout: float = 0.1
+    """Probability with which an edge is dropped in training, each direction by itself."""
+    min_cycle: int = 1
+    """Steps forward of the shortest cycle that counts; 2, as in the paper's code, leaves out one step and back."""
+    embedding: int = 128
+    """Channels of a node."""
+    head_depth: int = 0
+    """Hidden layers (ReLU) of the head between the mean of a node's features and its embedding."""
+
+
+@PRETEXTS.register("contrastive_random_walk")
+class ContrastiveRandomWalk(Pretext):
+    """CRW (NeurIPS 2020): walk along a video and back, and arrive where you began."""
+
+    Config = ContrastiveRandomWalkConfig
+    config: ContrastiveRandomWalkConfig
+
+    def __init__(self, config: ContrastiveRandomWalkConfig, backbone: Backbone):
+        super().__init__(config, backbone)
+        _check(config)
+        side = config.patch if config.nodes == "patches" else config.crop
+        frame_1C1HW = torch.empty(1, backbone.clip.channels, 1, side, side, device="meta")
+        backbone.clip.check(backbone.architecture, frame_1C1HW)
+        width = backbone.feature_dim
+        hidden = [layer for _ in range(config.head_depth) for layer in (nn.Linear(width, width), nn.ReLU())]
+        self.head = nn.Sequential(*hidden, nn.Linear(width, config.embedding))
+
+    @property
+    def view(self) -> View:
+        """A clip of the rate and size of training."""
+        c = self.config
+        return View(c.frames, c.stride, c.short_side, c.crop, c.fps)
+
+    def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
+        """T frames at the clip's rate, from a random one on."""
+        c, offsets_T = self.config, self.view.offsets(video)
+        if not np.diff(offsets_T).all():
+            return Skip(f"has fewer than {c.fps:g} frames a second")
+        span = int(offsets_T[-1]) + 1
+        if video.frames < span:
+            return Skip(f"shorter than the {span} frames that {c.frames} frames span")
+        first = int(rng.integers(video.frames - span + 1))
+        return Sample(tuple((first + offsets_T).tolist()))
+
+    def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
+        """In training each frame has a crop of its own, so that a node's place does not tell where it goes."""
+        c = self.config
+        frames_THWC = augment.resize_short_side(frames_THWC, c.short_side)
+        if not self.training:
+            frames_THWC = augment.crop(frames_THWC, c.crop, None)
+        elif c.crop_area == (1, 1):
+            frames_THWC = augment.crop(frames_THWC, c.crop, rng)
+        else:
+            crops = [augment.resized_crop(f[None], c.crop, c.crop_area, rng) for f in frames_THWC]
+            frames_THWC = np.concatenate(crops)
+        return {"clip_THWC": np.ascontiguousarray(frames_THWC)}
+
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+        """The mean loss of all cycles of at least ``min_cycle`` steps, and how many walks of each length return."""
+        c, (B, T, *_) = self.config, batch["clip_THWC"].shape
+        spec, dtype = self.backbone.clip, next(self.head.parameters()).dtype
+        clip_BCTHW = augment.to_float(batch["clip_THWC"], spec.mean, spec.std, dtype)
+        frames_MCHW = clip_BCTHW.transpose(1, 2).flatten(0, 1)  # M = B * T
+        features_MND = self._patches(frames_MCHW, ctx) if c.nodes == "patches" else self._cells(frames_MCHW)
+        nodes_BTNE = self.head(features_MND).unflatten(0, (B, T))
+        N = nodes_BTNE.shape[2]
+        kept = None
+        if self.training and c.edge_dropout:
+            kept = kept_edges(ctx.uniform(B, 2, T - 1, N, N), c.edge_dropout).to(nodes_BTNE.device)
+        with torch.autocast(nodes_BTNE.device.type, enabled=False):  # bf16 would round similarities of 1 to 1/256
+            nodes_BTNE = nodes_BTNE.to(torch.promote_types(nodes_BTNE.dtype, torch.float32))
+            losses_K, returned_K = walk(F.normalize(nodes_BTNE, dim=3), c.temperature, kept)
+        counted = slice(c.min_cycle - 1, None)
+        metrics = {"accuracy": returned_K[counted].mean()}
+        metrics |= {f"accuracy_{k}": share for k, share in enumerate(returned_K.unbind(), 1)}
+        return PretextOutput(losses_K[counted].mean(), metrics, features_MND[::T].flatten(0, 1).detach())
+
+    def _patches(self, frames_MCHW: Tensor, ctx: Context) -> Tensor:
+        """features_MND, the mean of the map of each patch, which the backbone sees by itself."""
+        c = self.config
+        boxes_MN4 = None
+        if self.training and c.patch_area != (1, 1):
+            boxes_MN4 = self._boxes(len(frames_MCHW), ctx)
+        patches_RCHW = cut_patches(frames_MCHW, c.patch, c.patch_stride, boxes_MN4)
+        return self._maps(patches_RCHW).mean((2, 3)).unflatten(0, (len(frames_MCHW), -1))
+
+    def _cells(self, frames_MCHW: Tensor) -> Tensor:
+        """features_MND of the cells of each frame's map."""
+        features_MND = self._maps(frames_MCHW).flatten(2).transpose(1, 2)
+        if features_MND.shape[1] < 2:
+            raise UserError(
+                f"A walk needs nodes to choose from, but the map of {self.backbone.architecture} has a single cell "
+                f"on a frame of {self.config.crop} pixels; use larger frames or a finer map."
+            )
+        return features_MND
+
+    def _maps(self, pictures_RCHW: Tensor) -> Tensor:
+        """features_RDhw: every picture is a clip of one frame, so that no network can look into the next one."""
+        return self.backbone(pictures_RCHW.unsqueeze(2)).mean(2)
+
+    def _boxes(self, count: int, ctx: Context) -> Tensor:
+        """(count, N, 4) random top, left, height and width within a patch, in pixels, for ``cut_patches``."""
+        c = self.config
+        low, high = c.patch_area
+        part, ratio, top, left = ctx.uniform(count, grid_side(c) ** 2, 4).unbind(2)
+        area = c.patch**2 * (low + (high - low) * part)
+        aspect = (4 / 3) ** (2 * ratio - 1)
+        height, width = (x.sqrt().clamp(max=c.patch) for x in (area / aspect, area * aspect))
+        return torch.stack([top * (c.patch - height), left * (c.patch - width), height, width], 2)
+
+
+def _check(c: ContrastiveRandomWalkConfig) -> None:
+    if c.frames < 2:
+        raise UserError(f"A walk needs at least 2 frames, not {c.frames}.")
+    if not 1 <= c.min_cycle < c.frames:
+        raise UserError(
+            f"Cycles through {c.frames} frames have 1 to {c.frames - 1} steps, so min_cycle cannot be {c.min_cycle}."
+        )
+    if c.stride < 1 or (c.fps is not None and c.fps <= 0):
+        raise UserError("The stride must be 1 or more, and fps greater than 0 or None.")
+    if c.embedding < 1 or c.head_depth < 0:
+        raise UserError("The embedding needs 1 channel or more, and head_depth cannot be negative.")
+    if not 0 <= c.edge_dropout < 1:
+        raise UserError(f"edge_dropout is a probability below 1, not {c.edge_dropout}.")
+    if c.temperature < LOWEST_TEMPERATURE:
+        raise UserError(f"The temperature must be at least {LOWEST_TEMPERATURE}, not {c.temperature}.")
+    for name, (low, high) in (("crop_area", c.crop_area), ("patch_area", c.patch_area)):
+        if not 0 < low <= high <= 1:
+            raise UserError(f"{name} is two parts of the whole, between 0 and 1, the smaller one first.")
+    if c.crop > c.short_side:
+        raise UserError(f"A crop of {c.crop} pixels does not fit into frames whose short side is {c.short_side}.")
+    if c.nodes == "patches" and (c.patch_stride < 1 or grid_side(c) < 2):
+        raise UserError(
+            f"A walk needs at least 2 x 2 patches; patches of {c.patch} pixels at a stride of {c.patch_stride} do not "
+            f"fit into {c.crop} pixels so often."
+        )
+
+
+def grid_side(c: ContrastiveRandomWalkConfig) -> int:
+    """Patches along a side of the frame."""
+    return (c.crop - c.patch) // c.patch_stride + 1
+
+
+def cut_patches(frames_MCHW: Tensor, patch: int, stride: int, boxes_MN4: Tensor | None = None) -> Tensor:
+    """(M * N, C, patch, patch): the overlapping patches of every frame, row by row.
+
+    Args:
+        frames_MCHW: the frames.
+        patch: side of a patch, in pixels.
+        stride: pixels from one patch to the next.
+        boxes_MN4: top, left, height and width of the part of each patch that is taken and resized (bilinear) to the
+            whole, in pixels from the patch's corner; None: all of it, as it is.
+    """
+    H, W = frames_MCHW.shape[2:]
+    if boxes_MN4 is None:
+        patches_MChwHW = frames_MCHW.unfold(2, patch, stride).unfold(3, patch, stride)
+        return patches_MChwHW.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+    boxes_MN4 = boxes_MN4.to(frames_MCHW)
+    corners_y, corners_x = (torch.arange(0, n - patch + 1, stride).to(boxes_MN4) for n in (H, W))
+    top_MN = boxes_MN4[..., 0] + corners_y.repeat_interleave(len(corners_x))
+    left_MN = boxes_MN4[..., 1] + corners_x.repeat(len(corners_y))
+    middle_P = (torch.arange(patch).to(boxes_MN4) + 0.5) / patch
+    # without align_corners, -1 and 1 are the outer edges of the border pixels
+    y_MNP = (top_MN[..., None] + boxes_MN4[..., 2:3] * middle_P) * (2 / H) - 1
+    x_MNP = (left_MN[..., None] + boxes_MN4[..., 3:4] * middle_P) * (2 / W) - 1
+    grid_MNPP2 = torch.stack(torch.broadcast_tensors(x_MNP[:, :, None, :], y_MNP[:, :, :, None]), -1)
+    sampled_MCRP = F.grid_sample(frames_MCHW, grid_MNPP2.flatten(1, 2), padding_mode="border", align_corners=False)
+    return sampled_MCRP.unflatten(2, (-1, patch)).transpose(1, 2).flatten(0, 1)
+
+
+def kept_edges(uniform_B2SNN: Tensor, dropout: float) -> Tensor:
+    """Which edges a walker may take, (B, 2, S, N, N) of bool: forward and backward edges of S steps.
+
+    An edge is dropped where its number, uniform in [0, 1), is below ``dropout``. A node that would lose all its edges
+    keeps them: a walker must go somewhere.
+    """
+    kept = uniform_B2SNN >= dropout
+    return kept | ~kept.any(-1, keepdim=True)
+
+
+LOWEST_TEMPERATURE = 0.03
+"""Below it, the chance of a step between the least alike nodes, about exp(-2 / temperature), may be 0 in float32."""
+
+
+def transitions(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = None) -> Tensor:
+    """(B, 2, S, N, N) chances of the S = T - 1 steps: from frame t to t + 1 [:, 0, t], and from t + 1 to t [:, 1, t].
+
+    These are P_t = softmax(q_t q_{t+1}' / temperature) and R_t = softmax(q_{t+1} q_t' / temperature), over the nodes
+    that a step may lead to. See ``walk`` for the arguments.
+    """
+    similar_BSNN = nodes_BTNE[:, :-1] @ nodes_BTNE[:, 1:].transpose(2, 3) / temperature
+    both_B2SNN = torch.stack([similar_BSNN, similar_BSNN.transpose(2, 3)], 1)
+    if kept_B2SNN is not None:
+        both_B2SNN = both_B2SNN.masked_fill(~kept_B2SNN, -torch.inf)
+    return both_B2SNN.softmax(4)
+
+
+def walk(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Walks of 1 to T - 1 steps forward and as many back: the loss of every sub-cycle (section 3).
+
+    W_k = P_0 ... P_{k-1} R_{k-1} ... R_0 (``transitions``) holds where walks of k steps and back end, and their loss is
+    the mean of -ln W_k[n, n].
+
+    Chances, not their logarithms, are multiplied: wherever a walker is before the last step back, that step has at
+    least the chance exp(-2 / temperature) / N, so W_k[n, n] has too, which float32 holds, and sums of positive numbers
+    lose nothing. Only dropped edges can cut a node off from itself; its chance 0 then counts as the smallest normal
+    number, without a gradient.
+
+    Args:
+        nodes_BTNE: N nodes of each of T frames, of length 1.
+        temperature: of the softmax.
+        kept_B2SNN: edges that may be taken, forward [:, 0] and backward [:, 1] (``kept_edges``), or None for all.
+
+    Returns:
+        losses_K, and returned_K, the share of nodes whose likeliest end is themselves; K = T - 1 cycle lengths.
+    """
+    steps_B2SNN = transitions(nodes_BTNE, temperature, kept_B2SNN)
+    there_BNN = back_BNN = torch.eye(nodes_BTNE.shape[2]).to(nodes_BTNE)
+    losses, returned = [], []
+    for forward_BNN, backward_BNN in zip(steps_B2SNN[:, 0].unbind(1), steps_B2SNN[:, 1].unbind(1), strict=True):
+        there_BNN, back_BNN = there_BNN @ forward_BNN, backward_BNN @ back_BNN
+        home_BN = (there_BNN * back_BNN.transpose(1, 2)).sum(2)  # the diagonal of their product
+        losses.append(-home_BN.clamp(min=torch.finfo(home_BN.dtype).tiny).log().mean())
+        with torch.no_grad():
+            ends_BN = (there_BNN @ back_BNN).argmax(2)
+            returned.append((ends_BN == torch.arange(ends_BN.shape[1], device=ends_BN.device)).double().mean())
+    return torch.stack(losses), torch.stack(returned)

@@ -1,0 +1,119 @@
+"""Pictures of correspondence: where in other frames a network sees what it sees at one point of a frame."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from ssl_video.errors import UserError
+from ssl_video.files import written_aside
+from ssl_video.model import Model
+from ssl_video.video.augment import resize_short_side
+from ssl_video.video.info import VideoInfo
+from ssl_video.video.reader import read_frames
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """How much each cell of other frames is like the cell of a point; the chances of a frame add up to 1.
+
+    ``frames_THWC`` are the frames as they were read, first the one of the point; ``chances_Shw`` are of the S = T - 1
+    others.
+    """
+
+    numbers: tuple[int, ...]
+    frames_THWC: np.ndarray
+    point: tuple[int, int]
+    chances_Shw: np.ndarray
+
+    def peak(self, place: int) -> tuple[int, int]:
+        """The middle of the likeliest cell of the ``place``-th other frame: x, y in pixels of the video."""
+        H, W = self.frames_THWC.shape[1:3]
+        h, w = self.chances_Shw.shape[1:]
+        row, column = divmod(int(self.chances_Shw[place].argmax()), w)
+        return int((column + 0.5) * W / w), int((row + 0.5) * H / h)
+
+
+def affinity_of(
+    video: Path,
+    info: VideoInfo,
+    model: Model,
+    point: tuple[int, int],
+    frame: int,
+    others: Sequence[int],
+    *,
+    short_side: int = 240,
+    stage: str | None = None,
+    temperature: float = 0.05,
+) -> Affinity:
+    """The softmax over a frame's cells of their cosine similarity to the cell of a point, for each other frame.
+
+    Args:
+        video: the file.
+        info: what the scan found.
+        model: of RGB; every frame is shown to it as a clip of one frame.
+        point: x, y in pixels of the video.
+        frame: number of the point's frame.
+        others: numbers of the frames to compare with.
+        short_side: of the frames as the network sees them, in pixels; smaller videos keep their size.
+        stage: whose map is compared; None: the last.
+        temperature: similarities are divided by it.
+
+    Raises:
+        UserError: if there is no such frame, point or stage, or the network cannot serve.
+        VideoError: if the video cannot be decoded.
+    """
+    numbers = (frame, *others)
+    for number in numbers:
+        if not 0 <= number < info.frames:
+            raise UserError(f"{video} has the frames 0 to {info.frames - 1}; there is no frame {number}.")
+    if model.backbone.clip.modality != "rgb":
+        raise UserError(f"{model.name} looks at {model.backbone.clip.modality}, and points are looked up in RGB.")
+    frames_THWC = read_frames(str(video), numbers, info)
+    (x, y), (H, W) = point, frames_THWC.shape[1:3]
+    if not (0 <= x < W and 0 <= y < H):
+        raise UserError(f"The point {x},{y} lies outside of the frames, which have {W}x{H} pixels (x,y from 0).")
+    small_THWC = resize_short_side(frames_THWC, min(short_side, H, W))
+    maps_ThwD = torch.cat([_map_of(model, small_HWC, stage) for small_HWC in small_THWC])
+    h, w = maps_ThwD.shape[1:3]
+    if h * w == 1:
+        raise UserError(f"The map of {model.name} has a single cell, so that there is nothing to choose from.")
+    query_D = maps_ThwD[0, y * h // H, x * w // W]
+    chances_Shw = ((maps_ThwD[1:] @ query_D) / temperature).flatten(1).softmax(1).unflatten(1, (h, w))
+    return Affinity(numbers, frames_THWC, point, chances_Shw.numpy())
+
+
+def _map_of(model: Model, frame_HWC: np.ndarray, stage: str | None) -> torch.Tensor:
+    """(1, h, w, D) features of length 1."""
+    features_1D1hw = model.dense_map(torch.from_numpy(np.ascontiguousarray(frame_HWC))[None, None], stage)
+    return normalize(features_1D1hw.float().mean(2).permute(0, 2, 3, 1), dim=3).cpu()
+
+
+def draw_affinity(affinity: Affinity, path: Path) -> None:
+    """A PNG: the frame with the point, and the other frames, darkened, under their heat maps.
+
+    Each map is as bright as its likeliest cell allows, where a cross is.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    count, H, W = affinity.frames_THWC.shape[:3]
+    figure = Figure(figsize=(2.6 * count, 2.6 * H / W + 0.25), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    for ax, number, frame_HWC in zip(axes, affinity.numbers, affinity.frames_THWC, strict=True):
+        ax.set_axis_off()
+        ax.set_title(f"frame {number}", fontsize=9)
+        ax.imshow(frame_HWC, extent=(0, W, H, 0))
+    axes[0].plot(*affinity.point, "o", color="red", markeredgecolor="white", markersize=9)
+    for place, (ax, chances_hw) in enumerate(zip(axes[1:], affinity.chances_Shw, strict=True)):
+        strength_hw = chances_hw / chances_hw.max()
+        extent = (0, W, H, 0)
+        ax.imshow(np.zeros((1, 1)), cmap="gray", alpha=0.45, extent=extent)
+        ax.imshow(strength_hw, cmap="hot", vmin=0, vmax=1.2, alpha=0.85 * strength_hw, extent=extent)
+        ax.plot(*affinity.peak(place), "x", color="white", markersize=7)
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=100)

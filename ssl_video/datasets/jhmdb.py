@@ -1,0 +1,93 @@
+"""JHMDB: short clips of 21 actions with the places of 15 joints in every frame.
+
+``Rename_Images/CLASS/VIDEO/*.png`` (else ``ReCompress_Videos/CLASS/VIDEO.avi``),
+``joint_positions/CLASS/VIDEO/joint_positions.mat`` and the lists ``splits/CLASS_test_split1.txt`` with lines
+``VIDEO.avi 1`` (training) or ``2`` (test).
+
+H. Jhuang et al.: "Towards Understanding Action Recognition", ICCV 2013.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ssl_video.datasets.base import DATASETS, Splits, Video, VideoSet
+from ssl_video.datasets.hmdb51 import TEST, TRAIN, parse_list
+from ssl_video.datasets.listing import MISSING, class_names, list_of_split, read_text
+from ssl_video.errors import UserError
+from ssl_video.video.info import Problem, VideoError
+
+JOINTS = 15
+LARGEST = 1 << 24
+"""Bytes of the largest file of joints that is read."""
+MOST_FRAMES = 100_000
+
+
+@DATASETS.register("jhmdb")
+def load_jhmdb(root: Path, split: int) -> Splits:
+    """Training and test list ``split``; listed videos that are absent are problems. Raises UserError."""
+    root = root.resolve()
+    by_split: dict[int, dict[str, Path]] = {}
+    for path in (root / "splits").iterdir() if (root / "splits").is_dir() else ():
+        if match := re.fullmatch(r"(.+)_test_split(\d+)\.txt", path.name):
+            by_split.setdefault(int(match[2]), {})[match[1]] = path
+    if not by_split:
+        raise UserError(f"There are no lists splits/CLASS_test_split1.txt in {root}.")
+    chosen = list_of_split(by_split, split, root)
+    classes = class_names(chosen)
+    lines = [line for c in classes for line in parse_list(read_text(chosen[c]), c, chosen[c])]
+    train, test = (
+        _set_of(root, f"{root.name} split {split} {name}", [v.names[0] for used, v in lines if used == use], classes)
+        for use, name in ((TRAIN, "train"), (TEST, "test"))
+    )
+    return Splits(train, test) if train.videos else Splits(test)
+
+
+def _set_of(root: Path, title: str, listed: list[str], classes: tuple[str, ...]) -> VideoSet:
+    videos, problems = [], []
+    for name in listed:  # CLASS/VIDEO.avi
+        stem = name.rpartition(".")[0]
+        places = (root / "Rename_Images" / stem, root / "ReCompress_Videos" / name)
+        found = next((p for p in places if p.exists()), None)
+        joints = root / "joint_positions" / stem / "joint_positions.mat"
+        if found is None:
+            problems.append(Problem(str(places[0]), MISSING))
+        else:
+            videos.append(Video(str(found), (classes.index(stem.partition("/")[0]),), annotation=str(joints)))
+    return VideoSet(title, tuple(videos), classes, tuple(problems))
+
+
+def joints_of(video: Video) -> np.ndarray | None:
+    """joints_TJ2 of a scanned video: (x, y) in pixels, the centre of the first pixel at (0, 0); NaN: not known.
+
+    None if it has no file of joints. Frames of the file beyond the video's end are left out; the joints of frames that
+    the file has not are not known.
+
+    Raises:
+        VideoError: if the file is not as it should be.
+    """
+    path = Path(video.annotation)
+    if path.suffix != ".mat" or not path.is_file():
+        return None
+    joints_TJ2 = read_joints(path)
+    out_TJ2 = np.full((video.frames, *joints_TJ2.shape[1:]), np.nan)
+    out_TJ2[: len(joints_TJ2)] = joints_TJ2[: video.frames]
+    return out_TJ2
+
+
+def read_joints(path: Path) -> np.ndarray:
+    """joints_TJ2 of ``joint_positions.mat``, whose ``pos_img`` (2, 15, T) counts pixels from 1. Raises VideoError."""
+    from scipy.io import loadmat, whosmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        if path.stat().st_size > LARGEST:
+            raise VideoError(f"{path.name} is larger than {LARGEST >> 20} MB")
+        shape = {name: (shape, kind) for name, shape, kind in whosmat(str(path))}.get("pos_img", ((), ""))[0]
+        if len(shape) != 3 or shape[:2] != (2, JOINTS) or not 0 < shape[2] <= MOST_FRAMES:
+            raise VideoError(f"{path.name} has no pos_img of 2 x {JOINTS} x frames")
+        positions = loadmat(str(path), variable_names=["pos_img"])["pos_img"]
+        return np.asarray(positions, np.float64).transpose(2, 1, 0) - 1
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError) as error:
+        raise VideoError(f"{path.name} cannot be read ({' '.join(str(error).split())[:100]})") from None
