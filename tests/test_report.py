@@ -141,7 +141,7 @@ def test_without_the_data_a_sentence_stands_in_the_place_of_the_samples(run, cap
     config["data"] = "/nowhere/at all"
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     _, page = pages(run)
-    assert "There is no file or folder '/nowhere/at all'" in Tags(page).text
+    assert "There is no file or folder '/nowhere/at all'" in Tags(page).text and "speediness" in Tags(page).text
     assert "There is no file or folder" in capsys.readouterr().out
     assert sum(tag == "img" for tag, _ in Tags(page).tags) == 1  # the curves
 

@@ -67,7 +67,8 @@ def run(argv: Sequence[str]) -> int:
     blocks: list[Block] = list(progress_of(folder))
     try:
         made = configuration(folder)
-        blocks = [_about(made), *blocks, *_of_videos(config, made, device)]
+        blocks.insert(0, _about(made))
+        blocks += _of_videos(config, made, device)
     except (UserError, VideoError) as error:
         blocks += [Heading("Inputs and neighbours"), Words(f"They cannot be shown. {error}")]
         print(f"The page has no inputs and no neighbours: {error}")
