@@ -90,7 +90,7 @@ def in_colours(frames_SHWC: np.ndarray) -> np.ndarray:
         return np.stack([colour_wheel(f, maximum) for f in flows])
     if channels not in (1, 3):
         raise UserError(f"Frames of {channels} channels cannot be shown as pictures.")
-    return np.broadcast_to(frames_SHWC, (*frames_SHWC.shape[:-1], 3))
+    return frames_SHWC if channels == 3 else frames_SHWC.repeat(3, axis=-1)
 
 
 def jpeg(picture_HWC: np.ndarray) -> bytes:
