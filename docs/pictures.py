@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 
 from ssl_video.apps.explain_affinity import affinity_of, draw_affinity
 from ssl_video.apps.explain_flow import draw_sheet, wheel
+from ssl_video.apps.inputs import Strip, strips
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.synthetic import CLASSES, draw
@@ -30,7 +31,7 @@ from ssl_video.pretexts.order_prediction import ORDERS
 from ssl_video.pretexts.temporal_cycle_consistency import similarities, soft_nearest_neighbours
 from ssl_video.pretexts.tuple_verification import TOO_EARLY, TOO_LATE, TRIPLE
 from ssl_video.video.colours import in_colours, rgb_to_lab
-from ssl_video.video.flow import colour_wheel, farneback
+from ssl_video.video.flow import colour_wheel, encode, farneback
 from ssl_video.video.info import VideoInfo
 
 OUT = Path(__file__).parent / "pictures"
@@ -202,6 +203,40 @@ def arrow_of_time() -> None:
         ax.set_title(title, fontsize=9)
         ax.set_axis_off()
     figure.savefig(OUT / "arrow_of_time.png", dpi=80)
+
+
+def report() -> None:
+    """What a report shows of one sample of each of three pretexts: two of frames and one of flow."""
+    options = {"frames": 8, "short_side": 88, "crop": 80}
+    speed = {**options, "window": 3.0, "min_size": 80, "max_size": 80}
+    frames_THWC = _drawn("pendulum")
+    flow_THWC = encode(farneback(frames_THWC))
+    chosen = (
+        ("speediness", "r2plus1d_4", speed, frames_THWC),
+        ("clip_order", "r2plus1d_4", {**options, "gap": 6}, frames_THWC),
+        (
+            "arrow_of_time",
+            "flow_stack",
+            {**options, "frames": 10, "stabilise": False, "zero_borders": False},
+            flow_THWC,
+        ),
+    )
+    rows: list[tuple[str, Strip]] = []
+    for name, backbone, given, shown_THWC in chosen:
+        pretext = build_pretext(name, build_backbone(backbone), given)
+        rng = np.random.default_rng(2)
+        sample = pretext.sample(_as_video(name, shown_THWC), {}, rng)
+        assert isinstance(sample, Sample)
+        if sample.reversed:  # flow of the video played backwards
+            shown_THWC = encode(farneback(frames_THWC[::-1]))
+        arrays = pretext.transform(shown_THWC[list(sample.frames)], sample, rng)
+        assert isinstance(arrays, dict)
+        rows += [(name, strip) for strip in strips(arrays)]
+    figure = Figure(figsize=(10, 6.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, (name, strip) in zip(figure.subplots(len(rows), 1), rows, strict=True):
+        _strip(ax, strip.picture_HWC, f"{name}\n" + strip.label.replace(", ", "\n"))
+    figure.savefig(OUT / "report.png", dpi=80)
 
 
 def trajectories() -> None:
@@ -425,6 +460,7 @@ if __name__ == "__main__":
     order_prediction()
     flow()
     arrow_of_time()
+    report()
     trajectories()
     temporal_cycle_consistency()
     contrastive_random_walk()

@@ -281,7 +281,7 @@ def _claim(folder: Path, notes: dict[str, Any]) -> None:
 
 
 def _records(folder: Path) -> list[dict[str, Any]]:
-    return read_metrics(folder) if (folder / "metrics.jsonl").exists() else []
+    return read_metrics(folder)
 
 
 def _validations(folder: Path) -> list[float]:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,22 @@ def written_aside(path: Path | str) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_written_aside(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary folder; on success move what it holds into the folder ``path``, else leave nothing behind."""
+    path = Path(path).resolve()
+    near = next(p for p in path.parents if p.is_dir())
+    aside = near / f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+    aside.mkdir()
+    try:
+        yield aside
+        path.mkdir(parents=True, exist_ok=True)
+        for file in aside.iterdir():
+            file.replace(path / file.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssl_video._version import __version__
 from ssl_video.backbones.base import Backbone, build_backbone
-from ssl_video.backbones.weights import load_into
+from ssl_video.backbones.weights import load_into, own_names
 from ssl_video.datasets.base import Video
 from ssl_video.encoders.base import ENCODERS, Encoder, build_encoder
 from ssl_video.errors import UserError
@@ -132,13 +132,17 @@ def digest(video: Video) -> str:
 def header_of(pretext: Pretext, pretext_name: str, data: Mapping[str, Any], videos: Iterable[Video]) -> dict[str, Any]:
     """What is written with a pretraining run's weights."""
     return {
-        **_header(pretext.backbone, pretext.view, pretext.backbone.trained_on | {digest(v) for v in videos}),
+        **header_of_backbone(pretext.backbone, pretext.view, pretext.backbone.trained_on | {digest(v) for v in videos}),
         "pretext": {"name": pretext_name, "options": asdict(pretext.config)},
         "data": dict(data),
     }
 
 
-def _header(backbone: Backbone, view: View, digests: Iterable[str]) -> dict[str, Any]:
+def header_of_backbone(backbone: Backbone, view: View, digests: Iterable[str]) -> dict[str, Any]:
+    """What is written with any backbone's weights: what it takes to build it again and to show videos to it.
+
+    ``digests`` are those of the videos that it was trained on.
+    """
     return {
         "format": 1,
         "version": __version__,
@@ -164,7 +168,7 @@ def save_classifier(
 
     ``trained_on``: digests of the videos.
     """
-    header = {**_header(backbone, view, trained_on), "classes": list(classifier.classes)}
+    header = {**header_of_backbone(backbone, view, trained_on), "classes": list(classifier.classes)}
     save_weights(folder / "classifier.safetensors", classifier.state_dict(), header)
     save_weights(folder / "backbone.safetensors", backbone.state_dict(), header)  # last: it makes the folder a model
 
@@ -175,7 +179,7 @@ def load_backbone(path: Path | str) -> Backbone:
 
 
 def load_model(spec: str, device: torch.device | str = "cpu") -> Model:
-    """A model from a run's folder, a backbone.safetensors, ``random:NAME?option=value&...`` or ``random:RUN``.
+    """A model from a run's or an exported folder, a .safetensors, ``random:NAME?option=value&...`` or ``random:RUN``.
 
     ``random:RUN`` is the network of a run, and its view of a video, with fresh weights: the baseline for that run.
     What its pretext fitted to the data (``Pretext.fitted``) stays.
@@ -189,12 +193,13 @@ def load_model(spec: str, device: torch.device | str = "cpu") -> Model:
     path = Path(spec)
     if _names_encoder(spec):
         raise UserError(f"{spec} is an encoder, not a network; 'ssl-video evaluate' alone takes it.")
-    weights_file = path / "backbone.safetensors" if path.is_dir() else path
+    weights_file = _weights_file(path)
     if not weights_file.exists():
         why = "holds no backbone.safetensors (is its training finished?)" if path.is_dir() else "does not exist"
         raise UserError(f"{path} {why}; a model is a run's folder, a .safetensors file or random:NAME.")
     weights, header = load_weights_file(weights_file)
     backbone, view, pretext = _from_header(header, str(weights_file))
+    weights = own_names(weights, backbone.names)
     load_into(backbone, weights, str(weights_file))
     heads = weights_file.with_name("pretext.safetensors")
     if weights_file.name == "backbone.safetensors" and heads.exists() and pretext is not None:
@@ -217,6 +222,12 @@ def load_model_or_encoder(spec: str, device: torch.device | str = "cpu") -> Mode
     return build_encoder(spec) if _names_encoder(spec) else load_model(spec, device)
 
 
+def _weights_file(path: Path) -> Path:
+    """Where the weights of a model are: a run's folder has another file of them than an exported one."""
+    files = (path / "backbone.safetensors", path / "model.safetensors")
+    return next((f for f in files if f.exists()), files[0]) if path.is_dir() else path
+
+
 def _names_encoder(spec: str) -> bool:
     return not Path(spec).exists() and spec.partition("?")[0] in ENCODERS.names()
 
@@ -224,8 +235,9 @@ def _names_encoder(spec: str) -> bool:
 def _random(spec: str, device: torch.device) -> Model:
     name, _, query = spec.removeprefix("random:").partition("?")
     pretext = None
-    if (Path(name) / "backbone.safetensors").exists():
-        _, header = load_weights_file(Path(name) / "backbone.safetensors")
+    weights_file = _weights_file(Path(name))
+    if Path(name).is_dir() and weights_file.exists():
+        _, header = load_weights_file(weights_file)
         backbone, view, pretext = _from_header(header, name)
         heads = Path(name) / "pretext.safetensors"
         if pretext is not None and pretext.fitted and heads.exists():  # classes of colours are no weights, say

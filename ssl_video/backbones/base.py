@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, make_dataclass
 
 from torch import Tensor, nn
 
-from ssl_video.backbones.weights import Published, start_from, videos_seen
+from ssl_video.backbones.weights import Names, Published, start_from, videos_seen
 from ssl_video.config import from_mapping, option_type
 from ssl_video.errors import UserError
 from ssl_video.registry import Registry
@@ -89,6 +89,7 @@ class Backbone(nn.Module):
         self.strides = strides
         self.clip = clip
         self.published = published
+        self.names: Names | None = None  # set by build_backbone, for networks that others publish
         self.architecture = ""  # set by build_backbone: what it takes to build the network again
         self.options: dict[str, object] = {}
         self.weights_report = ""  # set by build_backbone: which weights it starts from, if from any
@@ -159,5 +160,7 @@ def build_backbone(name: str, **options: object) -> Backbone:
     if chosen.weights is not None:
         backbone.weights_report = str(start_from(chosen.weights, backbone, name, backbone.published))
         backbone.trained_on = videos_seen(chosen.weights)
+    if backbone.published is not None:
+        backbone.names = backbone.published.names_of(backbone)
     backbone.published = None  # it holds the heads, which nobody needs any more
     return backbone

@@ -61,6 +61,25 @@ class Published:
     torchvision: str | None = None
     adapt: Callable[[Mapping[str, Tensor], nn.Module], Mapping[str, Tensor]] = as_they_are
 
+    def names_of(self, backbone: nn.Module) -> "Names":
+        """How the tensors of ``backbone``, which is made of the modules of ``network``, are called there."""
+        of_tensor = {id(v): k for k, v in self.network.state_dict(keep_vars=True).items()}
+        own = backbone.state_dict(keep_vars=True)
+        published = {k: of_tensor[id(v)] for k, v in own.items() if id(v) in of_tensor}
+        return Names(published, self.heads, self.torchvision if self.adapt is as_they_are else None)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What is kept of ``Published`` once a network is built.
+
+    ``published`` are others' names of its own keys. ``torchvision`` names torchvision's network of the same tensors.
+    """
+
+    published: Mapping[str, str]
+    heads: tuple[str, ...]
+    torchvision: str | None
+
 
 def start_from(source: str, backbone: nn.Module, name: str, published: Published | None) -> LoadReport:
     """Load initial weights into the ``backbone`` called ``name``.
@@ -107,6 +126,12 @@ def torchvision_weights(network: str, choice: str) -> Mapping[str, Tensor]:
     except (*UNREADABLE, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{entry.url} could not be loaded ({reason}); fetch it and give the file as weights.") from None
+
+
+def own_names(weights: Mapping[str, Tensor], names: Names | None) -> dict[str, Tensor]:
+    """Weights of a backbone under its own names, whichever of its two kinds of names they have."""
+    own = {} if names is None else {published: k for k, published in names.published.items()}
+    return {own.get(k, k): v for k, v in weights.items()}
 
 
 def load_weights(module: nn.Module, path: Path | str, heads: tuple[str, ...] = ()) -> LoadReport:

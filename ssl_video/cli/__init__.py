@@ -18,6 +18,8 @@ COMMANDS = {
     "query": "find the nearest neighbours of a video in an index",
     "align": "play two videos of one action in step",
     "explain": "pictures of what a video or a network holds: its optical flow",
+    "report": "a page on a run: its curves, what its network saw, neighbours before and after",
+    "export": "a network for use elsewhere: safetensors, ONNX, torch.export",
     "data": "scan, cache or synthesize videos, or compute their optical flow",
     "list": "what there is: pretexts, backbones, encoders, datasets, protocols, recipes, tables",
     "doctor": "versions, readers and devices; what is missing and which package brings it",

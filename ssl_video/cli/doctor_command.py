@@ -23,6 +23,7 @@ MODULES = {
     "pytorchvideo": ("pytorchvideo", "pytorchvideo"),
     "torchcodec (extra)": ("torchcodec", "ssl-video[torchcodec]"),
     "tensorboard (extra)": ("tensorboard", "ssl-video[tensorboard]"),
+    "onnxruntime (extra)": ("onnxruntime", "ssl-video[export]"),
     "wandb (extra)": ("wandb", "ssl-video[wandb]"),
 }
 

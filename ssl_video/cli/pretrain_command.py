@@ -144,7 +144,7 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
     say = print if ranks.first else _silent
     run = run_folder(config)
     torch.manual_seed(config.seed)
-    options = _options(config.backbone)
+    options = options_of(config.backbone)
     start = options["weights"]
     if config.resume and checkpoints(run):
         options["weights"] = None  # the checkpoint has them, and their file may be gone
@@ -153,7 +153,7 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
         backbone.trained_on = videos_seen(start)
     if backbone.weights_report:
         say(backbone.weights_report)
-    pretext = build_pretext(config.pretext.name, backbone, _options(config.pretext))
+    pretext = build_pretext(config.pretext.name, backbone, options_of(config.pretext))
     with ranks.first_then_others():
         splits = load_splits(config.data, config.split)
         for warning in splits.warnings:
@@ -232,7 +232,8 @@ def probe(run: Path, task: Task, device: torch.device, seed: int) -> None:
     side_by_side(models, protocols, task, run / "probe.json")
 
 
-def _options(chosen: Any) -> dict[str, Any]:
+def options_of(chosen: Any) -> dict[str, Any]:
+    """The options of a chosen pretext or backbone, without its name."""
     return {k: v for k, v in plain(chosen).items() if k != "name"}
 
 

@@ -1,11 +1,15 @@
-"""The page a run leaves behind: what was done, and its curves."""
+"""The page a run leaves behind: what was done, and its curves. ``ssl-video report`` makes a fuller one of it."""
 
+import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ssl_video.files import write_text, written_aside
+
+Records = list[dict[str, Any]]
 
 CURVES = (
     ("loss", ("loss", "held_out_loss")),
@@ -15,32 +19,39 @@ CURVES = (
     ("feature spread: effective rank", ("effective_rank",)),
     ("learning rate", ("lr",)),
 )
+NOT_LEARNING = ("step", "clips_per_s", "waiting", "replaced", "stop")
 
 
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl."""
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+def read_metrics(run: Path) -> Records:
+    """The records of metrics.jsonl, numbers only, up to a line cut off by a crash; none if there is no such file."""
+    path, records = run / "metrics.jsonl", []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
+            break
+        records.append({k: v for k, v in record.items() if type(v) in (int, float)})
+    return records
 
 
 def write_report(run: Path, data: Mapping[str, Any], again: str) -> None:
     """Write report.md and report.png into the run's folder; ``again`` is a sentence on how to repeat the run."""
     records = read_metrics(run)
-    draw_curves(records, run / "report.png")
-    last = records[-1]
-    speed = [r["clips_per_s"] for r in records]
-    waiting = [r["waiting"] for r in records]
+    with written_aside(run / "report.png") as aside:
+        aside.write_bytes(draw_curves(records))
     lines = [
         f"# {run.name}",
         "",
         f"Trained on {data['videos']} videos of `{data['spec']}` (split {data['split']}, data hash {data['hash']}) for "
-        f"{last['step']} steps. The whole configuration is in `config.yaml`. {again}",
+        f"{records[-1]['step']} steps. The whole configuration is in `config.yaml`. {again}",
         "",
-        f"Median speed {sorted(speed)[len(speed) // 2]:.1f} videos/s, of which "
-        f"{100 * sum(waiting) / len(waiting):.0f} % of the time was spent waiting for data.",
+        speed(records),
         "",
         "| last value of | |",
         "|---|---|",
-        *(f"| {name} | {_latest(records, name):.4g} |" for _, names in CURVES for name in names if _has(records, name)),
+        *(f"| {name} | {value} |" for name, value in last_values(records)),
         "",
         "![curves](report.png)",
         "",
@@ -48,33 +59,53 @@ def write_report(run: Path, data: Mapping[str, Any], again: str) -> None:
     write_text(run / "report.md", "\n".join(lines))
 
 
-def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
-    """One panel a quantity, over steps."""
+def speed(records: Records) -> str:
+    """A sentence on throughput."""
+    rates = sorted(r["clips_per_s"] for r in records if "clips_per_s" in r)
+    waiting = [r["waiting"] for r in records if "waiting" in r]
+    if not rates or not waiting:
+        return "No speed was noted."
+    share = 100 * sum(waiting) / len(waiting)
+    return f"Median speed {rates[len(rates) // 2]:.1f} videos/s; {share:.0f} % of the time was spent waiting for data."
+
+
+def panels(records: Records) -> list[tuple[str, list[str]]]:
+    """(title, names) of the curves of which there is a point; names that only one pretext knows come last."""
+    there = list(dict.fromkeys(name for r in records for name in r if name not in NOT_LEARNING))
+    known = {name for _, names in CURVES for name in names}
+    found = [(title, [n for n in names if n in there]) for title, names in CURVES]
+    own = [n for n in there if n not in known and not n.startswith("held_out_")]
+    found += [(name, [n for n in (name, f"held_out_{name}") if n in there]) for name in own]
+    return [(title, names) for title, names in found if names]
+
+
+def last_values(records: Records) -> list[tuple[str, str]]:
+    """(name, last value) of every curve."""
+    names = [name for _, names in panels(records) for name in names]
+    return [(name, f"{next(r[name] for r in reversed(records) if name in r):.4g}") for name in names]
+
+
+def draw_curves(records: Records) -> bytes:
+    """A PNG: one panel a quantity, over steps."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no pyplot: no global state, no display
     from matplotlib.figure import Figure
 
-    panels = [(title, names) for title, names in CURVES if any(_has(records, n) for n in names)]
-    figure = Figure(figsize=(10, 2.6 * -(-len(panels) // 2)), layout="constrained")
+    shown = panels(records)
+    rows = max(1, -(-len(shown) // 2))
+    figure = Figure(figsize=(10, 2.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    for place, (title, names) in enumerate(panels, 1):
-        axes = figure.add_subplot(-(-len(panels) // 2), 2, place)
+    for place, (title, names) in enumerate(shown, 1):
+        axes = figure.add_subplot(rows, 2, place)
         for name in names:
-            points = [(r["step"], r[name]) for r in records if name in r]
+            points = [(r["step"], r[name]) for r in records if name in r and math.isfinite(r[name])]
             if points:
                 axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else "", label=name)
-        axes.set_title(title, fontsize=9)
+        axes.set_title(title, fontsize=9, parse_math=False)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)
         if len(names) > 1:
             axes.legend(fontsize=8)
-    with written_aside(path) as aside:
-        figure.savefig(aside, dpi=110)
-
-
-def _has(records: list[dict[str, Any]], name: str) -> bool:
-    return any(name in r for r in records)
-
-
-def _latest(records: list[dict[str, Any]], name: str) -> float:
-    return next(r[name] for r in reversed(records) if name in r)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110, format="png")
+    return picture.getvalue()

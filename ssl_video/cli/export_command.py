@@ -1,0 +1,44 @@
+"""``ssl-video export``: a trained network for use elsewhere."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from ssl_video.cli.parsing import parse
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Options of an export."""
+
+    model: tyro.conf.Positional[str]
+    """A run's folder, a .safetensors file or random:NAME."""
+    out: Path
+    """The new folder."""
+    format: Literal["safetensors", "onnx", "torch-export"] = "safetensors"
+    """safetensors alone, or with it model.onnx or model.pt2."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """The command. 1: the exported network was not the original, and nothing was written."""
+    from ssl_video.apps.export import NotTheSame, export
+    from ssl_video.model import load_model
+
+    config = parse(ExportConfig, argv, "export", "Export the backbone of a model, with a comparison of the two.")
+    model = load_model(config.model)
+    try:
+        checks = export(model, config.out, config.format)
+    except NotTheSame as error:
+        print(f"ssl-video: {error}", file=sys.stderr)
+        return 1
+    for check in checks:
+        print(check)
+    if model.classifier is not None:
+        print("The classifier is left out: what is exported gives features.")
+    names = ", ".join(sorted(p.name for p in config.out.iterdir()))
+    print(f"{config.out} holds {names}; ssl_video.load_model and --model take the folder.")
+    return 0
