@@ -27,7 +27,7 @@ CONTENT = {
 def result(cell, value):
     return Result(
         protocol=cell.row.protocol, preset="", options={}, model="", data="", split=cell.split,
-        metrics={"top1": value}, counts={"videos": 7}, seed=cell.seed, data_hash="",
+        metrics={"top1": value, "top5": 2 * value}, counts={"videos": 7}, seed=cell.seed, data_hash="",
         skipped=2 * [{"path": "p", "reason": "r"}],
     )  # fmt: skip
 
@@ -101,8 +101,18 @@ def test_the_table_shows_means_spreads_and_published_numbers(journal, tmp_path):
 
 def test_a_metric_that_the_protocol_does_not_give_is_one_sentence(journal):
     rows = [{"name": "x", "model": "random:net", "metric": "top2"}]
-    with pytest.raises(UserError, match="gives no metric 'top2', which row 'x' shows; did you mean 'top1'"):
+    with pytest.raises(UserError, match="gives no metric 'top2', which row 'x' shows; did you mean"):
         journal({**CONTENT, "rows": rows})
+
+
+def test_a_row_may_be_pretrained_on_another_data_set_and_show_several_metrics(journal, tmp_path):
+    data = {"a": {"spec": "x", "splits": [2]}, "b": {"spec": "y"}}
+    row = {"name": "r", "model": "recipe:small", "pretrain_on": "a", "only": ["b"], "metric": "top1 / top5"}
+    _, runs = journal({"seeds": 2, "data": data, "rows": [row]})
+    assert runs == [f"small {{}} split 2 seed {seed}" for seed in (0, 1)]
+    assert "| 0.550 ± 0.071 / 1.100 ± 0.141 |" in (tmp_path / "table.md").read_text()
+    with pytest.raises(UserError, match="name it: --data a=SPEC"):
+        journal({"data": {**data, "a": {}}, "rows": [row]})
 
 
 def test_a_row_is_measured_only_on_the_data_sets_that_it_names(journal):

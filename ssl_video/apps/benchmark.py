@@ -22,7 +22,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Literal
@@ -68,8 +68,10 @@ class Row:
     """Single options of the preset changed."""
     pretrain: Mapping[str, Any] = field(default_factory=dict)
     """Options of 'ssl-video pretrain' for a recipe."""
+    pretrain_on: str | None = None
+    """The data set whose first split a recipe is pretrained on; None: the one that is measured."""
     metric: str = "top1"
-    """The metric to show."""
+    """The metric to show, or several with ' / ' between them."""
     published: Mapping[str, float] = field(default_factory=dict)
     """Published numbers by data set, shown as such."""
     architecture: str = ""
@@ -128,7 +130,7 @@ def read_table(content: Mapping[str, Any], specs: Mapping[str, str]) -> Table:
         for referred in _referred(row):
             if referred not in names:
                 raise UserError(f"Row {row.name!r} refers to a row {referred!r}; {nearest(referred, names)}")
-        for other in set(row.only) - set(data):
+        for other in {*row.only, *([row.pretrain_on] if row.pretrain_on else [])} - set(data):
             raise UserError(f"Row {row.name!r} names a data set {other!r}; {nearest(other, data)}")
     whole = tuple(r for row in rows for r in (row, *_baseline(row)))
     return Table(whole, data, str(content.get("title", "Benchmark")), int(content.get("seeds", 1)))
@@ -196,11 +198,12 @@ def run_table(table: Table, out: Path, measure: Measure, pretrain: Pretrain, say
             options = {k: _resolved(v, cell, table, out) for k, v in cell.row.options.items()}
             result = measure(cell, model, options, folder / "run")
             write_text(kept, json.dumps(asdict(result), indent=1) + "\n")
-        if cell.row.metric not in result.metrics:
-            raise UserError(
-                f"{cell.row.protocol} gives no metric {cell.row.metric!r}, which row {cell.row.name!r} shows; "
-                f"{nearest(cell.row.metric, result.metrics)}"
-            )
+        for metric in cell.row.metric.split(" / "):
+            if metric not in result.metrics:
+                raise UserError(
+                    f"{cell.row.protocol} gives no metric {metric!r}, which row {cell.row.name!r} shows; "
+                    f"{nearest(metric, result.metrics)}"
+                )
         results.append((cell, result))
         _write(table, results, out)
     if not results:
@@ -211,6 +214,8 @@ def _folder(cell: Cell, table: Table, out: Path) -> Path:
     """Where a cell is kept; another configuration of the row, or of the data, is another folder."""
     r = cell.row
     what = [r.model, r.protocol, r.preset, dict(r.options), dict(r.pretrain), asdict(table.data[cell.data])]
+    if r.pretrain_on is not None:
+        what.append(asdict(table.data[r.pretrain_on]))
     for name in _referred(r):
         what.append(str(_folder(Cell(_named(table, name), cell.data, cell.split, cell.seed), table, out)))
     key = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:8]
@@ -241,6 +246,13 @@ def _model(cell: Cell, table: Table, out: Path, pretrain: Pretrain) -> str:
     if not name.startswith("recipe:"):
         return _resolved(model, cell, table, out)
     options = dict(cell.row.pretrain)
+    if cell.row.pretrain_on is not None:
+        name_of_data = cell.row.pretrain_on
+        if table.data[name_of_data].spec is None:
+            raise UserError(
+                f"Row {cell.row.name!r} is pretrained on {name_of_data}; name it: --data {name_of_data}=SPEC."
+            )
+        cell = replace(cell, data=name_of_data, split=table.data[name_of_data].first)
     what = json.dumps([name, options, asdict(table.data[cell.data])], sort_keys=True, default=str)
     key = hashlib.sha256(what.encode()).hexdigest()[:8]
     recipe = name.removeprefix("recipe:")
@@ -275,15 +287,18 @@ def summary(table: Table, found: Sequence[tuple[Cell, Result]]) -> tuple[list[st
         how = "" if row.model is None else f"{row.protocol} {row.preset}, {row.metric}"
         line = [row.name, row.architecture, how]
         for name, data in table.data.items():
-            values = {(c.split, c.seed): r.metrics[row.metric] for c, r in found if c.row == row and c.data == name}
+            of_row = [(c, r) for c, r in found if c.row == row and c.data == name]
             if len(data.splits) > 1:
-                line.append(spread([v for (_, seed), v in values.items() if seed == 0], len(data.splits)))
-            line.append(
-                spread([v for (split, _), v in values.items() if split == next(iter(data.splits))], table.seeds)
-            )
+                line.append(_spreads(row, [r for c, r in of_row if c.seed == 0], len(data.splits)))
+            line.append(_spreads(row, [r for c, r in of_row if c.split == data.first], table.seeds))
             line.append(f"{row.published[name]}" if name in row.published else "")
         rows.append(line)
     return header, rows
+
+
+def _spreads(row: Row, results: Sequence[Result], wanted: int) -> str:
+    texts = [spread([r.metrics[metric] for r in results], wanted) for metric in row.metric.split(" / ")]
+    return " / ".join(t for t in texts if t)
 
 
 def spread(values: Sequence[float], wanted: int) -> str:
