@@ -4,9 +4,12 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.io import savemat
 
 from ssl_video.datasets import hmdb51, kinetics, ucf101
+from ssl_video.datasets.phases import annotation_of
 from ssl_video.datasets.spec import load_splits
 from ssl_video.errors import UserError
 from tests.listings import names, put, seen, write
@@ -298,3 +301,54 @@ def test_of_a_file_and_its_copies_in_other_formats_the_listed_one_is_read(tmp_pa
         write(tmp_path / name, text)
     put(tmp_path, *(f"{name}{suffix}" for name in UCF_VIDEOS for suffix in suffixes))
     assert names(load_splits(f"ucf101:{tmp_path}").train) == ["v_Walk_g08_c01.avi", "v_YoYo_g08_c01.avi"]
+
+
+# ---- Penn Action and Pouring
+
+
+def put_penn(root: Path, name: str, action: str, train: int) -> None:
+    write(root / "frames" / name / "000001.jpg", "")
+    (root / "labels").mkdir(exist_ok=True)
+    savemat(root / "labels" / f"{name}.mat", {"action": action, "train": train, "nframes": 1})
+
+
+def test_penn_action_is_read_with_its_labels_and_the_phases_beside_it(tmp_path):
+    put_penn(tmp_path, "0001", "golf_swing", 1)
+    put_penn(tmp_path, "0002", "bowling", -1)
+    write(tmp_path / "annotations" / "0001_phases.csv", "frame,phase\n0,setup\n")
+    splits = load_splits(f"penn_action:{tmp_path}")
+    assert splits.test is not None
+    assert seen(splits.train) == [("0001", "golf_swing")] and seen(splits.test) == [("0002", "bowling")]
+    assert annotation_of(Path(splits.train.videos[0].path)) == tmp_path / "annotations" / "0001_phases.csv"
+
+
+def test_videos_of_penn_action_without_frames_or_with_broken_labels_are_problems(tmp_path):
+    put_penn(tmp_path, "0001", "golf_swing", 1)
+    put_penn(tmp_path, "0002", "bowling", -1)
+    write(tmp_path / "labels" / "0003.mat", "")
+    write(tmp_path / "labels" / "0004.mat", "no such file")
+    write(tmp_path / "frames" / "0004" / "000001.jpg", "")
+    savemat(tmp_path / "labels" / "0005.mat", {"action": np.array(["a", "b"]), "train": 1})
+    write(tmp_path / "frames" / "0005" / "000001.jpg", "")
+    train = load_splits(f"penn_action:{tmp_path}").train
+    reasons = {Path(p.path).name: p.reason for p in train.problems}
+    assert (
+        "does not exist" in reasons["0003"] and "cannot be read" in reasons["0004"] and "one action" in reasons["0005"]
+    )
+    with pytest.raises(UserError, match="name the folder of Penn Action"):
+        load_splits(f"penn_action:{tmp_path / 'frames'}")
+
+
+@pytest.mark.parametrize("test", ["test", "val"])
+def test_pouring_is_one_action_in_two_lists(tmp_path, test):
+    put(tmp_path / "videos" / "train", "a.mov")
+    put(tmp_path / "videos" / test, "b.mov")
+    splits = load_splits(f"pouring:{tmp_path}")
+    assert splits.test is not None
+    assert seen(splits.train) == [("a.mov", "pouring")] and seen(splits.test) == [("b.mov", "pouring")]
+
+
+def test_pouring_without_its_folders_is_one_sentence(tmp_path):
+    put(tmp_path / "videos", "a.mov")
+    with pytest.raises(UserError, match="videos/train and videos/test"):
+        load_splits(f"pouring:{tmp_path}")

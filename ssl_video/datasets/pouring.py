@@ -1,0 +1,29 @@
+"""Pouring (the videos of Multi-View Pouring): one action, ``videos/train``, ``videos/val`` and ``videos/test``.
+
+The phases of the TCC paper are not part of it: ``NAME_phases.csv`` beside a video (see ``phases``). The paper measures
+on the test list.
+
+P. Sermanet et al.: "Time-Contrastive Networks: Self-Supervised Learning from Video", ICRA 2018.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from ssl_video.datasets.base import DATASETS, Splits, VideoSet
+from ssl_video.datasets.folder import load_folder
+from ssl_video.datasets.listing import list_of_split
+from ssl_video.errors import UserError
+
+
+@DATASETS.register("pouring")
+def load_pouring(root: Path, split: int) -> Splits:
+    """Training list, and ``test``, or else ``val``. Raises UserError if the folders are not there."""
+    root = list_of_split({1: root.resolve()}, split, root)
+    found = load_folder(root / "videos" if (root / "videos").is_dir() else root)
+    if found.test is None:
+        raise UserError(f"There are no folders videos/train and videos/test in {root}; name the folder of Pouring.")
+
+    def one_action(videos: VideoSet) -> VideoSet:
+        return replace(videos, videos=tuple(replace(v, labels=(0,)) for v in videos.videos), classes=("pouring",))
+
+    return replace(found, train=one_action(found.train), test=one_action(found.test))
