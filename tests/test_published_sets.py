@@ -333,7 +333,7 @@ def test_videos_of_penn_action_without_frames_or_with_broken_labels_are_problems
     train = load_splits(f"penn_action:{tmp_path}").train
     reasons = {Path(p.path).name: p.reason for p in train.problems}
     assert (
-        "does not exist" in reasons["0003"] and "cannot be read" in reasons["0004"] and "one action" in reasons["0005"]
+        "not there" in reasons["0003"] and "cannot be read" in reasons["0004"] and "one action" in reasons["0005"]
     )
     with pytest.raises(UserError, match="name the folder of Penn Action"):
         load_splits(f"penn_action:{tmp_path / 'frames'}")
