@@ -22,7 +22,7 @@ from ssl_video.pretexts.base import Pretext, Redraw, Sample, Skip
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError, get_reader
 
-MAX_ATTEMPTS = 16
+MAX_ATTEMPTS = 64
 """Draws for one place in a batch before training gives up: first the video itself, then others in its stead."""
 REDRAWS = 4
 """Draws from one video before another one takes its place."""
