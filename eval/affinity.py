@@ -92,7 +92,7 @@ class _Joint:
 
     def __init__(self, first_DHW: Tensor, labels_LHW: Tensor, how: Affinity):
         self.how, (self.D, self.H, self.W) = how, first_DHW.shape
-        self.reach = min(math.ceil(how.radius) - 1, max(self.H, self.W) - 1)
+        self.reach = math.ceil(min(how.radius, max(self.H, self.W))) - 1
         n, self.N = how.context, self.H * self.W
         self.first_ND = first_DHW.flatten(1).T.contiguous()
         # the context's copies of a cell lie side by side, so that a row of a window is one matrix
