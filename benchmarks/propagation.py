@@ -85,7 +85,8 @@ def timed(step: Callable[[], Tensor]) -> tuple[Tensor, float, float]:
 def compare(size: Size, how: Affinity, frames: int) -> None:
     labels = first_labels(size)
     ours, theirs = propagate(made(size, frames), labels, how), peer(made(size, frames), labels, how)
-    next(ours), next(theirs)
+    next(ours)
+    next(theirs)
     rows, worst = {"windows": [], "chunks, masked": []}, 0.0
     for t in range(1, frames):
         a, *row = timed(lambda: next(ours))

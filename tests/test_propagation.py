@@ -17,7 +17,7 @@ from ssl_video.eval.dense import lab_features, network_features
 from ssl_video.eval.propagation import Propagation
 from ssl_video.eval.regions import jaccard
 from ssl_video.model import load_model
-from tests.tracks import davis, drawn, save_frames, save_mask
+from tests.tracks import davis, drawn, save_frames, save_mask, save_masks
 
 SMALL = "random:dense_resnet_8?width=4"
 
@@ -138,6 +138,21 @@ def test_timecycle_runs_on_squares(two):
     assert 0 <= measured(f"davis:{two[0]}", SMALL, "timecycle-davis", side=64).metrics["J&F"] <= 1
 
 
+def test_the_masks_of_another_method_are_measured(tmp_path, capsys):
+    root = one(tmp_path / "set", square() * 255, "2016")
+    halves = square()
+    halves[:, 28:48] *= 2  # two objects, together the one of 2016
+    save_masks(tmp_path / "found" / "a", halves)
+    options = ["--option", f"results={tmp_path / 'found'}"]
+    assert main(["evaluate", "propagation", "--data", f"davis:{root}", *options]) == 0
+    assert "J&F       1.0000" in capsys.readouterr().out
+    (tmp_path / "found" / "a" / "00002.png").unlink()
+    with pytest.raises(UserError, match="has no mask for frame 2 of it"):
+        measured(f"davis:{root}", results=str(tmp_path / "found"))
+    with pytest.raises(UserError, match="There is no folder nowhere"):
+        measured(f"davis:{root}", results="nowhere")
+
+
 def test_void_is_background(tmp_path):
     masks_THW = square()
     masks_THW[1:, 8:28] = np.where(masks_THW[1:, 8:28] == 1, 255, masks_THW[1:, 8:28])
@@ -240,7 +255,7 @@ def test_a_video_of_one_frame_or_two_has_nothing_to_measure(tmp_path, capsys, fr
 def test_254_objects_are_carried_a_few_at_a_time():
     mask_HW = np.arange(1, 255, dtype=np.uint8).reshape(2, 127).repeat(8, 0).repeat(8, 1)
     frames = [drawn(frames=8).frames_THWC[0][:16, :16].repeat(64, 1)[:, :1016]] * 2
-    *_, carried = carry_masks(frames, mask_HW, list(range(1, 255)), lambda f: cells(f), Affinity(1, 3, 1))
+    *_, carried = carry_masks(frames, mask_HW, list(range(1, 255)), cells, Affinity(1, 3, 1))
     assert (carried == mask_HW).mean() > 0.8
 
 

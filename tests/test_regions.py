@@ -98,7 +98,7 @@ def test_decay_is_that_of_the_first_and_last_quarter():
 def test_mean_iou_is_over_the_pixels_of_all_frames_together_and_void_is_left_out():
     truth = [np.array([[0, 0, 1, 255]], np.uint8), np.array([[1, 1, 1, 1]], np.uint8)]
     guess = [np.array([[0, 1, 1, 1]], np.uint8), np.array([[1, 1, 0, 0]], np.uint8)]
-    pixels = sum(confusion(g, t, 3) for g, t in zip(guess, truth, strict=True))
+    pixels = np.sum([confusion(g, t, 3) for g, t in zip(guess, truth, strict=True)], axis=0)
     # class 0: 1 of 4 pixels; class 1: 3 of 6; class 2 is nowhere
     assert mean_iou(pixels) == pytest.approx((1 / 4 + 3 / 6) / 2)
 
