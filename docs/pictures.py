@@ -19,8 +19,12 @@ from ssl_video.apps.explain_flow import draw_sheet, wheel
 from ssl_video.apps.inputs import Strip, strips
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
+from ssl_video.datasets.masks import objects_in
 from ssl_video.datasets.synthetic import CLASSES, draw
 from ssl_video.encoders.tracks import TrackConfig, track
+from ssl_video.eval.affinity import Affinity
+from ssl_video.eval.carry import carry_masks
+from ssl_video.eval.dense import lab_features
 from ssl_video.model import load_model
 from ssl_video.pretexts.base import Context, Sample, build_pretext
 from ssl_video.pretexts.contrastive_random_walk import cut_patches, transitions
@@ -430,6 +434,25 @@ def cycle_tracking() -> None:
     figure.savefig(OUT / "cycle_tracking.png", dpi=80)
 
 
+def label_propagation() -> None:
+    """Masks of a drawn track: what is drawn on the first frame, carried by Lab colours, and the exact ones."""
+    scene, shown = draw("tracks", 2, frames=40), (0, 8, 16, 24, 32)
+    first_HW = scene.masks_THW[0]
+    carried_THW = list(carry_masks(scene.frames_THWC, first_HW, objects_in(first_HW), lab_features(320), Affinity()))
+    colours_K3 = np.array([[0, 0, 0], [255, 60, 60], [60, 220, 60], [90, 120, 255], [255, 210, 40], [230, 90, 230]])
+    rows = {"exact": scene.masks_THW, "carried": carried_THW, "identity": [first_HW] * len(carried_THW)}
+    figure = Figure(figsize=(9, 5.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, (label, masks) in zip(figure.subplots(len(rows), 1), rows.items(), strict=True):
+        pictures = []
+        for t in shown:
+            mask_HW1, colour_HWC = masks[t][..., None], colours_K3[masks[t] % len(colours_K3)]
+            picture_HWC = np.where(mask_HW1 > 0, 0.35 * scene.frames_THWC[t] + 0.65 * colour_HWC, scene.frames_THWC[t])
+            pictures.append(np.pad(picture_HWC.astype(np.uint8), ((0, 0), (0, 4), (0, 0)), constant_values=255))
+        _strip(ax, np.concatenate(pictures, axis=1), label)
+    figure.savefig(OUT / "propagation.png", dpi=80)
+
+
 def _drawn(name: str) -> np.ndarray:
     return draw("clips", CLASSES["clips"].index(name), size=120).frames_THWC
 
@@ -467,3 +490,4 @@ if __name__ == "__main__":
     affinity_of_a_point()
     colorization()
     cycle_tracking()
+    label_propagation()

@@ -92,7 +92,7 @@ class _Joint:
 
     def __init__(self, first_DHW: Tensor, labels_LHW: Tensor, how: Affinity):
         self.how, (self.D, self.H, self.W) = how, first_DHW.shape
-        self.reach = min(math.ceil(how.radius) - 1, max(self.H, self.W) - 1)
+        self.reach = math.ceil(min(how.radius, max(self.H, self.W))) - 1
         n, self.N = how.context, self.H * self.W
         self.first_ND = first_DHW.flatten(1).T.contiguous()
         # the context's copies of a cell lie side by side, so that a row of a window is one matrix
@@ -127,13 +127,13 @@ class _Joint:
         # where the members of these groups lie among the scores
         members = torch.arange(max(self.how.context, FIRST_GROUP), device=top_Qk.device)
         query = torch.arange(H * w, device=top_Qk.device)[:, None]
-        in_window, in_first = group_Qk < windows_QG.shape[1], group_Qk - windows_QG.shape[1]
+        in_window, first_group = group_Qk < windows_QG.shape[1], group_Qk - windows_QG.shape[1]
         dy, kx = group_Qk // (w + 2 * self.reach), group_Qk % (w + 2 * self.reach)
         row = query // w + dy - self.reach
         start = torch.where(
             in_window,
             (row * (w + 2 * self.reach) + kx) * self.how.context * self.span * w + (self.span - 1 - dy) * w + query % w,
-            size + in_first * H * w + query,
+            size + first_group * H * w + query,
         )
         apart = torch.where(in_window, self.span * w, self.every * H * w)
         count = torch.where(in_window, self.how.context, FIRST_GROUP).masked_fill_(top_Qk == -torch.inf, 0)
@@ -143,7 +143,7 @@ class _Joint:
 
         best_Qk, member = scores_QM.topk(min(k, scores_QM.shape[1]), 1)
         which, member = member // len(members), member % len(members)
-        cell = torch.where(in_window, row * self.W + kx + x - self.reach + self.N, in_first).gather(1, which)
+        cell = torch.where(in_window, row * self.W + kx + x - self.reach + self.N, first_group).gather(1, which)
         step = torch.where(in_window, self.N, self.every).gather(1, which)
         cell = (cell + step * member).masked_fill_(best_Qk == -torch.inf, 0)
         weights_Qk = (best_Qk / self.how.temperature).softmax(1)
@@ -174,7 +174,7 @@ class _Joint:
         kx = torch.arange(columns, device=scores.device)
         dx_wx = kx - reach - torch.arange(w, device=scores.device)[:, None]
         inside = (kx + x >= reach) & (kx + x < reach + self.W)
-        seen = (dx_wx[:, None] ** 2 + dy**2 < self.how.radius**2) & inside
+        seen = (dx_wx[:, None] ** 2 + dy**2 < self.how.radius * self.how.radius) & inside
         return by_query.masked_fill(~seen, -torch.inf).flatten(2).flatten(0, 1), size
 
     def _first(self, queries_DQ: Tensor, size: int) -> Tensor:

@@ -14,9 +14,10 @@ def correct_points(points_J2: np.ndarray, truth_J2: np.ndarray) -> np.ndarray:
     NaN where the true place is not known. The size of the body is that of all points that are known.
     """
     known_J = np.isfinite(truth_J2).all(1)
-    extent_2 = np.ptp(truth_J2[known_J], axis=0) if known_J.any() else np.zeros(2)
-    distance_J = np.hypot(*(points_J2 - truth_J2).T)
-    allowed_D = np.array(DISTANCES) * BOX * np.hypot(*extent_2)
+    known_N2 = truth_J2[known_J]
+    extent_2 = known_N2.max(0) - known_N2.min(0) if len(known_N2) else np.zeros(2)
+    distance_J = np.linalg.norm(points_J2 - truth_J2, axis=1)
+    allowed_D = np.array(DISTANCES) * BOX * np.linalg.norm(extent_2)
     correct_JD = (distance_J[:, None] <= allowed_D).astype(np.float64)  # NaN, a lost point, is not near
     correct_JD[~known_J] = np.nan
     return correct_JD

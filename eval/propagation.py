@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.jhmdb import joints_of
-from ssl_video.datasets.masks import MOST, Masks, masks_of, objects_in
+from ssl_video.datasets.masks import MOST, VOID, Masks, masks_in, masks_of, objects_in
 from ssl_video.errors import UserError
 from ssl_video.eval.affinity import Affinity
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
@@ -41,6 +41,8 @@ class PropagationConfig:
     """masks: J and F, an object at a time. parts: mean IoU of classes over all pixels. points: PCK."""
     features: Literal["model", "lab", "identity"] = "model"
     """The model's, Lab colours, or none: the first frame's labels stay where they are."""
+    results: str = ""
+    """A folder with a folder of masks for each video, of any method: these are measured, and nothing is carried."""
     stage: str | None = None
     """Stage of the network; None: layer3, the last but one of a ResNet, where there is such a stage, else the last."""
     side: int = 0
@@ -101,6 +103,8 @@ class Propagation(Evaluation):
         features = features_of(config, model)
         if not 2 <= config.classes <= MOST:
             raise UserError(f"The number of classes must be between 2 and {MOST}, not {config.classes}.")
+        if config.results and config.measure == "points":
+            raise UserError("The folder of results holds masks; measure masks or parts.")
         measure, metrics_of = MEASURES[config.measure]
         videos = (task.test or task.train).videos
         found: dict[str, _Measured] = {}
@@ -133,8 +137,10 @@ def _name(video: Video, taken: Container[str]) -> str:
 
 
 def features_of(config: PropagationConfig, model: Model | None) -> FrameFeatures | None:
-    """The features that the options name, None for identity. Raises UserError."""
-    if config.features == "identity":
+    """The features that the options name, None where none are needed. Raises UserError."""
+    if config.results and not Path(config.results).is_dir():
+        raise UserError(f"There is no folder {config.results} with masks to measure.")
+    if config.results or config.features == "identity":
         return None
     if config.features == "lab":
         return lab_features(config.side, config.square)
@@ -163,7 +169,7 @@ def _mask_scores(video: Video, features: FrameFeatures | None, config: Propagati
         count = "1 frame" if video.frames == 1 else f"{video.frames} frames"
         raise VideoError(f"it has {count}, and the first and the last one are not measured")
     values: list[list[tuple[float, float]]] = []
-    for frame, mask_HW in enumerate(_carried_masks(video, first_HW, features, config)):
+    for frame, mask_HW in enumerate(_carried_masks(video, masks, first_HW, features, config)):
         truth_HW = _mask(masks, frame, first_HW) if 0 < frame < video.frames - 1 else None
         if truth_HW is not None:  # void is no object: it counts as background
             pairs = [(mask_HW == n, truth_HW == n) for n in numbers]
@@ -186,7 +192,7 @@ def _part_scores(video: Video, features: FrameFeatures | None, config: Propagati
     masks, first_HW = _first_mask(video)
     pixels_KK = np.zeros((config.classes, config.classes), np.int64)
     start, measured = int(not config.first_frame), 0
-    for frame, mask_HW in enumerate(_carried_masks(video, first_HW, features, config)):
+    for frame, mask_HW in enumerate(_carried_masks(video, masks, first_HW, features, config)):
         truth_HW = _mask(masks, frame, first_HW) if frame >= start else None
         if truth_HW is None:
             continue
@@ -204,7 +210,7 @@ def _point_scores(video: Video, features: FrameFeatures | None, config: Propagat
     joints_TJ2 = joints_of(video)
     if joints_TJ2 is None:
         raise VideoError("it has no points beside it")
-    known_T = np.isfinite(joints_TJ2).all(2).any(1)
+    known_T = np.isfinite(joints_TJ2.sum(2)).any(1)  # of some joint, both x and y
     if not known_T[0]:
         raise VideoError("its first frame has no points")
     if features is None:
@@ -226,13 +232,27 @@ MEASURES: dict[str, tuple[Callable[..., _Measured], Callable[[np.ndarray], dict[
 
 
 def _carried_masks(
-    video: Video, first_HW: np.ndarray, features: FrameFeatures | None, config: PropagationConfig
+    video: Video, masks: Masks, first_HW: np.ndarray, features: FrameFeatures | None, config: PropagationConfig
 ) -> Iterator[np.ndarray]:
     """mask_HW of each frame. Raises VideoError."""
+    if config.results:
+        return _results(video, masks, first_HW, Path(config.results))
     numbers = [n for n in objects_in(first_HW) if np.count_nonzero(first_HW == n) >= config.least_pixels]
     if features is None:
         return repeat(np.where(np.isin(first_HW, numbers), first_HW, 0).astype(np.uint8), video.frames)
     return carry_masks(iterate_frames(video.path), first_HW, numbers, features, config.affinity)
+
+
+def _results(video: Video, masks: Masks, first_HW: np.ndarray, folder: Path) -> Iterator[np.ndarray]:
+    """The masks that lie in ``folder / NAME``; where the truth is one object only, all their objects are that one."""
+    found = masks_in(folder / Path(video.source).name, video)
+    for frame in range(video.frames):
+        mask_HW = first_HW if frame == 0 else _mask(found, frame, first_HW)
+        if mask_HW is None and frame < video.frames - 1:
+            raise VideoError(f"{folder} has no mask for frame {frame} of it")
+        if mask_HW is None:  # the last frame is measured for parts only
+            mask_HW = np.zeros_like(first_HW)
+        yield ((mask_HW > 0) & (mask_HW != VOID)).astype(np.uint8) if masks.binary else mask_HW
 
 
 def _first_mask(video: Video) -> tuple[Masks, np.ndarray]:

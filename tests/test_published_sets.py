@@ -332,9 +332,7 @@ def test_videos_of_penn_action_without_frames_or_with_broken_labels_are_problems
     write(tmp_path / "frames" / "0005" / "000001.jpg", "")
     train = load_splits(f"penn_action:{tmp_path}").train
     reasons = {Path(p.path).name: p.reason for p in train.problems}
-    assert (
-        "not there" in reasons["0003"] and "cannot be read" in reasons["0004"] and "one action" in reasons["0005"]
-    )
+    assert "not there" in reasons["0003"] and "cannot be read" in reasons["0004"] and "one action" in reasons["0005"]
     with pytest.raises(UserError, match="name the folder of Penn Action"):
         load_splits(f"penn_action:{tmp_path / 'frames'}")
 

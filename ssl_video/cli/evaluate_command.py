@@ -106,7 +106,8 @@ def run(argv: Sequence[str]) -> int:
 def show(result: Result) -> None:
     """Print one result with its counts and what was left out."""
     counts = ", ".join(f"{v} {k}" for k, v in result.counts.items())
-    print(f"{result.protocol} ({result.preset}) of {result.model or 'features'}, seed {result.seed}")
+    of = f" of {result.model}" if result.model else ""
+    print(f"{result.protocol} ({result.preset}){of}, seed {result.seed}")
     print(f"on {result.data}, split {result.split}: {counts}")
     print(result.table())
     if result.skipped:

@@ -43,7 +43,7 @@ class Masks:
         if file is None:
             return None
         mask_HW = _numbers(file)[0]
-        return np.where(mask_HW == VOID, 1, mask_HW).astype(np.uint8) if self._binary else mask_HW
+        return np.where(mask_HW == VOID, 1, mask_HW).astype(np.uint8) if self.binary else mask_HW
 
     @cached_property
     def _files_T(self) -> list[Path | None]:
@@ -54,7 +54,10 @@ class Masks:
         return [by_name.get(name) for name in self.names_T]
 
     @cached_property
-    def _binary(self) -> bool:
+    def binary(self) -> bool:
+        """True if the sequence has gray masks of 0 and 255, which are one object. Raises VideoError."""
+        if self.path.suffix == ".npz":
+            return False
         first = next((file for file in self._files_T if file is not None), None)
         if first is None:
             return False
@@ -77,10 +80,16 @@ def masks_of(video: Video) -> Masks | None:
     """The masks of a scanned video, which its set names or which lie beside it; None if there are none."""
     source = Path(video.source)
     if video.annotation:
-        names = tuple(p.stem for p in picture_files(source)) if source.is_dir() else None
-        return Masks(Path(video.annotation), video.frames, names)
+        return masks_in(Path(video.annotation), video)
     places = (folder / "annotations" / f"{source.stem}.npz" for folder in list(source.parents)[:3])
     return next((Masks(p, video.frames) for p in places if p.is_file()), None)
+
+
+def masks_in(folder: Path, video: Video) -> Masks:
+    """The masks in a folder, as those of the frames of a scanned video."""
+    source = Path(video.source)
+    names = tuple(p.stem for p in picture_files(source)) if source.is_dir() else None
+    return Masks(folder, video.frames, names)
 
 
 def read_mask(path: Path | str) -> np.ndarray:
