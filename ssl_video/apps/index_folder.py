@@ -70,7 +70,7 @@ class Header:
     @property
     def generation(self) -> int:
         """The highest number in the names of the files."""
-        return max(int(re.findall(r"\d+", name)[-1]) for name in self.files.values())
+        return max(int(name.rpartition("-")[2].partition(".")[0]) for name in self.files.values())
 
 
 @dataclass

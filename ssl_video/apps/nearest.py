@@ -12,6 +12,8 @@ import numpy as np
 from ssl_video.errors import UserError
 
 EXACT = "exact"
+FEW = 39 * 256
+"""Vectors below which faiss warns that it cannot learn codes of 8 bits well."""
 BLOCK = 65536
 """Rows that are copied into memory at a time."""
 ENOUGH = 0.95
@@ -47,12 +49,21 @@ class Recall:
 
 
 def factory_string(index_type: str, rows: int, dim: int) -> str:
-    """The faiss factory string of an ``index_type``: "ivfpq" becomes one that fits so many vectors, others stay."""
-    if index_type.lower() != "ivfpq":
+    """The faiss factory string of an ``index_type``: "ivfpq" becomes one that fits so many vectors, others stay.
+
+    Raises:
+        UserError: if there are too few vectors for "ivfpq": a code of 8 bits is learned from 39 times as many at least.
+    """
+    if index_type != "ivfpq":
         return index_type
-    pieces = next(m for m in (64, 32, 16, 8, 4, 2, 1) if m == 1 or dim >= 4 * m)
-    cells = 1 << max(0, round(np.log2(max(1, min(4 * rows**0.5, rows / 39)))))
-    return f"OPQ{pieces}_{dim // pieces * pieces},IVF{min(cells, 65536)},PQ{pieces}"
+    if rows < FEW:
+        raise UserError(
+            f"ivfpq needs {FEW} clips or more, and here are {rows}; choose --index-type exact, which is fast enough "
+            "for so few, or a factory string of faiss."
+        )
+    pieces = max(m for m in range(1, 65) if dim % m == 0 and (dim >= 4 * m or m == 1))
+    cells = 1 << round(np.log2(rows**0.5))
+    return f"IVF{min(cells, 65536)},PQ{pieces}"
 
 
 def make(vectors_RD: np.ndarray, index_type: str, seed: int = 0) -> Any:
