@@ -73,8 +73,8 @@ def real(index: Path, spec: str, data: list[str], clips: int) -> tuple[np.ndarra
     changes = update_index(index, load_search_model(None, spec=spec), videos, IndexOptions(clips))
     print(f"\n{changes.videos} videos extracted and indexed in {time.process_time() - start:.0f} s")
     stored = open_index(index)
-    owner_R = stored.owners()
-    return np.ascontiguousarray(stored.vectors_RD[owner_R % 20 > 0]), np.array(stored.vectors_RD[owner_R % 20 == 0])
+    asking_R = stored.owner_R % 20 == 0
+    return np.array(stored.vectors_RD[~asking_R]), np.array(stored.vectors_RD[asking_R])
 
 
 def compare(vectors_RD: np.ndarray, queries_QD: np.ndarray, index_types: list[str], nprobes: list[int]) -> None:

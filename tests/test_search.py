@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_video.apps import index_folder, index_update
@@ -142,6 +142,7 @@ def test_a_range_behind_the_end_is_a_phrase(index, model, tmp_path):
         ask(open_index(index), model, Question(drawn(tmp_path / "v", 3).videos[0], (1.7, 2.0)))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 5), st.data())
 def test_clips_of_a_range_lie_inside_it_where_it_has_room(frames, span, clips, data):
     first = data.draw(st.integers(0, frames - 1))
@@ -229,6 +230,13 @@ def test_what_cannot_be_read_is_listed_and_leaves_the_index_when_it_was_good_bef
         "2.mp4": "it is damaged", "9.mp4": "it is damaged", "8.mp4": "cannot be read: No such file or directory",
     }  # fmt: skip
     assert names(changes.removed) == ["2.mp4"] and names(changes.added) == ["10.mp4"] and changes.videos == 8
+
+
+def test_a_network_that_diverged_makes_no_index(tmp_path, model, monkeypatch):
+    nothing = torch.nn.Parameter(torch.full_like(model.backbone.stages["stem"][0].weight, float("nan")))
+    monkeypatch.setattr(model.backbone.stages["stem"][0], "weight", nothing)
+    with pytest.raises(UserError, match="its features are not finite"):
+        update_index(tmp_path / "i", model, drawn(tmp_path / "v", 1), workers=0)
 
 
 def test_a_folder_without_one_good_video_makes_no_index(tmp_path, model):

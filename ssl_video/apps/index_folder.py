@@ -14,6 +14,7 @@ A folder, and not one file, because the vectors are mapped into memory and grow 
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -83,7 +84,8 @@ class Stored:
     vectors_RD: np.ndarray
     faiss_index: Any
 
-    def owners(self) -> np.ndarray:
+    @functools.cached_property
+    def owner_R(self) -> np.ndarray:
         """(rows,) the number of the entry that each vector belongs to, -1 if it was removed."""
         owner_R = np.full(self.header.rows, -1)
         for number, entry in enumerate(self.entries):
@@ -187,7 +189,7 @@ def _read_header(folder: Path) -> Header:
             raise ValueError("it contradicts itself")
         np.array([header.mean, header.scale], np.float32)
         _ = header.generation, [header.sha256[kind] for kind in header.files]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         _refuse_old(folder)
         raise UserError(f"{folder} is no index (it holds no header.json); make one with 'ssl-video index'.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

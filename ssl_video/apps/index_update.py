@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,8 @@ def update_index(
             found = _extract(out / "extracted", model, part, states, options, workers, ranks, progress)
         if ranks.first:
             _finish(out, stored, model, found, states, {place_of(v) for v in todo}, gone, options, changes)
-            shutil.rmtree(out / "extracted", ignore_errors=True)
+            if todo:
+                shutil.rmtree(out / "extracted", ignore_errors=True)
         return changes
 
 
@@ -199,8 +201,19 @@ def _extract(
         progress=progress,
         none_is_an_error=False,
     )
-    found.problems[:0] = whole.problems
-    return found
+    return _finite(found, list(whole.problems))
+
+
+def _finite(found: Features, problems: list[Problem]) -> Features:
+    """Without the videos of which a network that diverged says nothing; ``problems`` go before those of ``found``."""
+    good = [bool(np.isfinite(c).all()) for c in found.clips_KD]
+    bad = [Problem(v.source, "its features are not finite") for v, g in zip(found.videos, good, strict=True) if not g]
+    return Features(
+        list(compress(found.videos, good)),
+        list(compress(found.clips_KD, good)),
+        list(compress(found.starts, good)),
+        problems + found.problems + bad,
+    )
 
 
 def _finish(

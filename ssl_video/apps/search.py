@@ -137,7 +137,6 @@ def ask(stored: Stored, model: Model, question: Question, asking: Asking = Askin
     own = place_of(question.video), question.within_s
     cells, fetch = nearest.cells_of(stored.faiss_index), 4 * asking.top_k * (1 if asking.moments else 8)
     nprobe = min(asking.nprobe or header.nprobe, cells)
-    owner_R = stored.owners()
     while True:  # look further as long as too few are found: clips of one video crowd each other out
         fetch = min(fetch, header.rows)
         try:
@@ -146,7 +145,7 @@ def ask(stored: Stored, model: Model, question: Question, asking: Asking = Askin
             )
         except ValueError:
             raise UserError(f"The vectors of {stored.folder} were changed since it was made; {AGAIN}.") from None
-        found = _pick(stored, owner_R, cosines[0], rows[0], own, asking)
+        found = _pick(stored, cosines[0], rows[0], own, asking)
         if len(found) == asking.top_k or (fetch == header.rows and nprobe == cells):
             return found
         fetch, nprobe = 4 * fetch, min(4 * nprobe, cells)
@@ -154,7 +153,6 @@ def ask(stored: Stored, model: Model, question: Question, asking: Asking = Askin
 
 def _pick(
     stored: Stored,
-    owner_R: np.ndarray,
     cosines_K: np.ndarray,
     rows_K: np.ndarray,
     own: tuple[str, tuple[float, float] | None],
@@ -165,9 +163,9 @@ def _pick(
     everywhere = (0.0, float("inf"))
     taken[own[0]] = [own[1] if asking.moments and own[1] else everywhere]
     for cosine, row in zip(cosines_K.tolist(), rows_K.tolist(), strict=True):
-        if row < 0 or owner_R[row] < 0:
+        if row < 0 or stored.owner_R[row] < 0:  # fewer than asked for; a video that was removed
             continue
-        entry = stored.entries[owner_R[row]]
+        entry = stored.entries[stored.owner_R[row]]
         start, end = entry.times_s[row - entry.first]
         before = taken.setdefault(entry.path, [])
         if any(start < e and s < end for s, e in before):

@@ -63,15 +63,15 @@ def run(argv: Sequence[str]) -> int:
             progress=True,
         )
         if ranks.first:
-            _tell(config.out, changes)
+            _tell(config.out, config.data, changes)
     finally:
         leave()
     return 0
 
 
 def _all_videos(data: str) -> VideoSet:
-    """The videos of all lists, a folder looked at anew: its manifest may be older than its files."""
-    splits = load_splits(data, through_manifest=False)
+    """The videos of all lists."""
+    splits = load_splits(data)
     parts = [splits.train] if splits.test is None else [splits.train, splits.test]
     for part in parts:
         if part.shards:
@@ -80,7 +80,9 @@ def _all_videos(data: str) -> VideoSet:
     return VideoSet(data, tuple(v for part in parts for v in part.videos), splits.train.classes, problems)
 
 
-def _tell(out: Path, changes: Changes) -> None:
+def _tell(out: Path, data: str | None, changes: Changes) -> None:
+    if data and (Path(data) / "manifest.csv").is_file():
+        print(f"{data}/manifest.csv was read; files that it does not list are not seen ('ssl-video data scan').")
     for problem in changes.problems:
         print(f"left out: {problem.path}: {problem.reason}")
     for path in changes.removed:
