@@ -138,8 +138,12 @@ def test_a_video_that_is_gone_has_no_picture_in_the_report(index, folder, tmp_pa
     assert (tmp_path / "r.html").read_text().count("cannot be read") == 2
 
 
-def test_a_name_that_is_no_utf8_is_shown_with_its_bytes(tmp_path):
+def test_a_name_that_is_no_utf8_is_shown_with_its_bytes():
     assert escaped(os.fsdecode(b"a\xff<")) == "a\\xff&lt;"
+
+
+def test_a_name_that_is_no_utf8_can_be_printed(index, capsys):
+    assert "no video file n\\udcff.mp4" in said(capsys, "query", index, os.fsdecode(b"n\xff.mp4"))
 
 
 @pytest.mark.parametrize(
