@@ -310,8 +310,12 @@ def standardisation(parts_KD: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndar
     clip, say), nothing is standardised.
     """
     count = sum(map(len, parts_KD))
-    mean = sum(p.sum(0, dtype=np.float64) for p in parts_KD) / count
-    std = np.sqrt(sum(((p - mean) ** 2).sum(0) for p in parts_KD) / count)
+    mean, variance = np.zeros((2, parts_KD[0].shape[1]))
+    for part_KD in parts_KD:
+        mean += part_KD.sum(0, dtype=np.float64) / count
+    for part_KD in parts_KD:
+        variance += ((part_KD - mean) ** 2).sum(0) / count
+    std = np.sqrt(variance)
     if not std.max() > 1e-6:
         return np.zeros(len(mean), np.float32), np.ones(len(mean), np.float32)
     varies = std > 1e-3 * std.max()

@@ -81,8 +81,7 @@ def make(vectors_RD: np.ndarray, index_type: str, seed: int = 0) -> Any:
     rows, dim = vectors_RD.shape
     text = factory_string(index_type, rows, dim)
     try:
-        # codes of unit vectors are ranked better by their distance than by their inner product, whose errors the large
-        # part that all vectors of a cell share takes part in; the order of exact values is the same
+        # vectors of length 1 have the same order by distance as by inner product
         index = faiss.index_factory(dim, text, faiss.METRIC_L2)
         ivf = faiss.try_extract_index_ivf(index)
         if not index.is_trained:

@@ -87,8 +87,8 @@ def _thumbnail(path: str, infos: dict[str, VideoInfo], start_s: float, end_s: fl
         return '<div class="none">cannot be read</div>'
     fps = info.fps or 25.0
     last = info.frames - 1
-    ends = np.clip([start_s * fps, end_s * fps - 1], 0, last)
-    numbers = np.unique(np.linspace(*ends, FRAMES).round().astype(int))
+    first, end = (min(max(0.0, frame), last) for frame in (start_s * fps, end_s * fps - 1))
+    numbers = np.unique(np.linspace(first, end, FRAMES).round().astype(int))
     try:
         frames_THWC = resize_short_side(read_frames(path, numbers.tolist(), info), SIDE)
     except VideoError:

@@ -56,7 +56,8 @@ def run(argv: Sequence[str]) -> int:
         raise UserError("--rerank and --nprobe must be 0 or more.")
     if not config.videos:
         raise UserError("Name a video to ask with: ssl-video query INDEX VIDEO.")
-    wanted = [pair for word in config.videos for pair in _named(word)]
+    named = [_named(word) for word in config.videos]
+    wanted = [pair for pairs, _ in named for pair in pairs]
     stored = open_index(config.index)
     usable = scanned(VideoSet("the question", tuple(dict.fromkeys(video for video, _ in wanted))))
     by_path = {v.path: v for v in usable.videos}
@@ -64,7 +65,7 @@ def run(argv: Sequence[str]) -> int:
     model = load_search_model(stored, choose_device(config.device), config.model)
     asking = Asking(config.top_k, config.moments, config.rerank, config.nprobe)
     answers: list[tuple[Question, list[Neighbour]]] = []
-    problems = list(usable.problems)
+    problems = [*(p for _, listed in named for p in listed), *usable.problems]
     for question in questions:
         try:
             found = ask(stored, model, question, asking)
@@ -86,16 +87,16 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _named(word: str) -> list[tuple[Video, tuple[float, float] | None]]:
-    """The videos of one argument, not scanned, with the range that is asked for."""
+def _named(word: str) -> tuple[list[tuple[Video, tuple[float, float] | None]], list[Problem]]:
+    """The videos of one argument, not scanned, with the range that is asked for, and what is listed but not there."""
     spec, within_s = split_range(word)
     if within_s is None and (Path(spec).is_dir() or Path(spec).suffix.lower() in LIST_SUFFIXES):
         splits = load_splits(spec)
         parts = [splits.train] if splits.test is None else [splits.train, splits.test]
-        return [(video, None) for part in parts for video in part.videos]
+        return [(video, None) for part in parts for video in part.videos], [p for part in parts for p in part.problems]
     if not Path(spec).is_file():
         raise UserError(f"There is no video file {spec}.")
-    return [(video, within_s) for video in load_splits(spec).train.videos]
+    return [(video, within_s) for video in load_splits(spec).train.videos], []
 
 
 def _tell(question: Question, found: list[Neighbour], as_json: bool, named: bool) -> None:
