@@ -1,6 +1,7 @@
 """Draw the pictures of the documentation: ``python docs/pictures.py``, into docs/pictures/."""
 
 import itertools
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,11 +17,15 @@ from matplotlib.patches import Rectangle
 
 from ssl_video.apps.explain_affinity import affinity_of, draw_affinity
 from ssl_video.apps.explain_flow import draw_sheet, wheel
+from ssl_video.apps.index_folder import open_index
+from ssl_video.apps.index_update import IndexOptions, update_index
 from ssl_video.apps.inputs import Strip, strips
+from ssl_video.apps.search import Asking, Question, ask, load_search_model
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.masks import objects_in
-from ssl_video.datasets.synthetic import CLASSES, draw
+from ssl_video.datasets.spec import load_splits, scanned
+from ssl_video.datasets.synthetic import CLASSES, draw, synthesize
 from ssl_video.encoders.tracks import TrackConfig, track
 from ssl_video.eval.affinity import Affinity
 from ssl_video.eval.carry import carry_masks
@@ -37,6 +42,7 @@ from ssl_video.pretexts.tuple_verification import TOO_EARLY, TOO_LATE, TRIPLE
 from ssl_video.video.colours import in_colours, rgb_to_lab
 from ssl_video.video.flow import colour_wheel, encode, farneback
 from ssl_video.video.info import VideoInfo
+from ssl_video.video.reader import read_frames
 
 OUT = Path(__file__).parent / "pictures"
 
@@ -453,6 +459,27 @@ def label_propagation() -> None:
     figure.savefig(OUT / "propagation.png", dpi=80)
 
 
+def search() -> None:
+    """Three drawn videos asked with, and the four that an index by an untrained network finds for each."""
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(3, 5)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        videos = scanned(load_splits(str(synthesize(root / "videos", train=64, test=3, frames=32))).train)
+        model = load_search_model(None, spec="random:r2plus1d_4")
+        update_index(root / "index", model, videos, IndexOptions(clips=2), workers=0)
+        stored = open_index(root / "index")
+        for row, video in zip(axes, videos.videos[8:11], strict=True):
+            shown = [(video.path, 0.5, "asked with")]
+            shown += [(n.path, n.start_s, f"{n.score:.2f}") for n in ask(stored, model, Question(video), Asking(4))]
+            for ax, (path, start_s, title) in zip(row, shown, strict=True):
+                ax.imshow(read_frames(path, [round(start_s * 25)])[0])
+                ax.set_title(title, fontsize=10)
+                ax.set_axis_off()
+    figure.savefig(OUT / "search.png", dpi=80)
+
+
 def _drawn(name: str) -> np.ndarray:
     return draw("clips", CLASSES["clips"].index(name), size=120).frames_THWC
 
@@ -491,3 +518,4 @@ if __name__ == "__main__":
     colorization()
     cycle_tracking()
     label_propagation()
+    search()

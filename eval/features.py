@@ -45,16 +45,20 @@ class Features:
         return targets_of([v.labels for v in self.videos], classes)
 
 
-def clip_starts(frames: int, span: int, clips: int) -> np.ndarray:
+def clip_starts(frames: int, span: int, clips: int, within: tuple[int, int] | None = None) -> np.ndarray:
     """First frames of the clips of a video with ``frames`` frames; a clip covers ``span`` frames.
 
     ``clips`` of them, evenly spaced from the first to the last possible start (fewer if these coincide); 0 means
-    windows that overlap by half over the whole video.
+    windows that overlap by half over the whole video. ``within`` two frames, the second not included, they lie between
+    these; a range that is shorter than a clip has one, around its middle.
     """
-    last = max(0, frames - span)
+    first, end = within or (0, frames)
+    last = max(0, min(end, frames) - span)
+    if first > last:  # the middle of what is too short for a clip, as far as the video has room around it
+        first = last = min(max(0, (first + end - span) // 2), max(0, frames - span))
     if clips == 0:
-        return np.arange(0, last + 1, max(1, span // 2))
-    return np.unique(np.round(np.linspace(0, last, clips)).astype(int))
+        return np.arange(first, last + 1, max(1, span // 2))
+    return np.unique(np.round(np.linspace(first, last, clips)).astype(int))
 
 
 @dataclass
@@ -70,13 +74,14 @@ class ClipsOfVideos(Dataset):
     still: bool = False
     shuffle: bool = False
     crops: int = 1
+    within: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, number: int) -> tuple[int, np.ndarray, torch.Tensor | Problem]:
         video, view = self.videos[number], self.view
-        starts = clip_starts(video.frames, view.span(video), self.clips)
+        starts = clip_starts(video.frames, view.span(video), self.clips, self.within)
         positions_KT = np.minimum(starts[:, None] + view.offsets(video), video.frames - 1)
         if self.still:
             positions_KT = np.repeat(positions_KT[:, [view.frames // 2]], view.frames, axis=1)
@@ -103,6 +108,7 @@ def extract(
     still: bool = False,
     shuffle: bool = False,
     crops: int = 1,
+    within: tuple[int, int] | None = None,
     none_is_an_error: bool = True,
 ) -> Features:
     """Features of every video of a set.
@@ -117,6 +123,7 @@ def extract(
         still: a control: every clip shows its middle frame only, repeated.
         shuffle: a control: the frames of all clips of a video are exchanged at random.
         crops: crops of each clip, 1, 3 or 10 (``View.crops``); they count as clips, those of one crop together.
+        within: frames between which all clips lie, see ``clip_starts``; None: the whole video.
         none_is_an_error: raise UserError if no video can be read.
     """
 
@@ -124,7 +131,7 @@ def extract(
         return model.clip_features(clips_KTHWC, readout)
 
     shown = for_modality(videos, model.backbone.clip.modality)
-    what = ClipsOfVideos(shown.videos, model.view, clips, still, shuffle, crops)
+    what = ClipsOfVideos(shown.videos, model.view, clips, still, shuffle, crops, within)
     found = apply_to_clips(features_of, what, workers, batch)
     found.problems += shown.problems[len(videos.problems) :]
     if none_is_an_error:

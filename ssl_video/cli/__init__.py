@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,9 @@ USAGE = "usage: ssl-video COMMAND [options]\n\nSelf-supervised pretraining of vi
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. 0 is success, 2 a user's mistake (one sentence on stderr), 130 an interrupted run."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may not be UTF-8
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(
             USAGE

@@ -1,0 +1,289 @@
+"""The folder of a search index: what lies in it, and how it is read and changed without ever being half an index.
+
+    header.json      which model made the vectors and how, and the names and SHA-256 of the files that count
+    videos-N.jsonl   a line a video: path, size, time of change, its first vector, and where in it each clip lies
+    vectors-N.f32    the vectors of all clips, rows of little-endian 32-bit floats
+    index-N.faiss    what faiss searches; an exact index has none and reads the vectors
+    lock             held by the process that changes the index
+    extracted/       what an unfinished 'ssl-video index' has extracted so far
+
+Files are written aside and renamed, header.json last. What it names never changes afterwards, but for rows that are
+appended to the vectors behind those that count. So a reader needs no lock, and a killed update leaves the old index.
+A folder, and not one file, because the vectors are mapped into memory and grow in place.
+"""
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_video.errors import UserError
+from ssl_video.files import sha256, write_text, written_aside
+
+FORMAT = 2
+KINDS = {"videos": ".jsonl", "vectors": ".f32", "faiss": ".faiss"}
+AGAIN = "make the index again with 'ssl-video index'"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A video of the index: its file as it was, the row of its first clip, and where each clip lies, in seconds."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    first: int
+    times_s: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What header.json says.
+
+    ``weights`` is the fingerprint of the network, ``mean`` and ``scale`` standardise its features, ``rows`` counts
+    vectors, those of removed videos among them, and ``nprobe`` is 0 where faiss has no cells. ``files`` maps the kinds
+    of file to their names, ``sha256`` to their digests.
+    """
+
+    format: int
+    model: str
+    weights: str
+    readout: str
+    clips: int
+    index_type: str
+    nprobe: int
+    rows: int
+    dim: int
+    mean: list[float]
+    scale: list[float]
+    files: dict[str, str]
+    sha256: dict[str, str]
+
+    @property
+    def generation(self) -> int:
+        """The highest number in the names of the files."""
+        return max(int(name.rpartition("-")[2].partition(".")[0]) for name in self.files.values())
+
+
+@dataclass
+class Stored:
+    """An index as it was read: the videos, all vectors (mapped from disk), and faiss's index, None if it is exact."""
+
+    folder: Path
+    header: Header
+    entries: list[Entry]
+    vectors_RD: np.ndarray
+    faiss_index: Any
+
+    @functools.cached_property
+    def owner_R(self) -> np.ndarray:
+        """(rows,) the number of the entry that each vector belongs to, -1 if it was removed."""
+        owner_R = np.full(self.header.rows, -1)
+        for number, entry in enumerate(self.entries):
+            owner_R[entry.first : entry.first + len(entry.times_s)] = number
+        return owner_R
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the right to change the index; it is free again when the process ends, however it ends.
+
+    Raises:
+        UserError: if another process holds it, or the folder holds something that is no index.
+    """
+    strangers = [p.name for p in folder.iterdir() if not _ours(p.name)] if folder.is_dir() else [folder.name]
+    if folder.exists() and strangers and not (folder / "header.json").exists():
+        _refuse_old(folder)
+        raise UserError(f"{folder} exists and holds something that is no index ({strangers[0]}); choose another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{folder} is being changed by another process; try again when that has finished."
+            ) from None
+        yield
+
+
+def open_index(folder: Path) -> Stored:
+    """Read an index. Every byte that is parsed was compared with its SHA-256 before, faiss's file in particular.
+
+    The vectors are hashed only where the index is exact, because then every search reads all of them. Otherwise their
+    number is checked here, and the length of each that is compared.
+
+    Raises:
+        UserError: if there is no index, or it is damaged, or of another format.
+    """
+    for attempt in (1, 2):
+        header = _read_header(folder)
+        try:
+            return _open(folder, header)
+        except FileNotFoundError as error:  # an update may have replaced the files since the header was read
+            if attempt == 2 or _read_header(folder) == header:
+                raise UserError(f"{folder} lacks its file {Path(error.filename).name}; {AGAIN}.") from None
+    raise AssertionError("unreachable")
+
+
+def _open(folder: Path, header: Header) -> Stored:
+    import faiss
+
+    vectors = folder / header.files["vectors"]
+    text = _verified(folder, header, "videos").decode("utf-8")
+    if vectors.stat().st_size < 4 * header.rows * header.dim:
+        raise _changed(folder, header.files["vectors"])
+    index = None
+    if "faiss" in header.files:
+        whole = np.frombuffer(_verified(folder, header, "faiss"), np.uint8)  # what is parsed is what was hashed
+        try:
+            index = faiss.deserialize_index(whole)
+        except RuntimeError:
+            raise UserError(f"This faiss cannot read {folder / header.files['faiss']}; {AGAIN}.") from None
+        if (index.ntotal, index.d) != (header.rows, header.dim):
+            raise _changed(folder, header.files["faiss"])
+    elif _digest_of_rows(vectors, header.rows * header.dim * 4).hexdigest() != header.sha256["vectors"]:
+        raise _changed(folder, header.files["vectors"])
+    try:
+        entries = [_entry(json.loads(line), header.rows) for line in text.splitlines()]
+    except (ValueError, KeyError, TypeError):
+        raise _changed(folder, header.files["videos"]) from None
+    mapped_RD = np.memmap(vectors, "<f4", "r", shape=(header.rows, header.dim))
+    return Stored(folder, header, entries, mapped_RD, index)
+
+
+def _entry(line: dict[str, Any], rows: int) -> Entry:
+    entry = Entry(
+        str(line["path"]),
+        int(line["size"]),
+        int(line["mtime_ns"]),
+        int(line["first"]),
+        tuple((float(a), float(b)) for a, b in line["times_s"]),
+    )
+    if not 0 <= entry.first <= entry.first + len(entry.times_s) <= rows:
+        raise ValueError("a video has vectors that are not there")
+    return entry
+
+
+def _read_header(folder: Path) -> Header:
+    path = folder / "header.json"
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+        if given["format"] > FORMAT:
+            raise UserError(
+                f"{folder} was written by a newer version of ssl-video (format {given['format']}, this one reads "
+                f"{FORMAT}); update ssl-video, or {AGAIN}."
+            )
+        header = Header(**given)
+        named = all(re.fullmatch(rf"[a-z]+-\d+\{KINDS[kind]}", name) for kind, name in header.files.items())
+        sizes = len(header.mean) == len(header.scale) == header.dim > 0 and header.rows > 0
+        if not (named and sizes and header.files.keys() >= {"videos", "vectors"} and header.format == FORMAT):
+            raise ValueError("it contradicts itself")
+        np.array([header.mean, header.scale], np.float32)
+        _ = header.generation, [header.sha256[kind] for kind in header.files]
+    except (FileNotFoundError, NotADirectoryError):
+        _refuse_old(folder)
+        raise UserError(f"{folder} is no index (it holds no header.json); make one with 'ssl-video index'.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is damaged; {AGAIN}.") from None
+    return header
+
+
+def _refuse_old(folder: Path) -> None:
+    if (folder / "index.json").exists():
+        raise UserError(f"{folder} is an index of an older version of ssl-video; remove the folder and {AGAIN}.")
+
+
+def _verified(folder: Path, header: Header, kind: str) -> bytes:
+    content = (folder / header.files[kind]).read_bytes()
+    if hashlib.sha256(content).hexdigest() != header.sha256[kind]:
+        raise _changed(folder, header.files[kind])
+    return content
+
+
+def _changed(folder: Path, name: str) -> UserError:
+    return UserError(f"{folder / name} was cut off or changed since the index was made; {AGAIN}.")
+
+
+def _digest_of_rows(path: Path, size: int) -> Any:
+    """The running SHA-256 of the first ``size`` bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while size > 0 and (block := file.read(min(size, 1 << 20))):
+            digest.update(block)
+            size -= len(block)
+    return digest
+
+
+class Writer:
+    """Writes the next state of an index: first vectors, block by block, then ``commit``. The lock must be held.
+
+    Vectors go behind those of ``before``, or without it into a new file.
+
+    Raises:
+        UserError: if the vectors that are there were changed.
+    """
+
+    def __init__(self, folder: Path, generation: int, before: Stored | None = None):
+        self.folder, self.generation = folder, generation
+        self.name = before.header.files["vectors"] if before else f"vectors-{generation}.f32"
+        self.path, self.rows = folder / self.name, before.header.rows if before else 0
+        self.digest = hashlib.sha256()
+        if before:
+            size = 4 * before.header.rows * before.header.dim
+            self.digest = _digest_of_rows(self.path, size)
+            if self.digest.hexdigest() != before.header.sha256["vectors"]:
+                raise _changed(folder, self.name)
+            os.truncate(self.path, size)  # an update that was killed may have left rows that do not count
+        else:
+            self.path.write_bytes(b"")
+
+    def append(self, blocks_RD: Iterable[np.ndarray]) -> None:
+        """Add rows, and have them on the disk."""
+        with self.path.open("ab") as file:
+            for block_RD in blocks_RD:
+                content = np.ascontiguousarray(block_RD, "<f4").tobytes()
+                file.write(content)
+                self.digest.update(content)
+                self.rows += len(block_RD)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def vectors(self, dim: int) -> np.ndarray:
+        """All rows, mapped."""
+        return np.memmap(self.path, "<f4", "r", shape=(self.rows, dim))
+
+    def commit(self, entries: Sequence[Entry], faiss_index: Any, about: dict[str, Any]) -> Header:
+        """Write the other files and, last, the header, whose remaining fields are ``about``; drop what it replaces."""
+        import faiss
+
+        files = {"videos": f"videos-{self.generation}.jsonl", "vectors": self.name}
+        write_text(self.folder / files["videos"], "".join(json.dumps(asdict(e)) + "\n" for e in entries))
+        if faiss_index is not None:
+            files["faiss"] = f"index-{self.generation}.faiss"
+            with written_aside(self.folder / files["faiss"]) as aside:
+                faiss.write_index(faiss_index, str(aside))
+        digests = {kind: sha256(self.folder / name) for kind, name in files.items() if kind != "vectors"}
+        digests["vectors"] = self.digest.hexdigest()
+        header = Header(format=FORMAT, rows=self.rows, files=files, sha256=digests, **about)
+        write_text(self.folder / "header.json", json.dumps(asdict(header)) + "\n")
+        for path in self.folder.iterdir():
+            if _numbered(path.name) and path.name not in files.values():
+                path.unlink()
+        return header
+
+
+def _numbered(name: str) -> bool:
+    return re.fullmatch(r"(videos-\d+\.jsonl|vectors-\d+\.f32|index-\d+\.faiss)", name) is not None
+
+
+def _ours(name: str) -> bool:
+    return name in ("lock", "extracted", "header.json") or name.startswith(".") or _numbered(name)

@@ -1,0 +1,202 @@
+"""Nearest neighbours among many vectors of length 1: exactly, or among the candidates of a faiss index.
+
+Vectors lie in one array, on disk if it is a map of a file. An exact search reads all of them. A faiss index holds short
+codes of them and answers with candidates, and these are compared exactly.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ssl_video.errors import UserError
+
+EXACT = "exact"
+FEW = 39 * 256
+"""Vectors below which faiss warns that it cannot learn codes of 8 bits well."""
+BLOCK = 65536
+"""Rows that are copied into memory at a time."""
+ENOUGH = 0.95
+"""Of the ten nearest, this share must be found after re-ranking for a number of cells to be enough."""
+RERANK = 200
+"""Candidates that are compared exactly, where nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What an index finds of what exact search finds, at ``nprobe`` cells (0 where the index has none).
+
+    ``codes_1`` and ``codes_10``: how often the nearest vector, and which share of the ten nearest, is among the ten
+    that come first by their codes. ``reranked_1`` and ``reranked_10``: the same after exact comparison of ``rerank``.
+    """
+
+    nprobe: int
+    rerank: int
+    queries: int
+    codes_1: float
+    codes_10: float
+    reranked_1: float
+    reranked_10: float
+
+    def sentence(self) -> str:
+        """For the terminal."""
+        cells = f", {self.nprobe} cells searched" if self.nprobe else ""
+        return (
+            f"Against exact search, {self.queries} of its own clips asked{cells}: 1-recall@10 {self.codes_1:.3f}, "
+            f"10-recall@10 {self.codes_10:.3f} from codes alone; {self.reranked_1:.3f} and {self.reranked_10:.3f} with "
+            f"{self.rerank} candidates compared exactly."
+        )
+
+
+def factory_string(index_type: str, rows: int, dim: int) -> str:
+    """The faiss factory string of an ``index_type``: "ivfpq" becomes one that fits so many vectors, others stay.
+
+    Raises:
+        UserError: if there are too few vectors for "ivfpq": a code of 8 bits is learned from 39 times as many at least.
+    """
+    if index_type != "ivfpq":
+        return index_type
+    if rows < FEW:
+        raise UserError(
+            f"ivfpq needs {FEW} clips or more, and here are {rows}; choose --index-type exact, which is fast enough "
+            "for so few, or a factory string of faiss."
+        )
+    pieces = max(m for m in range(1, 65) if dim % m == 0 and (dim >= 4 * m or m == 1))
+    cells = 1 << round(np.log2(rows**0.5))
+    return f"IVF{min(cells, 65536)},PQ{pieces}"
+
+
+def make(vectors_RD: np.ndarray, index_type: str, seed: int = 0) -> Any:
+    """A faiss index, trained and filled, or None for "exact".
+
+    Training sees up to 50 vectors a cell, and 65,536 at least where there are as many.
+
+    Raises:
+        UserError: if faiss knows no such index, or cannot make it from these vectors.
+    """
+    if index_type == EXACT:
+        return None
+    import faiss
+
+    rows, dim = vectors_RD.shape
+    text = factory_string(index_type, rows, dim)
+    try:
+        # vectors of length 1 have the same order by distance as by inner product
+        index = faiss.index_factory(dim, text, faiss.METRIC_L2)
+        ivf = faiss.try_extract_index_ivf(index)
+        if not index.is_trained:
+            wanted = max(65536, 50 * ivf.nlist if ivf is not None else 0)
+            chosen = np.random.default_rng(seed).permutation(rows)[:wanted]
+            index.train(np.ascontiguousarray(vectors_RD[np.sort(chosen)]))
+        fill(index, vectors_RD)
+    except RuntimeError as error:
+        why = str(error).rpartition(": ")[2].strip().rstrip(".")
+        raise UserError(
+            f"faiss makes no index {text!r} of {rows} vectors of {dim} numbers ({why}); choose another --index-type, "
+            "such as exact."
+        ) from None
+    return index
+
+
+def fill(index: Any, vectors_RD: np.ndarray) -> None:
+    """Add vectors, a block at a time; the first gets the number ``index.ntotal``."""
+    for start in range(0, len(vectors_RD), BLOCK):
+        index.add(np.ascontiguousarray(vectors_RD[start : start + BLOCK]))
+
+
+def cells_of(index: Any) -> int:
+    """The number of cells of an inverted file, 0 for any other index."""
+    import faiss
+
+    ivf = None if index is None else faiss.try_extract_index_ivf(index)
+    return 0 if ivf is None else ivf.nlist
+
+
+def search(
+    vectors_RD: np.ndarray, index: Any, queries_QD: np.ndarray, k: int, *, rerank: int = RERANK, nprobe: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, k) cosines, highest first, and (Q, k) rows, -1 where there are fewer.
+
+    Args:
+        vectors_RD: all vectors.
+        index: of ``make``.
+        queries_QD: of length 1.
+        k: neighbours.
+        rerank: candidates of the index that are compared exactly; 0 goes by the codes alone.
+        nprobe: cells of an inverted file that are looked into.
+
+    Raises:
+        ValueError: if a vector that was compared is not of length 1: the array was damaged.
+    """
+    import faiss
+
+    queries_QD = np.ascontiguousarray(queries_QD, np.float32)
+    if index is None:
+        return faiss.knn(queries_QD, vectors_RD, min(k, len(vectors_RD)), metric=faiss.METRIC_INNER_PRODUCT)
+    if nprobe and cells_of(index):
+        faiss.extract_index_ivf(index).nprobe = nprobe
+    distances_QC, rows_QC = index.search(queries_QD, min(max(k, rerank), index.ntotal))
+    if not rerank:
+        return np.where(rows_QC < 0, -np.inf, 1 - distances_QC / 2), rows_QC
+    cosines_QC = np.stack([_exact(vectors_RD, q, rows) for q, rows in zip(queries_QD, rows_QC, strict=True)])
+    order_QK = np.argsort(-cosines_QC, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(cosines_QC, order_QK, 1), np.take_along_axis(rows_QC, order_QK, 1)
+
+
+def _exact(vectors_RD: np.ndarray, query_D: np.ndarray, rows_C: np.ndarray) -> np.ndarray:
+    there = rows_C >= 0
+    candidates = vectors_RD[rows_C[there]]
+    length = np.einsum("cd,cd->c", candidates, candidates)
+    if not (np.isclose(length, 1, atol=1e-3) | (length == 0)).all():  # a constant feature gives a vector of zeros
+        raise ValueError("a vector is not of length 1")
+    out = np.full(len(rows_C), -np.inf, np.float32)
+    out[there] = candidates @ query_D
+    return out
+
+
+def recall_of(
+    vectors_RD: np.ndarray,
+    index: Any,
+    queries_QD: np.ndarray,
+    truth_QK: np.ndarray,
+    own_Q: np.ndarray | None = None,
+    *,
+    nprobe: int,
+    rerank: int = RERANK,
+) -> Recall:
+    """Recall against ``truth_QK``, the ten nearest rows of each query by exact search.
+
+    ``own_Q``: the row that each query is itself, which does not count as found.
+    """
+
+    def shares(compared: int) -> tuple[float, float]:
+        _, rows = search(vectors_RD, index, queries_QD, 11, rerank=compared, nprobe=nprobe)
+        rows = rows[:, :10] if own_Q is None else _without(rows, own_Q)
+        hits = (truth_QK[:, :, None] == rows[:, None, :]).any(2)
+        return float(hits[:, 0].mean()), float(hits.mean())
+
+    return Recall(nprobe, rerank, len(queries_QD), *shares(0), *shares(rerank))
+
+
+def _without(rows_QK: np.ndarray, own_Q: np.ndarray) -> np.ndarray:
+    """(Q, 10): the first ten of eleven rows that are not the query itself."""
+    return np.stack([row[row != own][:10] for row, own in zip(rows_QK, own_Q, strict=True)])
+
+
+def tune(vectors_RD: np.ndarray, index: Any, queries: int = 200, seed: int = 1) -> Recall | None:
+    """The fewest cells (8 or a larger power of two) that find ``ENOUGH`` after re-ranking, and the recall there.
+
+    Vectors of the array are asked for the others. None for an exact index, or one of fewer than 12 vectors.
+    """
+    if index is None or len(vectors_RD) < 12:
+        return None
+    own_Q = np.sort(np.random.default_rng(seed).permutation(len(vectors_RD))[:queries])
+    asked = np.ascontiguousarray(vectors_RD[own_Q])
+    truth = _without(search(vectors_RD, None, asked, 11)[1], own_Q)
+    cells = cells_of(index)
+    nprobe = min(8, cells)
+    while True:
+        found = recall_of(vectors_RD, index, asked, truth, own_Q, nprobe=nprobe)
+        if found.reranked_10 >= ENOUGH or nprobe >= cells:
+            return found
+        nprobe = min(2 * nprobe, cells)

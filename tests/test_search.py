@@ -1,0 +1,424 @@
+"""A search index: what it finds, how it is kept up to date, and what becomes of it when something goes wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssl_video.apps import index_folder, index_update
+from ssl_video.apps.index_folder import locked, open_index
+from ssl_video.apps.index_update import IndexOptions, standardisation, update_index
+from ssl_video.apps.search import Asking, Question, ask, query, split_range
+from ssl_video.cli import main
+from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.synthetic import synthesize
+from ssl_video.errors import UserError
+from ssl_video.eval import features as features_module
+from ssl_video.eval import shards as shards_module
+from ssl_video.eval.features import clip_starts, extract
+from ssl_video.files import sha256
+from ssl_video.model import Model
+from ssl_video.pretexts.base import View
+from ssl_video.train.data import read_video
+from ssl_video.video.info import VideoInfo
+from ssl_video.video.reader import VideoError
+from tests.nets import drawn_frames, tiny_backbone
+
+ROOT = Path(__file__).resolve().parents[1]
+INFO = VideoInfo(40, 25.0, 12, 12, 1.6, "h264")
+SPAN = 7  # frames of the view below
+
+
+@pytest.fixture
+def model():
+    return Model("random:tiny", tiny_backbone().eval(), View(4, 2, 12, 8), {}, torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def reads(monkeypatch):
+    """Which drawn videos were read, and which of their frames; a file that says "bad" cannot be; shards of four."""
+    seen: list[tuple[str, list[int]]] = []
+
+    def read(video, frames):
+        if video.info is not INFO:
+            return read_video(video, frames)
+        content = Path(video.path).read_text()
+        seen.append((Path(video.path).name, list(frames)))
+        if content == "bad":
+            raise VideoError("it is damaged")
+        return drawn_frames(replace(video, path=f"/{content}.mp4", labels=(0,)), frames)
+
+    def scanned(videos, **_options):
+        return replace(videos, videos=tuple(replace(v, info=v.info or INFO) for v in videos.videos))
+
+    monkeypatch.setattr(features_module, "read_video", read)
+    monkeypatch.setattr(shards_module, "SHARD", 4)
+    monkeypatch.setattr(index_update, "scanned", scanned)
+    return seen
+
+
+def drawn(folder: Path, *numbers: int) -> VideoSet:
+    """Files NUMBER.mp4 that hold their number, made if they are not there."""
+    folder.mkdir(exist_ok=True)
+    for n in numbers:
+        if not (folder / f"{n}.mp4").exists():
+            (folder / f"{n}.mp4").write_text(str(n))
+    return VideoSet("drawn", tuple(Video(str(folder / f"{n}.mp4"), info=INFO) for n in numbers))
+
+
+def names(paths) -> list[str]:
+    return [Path(p).name for p in paths]
+
+
+def first_clip(out: Path, number: int) -> Question:
+    return Question(drawn(out.parent / "asked", number).videos[0], (0, SPAN / 25))
+
+
+def found(out: Path, model, number: int, top_k: int = 99, **asking) -> list[str]:
+    """Names of what is found, asked with the first clip of a video of that number from elsewhere."""
+    question = first_clip(out, number)
+    return names(n.path for n in ask(open_index(out), model, question, Asking(top_k, **asking)))
+
+
+@pytest.fixture
+def index(tmp_path, model):
+    update_index(tmp_path / "i", model, drawn(tmp_path / "v", *range(8)), IndexOptions(3), workers=0)
+    return tmp_path / "i"
+
+
+def test_neighbours_are_those_of_cosines_written_out(index, model, tmp_path):
+    videos, asked = drawn(tmp_path / "v", *range(8)), drawn(tmp_path / "asked", 20)
+    clips = [c.astype(np.float64) for c in extract(model, videos, clips=3, readout="rich", workers=0).clips_KD]
+    every = np.concatenate(clips)
+    std = every.std(0)
+    mean, scale = every.mean(0), np.where(std > 1e-3 * std.max(), 1 / np.maximum(std, 1e-12), 0)
+    question = (extract(model, asked, clips=3, readout="rich", workers=0).mean_ND[0] - mean) * scale
+    scores = {}
+    for n, own in enumerate(clips):
+        for x in (own - mean) * scale:
+            cosine = x @ question / np.linalg.norm(x) / np.linalg.norm(question)
+            scores[f"{n}.mp4"] = max(cosine, scores.get(f"{n}.mp4", -1))
+    got = ask(open_index(index), model, Question(asked.videos[0]), Asking(8))
+    assert names(n.path for n in got) == sorted(scores, key=lambda name: -scores[name])
+    assert np.allclose([n.score for n in got], sorted(scores.values(), reverse=True), atol=1e-4)
+
+
+def test_a_video_of_the_index_does_not_find_itself_but_its_copy_does(index, model, tmp_path):
+    own = drawn(tmp_path / "v", 3).videos[0]
+    assert "3.mp4" not in names(n.path for n in query(index, own, 99, model))
+    assert found(index, model, 3)[0] == "3.mp4"
+
+
+def test_moments_are_several_of_one_video_and_do_not_overlap(index, model, tmp_path):
+    asked = Question(drawn(tmp_path / "asked", 3).videos[0])
+    got = ask(open_index(index), model, asked, Asking(99, moments=True))
+    assert len(got) == 24 and len({n.path for n in got}) == 8
+    update_index(tmp_path / "w", model, drawn(tmp_path / "v", *range(8)), IndexOptions(clips=0), workers=0)
+    dense = ask(open_index(tmp_path / "w"), model, asked, Asking(99, moments=True))
+    for a in dense:
+        assert sum(a.path == b.path and a.start_s < b.end_s and b.start_s < a.end_s for b in dense) == 1
+
+
+def test_a_range_is_asked_with_by_frames_inside_it_only(index, model, tmp_path, reads):
+    own = drawn(tmp_path / "v", 3).videos[0]
+    reads.clear()
+    got = ask(open_index(index), model, Question(own, (0.4, 0.8)), Asking(99, moments=True))
+    frames = [f for _, frames in reads for f in frames]
+    assert min(frames) == 10 and max(frames) == 19
+    own_moments = [(n.start_s, n.end_s) for n in got if n.path == own.path]
+    assert own_moments and all(end <= 0.4 or start >= 0.8 for start, end in own_moments)
+
+
+def test_a_range_behind_the_end_is_a_phrase(index, model, tmp_path):
+    with pytest.raises(VideoError, match=r"ends after 1\.60 s"):
+        ask(open_index(index), model, Question(drawn(tmp_path / "v", 3).videos[0], (1.7, 2.0)))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 5), st.data())
+def test_clips_of_a_range_lie_inside_it_where_it_has_room(frames, span, clips, data):
+    first = data.draw(st.integers(0, frames - 1))
+    end = data.draw(st.integers(first + 1, frames))
+    starts = clip_starts(frames, span, clips, (first, end))
+    assert len(starts) and starts.min() >= 0 and starts.max() <= max(0, frames - span)
+    if end - first >= span:
+        assert starts.min() >= first and starts.max() + span <= end
+    else:
+        assert len(starts) == 1
+
+
+def test_a_range_is_split_off_unless_a_file_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert split_range("a@b.mp4@12.5-15") == ("a@b.mp4", (12.5, 15.0))
+    assert split_range("a@b.mp4") == ("a@b.mp4", None)
+    (tmp_path / "v@1-2").touch()
+    assert split_range("v@1-2") == ("v@1-2", None)
+    with pytest.raises(UserError, match="ends before it starts"):
+        split_range("v.mp4@3-2")
+
+
+@pytest.mark.parametrize("index_type", ["exact", "IVF2,SQ8"])
+def test_an_update_reads_only_what_is_new_or_changed(tmp_path, model, reads, index_type):
+    out, options = tmp_path / "i", IndexOptions(3, index_type=index_type)
+    update_index(out, model, drawn(tmp_path / "v", *range(16)), options, workers=0)
+    before = {e.path: open_index(out).vectors_RD[e.first] for e in open_index(out).entries}
+    (tmp_path / "v" / "2.mp4").write_text("77")
+    reads.clear()
+    changes = update_index(out, model, drawn(tmp_path / "v", *range(17)), workers=0)
+    assert sorted({name for name, _ in reads}) == ["16.mp4", "2.mp4"]
+    assert names(changes.added) == ["16.mp4"] and names(changes.refreshed) == ["2.mp4"] and changes.videos == 17
+    stored = open_index(out)
+    assert len(stored.entries) == 17 and stored.header.rows == 16 * 3 + 6
+    for entry in stored.entries:
+        if Path(entry.path).name not in ("2.mp4", "16.mp4"):
+            assert (stored.vectors_RD[entry.first] == before[entry.path]).all()
+    assert found(out, model, 77)[0] == "2.mp4" and found(out, model, 16)[0] == "16.mp4"
+    assert len(found(out, model, 2)) == 17  # the vectors of the file as it was are passed over
+
+
+def test_a_file_that_was_only_touched_is_looked_at_again(index, model, tmp_path):
+    os.utime(tmp_path / "v" / "3.mp4", ns=(1, 1))
+    assert names(update_index(index, model, drawn(tmp_path / "v", *range(8)), workers=0).refreshed) == ["3.mp4"]
+
+
+def test_nothing_is_written_when_nothing_has_changed(index, model, tmp_path):
+    before = {p.name: p.stat().st_mtime_ns for p in index.iterdir()}
+    changes = update_index(index, model, drawn(tmp_path / "v", *range(8)), workers=0)
+    assert not (changes.added or changes.refreshed or changes.removed) and changes.videos == 8
+    assert {p.name: p.stat().st_mtime_ns for p in index.iterdir()} == before
+
+
+@pytest.mark.parametrize("index_type", ["exact", "IVF2,SQ8"])
+def test_removed_videos_are_not_found_and_leave_the_files_when_they_are_many(tmp_path, model, index_type):
+    out, folder = tmp_path / "i", tmp_path / "v"
+    update_index(out, model, drawn(folder, *range(16)), IndexOptions(3, index_type=index_type), workers=0)
+    assert names(update_index(out, None, None, remove=[folder / "4.mp4"]).removed) == ["4.mp4"]
+    assert open_index(out).header.rows == 48 and found(out, model, 4)[0] != "4.mp4"
+    (folder / "5.mp4").unlink()
+    assert names(update_index(out, None, None, prune=True).removed) == ["5.mp4"]
+    update_index(out, None, None, remove=[folder / "6.mp4", folder / "7.mp4"])
+    stored = open_index(out)
+    assert stored.header.rows == 36 == stored.vectors_RD.shape[0]
+    assert sorted(found(out, model, 9)) == sorted(f"{n}.mp4" for n in range(16) if n not in (4, 5, 6, 7))
+    assert found(out, model, 9)[0] == "9.mp4" and len(list(out.glob("vectors-*"))) == 1
+
+
+def test_a_folder_is_removed_with_all_that_lies_below_it(index, tmp_path):
+    with pytest.raises(UserError, match="No video would be in the index"):
+        update_index(index, None, None, remove=[tmp_path])
+    with pytest.raises(UserError, match="holds no video"):
+        update_index(index, None, None, remove=[tmp_path / "elsewhere"])
+    assert len(open_index(index).entries) == 8
+
+
+def test_what_cannot_be_read_is_listed_and_leaves_the_index_when_it_was_good_before(index, model, tmp_path):
+    (tmp_path / "v" / "2.mp4").write_text("bad")
+    (tmp_path / "v" / "9.mp4").write_text("bad")
+    (tmp_path / "v" / "10.mp4").write_text("10")
+    videos = drawn(tmp_path / "v", *range(11))
+    (tmp_path / "v" / "8.mp4").unlink()
+    changes = update_index(index, model, videos, workers=0)
+    assert {Path(p.path).name: p.reason for p in changes.problems} == {
+        "2.mp4": "it is damaged", "9.mp4": "it is damaged", "8.mp4": "cannot be read: No such file or directory",
+    }  # fmt: skip
+    assert names(changes.removed) == ["2.mp4"] and names(changes.added) == ["10.mp4"] and changes.videos == 8
+
+
+def test_a_network_that_diverged_makes_no_index(tmp_path, model, monkeypatch):
+    nothing = torch.nn.Parameter(torch.full_like(model.backbone.stages["stem"][0].weight, float("nan")))
+    monkeypatch.setattr(model.backbone.stages["stem"][0], "weight", nothing)
+    with pytest.raises(UserError, match="its features are not finite"):
+        update_index(tmp_path / "i", model, drawn(tmp_path / "v", 1), workers=0)
+
+
+def test_a_folder_without_one_good_video_makes_no_index(tmp_path, model):
+    videos = drawn(tmp_path / "v", 1)
+    (tmp_path / "v" / "1.mp4").write_text("bad")
+    with pytest.raises(UserError, match=r"No video would be in the index .*it is damaged"):
+        update_index(tmp_path / "i", model, videos, workers=0)
+    (tmp_path / "v" / "1.mp4").write_text("1")
+    assert update_index(tmp_path / "i", model, videos, workers=0).videos == 1
+
+
+def test_an_interrupted_extraction_goes_on_where_it_was(tmp_path, model, reads, monkeypatch):
+    videos, whole = drawn(tmp_path / "v", *range(10)), shards_module.extract
+
+    def killed(model, part, **options):
+        if part.videos[0].path.endswith("8.mp4"):
+            raise KeyboardInterrupt
+        return whole(model, part, **options)
+
+    monkeypatch.setattr(shards_module, "extract", killed)
+    with pytest.raises(KeyboardInterrupt):
+        update_index(tmp_path / "i", model, videos, IndexOptions(1), workers=0)
+    with pytest.raises(UserError, match="no index"):
+        open_index(tmp_path / "i")
+    monkeypatch.setattr(shards_module, "extract", whole)
+    reads.clear()
+    assert update_index(tmp_path / "i", model, videos, IndexOptions(1), workers=0).videos == 10
+    assert [name for name, _ in reads] == ["8.mp4", "9.mp4"] and not (tmp_path / "i" / "extracted").exists()
+
+
+@pytest.mark.parametrize("moment", ["videos-2.jsonl", "header.json"])
+def test_an_update_that_is_killed_leaves_the_old_index_and_the_next_one_succeeds(
+    index, model, tmp_path, monkeypatch, moment
+):
+    before, whole = found(index, model, 3), index_folder.write_text
+
+    def killed(path, text):
+        if Path(path).name == moment:
+            raise KeyboardInterrupt
+        whole(path, text)
+
+    monkeypatch.setattr(index_folder, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        update_index(index, model, drawn(tmp_path / "v", *range(12)), workers=0)
+    assert found(index, model, 3) == before
+    monkeypatch.setattr(index_folder, "write_text", whole)
+    assert update_index(index, model, drawn(tmp_path / "v", *range(11)), workers=0).videos == 11
+    stored = open_index(index)
+    assert (index / stored.header.files["vectors"]).stat().st_size == 4 * stored.header.rows * stored.header.dim
+    assert sorted(found(index, model, 9)) == sorted(f"{n}.mp4" for n in range(11))
+
+
+def test_an_update_beside_a_reader_does_not_disturb_it(index, model, tmp_path):
+    stored = open_index(index)
+    update_index(index, None, None, remove=[tmp_path / "v" / f"{n}.mp4" for n in range(4)])
+    got = ask(stored, model, first_clip(index, 3), Asking(1))
+    assert names(n.path for n in got) == ["3.mp4"]
+
+
+def test_a_second_process_that_wants_to_change_an_index_is_told_so(index, model, tmp_path):
+    with locked(index), pytest.raises(UserError, match="being changed by another process"):
+        update_index(index, None, None, remove=[tmp_path / "v" / "1.mp4"])
+    assert len(open_index(index).entries) == 8
+    code = (
+        "import sys, pathlib; from ssl_video.apps.index_folder import locked\nwith locked(pathlib.Path(sys.argv[1])): 1"
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    with locked(index):
+        done = subprocess.run([sys.executable, "-c", code, str(index)], env=env, capture_output=True, text=True)
+    assert "being changed by another process" in done.stderr
+
+
+@pytest.mark.parametrize("change", ["cut off", "altered", "gone"])
+@pytest.mark.parametrize("kind", ["videos", "vectors", "faiss", "header"])
+def test_a_file_that_was_cut_off_or_altered_or_is_gone_is_refused(tmp_path, model, kind, change):
+    out = tmp_path / "i"
+    index_type = "exact" if kind == "vectors" else "IVF2,SQ8"
+    update_index(out, model, drawn(tmp_path / "v", *range(8)), IndexOptions(3, index_type=index_type), workers=0)
+    path = out / {"header": "header.json", **open_index(out).header.files}[kind]
+    content = path.read_bytes()
+    if change == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-9] if change == "cut off" else content[:30] + b"\xff" + content[31:])
+    with pytest.raises(UserError) as error:
+        open_index(out)
+    assert str(error.value).endswith("with 'ssl-video index'.") and "\n" not in str(error.value)
+
+
+def test_vectors_that_were_altered_are_noticed_when_they_are_compared_or_added_to(tmp_path, model):
+    out = tmp_path / "i"
+    update_index(out, model, drawn(tmp_path / "v", *range(8)), IndexOptions(3, index_type="IVF2,SQ8"), workers=0)
+    path = out / open_index(out).header.files["vectors"]
+    path.write_bytes(b"\0\0\x80\x3f" * (path.stat().st_size // 4))
+    with pytest.raises(UserError, match="were changed"):
+        found(out, model, 3)
+    with pytest.raises(UserError, match="cut off or changed"):
+        update_index(out, model, drawn(tmp_path / "v", *range(9)), workers=0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"files": {"videos": "../../etc/passwd", "vectors": "vectors-1.f32"}}, {"rows": "many"}, {"rows": 10**12},
+     {"mean": [0.0]}, {"mean": None}, {"more": 1}, {"format": "2"}, {"format": 0}, {"sha256": {}}],
+)  # fmt: skip
+def test_a_header_that_contradicts_itself_is_one_sentence(index, changes):
+    header = json.loads((index / "header.json").read_text())
+    (index / "header.json").write_text(json.dumps(header | changes))
+    with pytest.raises(UserError, match="make the index again"):
+        open_index(index)
+
+
+def test_faiss_reads_no_file_whose_digest_is_not_the_stored_one(tmp_path, model, monkeypatch):
+    import faiss
+
+    out = tmp_path / "i"
+    update_index(out, model, drawn(tmp_path / "v", *range(8)), IndexOptions(3, index_type="IVF2,SQ8"), workers=0)
+    stored = open_index(out)
+    path = out / stored.header.files["faiss"]
+    assert stored.header.sha256["faiss"] == sha256(path)
+    path.write_bytes(b"evil")
+    monkeypatch.setattr(faiss, "deserialize_index", lambda _bytes: pytest.fail("faiss was asked to read it"))
+    with pytest.raises(UserError, match="changed"):
+        open_index(out)
+
+
+def test_a_newer_and_an_older_format_say_what_to_do(index, tmp_path):
+    header = json.loads((index / "header.json").read_text())
+    (index / "header.json").write_text(json.dumps({"format": 3, "novelty": True}))
+    with pytest.raises(UserError, match=r"newer version of ssl-video \(format 3, this one reads 2\)"):
+        open_index(index)
+    assert header["format"] == 2
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "index.json").write_text("{}")
+    with pytest.raises(UserError, match="older version"):
+        open_index(old)
+    with pytest.raises(UserError, match="older version"), locked(old):
+        pass
+
+
+def test_another_model_is_refused(index, model, tmp_path):
+    other = replace(model, name="other", backbone=tiny_backbone(width=4).eval())
+    with pytest.raises(UserError, match="built by another model than other"):
+        query(index, drawn(tmp_path / "v", 1).videos[0], 1, other)
+    with pytest.raises(UserError, match="built by another model"):
+        update_index(index, other, drawn(tmp_path / "v", 1), workers=0)
+
+
+def test_options_of_an_index_stay(index, model, tmp_path):
+    for options in (IndexOptions(clips=4), IndexOptions(readout="avg"), IndexOptions(index_type="ivfpq")):
+        with pytest.raises(UserError, match="--clips 3 --readout rich --index-type exact"):
+            update_index(index, model, drawn(tmp_path / "v", 1), options, workers=0)
+
+
+def test_a_folder_of_something_else_is_not_touched(tmp_path, model):
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"no index \(thesis.txt\)"):
+        update_index(tmp_path / "o", model, drawn(tmp_path / "v", 1), workers=0)
+    assert names((tmp_path / "o").iterdir()) == ["thesis.txt"]
+
+
+def test_features_that_do_not_vary_are_left_out_and_one_clip_is_taken_as_it_is():
+    mean, scale = standardisation([np.array([[1.0, 5.0], [3.0, 5.0]])])
+    assert mean.tolist() == [2, 5] and scale.tolist() == [1, 0]
+    mean, scale = standardisation([np.array([[1.0, 5.0]])])
+    assert mean.tolist() == [0, 0] and scale.tolist() == [1, 1]
+
+
+def test_two_processes_make_the_index_of_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards_module, "SHARD", 256)
+    monkeypatch.undo()
+    synthesize(tmp_path / "drawn", train=6, test=2, size=40, frames=16)
+    words = ["index", "--model", "random:r2plus1d_4?width=4", "--clips", "1", "--workers", "0", "--data"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "ssl_video", *words, "drawn", "--out", "two"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("8 videos are in two (8 added, 0 refreshed, 0 removed)") == 1
+    assert main([*words, str(tmp_path / "drawn"), "--out", str(tmp_path / "one")]) == 0
+    one, two = (open_index(tmp_path / name) for name in ("one", "two"))
+    assert [e.path for e in one.entries] == [e.path for e in two.entries]
+    assert np.allclose(one.vectors_RD, two.vectors_RD, atol=1e-4)

@@ -1,0 +1,179 @@
+"""``ssl-video index`` and ``query`` on real files, and the report that they write."""
+
+import base64
+import html
+import io
+import json
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import av
+import pytest
+
+from ssl_video.apps.search_report import POLICY, escaped
+from ssl_video.cli import main
+from tests import videos
+from tests.test_cli import said
+
+MODEL = "random:r2plus1d_4?width=4"
+HOSTILE = "<img src=x onerror=alert('1')>&amp;\".mp4"
+
+
+class Tags(HTMLParser):
+    """The tags of a page and their attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.seen: list[tuple[str, dict]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("videos")
+    for n, name in enumerate((HOSTILE, "b.mp4", "c.mp4")):
+        videos.mp4(out / name, count=24 + 8 * n)
+    (out / "damaged.mp4").write_text("no video")
+    return out
+
+
+@pytest.fixture(scope="module")
+def built(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("built") / "i"
+    words = ["index", "--model", MODEL, "--data", str(folder), "--out", str(out), "--clips", "2", "--workers", "0"]
+    assert main(words) == 0
+    return out
+
+
+@pytest.fixture
+def index(built, tmp_path):
+    return Path(shutil.copytree(built, tmp_path / "i"))
+
+
+def test_a_damaged_video_is_counted_and_listed(built, folder, tmp_path, capsys):
+    words = ["index", "--model", MODEL, "--data", folder, "--out", tmp_path / "j", "--clips", "1", "--workers", "0"]
+    assert main([str(w) for w in words]) == 0
+    said = capsys.readouterr().out
+    assert f"left out: {folder / 'damaged.mp4'}: " in said
+    assert "3 videos are in" in said and "(3 added, 0 refreshed, 0 removed), 1 were left out." in said
+
+
+def test_an_index_is_brought_up_to_date_by_its_own_model(index, tmp_path, capsys):
+    more = tmp_path / "more"
+    more.mkdir()
+    videos.mp4(more / "d.mp4", count=30)
+    words = ["index", "--out", str(index), "--workers", "0"]
+    assert main([*words, "--data", str(more)]) == 0
+    assert "4 videos are in" in capsys.readouterr().out
+    assert main([*words, "--remove", str(more)]) == 0
+    said = capsys.readouterr().out
+    assert f"removed: {more / 'd.mp4'}\n" in said and "3 videos are in" in said
+
+
+def test_moments_and_many_questions_as_json_lines(index, folder, capsys):
+    words = ["query", str(index), str(folder / "b.mp4"), f"{folder / 'c.mp4'}@0.2-0.9", "--top-k", "2", "--moments"]
+    assert main([*words, "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(Path(x["question"]).name, x["rank"]) for x in lines] == [
+        ("b.mp4", 1), ("b.mp4", 2), ("c.mp4@0.2-0.9", 1), ("c.mp4@0.2-0.9", 2),
+    ]  # fmt: skip
+    assert {"path", "start_s", "end_s", "score"} < set(lines[0])
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("rank   score") == 2
+
+
+def test_a_folder_is_asked_with_and_what_is_bad_in_it_is_listed(index, folder, capsys):
+    assert main(["query", str(index), str(folder), f"{folder / 'b.mp4'}@50-60", "--top-k", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("rank   score") == 3 and f"left out: {folder / 'damaged.mp4'}: " in out
+    assert f"left out: {folder / 'b.mp4'}@50-60: it ends after 1.28 s\n" in out
+
+
+def test_the_report_plays_and_loads_nothing_and_a_name_stays_text(index, folder, tmp_path):
+    page = tmp_path / "r.html"
+    assert main(["query", str(index), str(folder / "b.mp4"), str(folder / HOSTILE), "--html", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "<img" not in text and text.count(html.escape(HOSTILE)) == 2
+    assert f'http-equiv="Content-Security-Policy" content="{POLICY}"' in text
+    tags = Tags(text)
+    assert {tag for tag, _ in tags.seen} <= {
+        "html", "head", "meta", "title", "style", "body", "h1", "p", "section", "figure", "video", "figcaption", "b",
+        "br", "small",
+    }  # fmt: skip
+    names = {name for _, attributes in tags.seen for name in attributes}
+    assert names == {
+        "lang",
+        "charset",
+        "http-equiv",
+        "content",
+        "class",
+        "src",
+        "autoplay",
+        "loop",
+        "muted",
+        "playsinline",
+    }
+    assert all(attributes.get("src", "data:").startswith("data:") for _, attributes in tags.seen)
+    assert "url(" not in text and "@import" not in text
+    films = re.findall(r'<video src="data:video/mp4;base64,([^"]*)" autoplay loop muted playsinline>', text)
+    assert len(films) == 2 + 2 + 2
+    for film in films:
+        with av.open(io.BytesIO(base64.b64decode(film))) as container:
+            assert sum(1 for _ in container.decode(video=0)) > 10
+
+
+def test_a_video_that_is_gone_has_no_picture_in_the_report(index, folder, tmp_path, capsys):
+    other = shutil.copytree(folder, tmp_path / "other")
+    (other / "damaged.mp4").unlink()
+    assert main(["index", "--out", str(index), "--data", str(other), "--workers", "0"]) == 0
+    for path in (other / "c.mp4", other / "b.mp4"):
+        path.unlink()
+    assert main(["query", str(index), str(folder / "b.mp4"), "--html", str(tmp_path / "r.html")]) == 0
+    assert (tmp_path / "r.html").read_text().count("cannot be read") == 2
+
+
+def test_a_name_that_is_no_utf8_is_shown_with_its_bytes():
+    assert escaped(os.fsdecode(b"a\xff<")) == "a\\xff&lt;"
+
+
+def test_a_name_that_is_no_utf8_can_be_printed(index, capsys):
+    assert "no video file n\\udcff.mp4" in said(capsys, "query", index, os.fsdecode(b"n\xff.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["index", "--out", "INDEX"], "nothing to do"),
+        (["index", "--out", "new", "--data", "FOLDER"], "name --model and --data"),
+        (["index", "--out", "INDEX", "--data", "FOLDER", "--model", "random:r3d_10"], "another model"),
+        (["index", "--out", "INDEX", "--data", "FOLDER", "--clips", "3"], "--clips 2"),
+        (["index", "--out", "new", "--data", "FOLDER", "--model", MODEL, "--clips", "-1"], "0 or more"),
+        (["index", "--out", "new", "--data", "FOLDER", "--model", MODEL, "--index-type", "ivfpq"], "9984 clips"),
+        (["index", "--out", "new", "--data", "FOLDER", "--model", MODEL, "--index-type", "IFV2"], "'IFV2'"),
+        (["index", "--out", "INDEX", "--remove", "nowhere.mp4"], "holds no video"),
+        (["query", "INDEX", "VIDEO", "--model", "random:r3d_10"], "another model"),
+        (["query", "INDEX", "VIDEO", "--top-k", "0"], "--top-k"),
+        (["query", "INDEX", "VIDEO@9-10"], "ends after 1.28 s"),
+        (["query", "INDEX", "VIDEO@2-1"], "ends before it starts"),
+        (["query", "INDEX", "BAD"], "can be used"),
+        (["query", "FOLDER", "VIDEO"], "no index"),
+    ],
+)
+def test_a_mistake_is_one_sentence(index, folder, tmp_path, monkeypatch, capsys, words, answer):
+    monkeypatch.chdir(tmp_path)
+    names = {"INDEX": index, "FOLDER": folder, "VIDEO": folder / "b.mp4", "BAD": folder / "damaged.mp4"}
+    filled = [w.replace("VIDEO", str(names["VIDEO"])) if "VIDEO" in w else str(names.get(w, w)) for w in words]
+    assert answer in said(capsys, *filled)
+
+
+def test_an_index_whose_model_has_moved_says_so(index, folder, tmp_path, capsys):
+    header = json.loads((index / "header.json").read_text())
+    (index / "header.json").write_text(json.dumps(header | {"model": str(tmp_path / "gone")}))
+    assert "name a copy of it by --model" in said(capsys, "query", index, folder / "b.mp4")
+    assert main(["query", str(index), str(folder / "b.mp4"), "--model", MODEL]) == 0
