@@ -34,7 +34,7 @@ GRID = 24
 
 @dataclass(frozen=True)
 class Head:
-    """A linear head: ``maps`` makes evidence (B, t, h, w) of features_BDthw, below 0 for ``cool``, above for ``warm``."""
+    """``maps`` makes evidence (B, t, h, w) of features_BDthw: below 0 for what ``cool`` names, above for ``warm``."""
 
     maps: Callable[[Tensor], Tensor]
     cool: str
@@ -105,7 +105,14 @@ def predicted_class(model: Model, video: Video) -> str:
 
 
 def activation_maps(
-    model: Model, video: Video, head: Head, *, speed: float = 1.0, short_side: int | None = None, step=1, batch=4
+    model: Model,
+    video: Video,
+    head: Head,
+    *,
+    speed: float = 1.0,
+    short_side: int | None = None,
+    step: int = 1,
+    batch: int = 4,
 ) -> Maps:
     """Evidence of a head for every frame and place of a scanned video, which is decoded once.
 
@@ -190,7 +197,10 @@ def correlation(a: Maps, b: Maps) -> float:
 
 
 def overlay(frame_HWC: np.ndarray, maps: Maps, number: int, colours_256: np.ndarray, low: float) -> np.ndarray:
-    """A frame in gray under its map: colours of ``colours_256`` from ``low`` to the maps' limit; uint8, as large."""
+    """A frame in gray under its map: colours of ``colours_256`` from ``low`` to the maps' limit; uint8, as large.
+
+    What is near 0 is nearly clear.
+    """
     H, W = frame_HWC.shape[:2]
     h, w = max(1, round(H * maps.height)), max(1, round(W * maps.width))
     value_hw = torch.from_numpy(maps.values_Nhw[number].astype(np.float32))[None, None]
@@ -199,8 +209,9 @@ def overlay(frame_HWC: np.ndarray, maps: Maps, number: int, colours_256: np.ndar
     gray_HW1 = frame_HWC.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     out_HWC = np.repeat(gray_HW1[..., None], 3, 2)
     top, left = (H - h) // 2, (W - w) // 2
-    out_HWC[top : top + h, left : left + w] *= 0.5
-    out_HWC[top : top + h, left : left + w] += 0.5 * colours_256[index_HW]
+    strength_HW1 = 0.1 + 0.6 * np.minimum(np.abs(value_HW) / maps.limit, 1)[..., None]
+    covered_HWC = out_HWC[top : top + h, left : left + w]
+    covered_HWC += strength_HW1 * (colours_256[index_HW] - covered_HWC)
     return out_HWC.astype(np.uint8)
 
 
@@ -268,9 +279,10 @@ def draw_pictures(
     rows, count = len(painted[0]), len(painted)
     h, w = painted[0][0].shape[:2]
     width = min(2.4, 1.8 * w / h)
-    figure = Figure(figsize=(width * count + 1.6, rows * width * h / w + 0.5), layout="constrained")
+    figure = Figure(figsize=(width * count + 1.2, rows * width * h / w + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, count, squeeze=False)
+    axes = figure.subplots(rows, count + 1, squeeze=False, gridspec_kw={"width_ratios": [1] * count + [0.06]})
+    axes[0, count].set_axis_off()
     for column, pictures in enumerate(painted):
         axes[0, column].set_title(titles[column], fontsize=9)
         for row, picture_HWC in enumerate(pictures):
@@ -279,7 +291,7 @@ def draw_pictures(
     figure.suptitle(title, fontsize=10)
     for row, (maps, colours_256, low) in enumerate(paint.layers, 1):
         scale = ScalarMappable(Normalize(low, maps.limit), ListedColormap(colours_256 / 255))
-        bar: Any = figure.colorbar(scale, ax=list(axes[row]), aspect=12)
+        bar: Any = figure.colorbar(scale, cax=axes[row, count])
         if row == 1:
             bar.set_ticks([low, 0, maps.limit], labels=[head.cool, "0", head.warm])
         else:

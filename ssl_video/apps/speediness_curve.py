@@ -41,7 +41,7 @@ def speediness_of(model: Model) -> Speediness:
     """The model's speediness head. Raises UserError without one."""
     if not isinstance(model.pretext, Speediness):
         raise UserError(
-            f"{model.name} has no speediness head; name the folder of a run of 'ssl-video pretrain --pretext speediness'."
+            f"{model.name} has no speediness head; name the folder of a run of 'ssl-video pretrain' with speediness."
         )
     return model.pretext
 

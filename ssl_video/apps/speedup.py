@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,9 +28,9 @@ STEP = 1.25
 class Plan:
     """How a video is sped up.
 
-    ``allowed_N`` is V, the largest speed at which a frame still looks normal, ``speed_N`` the smooth curve S, ``kept_M``
-    the frames of the result, ascending, and ``result_N1`` where each frame starts in it, and the last one ends, in
-    frames of the result.
+    ``allowed_N`` is V, the largest speed at which a frame still looks normal, and ``speed_N`` the smooth curve S.
+    ``kept_M`` are the frames of the result, ascending, and ``result_N1`` says where in it each frame of the video starts,
+    and the last one ends, in frames of the result.
     """
 
     allowed_N: np.ndarray
@@ -44,8 +44,8 @@ def check_factor(factor: float, max_speed: float, frames: int) -> None:
     if not factor >= 1:
         raise UserError(f"A video is sped up by a factor of 1 or more, not of {factor:g}.")
     if factor > frames / 2 or factor > FASTEST:
-        most = min(frames / 2, FASTEST)
-        raise UserError(f"A video of {frames} frames can be sped up by a factor of {most:g} at most, not of {factor:g}.")
+        most = max(1, min(frames / 2, FASTEST))
+        raise UserError(f"A video of {frames} frames can be sped up by {most:g} at most, not by {factor:g}.")
     if not factor <= max_speed <= FASTEST:
         raise UserError(f"The largest speed lies between the factor {factor:g} and {FASTEST:g}; it is {max_speed:g}.")
 
@@ -167,7 +167,7 @@ def _panel(plan: Plan, fps: float, width: int) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[:, :width, :3].copy()
 
 
-def _draw_speeds(ax, plan: Plan, fps: float) -> None:  # noqa: ANN001
+def _draw_speeds(ax: Any, plan: Plan, fps: float) -> None:
     count = len(plan.speed_N)
     time_N = (np.arange(count) + 0.5) / fps
     ax.fill_between(time_N, 0, plan.allowed_N, step="mid", color="0.85", label="V: still looks normal")

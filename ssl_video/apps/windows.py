@@ -1,4 +1,4 @@
-"""Every clip of a video in one pass: frames are decoded once, and no more of them are kept than the longest clip has."""
+"""Every clip of a video in one pass: frames are decoded once, and no more are kept than the longest clip spans."""
 
 import sys
 from collections import deque

@@ -86,9 +86,10 @@ def run(argv: Sequence[str]) -> int:
     if config.compare:
         written.append(config.out.with_name(f"{config.out.stem}_compare{config.out.suffix}"))
         write_comparison(written[3], video, plan)
-    print(f"{config.video}: looked at at {len(curves.speeds)} speeds from 1 to {curves.speeds[-1]:.3g}.")
+    print(f"{config.video}: looked at in {len(curves.speeds)} versions, 1 to {curves.speeds[-1]:.3g} times as fast.")
     if curves.too_short_for:
-        print(f"It is too short to be looked at at {', '.join(f'{x:.3g}' for x in curves.too_short_for)} times its speed.")
+        left_out = ", ".join(f"{speed:.3g}" for speed in curves.too_short_for)
+        print(f"At {left_out} times its speed it is shorter than a clip.")
     if allowed_N.max() == allowed_N.min():
         print(f"All of it allows the same speed, {allowed_N[0]:.3g}: the result is even.")
     length, speeds = len(plan.kept_M), plan.speed_N

@@ -24,7 +24,7 @@ SEAM = RATE // 50
 CONTEXT = RATE // 20
 """Samples of the result behind a piece that the filter is given the source of, since it keeps its last window back."""
 SHORTEST_S, LONGEST_S = 0.2, 10.0
-"""Of a piece: the shortest in the result, since the filter needs some windows; the longest in the source, held whole."""
+"""Of a piece: the shortest in the result (the filter needs some windows), the longest in the source (it is held)."""
 
 
 def has_sound(path: str) -> bool:

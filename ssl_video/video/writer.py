@@ -32,7 +32,7 @@ def write_video(
     """Encode (H, W, 3) uint8 RGB frames of one size; the file is written aside and renamed.
 
     Frame n has time n / fps exactly. Chroma is halved, so an odd last row or column is repeated to an even size.
-    ``sound`` are blocks (2, S) of ``video.sound``, written as AAC beside the pictures; they are read as far as these go.
+    ``sound`` are blocks (2, S) as of ``video.sound``, written as AAC beside the pictures and as far as these go.
 
     Returns:
         The number of frames written.
