@@ -29,8 +29,8 @@ class Plan:
     """How a video is sped up.
 
     ``allowed_N`` is V, the largest speed at which a frame still looks normal, and ``speed_N`` the smooth curve S.
-    ``kept_M`` are the frames of the result, ascending, and ``result_N1`` says where in it each frame of the video starts,
-    and the last one ends, in frames of the result.
+    ``kept_M`` are the frames of the result, ascending. ``result_N1`` says, in frames of the result, where in it each
+    frame of the video starts and the last one ends.
     """
 
     allowed_N: np.ndarray

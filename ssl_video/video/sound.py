@@ -73,11 +73,10 @@ def pieces(source_s_K: np.ndarray, result_s_K: np.ndarray, tolerance_s: float = 
         a = cuts[-1]
         end = a + 1
         for b in range(a + 1, last + 1):
-            if source_s_K[b] - source_s_K[a] > LONGEST_S:
-                break
             at = slice(a, b + 1)
             line = np.interp(source_s_K[at], source_s_K[[a, b]], result_s_K[[a, b]])
-            if result_s_K[b] - result_s_K[a] > SHORTEST_S and np.abs(line - result_s_K[at]).max() > tolerance_s:
+            far = np.abs(line - result_s_K[at]).max() > tolerance_s or source_s_K[b] - source_s_K[a] > LONGEST_S
+            if far and result_s_K[end] - result_s_K[a] >= SHORTEST_S:
                 break
             end = b
         cuts.append(end)
