@@ -295,7 +295,7 @@ def draw_pictures(
         if row == 1:
             bar.set_ticks([low, 0, maps.limit], labels=[head.cool, "0", head.warm])
         else:
-            bar.set_label("motion: frame sides/s", fontsize=8)
+            bar.set_label("motion,\nframe sides/s", fontsize=8)
         bar.ax.tick_params(labelsize=8)
     with written_aside(path) as aside:
         figure.savefig(aside, dpi=80)
