@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from ssl_video.errors import UserError
+
 
 @contextlib.contextmanager
 def written_aside(path: Path | str) -> Iterator[Path]:
@@ -25,6 +27,13 @@ def written_aside(path: Path | str) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def check_not_over(source: Path, *written: Path) -> None:
+    """Raise UserError if what is to be written is what is to be read."""
+    for path in written:
+        if path.resolve() == source.resolve():
+            raise UserError(f"{path} would be written over itself; name another --out.")
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -160,6 +160,7 @@ def test_bad_input_is_one_sentence(folder, tmp_path, capsys):
         ((video, "--model", run, "--max-speed", 1.5), "The largest speed lies between"),
         ((video, "--model", run, "--smooth", -1), "--smooth"),
         ((video, "--model", run, "--form", "maen"), "form"),
+        ((video, "--model", run, "--out", video), "over itself"),
         ((video, "--model", run, "--out", tmp_path / "x"), ".mp4, .mov or .mkv"),
         ((video, "--model", run, "--out", tmp_path / "x.webm"), ".mp4, .mov or .mkv"),
     ):

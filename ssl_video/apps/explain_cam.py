@@ -7,6 +7,7 @@ of the arrow of time (CVPR 2018) and SpeedNet (CVPR 2020).
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Maps:
     height: float = 1.0
     width: float = 1.0
 
-    @property
+    @cached_property
     def limit(self) -> float:
         """The magnitude shown in full colour: one in a hundred is larger."""
         return max(1e-6, float(np.quantile(np.abs(self.values_Nhw).astype(np.float32), 0.99)))

@@ -105,7 +105,7 @@ def film_and_axes(film: Sequence[np.ndarray], fps: float, frames: int, title: st
     from matplotlib.figure import Figure
 
     strip_HWC = np.concatenate(list(film), axis=1)
-    height = max(0.3, 9.0 * strip_HWC.shape[0] / strip_HWC.shape[1])
+    height = float(np.clip(9.0 * strip_HWC.shape[0] / strip_HWC.shape[1], 0.3, 3.0))
     figure = Figure(figsize=(10, height + 2.6), layout="constrained")
     FigureCanvasAgg(figure)
     top, below = figure.subplots(2, 1, gridspec_kw={"height_ratios": [height, 2.2]})

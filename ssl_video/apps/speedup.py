@@ -130,7 +130,7 @@ def write_comparison(path: Path, video: Video, plan: Plan, height: int = 360) ->
     Two lines move over it, blue where the left film is and orange where the right one is.
     """
     assert video.info is not None
-    length, count = len(plan.kept_M), len(plan.speed_N)
+    fps, length, count = video.info.fps, len(plan.kept_M), len(plan.speed_N)
     even_M = np.minimum(((np.arange(length) + 0.5) * count / length).astype(int), count - 1)
     height = min(height, video.info.height)
 
@@ -140,14 +140,14 @@ def write_comparison(path: Path, video: Video, plan: Plan, height: int = 360) ->
         for (left_HWC, right_HWC), even, own in zip(frames, even_M, plan.kept_M, strict=True):
             both_HWC = np.concatenate([resize_height(f, height) for f in (left_HWC, right_HWC)], axis=1)
             if panel_HWC is None:
-                panel_HWC = _panel(plan, video.info.fps if video.info else 25.0, both_HWC.shape[1])
+                panel_HWC = _panel(plan, fps, both_HWC.shape[1])
             out_HWC = panel_HWC.copy()
             for number, colour in ((even, COOL), (own, WARM)):
                 at = int((number + 0.5) / count * out_HWC.shape[1])
                 out_HWC[len(out_HWC) // 4 :, max(0, at - 1) : at + 2] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
             yield np.concatenate([both_HWC, out_HWC])
 
-    write_video(path, pictures(), rate_of(video.info.fps), options={"crf": "18"})
+    write_video(path, pictures(), rate_of(fps), options={"crf": "18"})
 
 
 def _panel(plan: Plan, fps: float, width: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from ssl_video.apps.speediness_curve import draw_speediness, speediness_curves, 
 from ssl_video.cli.parsing import parse
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
+from ssl_video.files import check_not_over
 from ssl_video.model import load_model
 from ssl_video.train.distributed import choose_device
 
@@ -42,13 +43,14 @@ def run(argv: Sequence[str]) -> int:
     table = config.out if config.out.suffix else config.out / f"{config.video.stem}_speediness.csv"
     if table.suffix != ".csv":
         raise UserError(f"--out names a folder or a .csv file, not {config.out}.")
+    picture, film = table.with_suffix(".png"), table.with_suffix(".mp4")
+    check_not_over(config.video, table, picture, film)
     video = one_video(config.video)
     assert video.info is not None
     model = load_model(config.model, choose_device(config.device))
     curves = speediness_curves(model, video, step=config.step, batch=config.batch)
     normal_N, fps = curves.normal_XN[0], video.info.fps
     write_csv(table, {"speediness": normal_N}, fps)
-    picture, film = table.with_suffix(".png"), table.with_suffix(".mp4")
     draw_speediness(picture, curves, fps, config.video.name)
     if config.overlay:
         write_overlay(film, video, normal_N)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import tyro
 
-from ssl_video.apps.speediness_curve import speediness_curves, speediness_of, write_csv
+from ssl_video.apps.speediness_curve import speediness_curves, write_csv
 from ssl_video.apps.speedup import (
     allowed_speeds,
     check_factor,
@@ -20,6 +20,7 @@ from ssl_video.apps.speedup import (
 from ssl_video.cli.parsing import parse
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
+from ssl_video.files import check_not_over
 from ssl_video.model import load_model
 from ssl_video.train.distributed import choose_device
 from ssl_video.video.writer import check_film
@@ -67,13 +68,13 @@ def run(argv: Sequence[str]) -> int:
     if not 0 <= config.smooth <= 60 or not 0 <= config.beta <= 1e6 or not 0 < config.threshold < 1:
         raise UserError("--smooth is from 0 to 60 seconds, --beta from 0 to 1e6, and --threshold between 0 and 1.")
     check_film(config.out)
+    check_not_over(config.video, config.out)
     video = one_video(config.video)
     assert video.info is not None
     fps = video.info.fps
     max_speed = 2 * config.factor if config.max_speed is None else config.max_speed
     check_factor(config.factor, max_speed, video.frames)
     model = load_model(config.model, choose_device(config.device))
-    speediness_of(model)
     step = max(1, model.view.span(video) // 8) if config.step is None else config.step
     curves = speediness_curves(model, video, versions(max_speed), step=step, batch=config.batch)
     allowed_N = allowed_speeds(curves, config.threshold)
