@@ -233,13 +233,13 @@ class Painter:
     """Draws a frame's maps: that of the head, and that of flow where it is asked for."""
 
     def __init__(self, evidence: Maps, motion: Maps | None):
-        self.layers = [(evidence, evidence_colours(), -evidence.limit)]
+        self.layers: list[tuple[Maps, np.ndarray, float]] = [(evidence, evidence_colours(), -evidence.limit)]
         if motion is not None:
             self.layers.append((motion, motion_colours(), 0.0))
 
     def __call__(self, frame_HWC: np.ndarray, number: int) -> list[np.ndarray]:
         """The frame and one picture a map, of one size."""
-        return [frame_HWC, *(overlay(frame_HWC, maps, number, *how) for maps, *how in self.layers)]
+        return [frame_HWC, *(overlay(frame_HWC, maps, number, colours, low) for maps, colours, low in self.layers)]
 
 
 def write_film(path: Path, video: Video, paint: Painter, height: int = 360) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 from scipy.linalg import solve_banded
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 ROUNDING = 1e-13
 """Of the largest term. A frame at a bound that nothing pushes or pulls would change sides for ever without it."""
@@ -37,7 +37,8 @@ def of_duration(allowed_N: np.ndarray, factor: float, max_speed: float, alpha: f
         return np.full(count, high)
     if too_long(last) >= 0:
         return np.full(count, low)
-    return within_bounds(target_N - brentq(too_long, first, last, xtol=1e-14, rtol=1e-14), alpha, low, high)
+    multiplier = float(root_scalar(too_long, method="brentq", bracket=(first, last), xtol=1e-14).root)
+    return within_bounds(target_N - multiplier, alpha, low, high)
 
 
 def of_mean(allowed_N: np.ndarray, factor: float, max_speed: float, alpha: float, beta: float) -> np.ndarray:

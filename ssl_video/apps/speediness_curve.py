@@ -80,12 +80,17 @@ def speediness_curves(
             yield view.prepare(frame_HWC[None])[0]
 
     def normal(clips_BTHWC: Tensor) -> Tensor:
-        return (-pretext.clip_logits(model.dense_map(clips_BTHWC)).float()).sigmoid()
+        # to a type checker, what a registry's decorator returns is any pretext
+        logits_B = pretext.clip_logits(model.dense_map(clips_BTHWC))  # pyright: ignore[reportCallIssue]
+        return (-logits_B.float()).sigmoid()
 
-    found: list[list[tuple[float, float]]] = [[] for _ in range(fit)]
+    middles: list[list[int]] = [[] for _ in range(fit)]
+    values: list[list[float]] = [[] for _ in range(fit)]
     for kind, first, value in over_windows(normal, prepared(), video.frames, offsets[:fit], step, batch):
-        found[kind].append((first + int(offsets[kind][-1]) // 2, float(value)))
-    normal_XN = np.stack([np.interp(np.arange(video.frames), *zip(*one, strict=True)) for one in found])
+        middles[kind].append(first + int(offsets[kind][-1]) // 2)
+        values[kind].append(float(value))
+    every_N = np.arange(video.frames)
+    normal_XN = np.stack([np.interp(every_N, at, known) for at, known in zip(middles, values, strict=True)])
     return Curves(tuple(speeds[:fit]), normal_XN, tuple(speeds[fit:]), kept)
 
 

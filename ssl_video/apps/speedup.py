@@ -47,7 +47,9 @@ def check_factor(factor: float, max_speed: float, frames: int) -> None:
         most = max(1, min(frames / 2, FASTEST))
         raise UserError(f"A video of {frames} frames can be sped up by {most:g} at most, not by {factor:g}.")
     if not factor <= max_speed <= FASTEST:
-        raise UserError(f"The largest speed lies between the factor {factor:g} and {FASTEST:g}; it is {max_speed:g}.")
+        raise UserError(
+            f"The largest speed lies between {factor:g}, the factor, and {FASTEST:g}; it is not {max_speed:g}."
+        )
 
 
 def versions(max_speed: float) -> tuple[float, ...]:

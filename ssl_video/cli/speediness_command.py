@@ -40,7 +40,8 @@ def run(argv: Sequence[str]) -> int:
     config = parse(SpeedinessCommand, argv, "speediness", "See where a video looks as if played at its normal speed.")
     if min(config.step, config.batch) < 1:
         raise UserError("--step and --batch must be 1 or more.")
-    table = config.out if config.out.suffix else config.out / f"{config.video.stem}_speediness.csv"
+    is_folder = not config.out.suffix or config.out.is_dir()
+    table = config.out if not is_folder else config.out / f"{config.video.stem}_speediness.csv"
     if table.suffix != ".csv":
         raise UserError(f"--out names a folder or a .csv file, not {config.out}.")
     picture, film = table.with_suffix(".png"), table.with_suffix(".mp4")

@@ -9,6 +9,7 @@ import tyro
 
 from ssl_video.apps.speediness_curve import speediness_curves, write_csv
 from ssl_video.apps.speedup import (
+    FASTEST,
     allowed_speeds,
     check_factor,
     draw_plan,
@@ -72,7 +73,7 @@ def run(argv: Sequence[str]) -> int:
     video = one_video(config.video)
     assert video.info is not None
     fps = video.info.fps
-    max_speed = 2 * config.factor if config.max_speed is None else config.max_speed
+    max_speed = min(2 * config.factor, FASTEST) if config.max_speed is None else config.max_speed
     check_factor(config.factor, max_speed, video.frames)
     model = load_model(config.model, choose_device(config.device))
     step = max(1, model.view.span(video) // 8) if config.step is None else config.step

@@ -74,7 +74,7 @@ class _Track:
         self.container, self.blocks = container, iter(sound)
         stream = container.add_stream("aac", rate=RATE, options={"b": "160k"})
         assert isinstance(stream, AudioStream)
-        stream.layout, stream.thread_count = LAYOUT, 1
+        stream.layout = LAYOUT
         self.stream, self.samples = stream, 0
         self.held_CS = np.zeros((CHANNELS, 0), np.float32)
 
