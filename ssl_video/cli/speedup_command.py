@@ -88,7 +88,7 @@ def run(argv: Sequence[str]) -> int:
     if config.compare:
         written.append(config.out.with_name(f"{config.out.stem}_compare{config.out.suffix}"))
         write_comparison(written[3], video, plan)
-    print(f"{config.video}: looked at in {len(curves.speeds)} versions, 1 to {curves.speeds[-1]:.3g} times as fast.")
+    print(f"{config.video}: looked at {', '.join(f'{speed:.3g}' for speed in curves.speeds)} times as fast.")
     if curves.too_short_for:
         left_out = ", ".join(f"{speed:.3g}" for speed in curves.too_short_for)
         print(f"At {left_out} times its speed it is shorter than a clip.")
