@@ -1,6 +1,11 @@
-"""Draw the pictures of the documentation: ``python docs/pictures.py``, into docs/pictures/."""
+"""Draw the pictures of the documentation: ``python docs/pictures.py [RUN]``, into docs/pictures/.
 
+With RUN, the folder of a run of ``ssl-video pretrain --config small``, those of what a trained network is used for.
+"""
+
+import dataclasses
 import itertools
+import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -16,11 +21,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ssl_video.apps.explain_affinity import affinity_of, draw_affinity
+from ssl_video.apps.explain_cam import (
+    Painter,
+    activation_maps,
+    correlation,
+    draw_pictures,
+    flow_magnitudes,
+    head_of,
+)
 from ssl_video.apps.explain_flow import draw_sheet, wheel
 from ssl_video.apps.index_folder import open_index
 from ssl_video.apps.index_update import IndexOptions, update_index
 from ssl_video.apps.inputs import Strip, strips
 from ssl_video.apps.search import Asking, Question, ask, load_search_model
+from ssl_video.apps.speediness_curve import draw_speediness, speediness_curves
+from ssl_video.apps.speedup import allowed_speeds, draw_plan, plan_speed, versions
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.masks import objects_in
@@ -30,7 +45,7 @@ from ssl_video.encoders.tracks import TrackConfig, track
 from ssl_video.eval.affinity import Affinity
 from ssl_video.eval.carry import carry_masks
 from ssl_video.eval.dense import lab_features
-from ssl_video.model import load_model
+from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import Context, Sample, build_pretext
 from ssl_video.pretexts.contrastive_random_walk import cut_patches, transitions
 from ssl_video.pretexts.cubic_puzzles import PERMUTATIONS
@@ -500,8 +515,60 @@ def _panned() -> np.ndarray:
     return np.stack(frames)
 
 
+def speedup(model: Model, folder: Path) -> None:
+    """A drawn video that drifts at its speed, at three times that, and again at its own: its curve, and its plan."""
+    drift = draw("clips", CLASSES["clips"].index("drift"), size=96, frames=310).frames_THWC
+    video = _stored(folder / "drift.npy", np.concatenate([drift[:80], drift[80:230:3], drift[230:]]))
+    curves = speediness_curves(model, video, versions(4.0), step=2)
+    draw_speediness(OUT / "speediness_curve.png", curves, 25.0, "drift: three times as fast from 3.2 to 5.2 s")
+    plan = plan_speed(allowed_speeds(curves), 2.0, 4.0, alpha=12.5**2)
+    draw_plan(OUT / "speedup.png", plan, curves.film, 25.0, "drift: three times as fast from 3.2 to 5.2 s")
+
+
+def cam(model: Model, folder: Path) -> None:
+    """Four drawn videos side by side, looked at as one: what looks sped up is not what moves most."""
+    tiles, shown = [], (("drift", 1), ("drift", 2), ("pulse", 1), ("pulse", 2))
+    for name, speed in shown:
+        tiles.append(draw("clips", CLASSES["clips"].index(name), size=96, frames=64 * speed).frames_THWC[::speed])
+    frames_THWC = np.concatenate(tiles, axis=2)
+    video = _stored(folder / "tiles.npy", frames_THWC)
+    head = head_of(model, video)
+    evidence, motion = activation_maps(model, video, head, short_side=144, step=2), flow_magnitudes(video)
+    for (name, speed), evidence_Nhw, motion_Nhw in zip(
+        shown, *(np.array_split(maps.values_Nhw, len(shown), axis=2) for maps in (evidence, motion)), strict=True
+    ):
+        motion_Nhw = F.interpolate(torch.from_numpy(motion_Nhw.astype(np.float32))[None], evidence_Nhw.shape[1:])[0]
+        moving_Nhw = motion_Nhw.numpy() >= np.quantile(motion_Nhw, 0.9)  # the tenth of the cells that moves most
+        print(
+            f"{name} {speed}x: motion {motion_Nhw.numpy()[moving_Nhw].mean():.2f} frame sides/s, "
+            f"evidence for normal {evidence_Nhw[moving_Nhw].mean():.2f}"
+        )
+    print(f"correlation of the two over all cells: {correlation(evidence, motion):.2f}")
+    paint = Painter(evidence, motion)
+    number = 20
+    pictures = [np.array_split(picture, len(shown), axis=1) for picture in paint(frames_THWC[number], number)]
+    titles = [f"{name}, {speed}x" for name, speed in shown]
+    draw_pictures(OUT / "cam.png", list(zip(*pictures, strict=True)), titles, paint, head, "")
+
+
+def _stored(path: Path, frames_THWC: np.ndarray) -> Video:
+    np.save(path, frames_THWC)
+    return dataclasses.replace(_as_video(path.stem, frames_THWC), path=str(path))
+
+
+def of_a_run(run: str) -> None:
+    """All pictures that need a trained network."""
+    model = load_model(run)
+    with tempfile.TemporaryDirectory() as folder:
+        speedup(model, Path(folder))
+        cam(model, Path(folder))
+
+
 if __name__ == "__main__":
     OUT.mkdir(exist_ok=True)
+    if len(sys.argv) > 1:
+        of_a_run(sys.argv[1])
+        sys.exit()
     speediness()
     clip_order()
     cubic_puzzles()

@@ -22,7 +22,18 @@ from torch import Tensor, nn
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Pretext, PretextOutput, Redraw, Sample, Skip, View
+from ssl_video.pretexts.base import (
+    PRETEXTS,
+    Context,
+    Needs,
+    Pretext,
+    PretextOutput,
+    Redraw,
+    Sample,
+    Skip,
+    View,
+    at_every_cell,
+)
 from ssl_video.video import augment, cues
 
 FORWARD, BACKWARD = 0, 1
@@ -61,6 +72,7 @@ class ArrowOfTime(Pretext):
     Config = ArrowOfTimeConfig
     config: ArrowOfTimeConfig
     needs = Needs(modality="any", reversed=True)
+    answers = ("forward", "backward")
 
     def __init__(self, config: ArrowOfTimeConfig, backbone: Backbone):
         super().__init__(config, backbone)
@@ -127,11 +139,11 @@ class ArrowOfTime(Pretext):
         return PretextOutput(loss, {"accuracy": accuracy}, features_BD.detach())
 
     def heat_map(self, features_BDthw: Tensor) -> Tensor:
-        """Logit of "backward" at every cell of a feature map: (B, t, h, w), the paper's class activation map.
+        """(B, t, h, w) logit of "backward" at every cell of a feature map, the paper's class activation map.
 
         Their mean is the logit of the clip.
         """
-        return torch.einsum("bdthw,d->bthw", features_BDthw, self.head.weight[0]) + self.head.bias
+        return at_every_cell(self.head, features_BDthw)[:, 0]
 
     def _without_cues(self, frames_THWC: np.ndarray, borders_4: np.ndarray) -> np.ndarray | Redraw:
         c = self.config

@@ -196,6 +196,8 @@ class Pretext(nn.Module, ABC):
     """
 
     Config: ClassVar[type]
+    answers: ClassVar[tuple[str, str] | None] = None
+    """What a pretext with one linear output chooses between: a positive logit says the second (``heat_map``)."""
     needs: Needs = Needs()  # what the backbone is checked for; an instance may add statistics that its options ask for
     fitted: ClassVar[tuple[str, ...]] = ()  # buffers that ``fit`` fills; random:RUN keeps those of the run
 
@@ -238,6 +240,18 @@ class Pretext(nn.Module, ABC):
         None, for a pretext that embeds no frames: the features of the backbone are taken then.
         """
         return None
+
+    def heat_map(self, features_BDthw: Tensor) -> Tensor | None:
+        """(B, t, h, w) logit of the second of ``answers`` at every cell of a feature map; None without a linear head.
+
+        B. Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016.
+        """
+        return None
+
+
+def at_every_cell(linear: nn.Linear, features_BDthw: Tensor) -> Tensor:
+    """(B, K, t, h, w): a layer made for pooled features, applied to each cell of a feature map by itself."""
+    return linear(features_BDthw.movedim(1, -1)).movedim(-1, 1)
 
 
 PRETEXTS: Registry[type[Pretext]] = Registry("pretext", "ssl_video.pretexts")

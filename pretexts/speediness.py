@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
-from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, PretextOutput, Sample, Skip, View
+from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, PretextOutput, Sample, Skip, View, at_every_cell
 from ssl_video.video import augment
 
 NORMAL, SPED_UP = 0, 1
@@ -65,6 +65,7 @@ class Speediness(Pretext):
 
     Config = SpeedinessConfig
     config: SpeedinessConfig
+    answers = ("normal", "sped up")
 
     def __init__(self, config: SpeedinessConfig, backbone: Backbone):
         super().__init__(config, backbone)
@@ -118,15 +119,22 @@ class Speediness(Pretext):
         spec = self.backbone.clip
         x_NCTHW = augment.to_float(clips_NTHWC, spec.mean, spec.std, self.head.weight.dtype, **colours)
         features_ND = self._pool(self.backbone(x_NCTHW))
-        logits_N = self.head(features_ND).squeeze(1).to(self.head.weight.dtype)
+        logits_N = self._logits(features_ND)
         targets_N = labels_BV.flatten().to(logits_N.dtype)
         loss = F.binary_cross_entropy_with_logits(logits_N, targets_N)
         accuracy = ((logits_N > 0) == (targets_N > 0.5)).double().mean()
         return PretextOutput(loss, {"accuracy": accuracy}, features_ND.detach())
 
-    def speed_logits(self, features_BDthw: Tensor) -> Tensor:
-        """Logit of "sped up" at every cell of a feature map: (B, t, h, w), the paper's space-time activation map."""
-        return torch.einsum("bdthw,d->bthw", features_BDthw, self.head.weight[0]) + self.head.bias
+    def clip_logits(self, features_BDthw: Tensor) -> Tensor:
+        """(B,) logit of "sped up" of whole clips; the sigmoid of its negative is the paper's speediness."""
+        return self._logits(self._pool(features_BDthw))
+
+    def heat_map(self, features_BDthw: Tensor) -> Tensor:
+        """(B, t, h, w) logit of "sped up" at every cell, without pooling: the paper's space-time activation map."""
+        return at_every_cell(self.head, features_BDthw)[:, 0]
+
+    def _logits(self, features_ND: Tensor) -> Tensor:
+        return self.head(features_ND).squeeze(1).to(self.head.weight.dtype)
 
     def _side(self, ctx: Context) -> int:
         """N: drawn once for the whole batch."""

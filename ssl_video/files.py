@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from ssl_video.errors import UserError
+
 
 @contextlib.contextmanager
 def written_aside(path: Path | str) -> Iterator[Path]:
@@ -42,6 +44,13 @@ def folder_written_aside(path: Path | str) -> Iterator[Path]:
             file.replace(path / file.name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_not_over(source: Path, *written: Path) -> None:
+    """Raise UserError if what is to be written is what is to be read."""
+    for path in written:
+        if path.resolve() == source.resolve():
+            raise UserError(f"{path} would be written over itself; name another --out.")
 
 
 def write_text(path: Path | str, text: str) -> None:

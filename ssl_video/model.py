@@ -17,7 +17,7 @@ from ssl_video.backbones.weights import load_into, own_names
 from ssl_video.datasets.base import Video
 from ssl_video.encoders.base import ENCODERS, Encoder, build_encoder
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import Pretext, View, build_pretext
+from ssl_video.pretexts.base import Pretext, View, at_every_cell, build_pretext
 from ssl_video.train.checkpoint import load_weights_file, save_weights
 from ssl_video.video.augment import to_float
 from ssl_video.video.colours import COLOURS, in_colours
@@ -35,6 +35,10 @@ class Classifier(nn.Module):
     def forward(self, features_BDthw: Tensor) -> Tensor:
         """logits_BK of (B, D, t, h, w)."""
         return self.linear(self.dropout(features_BDthw.mean((2, 3, 4))))
+
+    def heat_maps(self, features_BDthw: Tensor) -> Tensor:
+        """(B, K, t, h, w) logits at every cell; their mean is the logit of the clip (without dropout)."""
+        return at_every_cell(self.linear, features_BDthw)
 
 
 @dataclass

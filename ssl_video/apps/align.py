@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +13,9 @@ from ssl_video.errors import UserError
 from ssl_video.eval.frames import embed_frames
 from ssl_video.files import written_aside
 from ssl_video.model import Model
-from ssl_video.video.augment import resize
+from ssl_video.video.augment import resize_height
 from ssl_video.video.reader import iterate_frames
-from ssl_video.video.writer import write_video
+from ssl_video.video.writer import rate_of, write_video
 
 Method = Literal["dtw", "nearest"]
 AT_MOST = 50_000_000
@@ -108,19 +107,13 @@ def write_film(out: Path, a: Video, b: Video, match: Match, height: int = 360) -
     """A film of A, in its time and at its rate, beside the frames of B that match; ``height`` pixels at most."""
     assert a.info is not None and b.info is not None
     height = min(height, a.info.height, b.info.height)
-    rate = Fraction(a.info.fps or 25).limit_denominator(1001)
-    write_video(out, _side_by_side(a, b, match, height), rate, options={"crf": "18"})
+    write_video(out, _side_by_side(a, b, match, height), rate_of(a.info.fps), options={"crf": "18"})
 
 
 def _side_by_side(a: Video, b: Video, match: Match, height: int) -> Iterator[np.ndarray]:
-    frames_b = [_of_height(frame_HWC, height) for frame_HWC in iterate_frames(b.path)]
+    frames_b = [resize_height(frame_HWC, height) for frame_HWC in iterate_frames(b.path)]
     for frame_HWC, number in zip(iterate_frames(a.path), match.b_of_A, strict=False):
-        yield np.concatenate([_of_height(frame_HWC, height), frames_b[number]], axis=1)
-
-
-def _of_height(frame_HWC: np.ndarray, height: int) -> np.ndarray:
-    h, w = frame_HWC.shape[:2]
-    return resize(frame_HWC[None], (height, max(1, round(w * height / h))))[0]
+        yield np.concatenate([resize_height(frame_HWC, height), frames_b[number]], axis=1)
 
 
 def draw_match(

@@ -9,12 +9,12 @@ import tyro
 
 from ssl_video.apps.align import agreement, carried, draw_match, match_videos, write_film
 from ssl_video.cli.parsing import parse
-from ssl_video.datasets.base import Video
 from ssl_video.datasets.phases import FramePhases, of_frames, phases_of, read_csv, write_csv
-from ssl_video.datasets.spec import load_splits, scanned
+from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
 from ssl_video.model import load_model
 from ssl_video.train.distributed import choose_device
+from ssl_video.video.writer import check_film
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,8 @@ def run(argv: Sequence[str]) -> int:
     config = parse(AlignConfig, argv, "align", "Play two videos of one action in step, side by side.")
     if config.height < 16:
         raise UserError("--height must be 16 pixels or more.")
-    if not config.out.suffix:
-        raise UserError(f"--out names a film, such as {config.out}.mp4.")
-    a, b = _scanned(config.a), _scanned(config.b)
+    check_film(config.out)
+    a, b = one_video(config.a), one_video(config.b)
     phases = phases_of(a) if config.phases is None else of_frames(read_csv(config.phases), a.frames)
     model = load_model(config.model, choose_device(config.device))
     for video in (a, b):
@@ -67,15 +66,6 @@ def run(argv: Sequence[str]) -> int:
     for path in written:
         print(f"{path} is written.")
     return 0
-
-
-def _scanned(path: Path) -> Video:
-    if not path.is_file():
-        raise UserError(f"There is no video file {path}.")
-    found = scanned(load_splits(str(path)).train)
-    if not found.videos:
-        raise UserError(f"{path} cannot be used: {found.problems[0].reason}.")
-    return found.videos[0]
 
 
 def _say_about(phases: FramePhases, labels: FramePhases, own: FramePhases | None) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -54,9 +55,37 @@ class AffinityConfig:
     """auto, cpu, cuda or cuda:N."""
 
 
+@dataclass(frozen=True)
+class CamConfig:
+    """Options of class activation maps."""
+
+    video: tyro.conf.Positional[Path]
+    """The video."""
+    model: str
+    """A run's folder, of speediness or arrow_of_time, or what 'ssl-video evaluate finetune' wrote."""
+    out: Path = Path()
+    """Folder of the film and the sheet."""
+    class_: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    """A fine-tuned model: the class to explain; by default the one that it sees."""
+    speed: float = 1.0
+    """Speed at which the network looks at the video; at 2, speediness tells normal from slowed."""
+    flow: str | None = None
+    """Show the magnitude of optical flow beside it: farneback, dis or raft, with options as for 'explain flow'."""
+    short_side: int | None = None
+    """Shorter side of the frames that the network sees, in pixels; by default as in training."""
+    columns: int = 6
+    """Frames on the sheet, evenly spaced."""
+    step: int = 1
+    """Frames from one clip to the next."""
+    batch: int = 4
+    """Clips in one forward pass."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+
 def run(argv: Sequence[str]) -> int:
     """The command: one of its actions."""
-    actions = {"flow": flow, "affinity": affinity}
+    actions = {"flow": flow, "affinity": affinity, "cam": cam}
     if not argv or argv[0] in ("-h", "--help"):
         print(f"usage: ssl-video explain {'|'.join(actions)} [options]")
         return 0
@@ -147,3 +176,42 @@ def _later(frame: int, frames: int, video: Path) -> tuple[int, ...]:
         return ()  # refused where the frames are read
     steps = min(5, frames - 1 - frame)
     return tuple(frame + (frames - 1 - frame) * n // steps for n in range(1, steps + 1))
+
+
+def cam(argv: Sequence[str]) -> int:
+    """Draw where and when in a video a linear head finds what it says."""
+    from ssl_video.apps.explain_cam import (
+        Painter,
+        activation_maps,
+        correlation,
+        draw_sheet,
+        flow_magnitudes,
+        head_of,
+        write_film,
+    )
+    from ssl_video.datasets.spec import one_video
+    from ssl_video.model import load_model
+    from ssl_video.train.distributed import choose_device
+
+    config = parse(CamConfig, argv, "explain cam", "Draw where and when in a video a linear head finds what it says.")
+    sizes = (config.columns, config.step, config.batch, 1 if config.short_side is None else config.short_side)
+    if min(sizes) < 1 or not 1 <= config.speed <= 16:
+        raise UserError("--columns, --step, --batch and --short-side must be 1 or more, and --speed from 1 to 16.")
+    video = one_video(config.video)
+    model = load_model(config.model, choose_device(config.device))
+    head = head_of(model, video, config.class_, config.speed)
+    evidence = activation_maps(
+        model, video, head, speed=config.speed, short_side=config.short_side, step=config.step, batch=config.batch
+    )
+    motion = None if config.flow is None else flow_magnitudes(video, config.flow)
+    paint = Painter(evidence, motion)
+    film, sheet = (config.out / f"{config.video.stem}_cam{suffix}" for suffix in (".mp4", ".png"))
+    write_film(film, video, paint)
+    draw_sheet(sheet, video, paint, head, config.columns, config.video.name)
+    n, h, w = evidence.values_Nhw.shape
+    print(f"{config.video}: {n} maps of {h}x{w} cells, from {head.cool!r} (blue) to {head.warm!r} (orange).")
+    if motion is not None:
+        print(f"Their correlation with the magnitude of flow is {correlation(evidence, motion):.3f}.")
+    for path in (film, sheet):
+        print(f"{path} is written.")
+    return 0

@@ -94,6 +94,16 @@ def scanned(
     return dataclasses.replace(videos, videos=tuple(usable), problems=tuple(problems))
 
 
+def one_video(path: Path) -> Video:
+    """One scanned video file. Raises UserError if it is absent or cannot be used."""
+    if not path.is_file():
+        raise UserError(f"There is no video file {path}.")
+    info = dict(scan([str(path)], 1))[str(path)]
+    if isinstance(info, Problem):
+        raise UserError(f"{path} cannot be used: {info.reason}.")
+    return Video(str(path), info=info)
+
+
 def describe(splits: Splits) -> str:
     """A short paragraph: how many videos, classes and unusable files there are."""
     sets = [splits.train] + ([splits.test] if splits.test else [])

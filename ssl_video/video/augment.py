@@ -25,6 +25,12 @@ def resize_short_side(frames_THWC: np.ndarray, short_side: int) -> np.ndarray:
     return resize(frames_THWC, (max(short_side, round(h * scale)), max(short_side, round(w * scale))))
 
 
+def resize_height(frame_HWC: np.ndarray, height: int) -> np.ndarray:
+    """Resize one frame to ``height`` pixels, keeping the aspect ratio."""
+    h, w = frame_HWC.shape[:2]
+    return resize(frame_HWC[None], (height, max(1, round(w * height / h))))[0]
+
+
 def crop(frames_THWC: np.ndarray, size: int, rng: np.random.Generator | None) -> np.ndarray:
     """A square of ``size`` pixels at one random place for all frames, or at the centre without ``rng``."""
     h, w = frames_THWC.shape[1:3]

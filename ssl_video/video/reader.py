@@ -92,7 +92,8 @@ def _gather(numbered: Iterable[tuple[int, VideoFrame]], frames: Sequence[int]) -
 def iterate_frames(path: str, start: int = 0) -> Iterator[np.ndarray]:
     """All frames from number ``start`` on, (H, W, 3) uint8 RGB, one at a time. Raises VideoError."""
     if path.endswith(".npy"):
-        yield from np.load(path, mmap_mode="r", allow_pickle=False)[start:]
+        for frame_HWC in np.load(path, mmap_mode="r", allow_pickle=False)[start:]:
+            yield np.array(frame_HWC)  # a map of the file cannot be written to, and torch minds
         return
     if Path(path).is_dir():
         yield from iterate_folder(path, range(start, len(picture_files(path))))

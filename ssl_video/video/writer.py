@@ -6,9 +6,17 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
 from av.video.stream import VideoStream
 
+from ssl_video.errors import UserError
 from ssl_video.files import written_aside
+from ssl_video.video.sound import CHANNELS, LAYOUT, RATE
+
+FILMS = (".mp4", ".mov", ".mkv")
+"""What pictures and sound of ``write_video`` can go into."""
 
 
 def write_video(
@@ -19,10 +27,12 @@ def write_video(
     options: Mapping[str, str] | None = None,
     gop: int | None = None,
     pixel_format: str = "yuv420p",
+    sound: Iterable[np.ndarray] | None = None,
 ) -> int:
     """Encode (H, W, 3) uint8 RGB frames of one size; the file is written aside and renamed.
 
     Frame n has time n / fps exactly. Chroma is halved, so an odd last row or column is repeated to an even size.
+    ``sound`` are blocks (2, S) as of ``video.sound``, written as AAC beside the pictures and as far as these go.
 
     Returns:
         The number of frames written.
@@ -38,6 +48,7 @@ def write_video(
         stream.thread_count = 1  # one file a process at a time; and the same bytes on every machine
         if gop is not None:
             stream.gop_size = gop
+        track = None if sound is None else _Track(container, sound)
         for frame_HWC in frames:
             if count == 0:
                 height, width = frame_HWC.shape[:2]
@@ -46,10 +57,49 @@ def write_video(
             picture.pts = count
             container.mux(stream.encode(picture))
             count += 1
+            if track is not None:
+                track.write_until(count / fps)
         if count == 0:
             raise ValueError("there is no frame to write")
         container.mux(stream.encode())
+        if track is not None:
+            container.mux(track.stream.encode())
     return count
+
+
+class _Track:
+    """The sound of a file that is being written, in step with its pictures."""
+
+    def __init__(self, container: OutputContainer, sound: Iterable[np.ndarray]):
+        self.container, self.blocks = container, iter(sound)
+        stream = container.add_stream("aac", rate=RATE, options={"b": "160k"})
+        assert isinstance(stream, AudioStream)
+        stream.layout = LAYOUT
+        self.stream, self.samples = stream, 0
+        self.held_CS = np.zeros((CHANNELS, 0), np.float32)
+
+    def write_until(self, time_s: float | Fraction) -> None:
+        """Write all samples before a time that are not written yet, as far as there are such."""
+        wanted = round(time_s * RATE) - self.samples
+        while self.held_CS.shape[1] < wanted and (block_CS := next(self.blocks, None)) is not None:
+            self.held_CS = np.concatenate([self.held_CS, block_CS], axis=1)
+        now_CS, self.held_CS = self.held_CS[:, :wanted], self.held_CS[:, wanted:]
+        if now_CS.shape[1]:
+            frame = AudioFrame.from_ndarray(np.ascontiguousarray(now_CS), format="fltp", layout=LAYOUT)
+            frame.sample_rate, frame.pts, frame.time_base = RATE, self.samples, Fraction(1, RATE)
+            self.samples += now_CS.shape[1]
+            self.container.mux(self.stream.encode(frame))
+
+
+def check_film(path: Path) -> None:
+    """Raise UserError unless a film of this name can be written."""
+    if path.suffix.lower() not in FILMS:
+        raise UserError(f"A film is a file that ends in {', '.join(FILMS[:-1])} or {FILMS[-1]}, not {path}.")
+
+
+def rate_of(fps: float) -> Fraction:
+    """A rate that an encoder takes, near to that of a scanned video; 25 where the file states none."""
+    return Fraction(fps or 25).limit_denominator(1001) or Fraction(1, 1001)
 
 
 def _even(frame_HWC: np.ndarray) -> np.ndarray:

@@ -1,0 +1,182 @@
+"""Speediness along a video (SpeedNet, CVPR 2020, section 4): does each moment look as if played at its normal speed?"""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ssl_video.apps.windows import check_length, frames_of, offsets_at, over_windows
+from ssl_video.datasets.base import Video
+from ssl_video.errors import UserError
+from ssl_video.files import write_text, written_aside
+from ssl_video.model import Model
+from ssl_video.pretexts.speediness import Speediness
+from ssl_video.video.augment import resize_height
+from ssl_video.video.writer import rate_of, write_video
+
+COOL, WARM = "#1f8fb4", "#f59b1c"
+"""Blue for what looks fast, orange for what looks slow, here and in maps (``explain_cam``)."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """``normal_XN``: how likely frame n of the video, played X times as fast, is at its normal speed, in [0, 1].
+
+    ``speeds`` are the X. ``too_short_for`` are speeds at which the video is shorter than one clip. ``film`` are frames
+    of the video, evenly spaced and small.
+    """
+
+    speeds: tuple[float, ...]
+    normal_XN: np.ndarray
+    too_short_for: tuple[float, ...] = ()
+    film: list[np.ndarray] = field(default_factory=list)
+
+
+def speediness_of(model: Model) -> Speediness:
+    """The model's speediness head. Raises UserError without one."""
+    if not isinstance(model.pretext, Speediness):
+        raise UserError(
+            f"{model.name} has no speediness head; name the folder of a run of 'ssl-video pretrain' with speediness."
+        )
+    return model.pretext
+
+
+def speediness_curves(
+    model: Model, video: Video, speeds: Sequence[float] = (1.0,), *, step: int = 1, batch: int = 16, film: int = 10
+) -> Curves:
+    """Speediness of a scanned video at every frame, for each of several speeds at which it is played.
+
+    A clip's prediction belongs to its middle frame. Between clips it is interpolated, and before the first middle and
+    after the last one it is repeated. The video is decoded once, for all speeds together, and no more frames are held
+    than the longest clip has and than are in a batch.
+
+    Args:
+        model: a run of the pretext speediness.
+        video: scanned.
+        speeds: ascending, the first is 1.
+        step: frames from one clip to the next.
+        batch: clips in one forward pass.
+        film: frames kept for pictures.
+
+    Raises:
+        UserError: if the model has no such head, or the video is shorter than a clip at speed 1.
+    """
+    pretext, view = speediness_of(model), model.view
+    offsets = [offsets_at(model, video, speed) for speed in speeds]
+    check_length(model, video, offsets[0])
+    fit = sum(int(o[-1]) < video.frames for o in offsets)
+    kept: list[np.ndarray] = []
+    shown = set(((np.arange(film) + 0.5) * video.frames / film).astype(int).tolist())
+
+    def prepared() -> Iterator[np.ndarray]:
+        for number, frame_HWC in enumerate(frames_of(video)):
+            if number in shown:
+                kept.append(resize_height(frame_HWC, 120))
+            yield view.prepare(frame_HWC[None])[0]
+
+    def normal(clips_BTHWC: Tensor) -> Tensor:
+        # to a type checker, what a registry's decorator returns is any pretext
+        logits_B = pretext.clip_logits(model.dense_map(clips_BTHWC))  # pyright: ignore[reportCallIssue]
+        return (-logits_B.float()).sigmoid()
+
+    middles: list[list[int]] = [[] for _ in range(fit)]
+    values: list[list[float]] = [[] for _ in range(fit)]
+    for kind, first, value in over_windows(normal, prepared(), video.frames, offsets[:fit], step, batch):
+        middles[kind].append(first + int(offsets[kind][-1]) // 2)
+        values[kind].append(float(value))
+    every_N = np.arange(video.frames)
+    normal_XN = np.stack([np.interp(every_N, at, known) for at, known in zip(middles, values, strict=True)])
+    return Curves(tuple(speeds[:fit]), normal_XN, tuple(speeds[fit:]), kept)
+
+
+def write_csv(path: Path, columns: dict[str, np.ndarray], fps: float) -> None:
+    """A csv of one row a frame: its number, its time in seconds, and ``columns``."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["frame", "time_s", *columns])
+    for number, row in enumerate(zip(*columns.values(), strict=True)):
+        table.writerow([number, f"{number / fps:.3f}", *(f"{value:.4f}" for value in row)])
+    write_text(path, text.getvalue())
+
+
+def film_and_axes(film: Sequence[np.ndarray], fps: float, frames: int, title: str) -> tuple[Any, Any]:
+    """A figure, and below a strip of film its axes of time in seconds, over the whole video."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    strip_HWC = np.concatenate(list(film), axis=1)
+    height = float(np.clip(9.0 * strip_HWC.shape[0] / strip_HWC.shape[1], 0.3, 3.0))
+    figure = Figure(figsize=(10, height + 2.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    top, below = figure.subplots(2, 1, gridspec_kw={"height_ratios": [height, 2.2]})
+    top.imshow(strip_HWC, aspect="auto")
+    top.set_axis_off()
+    top.set_title(title, fontsize=10)
+    below.set_xlim(0, frames / fps)
+    below.set_xlabel("time in s")
+    return figure, below
+
+
+def draw_speediness(path: Path, curves: Curves, fps: float, title: str) -> None:
+    """A PNG: the speediness of a video under a strip of its film, blue where it looks sped up, orange where not."""
+    normal_N = curves.normal_XN[0]
+    figure, ax = film_and_axes(curves.film, fps, len(normal_N), title)
+    time_N = (np.arange(len(normal_N)) + 0.5) / fps
+    ax.fill_between(time_N, 0.5, normal_N, where=normal_N >= 0.5, interpolate=True, color=WARM, alpha=0.5)
+    ax.fill_between(time_N, 0.5, normal_N, where=normal_N <= 0.5, interpolate=True, color=COOL, alpha=0.5)
+    ax.plot(time_N, normal_N, color="black", linewidth=1)
+    ax.set_ylim(0, 1)
+    ax.set_yticks([0, 0.5, 1], ["0\nsped up", "0.5", "normal\n1"])
+    ax.set_ylabel("speediness")
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=80)
+
+
+def write_overlay(path: Path, video: Video, normal_N: np.ndarray, height: int = 360) -> None:
+    """A film of the video with its speediness below: the curve, filled up to the frame shown; ``height`` pixels."""
+    assert video.info is not None
+    height = min(height, video.info.height)
+
+    def pictures() -> Iterator[np.ndarray]:
+        panel_HWC = None
+        for number, frame_HWC in enumerate(frames_of(video)):
+            picture_HWC = resize_height(frame_HWC, height)
+            if panel_HWC is None:
+                width = picture_HWC.shape[1]
+                panel_HWC = curve_panel(normal_N, (0.0, 1.0), max(24, height // 5), width, middle=0.5)
+            yield np.concatenate([picture_HWC, up_to(panel_HWC, number, len(normal_N))])
+
+    write_video(path, pictures(), rate_of(video.info.fps), options={"crf": "18"})
+
+
+def curve_panel(
+    values_N: np.ndarray, limits: tuple[float, float], height: int, width: int, middle: float
+) -> np.ndarray:
+    """(height, width, 3) uint8: a curve over all frames, filled down to the floor, orange above ``middle``, else blue.
+
+    Drawn pixel by pixel, since a figure a frame would take longer than the network.
+    """
+    low, high = limits
+    at_W = np.interp((np.arange(width) + 0.5) * len(values_N) / width - 0.5, np.arange(len(values_N)), values_N)
+    level_W = np.clip((at_W - low) / (high - low), 0, 1) * (height - 1)
+    filled_HW = np.arange(height)[::-1, None] <= level_W
+    colours = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in (COOL, WARM)]
+    panel_HWC = np.full((height, width, 3), 245, np.uint8)
+    panel_HWC[filled_HW] = np.array(colours)[(at_W >= middle).astype(int)][None].repeat(height, 0)[filled_HW]
+    panel_HWC[height - 1 - round((middle - low) / (high - low) * (height - 1))] //= 2
+    return panel_HWC
+
+
+def up_to(panel_HWC: np.ndarray, number: float, count: int) -> np.ndarray:
+    """A panel with a black line at a frame of ``count``, and paler behind it."""
+    width = panel_HWC.shape[1]
+    at = min(width - 1, int((number + 0.5) * width / count))
+    out = panel_HWC.copy()
+    out[:, at:] = 128 + out[:, at:] // 2
+    out[:, max(0, at - 1) : at + 1] = 0
+    return out

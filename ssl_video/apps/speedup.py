@@ -1,0 +1,189 @@
+"""A video sped up where nothing is lost by it (adaptive speed-up, SpeedNet, CVPR 2020, section 4)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ssl_video.apps.smooth_speed import of_duration, of_mean
+from ssl_video.apps.speediness_curve import COOL, WARM, Curves, film_and_axes
+from ssl_video.apps.windows import frames_of
+from ssl_video.datasets.base import Video
+from ssl_video.errors import UserError
+from ssl_video.files import written_aside
+from ssl_video.video.augment import resize_height
+from ssl_video.video.sound import has_sound, read_sound, stretched
+from ssl_video.video.writer import rate_of, write_video
+
+Form = Literal["duration", "mean"]
+FASTEST = 100.0
+"""The largest speed, as much as the filter that stretches sound takes."""
+STEP = 1.25
+"""Each version of the video is so many times as fast as the one before."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a video is sped up.
+
+    ``allowed_N`` is V, the largest speed at which a frame still looks normal, and ``speed_N`` the smooth curve S.
+    ``kept_M`` are the frames of the result, ascending. ``result_N1`` says, in frames of the result, where in it each
+    frame of the video starts and the last one ends.
+    """
+
+    allowed_N: np.ndarray
+    speed_N: np.ndarray
+    kept_M: np.ndarray
+    result_N1: np.ndarray
+
+
+def check_factor(factor: float, max_speed: float, frames: int) -> None:
+    """Raise UserError unless 1 <= factor <= max_speed and two frames or more are left of a video."""
+    if not factor >= 1:
+        raise UserError(f"A video is sped up by a factor of 1 or more, not of {factor:g}.")
+    if factor > frames / 2 or factor > FASTEST:
+        most = max(1, min(frames / 2, FASTEST))
+        raise UserError(f"A video of {frames} frames can be sped up by {most:g} at most, not by {factor:g}.")
+    if not factor <= max_speed <= FASTEST:
+        raise UserError(
+            f"The largest speed lies between {factor:g}, the factor, and {FASTEST:g}; it is not {max_speed:g}."
+        )
+
+
+def versions(max_speed: float) -> tuple[float, ...]:
+    """The speeds X_i at which a video is looked at: 1 and on by factors of 1.25, and the largest one."""
+    count = int(np.floor(np.log(max_speed) / np.log(STEP) + 1e-9)) + 1
+    speeds = [STEP**i for i in range(count)]
+    return tuple(speeds if speeds[-1] > max_speed * 0.999 else [*speeds, max_speed])
+
+
+def allowed_speeds(curves: Curves, threshold: float = 0.5) -> np.ndarray:
+    """(N,) V: at each frame the largest X at which the video still looks normal there, 1 where it looks so at none."""
+    still_normal_XN = curves.normal_XN >= threshold
+    return np.maximum(1.0, (np.array(curves.speeds)[:, None] * still_normal_XN).max(0))
+
+
+def plan_speed(
+    allowed_N: np.ndarray,
+    factor: float,
+    max_speed: float,
+    alpha: float,
+    *,
+    form: Form = "duration",
+    beta: float = 10.0,
+) -> Plan:
+    """A smooth curve of speed, and the frames that it keeps.
+
+    Args:
+        allowed_N: V.
+        factor: how much shorter the result is (form "duration"), or the mean speed it is drawn to (form "mean").
+        max_speed: the largest speed.
+        alpha: smoothness, see ``smooth_speed``.
+        form: "duration" fixes the sum of 1/S, to within a frame; "mean" is the paper's, see ``smooth_speed.of_mean``.
+        beta: how much the mean counts in the paper's form.
+
+    Raises:
+        UserError: if ``factor`` or ``max_speed`` is not possible.
+    """
+    count = len(allowed_N)
+    check_factor(factor, max_speed, count)
+    if form == "duration":
+        share_N, total = of_duration(allowed_N, factor, max_speed, alpha), count / factor
+    else:
+        share_N = 1 / of_mean(allowed_N, factor, max_speed, alpha, beta)
+        total = float(share_N.sum())
+    # rounded down, so that frames of the result lie at least as far apart as any frame is long: none comes twice
+    length = max(1, int(total + 1e-6))
+    result_N1 = np.concatenate([[0.0], np.cumsum(share_N)])
+    result_N1 *= length / result_N1[-1]
+    kept_M = np.searchsorted(result_N1[1:], np.arange(length) + 0.5, side="right")
+    return Plan(allowed_N, 1 / share_N, np.minimum(kept_M, count - 1), result_N1)
+
+
+def write_speedup(path: Path, video: Video, plan: Plan, mute: bool = False) -> bool:
+    """Write the frames that a plan keeps, with the sound stretched to them. Returns whether there is sound."""
+    assert video.info is not None
+    rate = rate_of(video.info.fps)
+    sound = None
+    if not mute and has_sound(video.path):
+        times_s = np.arange(len(plan.result_N1)) / float(rate), plan.result_N1 / float(rate)
+        sound = stretched(read_sound(video.path), *times_s)
+    write_video(path, kept_frames(video, plan.kept_M), rate, options={"crf": "18"}, sound=sound)
+    return sound is not None
+
+
+def kept_frames(video: Video, kept_M: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
+    """Frames of a video, their numbers ascending; one that is named again comes again."""
+    wanted = iter(np.asarray(kept_M).tolist())
+    number = next(wanted, None)
+    for n, frame_HWC in enumerate(frames_of(video)):
+        while number == n:
+            yield frame_HWC
+            number = next(wanted, None)
+        if number is None:
+            return
+
+
+def write_comparison(path: Path, video: Video, plan: Plan, height: int = 360) -> None:
+    """A film: on the left the video sped up evenly, on the right by the plan, and below the curve of speed.
+
+    Two lines move over it, blue where the left film is and orange where the right one is.
+    """
+    assert video.info is not None
+    fps, length, count = video.info.fps, len(plan.kept_M), len(plan.speed_N)
+    even_M = np.minimum(((np.arange(length) + 0.5) * count / length).astype(int), count - 1)
+    height = min(height, video.info.height)
+
+    def pictures() -> Iterator[np.ndarray]:
+        panel_HWC = None
+        frames = zip(kept_frames(video, even_M), kept_frames(video, plan.kept_M), strict=True)
+        for (left_HWC, right_HWC), even, own in zip(frames, even_M, plan.kept_M, strict=True):
+            both_HWC = np.concatenate([resize_height(f, height) for f in (left_HWC, right_HWC)], axis=1)
+            if panel_HWC is None:
+                panel_HWC = _panel(plan, fps, both_HWC.shape[1])
+            out_HWC = panel_HWC.copy()
+            for number, colour in ((even, COOL), (own, WARM)):
+                at = int((number + 0.5) / count * out_HWC.shape[1])
+                out_HWC[len(out_HWC) // 4 :, max(0, at - 1) : at + 2] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+            yield np.concatenate([both_HWC, out_HWC])
+
+    write_video(path, pictures(), rate_of(fps), options={"crf": "18"})
+
+
+def _panel(plan: Plan, fps: float, width: int) -> np.ndarray:
+    """(h, width, 3) uint8: the curve of speed over the whole width, with what is left and right above it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / 100, max(0.9, width / 700)), dpi=100)
+    canvas = FigureCanvasAgg(figure)
+    ax = figure.add_axes((0, 0, 1, 0.75))
+    _draw_speeds(ax, plan, fps)
+    ax.set_axis_off()
+    mean = len(plan.speed_N) / len(plan.kept_M)
+    for x, text, colour in ((0.25, f"even, {mean:.2f}x", COOL), (0.75, f"adaptive, {mean:.2f}x", WARM)):
+        figure.text(x, 0.97, text, ha="center", va="top", fontsize=9, color=colour)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :width, :3].copy()
+
+
+def _draw_speeds(ax: Any, plan: Plan, fps: float) -> None:
+    count = len(plan.speed_N)
+    time_N = (np.arange(count) + 0.5) / fps
+    ax.fill_between(time_N, 0, plan.allowed_N, step="mid", color="0.85", label="V: still looks normal")
+    ax.plot(time_N, plan.speed_N, color="black", linewidth=1.5, label="S: the result's speed")
+    ax.axhline(count / len(plan.kept_M), color="0.4", linewidth=0.8, linestyle="--", label="even")
+    ax.set_xlim(0, count / fps)
+    ax.set_ylim(0, 1.08 * max(plan.allowed_N.max(), plan.speed_N.max()))
+
+
+def draw_plan(path: Path, plan: Plan, film: Sequence[np.ndarray], fps: float, title: str) -> None:
+    """A PNG: V and S over time, under a strip of film."""
+    figure, ax = film_and_axes(film, fps, len(plan.speed_N), title)
+    _draw_speeds(ax, plan, fps)
+    ax.set_ylabel("speed")
+    ax.legend(fontsize=8, ncols=3, loc="upper right", framealpha=0.8)
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=80)
