@@ -16,6 +16,7 @@ COMMANDS = {
     "extract": "write the features of videos as arrays",
     "index": "make a search index of videos",
     "query": "find the nearest neighbours of a video in an index",
+    "track": "carry objects or points of a video's first frame to its other frames",
     "align": "play two videos of one action in step",
     "explain": "pictures of what a video or a network holds: its optical flow",
     "data": "scan, cache or synthesize videos, or compute their optical flow",
