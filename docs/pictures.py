@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -16,10 +17,15 @@ from matplotlib.patches import Rectangle
 
 from ssl_video.apps.explain_affinity import affinity_of, draw_affinity
 from ssl_video.apps.explain_flow import draw_sheet, wheel
+from ssl_video.apps.track import paint_mask
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
+from ssl_video.datasets.masks import objects_in
 from ssl_video.datasets.synthetic import CLASSES, draw
 from ssl_video.encoders.tracks import TrackConfig, track
+from ssl_video.eval.carry import carry_masks
+from ssl_video.eval.dense import network_features
+from ssl_video.eval.propagation import CRW_DAVIS
 from ssl_video.model import load_model
 from ssl_video.pretexts.base import Context, Sample, build_pretext
 from ssl_video.pretexts.contrastive_random_walk import cut_patches, transitions
@@ -311,6 +317,23 @@ def affinity() -> None:
         draw_affinity(affinity_of(path, info, model, (136, 64), 10, (16, 22, 28, 34)), OUT / "affinity.png")
 
 
+def tracking() -> None:
+    """Masks of the first frame of drawn tracks, carried to later ones by an untrained network."""
+    scene = draw("tracks", 2, size=192)
+    frames_THWC, mask_HW = scene.frames_THWC[10:], scene.masks_THW[10]
+    torch.manual_seed(0)
+    features = network_features(load_model("random:dense_resnet_8"))
+    carried = carry_masks(frames_THWC, mask_HW, objects_in(mask_HW), features, CRW_DAVIS.affinity)
+    masks_THW = list(islice(carried, 41))
+    figure = Figure(figsize=(11, 2.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, t in zip(figure.subplots(1, 5), range(0, 41, 10), strict=True):
+        ax.imshow(paint_mask(frames_THWC[t], masks_THW[t]))
+        ax.set_title("the given mask" if t == 0 else f"{t} frames later", fontsize=9)
+        ax.set_axis_off()
+    figure.savefig(OUT / "track.png", dpi=80)
+
+
 def colorization() -> None:
     """Colours copied into gray frames of drawn tracks, by a small network that is trained here, briefly, on others."""
     options = {"dilations": (), "short_side": 128, "crop": 128}
@@ -385,4 +408,5 @@ if __name__ == "__main__":
     temporal_cycle_consistency()
     contrastive_random_walk()
     affinity()
+    tracking()
     colorization()

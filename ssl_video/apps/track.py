@@ -2,10 +2,11 @@
 
 import colorsys
 import csv
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice, tee
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ class Tracked:
     """What a tracking came to.
 
     ``last_seen`` says of each object, by its number, or of each point, counted from 1, in which frame it was seen last.
-    ``frames`` were done from ``start`` on; ``last_seen`` counts from the video's first frame, as names of files do.
+    ``frames`` frames were done, from number ``start`` on; numbers count from the video's first frame, 0.
     ``broken`` is a phrase that says why the video ended early, if it did.
     """
 
@@ -128,12 +129,11 @@ def track_masks(
     source = _Source(video, start)
 
     def film() -> Iterator[np.ndarray]:
-        frames, shown = tee(source.frames())  # tee holds what lies between the two: one frame
-        carried = carry_masks(frames, mask_HW, numbers, features, how)
-        for number, (mask_t_HW, frame_HWC) in enumerate(zip(carried, shown, strict=False), start):
+        carried = carry_masks(source.frames(), mask_HW, numbers, features, how)
+        for number, mask_t_HW in enumerate(carried, start):
             write_mask(out / "masks" / f"{number:05d}.png", mask_t_HW)
             last_seen.update(dict.fromkeys(objects_in(mask_t_HW), number))
-            yield paint_mask(frame_HWC, mask_t_HW)
+            yield paint_mask(source.read.popleft(), mask_t_HW)
 
     frames = write_video(out / "overlay.mp4", film(), source.rate, options={"crf": "18"})
     return Tracked(start, frames, last_seen, source.why_it_ended(frames))
@@ -151,15 +151,14 @@ def track_points(
     source = _Source(video, start)
 
     def film() -> Iterator[np.ndarray]:
-        frames, shown = tee(source.frames())
-        carried = carry_points(frames, points_J2, features, how)
-        for number, (points_t_J2, frame_HWC) in enumerate(zip(carried, shown, strict=False), start):
+        carried = carry_points(source.frames(), points_J2, features, how)
+        for number, points_t_J2 in enumerate(carried, start):
             for point, (x, y) in enumerate(points_t_J2.tolist(), 1):
                 known = x == x
                 rows.writerow([number, point, *((f"{x:.2f}", f"{y:.2f}") if known else ("", ""))])
                 if known:
                     last_seen[point] = number
-            yield paint_points(frame_HWC, points_t_J2)
+            yield paint_points(source.read.popleft(), points_t_J2)
 
     with written_aside(out / "points.csv") as aside, aside.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
@@ -169,10 +168,14 @@ def track_points(
 
 
 class _Source:
-    """The frames of a video up to where it breaks off, and what its file says of their rate and number."""
+    """The frames of a video up to where it breaks off, and what its file says of their rate and number.
+
+    ``read`` holds the frames that ``frames`` has given and nobody has taken out again.
+    """
 
     def __init__(self, video: Path, start: int):
         self.video, self.start = video, start
+        self.read: deque[np.ndarray] = deque()  # not itertools.tee, which lets go of what it held 57 at a time
         self.error: str | None = None
         self.rate, self.announced = Fraction(FPS), 0
         if video.is_dir():
@@ -184,14 +187,20 @@ class _Source:
                 self.announced = stream.frames
 
     def frames(self) -> Iterator[np.ndarray]:
-        """frame_HWC by frame, with a bar on a terminal. Raises VideoError for the first one only."""
-        total = max(0, self.announced - self.start - 1) or None
-        frames = iterate_frames(str(self.video), self.start)
-        yield next(frames)
+        """frame_HWC by frame, with a bar on a terminal. Raises VideoError if there is none."""
+        total, first = max(0, self.announced - self.start) or None, True
         try:
-            yield from tqdm(frames, total=total, unit="frame", desc="track", disable=None)
+            frames = iterate_frames(str(self.video), self.start)
+            for frame_HWC in tqdm(frames, total=total, unit="frame", desc="track", disable=None):
+                first = False
+                self.read.append(frame_HWC)
+                yield frame_HWC
         except VideoError as error:
+            if first:
+                raise
             self.error = str(error)
+        if first:
+            raise VideoError("it has no frame")
 
     def why_it_ended(self, frames: int) -> str | None:
         """A phrase, if there are fewer frames than the file announces."""
