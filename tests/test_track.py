@@ -256,6 +256,7 @@ MASK = ["--mask", "mask.png"]
     "words, said",
     [
         ([], "Say what to track by one of --mask FILE, --box"),
+        (["--box"], "Say what to track by one of"),
         ([*MASK, "--box", "0,0,8,8"], "Say what to track by one of"),
         (["--mask", "none.png"], "The mask none.png cannot be used: there is no none.png"),
         (["--mask", "small.png"], "has 63x48 pixels, but the frames of the video have 64x48"),
@@ -280,6 +281,7 @@ MASK = ["--mask", "mask.png"]
         ([*MASK, "--side", "-1"], "--side must be 0 or more"),
         ([*MASK, "--topk", "0"], "a topk of 1 or more"),
         ([*MASK, "--stage", "conv9"], "no stage 'conv9'"),
+        ([*MASK, "--seed", "-1"], "--seed must be 0 or more"),
         ([*MASK, "--adapt-lr", "0"], "--adapt-lr greater than 0"),
         ([*MASK, "--adapt-steps", "2"], "has no pretext to adapt by"),
         ([*MASK, "--model", "random:r3d_10"], "has no map of single frames"),

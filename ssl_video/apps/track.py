@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ssl_video.datasets.masks import objects_in, read_mask
+from ssl_video.datasets.masks import MOST, objects_in, read_mask
 from ssl_video.errors import UserError
 from ssl_video.eval.affinity import Affinity
 from ssl_video.eval.carry import carry_masks, carry_points
@@ -23,9 +23,6 @@ from ssl_video.video.info import VideoError
 from ssl_video.video.pictures import FPS, picture_files
 from ssl_video.video.reader import iterate_frames, opened
 from ssl_video.video.writer import write_video
-
-MOST = 254
-"""Objects or points that are told apart by a number of 8 bits, beside the background and void."""
 
 
 @dataclass(frozen=True)

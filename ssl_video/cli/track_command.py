@@ -116,10 +116,10 @@ def settings_of(config: TrackConfig) -> PropagationConfig:
 
 def _check(config: TrackConfig) -> None:
     """Raises UserError for options that do not go together, and for a folder that is in use."""
-    if (config.mask is not None) + bool(config.box) + bool(config.points) != 1:
+    if (config.mask is not None) + any(config.box) + any(config.points) != 1:
         raise UserError("Say what to track by one of --mask FILE, --box x,y,width,height and --points x,y.")
-    if config.start < 0 or config.adapt_steps < 0 or config.adapt_lr <= 0:
-        raise UserError("--start and --adapt-steps must be 0 or more, and --adapt-lr greater than 0.")
+    if min(config.start, config.adapt_steps, config.seed) < 0 or not config.adapt_lr > 0:
+        raise UserError("--start, --adapt-steps and --seed must be 0 or more, and --adapt-lr greater than 0.")
     if config.out.exists() and not config.out.is_dir():
         raise UserError(f"{config.out} is a file; --out must name a folder.")
     if config.out.exists() and any(config.out.iterdir()):
