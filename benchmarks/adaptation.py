@@ -1,7 +1,7 @@
 """Does adapting a network to a video help to track in it? ``python benchmarks/adaptation.py ROOT RUN STEPS NAME ...``
 
 ROOT is that of DAVIS (``JPEGImages/480p``, ``Annotations/480p``), RUN a pretraining run, and each NAME a sequence. Each
-is tracked by ``ssl-video track`` with the run as it is, and after STEPS steps; J and F are means over all frames but the
+is tracked by ``ssl-video track``, without steps and after STEPS of them; J and F are means over all frames but the
 first and the last, with all objects of a mask taken as one. Times are of the whole command; ``cpu`` leaves waiting out.
 """
 
