@@ -8,6 +8,7 @@ import itertools
 import sys
 import tempfile
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -36,6 +37,7 @@ from ssl_video.apps.inputs import Strip, strips
 from ssl_video.apps.search import Asking, Question, ask, load_search_model
 from ssl_video.apps.speediness_curve import draw_speediness, speediness_curves
 from ssl_video.apps.speedup import allowed_speeds, draw_plan, plan_speed, versions
+from ssl_video.apps.track import paint_mask
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.masks import objects_in
@@ -44,7 +46,8 @@ from ssl_video.datasets.synthetic import CLASSES, draw, synthesize
 from ssl_video.encoders.tracks import TrackConfig, track
 from ssl_video.eval.affinity import Affinity
 from ssl_video.eval.carry import carry_masks
-from ssl_video.eval.dense import lab_features
+from ssl_video.eval.dense import lab_features, network_features
+from ssl_video.eval.propagation import CRW_DAVIS
 from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import Context, Sample, build_pretext
 from ssl_video.pretexts.contrastive_random_walk import cut_patches, transitions
@@ -372,6 +375,23 @@ def affinity_of_a_point() -> None:
         draw_affinity(affinity_of(path, info, model, (136, 64), 10, (16, 22, 28, 34)), OUT / "affinity.png")
 
 
+def tracking() -> None:
+    """Masks of the first frame of drawn tracks, carried to later ones by an untrained network."""
+    scene = draw("tracks", 2, size=192)
+    frames_THWC, mask_HW = scene.frames_THWC[10:], scene.masks_THW[10]
+    torch.manual_seed(0)
+    features = network_features(load_model("random:dense_resnet_8"))
+    carried = carry_masks(frames_THWC, mask_HW, objects_in(mask_HW), features, CRW_DAVIS.affinity)
+    masks_THW = list(islice(carried, 41))
+    figure = Figure(figsize=(11, 2.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, t in zip(figure.subplots(1, 5), range(0, 41, 10), strict=True):
+        ax.imshow(paint_mask(frames_THWC[t], masks_THW[t]))
+        ax.set_title("the given mask" if t == 0 else f"{t} frames later", fontsize=9)
+        ax.set_axis_off()
+    figure.savefig(OUT / "track.png", dpi=80)
+
+
 def colorization() -> None:
     """Colours copied into gray frames of drawn tracks, by a small network that is trained here, briefly, on others."""
     options = {"dilations": (), "short_side": 128, "crop": 128}
@@ -582,6 +602,8 @@ if __name__ == "__main__":
     temporal_cycle_consistency()
     contrastive_random_walk()
     affinity_of_a_point()
+    affinity()
+    tracking()
     colorization()
     cycle_tracking()
     label_propagation()

@@ -17,6 +17,7 @@ COMMANDS = {
     "extract": "write the features of videos as arrays",
     "index": "make a search index of videos",
     "query": "find the nearest neighbours of a video in an index",
+    "track": "carry objects or points of a video's first frame to its other frames",
     "align": "play two videos of one action in step",
     "speediness": "see along a video where it looks as if played at its normal speed",
     "speedup": "speed up a video where nothing is lost by it",
