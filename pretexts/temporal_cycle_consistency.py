@@ -43,6 +43,8 @@ class TemporalCycleConsistencyConfig:
     """What of the backbone is trained. only_bn is for pretrained weights: all but batch norm stays as it is."""
     channels: int = 512
     """Channels of the two 3D convolutions."""
+    grid: int = 1
+    """What comes out of them is pooled (maximum) to grid x grid cells; more than the paper's one keep the place."""
     hidden: int = 512
     """Width of the two fully connected layers before the last."""
     embedding: int = 128
@@ -109,7 +111,7 @@ class TemporalCycleConsistency(Pretext):
             nn.init.kaiming_normal_(conv.weight)
             convolutions += [conv, nn.BatchNorm3d(c.channels), nn.ReLU(inplace=True)]
         layers: list[nn.Module] = []
-        for width in (c.channels, c.hidden):
+        for width in (c.channels * c.grid**2, c.hidden):
             layers += [nn.Dropout(c.dropout), nn.Linear(width, c.hidden), nn.ReLU(inplace=True)]
         self.convolutions = nn.Sequential(*convolutions)
         self.fully_connected = nn.Sequential(*layers, nn.Linear(c.hidden, c.embedding))
@@ -184,7 +186,8 @@ class TemporalCycleConsistency(Pretext):
     def embed(self, clips_BCKHW: Tensor) -> Tensor:
         """(B, D) embeddings, not of unit length, of B frames with their context."""
         features_BDkhw = self.backbone(clips_BCKHW, self.config.stage)
-        return self.fully_connected(self.convolutions(features_BDkhw).amax((2, 3, 4)))
+        convolved_BDhw = self.convolutions(features_BDkhw).amax(2)
+        return self.fully_connected(F.adaptive_max_pool2d(convolved_BDhw, self.config.grid).flatten(1))
 
     @torch.no_grad()
     def frame_embeddings(self, frames_THWC: np.ndarray, batch: int) -> Tensor:
