@@ -99,10 +99,10 @@ class TemporalCycleConsistency(Pretext):
                 f"{backbone.architecture} has no stage {c.stage!r}; --pretext.stage takes: "
                 f"{', '.join(backbone.stages)}, or None for the last."
             )
-        if c.frames < 2 or c.cycle_length < 2 or c.context_frames < 1 or c.offset < 0:
+        if c.frames < 2 or c.cycle_length < 2 or c.context_frames < 1 or c.grid < 1 or c.offset < 0:
             raise UserError(
-                "Temporal cycle consistency needs frames and cycle_length of 2 or more, context_frames of 1 or more, "
-                "and an offset that is not negative."
+                "Temporal cycle consistency needs frames and cycle_length of 2 or more, context_frames and grid of 1 or "
+                "more, and an offset that is not negative."
             )
         convolutions: list[nn.Module] = []
         before = _channels_of(backbone, c.context_frames, c.stage)

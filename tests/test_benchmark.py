@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 
 import pytest
 
@@ -113,6 +114,17 @@ def test_a_row_may_be_pretrained_on_another_data_set_and_show_several_metrics(jo
     assert "| 0.550 ± 0.071 / 1.100 ± 0.141 |" in (tmp_path / "table.md").read_text()
     with pytest.raises(UserError, match="name it: --data a=SPEC"):
         journal({"data": {**data, "a": {}}, "rows": [row]})
+
+
+def test_a_pretraining_may_start_from_that_of_another_row(journal, tmp_path):
+    rows = [
+        {"name": "b", "model": "recipe:small", "pretrain": {"backbone.weights": "pretrained:a"}},
+        {"name": "a", "model": "recipe:small"},
+    ]
+    _, runs = journal({"seeds": 2, "data": {"d": {"spec": "x"}}, "rows": rows})
+    assert runs[0] == "small {} split 1 seed 0"  # the row that the other one stands on comes first
+    (start,) = re.findall(r"'backbone.weights': '(.*)'} split 1 seed 0", runs[1])
+    assert start.endswith("d-split1-seed0/backbone.safetensors") and (tmp_path / start).exists()
 
 
 def test_a_row_is_measured_only_on_the_data_sets_that_it_names(journal):

@@ -286,6 +286,16 @@ def test_an_action_with_one_video_is_left_out_and_named():
         with_company(video_set(2), make())
 
 
+@pytest.mark.parametrize(("grid", "keeps_the_place"), [(1, False), (2, True)])
+def test_a_grid_of_more_than_one_cell_keeps_the_place_of_what_is_seen(grid, keeps_the_place):
+    pretext = make(grid=grid).eval()
+    features_BDkhw = torch.zeros(2, 8, 2, 8, 8)
+    features_BDkhw[0, :, :, 1:3, 1:3] = features_BDkhw[1, :, :, 5:7, 5:7] = 1.0  # one thing at two places
+    pretext.backbone.forward = lambda clips_BCKHW, until: features_BDkhw
+    there_D, elsewhere_D = pretext.embed(torch.empty(2, 3, 2, 16, 16))
+    assert torch.equal(there_D, elsewhere_D) is not keeps_the_place
+
+
 def test_the_frame_embeddings_of_a_model_are_the_pretexts_own():
     pretext = make().eval()
     model = Model("run", pretext.backbone, pretext.view, {}, torch.device("cpu"), pretext)

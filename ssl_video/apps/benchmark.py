@@ -67,7 +67,7 @@ class Row:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Single options of the preset changed."""
     pretrain: Mapping[str, Any] = field(default_factory=dict)
-    """Options of 'ssl-video pretrain' for a recipe."""
+    """Options of 'ssl-video pretrain' for a recipe; ``pretrained:NAME`` is the network pretrained for another row."""
     pretrain_on: str | None = None
     """The data set whose first split a recipe is pretrained on; None: the one that is measured."""
     metric: str = "top1"
@@ -99,6 +99,8 @@ class Cell:
     split: int
     seed: int
 
+
+PRETRAINED = "pretrained:"
 
 Measure = Callable[[Cell, str, Mapping[str, Any], Path], Result]
 """A cell, its model as ``load_model`` takes it, the protocol's options and a folder to train in, to a result."""
@@ -144,8 +146,8 @@ def _list(content: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
 
 
 def _referred(row: Row) -> list[str]:
-    values = (row.model, *row.options.values())
-    return [v.removeprefix("row:") for v in values if isinstance(v, str) and v.startswith("row:")]
+    values = (row.model, *row.options.values(), *row.pretrain.values())
+    return [v.partition(":")[2] for v in values if isinstance(v, str) and v.startswith(("row:", PRETRAINED))]
 
 
 def _baseline(row: Row) -> Iterator[Row]:
@@ -258,6 +260,10 @@ def _model(cell: Cell, table: Table, out: Path, pretrain: Pretrain) -> str:
     recipe = name.removeprefix("recipe:")
     run = out / "pretrained" / f"{_slug(recipe)}-{key}" / f"{cell.data}-split{cell.split}-seed{cell.seed}"
     if not (run / "backbone.safetensors").exists():
+        for option, value in options.items():
+            if isinstance(value, str) and value.startswith(PRETRAINED):
+                other = replace(cell, row=_named(table, value.removeprefix(PRETRAINED)))
+                options[option] = f"{_model(other, table, out, pretrain)}/backbone.safetensors"
         pretrain(recipe, options, cell, run)
     return f"{prefix}{run}"
 
