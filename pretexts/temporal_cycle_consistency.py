@@ -101,8 +101,8 @@ class TemporalCycleConsistency(Pretext):
             )
         if c.frames < 2 or c.cycle_length < 2 or c.context_frames < 1 or c.grid < 1 or c.offset < 0:
             raise UserError(
-                "Temporal cycle consistency needs frames and cycle_length of 2 or more, context_frames and grid of 1 or "
-                "more, and an offset that is not negative."
+                "Temporal cycle consistency needs frames and cycle_length of 2 or more, context_frames and grid of 1 "
+                "or more, and an offset that is not negative."
             )
         convolutions: list[nn.Module] = []
         before = _channels_of(backbone, c.context_frames, c.stage)

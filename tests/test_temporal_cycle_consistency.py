@@ -289,8 +289,8 @@ def test_an_action_with_one_video_is_left_out_and_named():
 @pytest.mark.parametrize(("grid", "keeps_the_place"), [(1, False), (2, True)])
 def test_a_grid_of_more_than_one_cell_keeps_the_place_of_what_is_seen(grid, keeps_the_place):
     pretext = make(grid=grid).eval()
-    features_BDkhw = torch.zeros(2, 8, 2, 8, 8)
-    features_BDkhw[0, :, :, 1:3, 1:3] = features_BDkhw[1, :, :, 5:7, 5:7] = 1.0  # one thing at two places
+    features_BDkhw = torch.zeros(2, 8, 2, 16, 16)
+    features_BDkhw[0, :, :, 3:5, 3:5] = features_BDkhw[1, :, :, 11:13, 11:13] = 1.0  # one thing at two places
     pretext.backbone.forward = lambda clips_BCKHW, until: features_BDkhw
     there_D, elsewhere_D = pretext.embed(torch.empty(2, 3, 2, 16, 16))
     assert torch.equal(there_D, elsewhere_D) is not keeps_the_place
