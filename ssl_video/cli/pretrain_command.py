@@ -138,6 +138,9 @@ def _name_in(recipe: Mapping[str, Any], kind: str) -> str | None:
 
 def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
     """Everything from the videos to the run's folder. Raises UserError and Interrupted."""
+    for name in ("batch_size", "clips_per_video", "log_every", "monitor_every", "checkpoint_every"):
+        if getattr(config, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(config, name)}.")
     if config.batch_size % ranks.world_size:
         raise UserError(f"--batch-size {config.batch_size} cannot be divided among {ranks.world_size} processes.")
     get_reader(config.reader)  # a missing package is said before the videos are scanned
