@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -48,8 +49,9 @@ def journal(tmp_path):
         (run / "backbone.safetensors").write_text("")
         runs.append(f"{recipe} {options} split {cell.split} seed {cell.seed}")
 
-    def go(content=CONTENT):
-        run_table(read_table(content, {}), tmp_path, measure, pretrain, lambda _text: None)
+    def go(content=CONTENT, recipes=None):
+        table = replace(read_table(content, {}), recipes=recipes or {})
+        run_table(table, tmp_path, measure, pretrain, lambda _text: None)
         return asked, runs
 
     return go
@@ -87,6 +89,14 @@ def test_an_interrupted_table_goes_on_and_a_changed_row_is_measured_anew(journal
     rows = [dict(r, options={"lr": 0.5}) if r["name"] == "scratch" else r for r in CONTENT["rows"]]
     journal({**CONTENT, "rows": rows})
     assert {name for name, *_ in asked[first:]} == {"scratch", "fused"} and len(runs) == 3
+
+
+def test_what_was_made_by_another_version_of_a_recipe_is_made_anew(journal):
+    asked, runs = journal(recipes={"small": {"steps": 1}})
+    first = len(asked)
+    journal(recipes={"small": {"steps": 2}})
+    again = {name for name, *_ in asked[first:]}
+    assert again == {"pretrained", "pretrained: random weights", "fused"} and len(runs) == 6
 
 
 def test_the_table_shows_means_spreads_and_published_numbers(journal, tmp_path):

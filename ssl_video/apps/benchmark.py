@@ -88,6 +88,8 @@ class Table:
     data: Mapping[str, Data]
     title: str = "Benchmark"
     seeds: int = 1
+    recipes: Mapping[str, Any] = field(default_factory=dict)
+    """What the recipes of the rows hold, by name: what was made by another version of a recipe is made anew."""
 
 
 @dataclass(frozen=True)
@@ -212,10 +214,17 @@ def run_table(table: Table, out: Path, measure: Measure, pretrain: Pretrain, say
         raise UserError("No data set of the table has a SPEC; name one with --data NAME=SPEC.")
 
 
+def recipe_of(row: Row) -> str:
+    """The name of the recipe that a row is pretrained by, also if it shows the network with random weights; else ""."""
+    model = (row.model or "").removeprefix("random:")
+    return model.removeprefix("recipe:") if model.startswith("recipe:") else ""
+
+
 def _folder(cell: Cell, table: Table, out: Path) -> Path:
     """Where a cell is kept; another configuration of the row, or of the data, is another folder."""
     r = cell.row
     what = [r.model, r.protocol, r.preset, dict(r.options), dict(r.pretrain), asdict(table.data[cell.data])]
+    what.append(table.recipes.get(recipe_of(r)))
     if r.pretrain_on is not None:
         what.append(asdict(table.data[r.pretrain_on]))
     for name in _referred(r):
@@ -255,9 +264,10 @@ def _model(cell: Cell, table: Table, out: Path, pretrain: Pretrain) -> str:
                 f"Row {cell.row.name!r} is pretrained on {name_of_data}; name it: --data {name_of_data}=SPEC."
             )
         cell = replace(cell, data=name_of_data, split=table.data[name_of_data].first)
-    what = json.dumps([name, options, asdict(table.data[cell.data])], sort_keys=True, default=str)
-    key = hashlib.sha256(what.encode()).hexdigest()[:8]
-    recipe = name.removeprefix("recipe:")
+    recipe = recipe_of(cell.row)
+    content = [name, options, asdict(table.data[cell.data]), table.recipes.get(recipe)]
+    content += [table.recipes.get(recipe_of(_named(table, other))) for other in _referred(cell.row)]
+    key = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
     run = out / "pretrained" / f"{_slug(recipe)}-{key}" / f"{cell.data}-split{cell.split}-seed{cell.seed}"
     if not (run / "backbone.safetensors").exists():
         for option, value in options.items():

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from ssl_video.apps.benchmark import Cell, read_table, run_table
+from ssl_video.apps.benchmark import Cell, read_table, recipe_of, run_table
 from ssl_video.cli import pretrain_command
 from ssl_video.cli.parsing import parse
 from ssl_video.config import load_yaml
@@ -50,6 +50,8 @@ def run(argv: Sequence[str]) -> int:
         content["seeds"] = config.seeds
     specs = dict(_pair(text) for text in config.data)
     table = read_table(content, specs)
+    recipes = {recipe_of(row) for row in table.rows} - {""}
+    table = replace(table, recipes={name: pretrain_command.load_recipe(name) for name in recipes})
     device = choose_device(config.device)
 
     @lru_cache(maxsize=2)
