@@ -44,13 +44,7 @@ def write_report(path: Path, title: str, answers: Sequence[tuple[Question, list[
     for question, found in shown:
         start, end = question.within_s or (0.0, infos[question.video.source].duration_s)
         asked = _thumbnail(question.video.source, infos, start, end)
-        figures = [_figure(asked, "asked", "", question.name)]
-        for rank, n in enumerate(found, 1):
-            middle = (n.start_s + n.end_s) / 2
-            picture = _thumbnail(n.path, infos, min(n.start_s, middle - 1), max(n.end_s, middle + 1))
-            said = f"{rank}. {n.score:.3f}, {n.start_s:.2f}-{n.end_s:.2f} s"
-            figures.append(_figure(picture, "found", said, n.path))
-        rows.append(f"<section>{''.join(figures)}</section>\n")
+        rows.append(f"<section>{_figure(asked, 'asked', '', question.name)}{_figures(found, infos)}</section>\n")
     more = f"<p>The first {AT_MOST} of {len(answers)} questions are shown.</p>" if len(answers) > AT_MOST else ""
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
@@ -60,6 +54,21 @@ def write_report(path: Path, title: str, answers: Sequence[tuple[Question, list[
         f"\n{more}{''.join(rows)}</body></html>\n"
     )
     write_text(path, page)
+
+
+def figures(found: Sequence[Neighbour]) -> str:
+    """HTML of what was found, as on the page, for another page."""
+    return _figures(found, _infos((), [n.path for n in found]))
+
+
+def _figures(found: Sequence[Neighbour], infos: dict[str, VideoInfo]) -> str:
+    shown = []
+    for rank, n in enumerate(found, 1):
+        middle = (n.start_s + n.end_s) / 2
+        picture = _thumbnail(n.path, infos, min(n.start_s, middle - 1), max(n.end_s, middle + 1))
+        said = f"{rank}. {n.score:.3f}, {n.start_s:.2f}-{n.end_s:.2f} s"
+        shown.append(_figure(picture, "found", said, n.path))
+    return "".join(shown)
 
 
 def escaped(text: str) -> str:

@@ -23,6 +23,7 @@ COMMANDS = {
     "speedup": "speed up a video where nothing is lost by it",
     "explain": "pictures of what a video or a network holds: its optical flow, what a network looks at",
     "report": "a page on a run: its curves, what its network saw, neighbours before and after",
+    "app": "a local web page on a run: drop a video, see its neighbours, its speediness and more",
     "export": "a network for use elsewhere: safetensors, ONNX, torch.export",
     "data": "scan, cache or synthesize videos, or compute their optical flow",
     "list": "what there is: pretexts, backbones, encoders, datasets, protocols, recipes, tables",

@@ -1,0 +1,232 @@
+"""``ssl-video app``: what is taken and what is refused, what is served, and the page in a browser."""
+
+import contextlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from ssl_video.apps import web_page
+from ssl_video.apps.search import Neighbour
+from ssl_video.apps.search_report import figures
+from ssl_video.apps.web_page import Desk, Limits, admitted
+from ssl_video.cli import main
+from ssl_video.errors import UserError
+from ssl_video.model import load_model
+from tests import speed_run, videos
+
+HOSTILE = "<img src=x onerror=alert('1')>.mp4"
+needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return speed_run.save(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def index(run, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("indexed")
+    for n, name in enumerate(("a.mp4", "b.mp4", HOSTILE)):
+        videos.mp4(folder / "videos" / name, count=20 + n)
+    made = folder / "index"
+    argv = ["index", "--model", str(run), "--data", str(folder / "videos"), "--out", str(made), "--workers", "0"]
+    assert main(argv) == 0
+    return made
+
+
+def test_a_video_is_known_by_its_content_whatever_its_name_says(tmp_path):
+    path = videos.mp4(tmp_path / "a.mp4").rename(tmp_path / "a.txt")
+    assert admitted(str(path)).frames == 40
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"hello\n",
+        b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n",
+        b"ffconcat version 1.0\nfile a.mp4\n",
+        "é".encode() * 400,
+    ],
+)
+def test_text_named_like_a_video_is_refused(content, tmp_path):
+    path = tmp_path / "x.mp4"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"^x.mp4 is no video: it holds text, whatever its name says\.$"):
+        admitted(str(path))
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\1\2\3" * 300])
+def test_what_cannot_be_decoded_is_refused(content, tmp_path):
+    path = tmp_path / "x.mp4"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"^x.mp4 cannot be used as a video: "):
+        admitted(str(path))
+
+
+def test_a_file_above_the_limit_of_size_is_refused_unread(tmp_path):
+    path = tmp_path / "x.mp4"
+    with path.open("wb") as file:
+        file.truncate(4_000_000_000)
+    with pytest.raises(UserError, match=r"^x.mp4 has 4000.0 MB, and at most 200 MB are taken; cut it"):
+        admitted(str(path))
+
+
+def test_a_video_above_the_limit_of_duration_is_refused(tmp_path):
+    path = videos.mp4(tmp_path / "x.mp4")
+    with pytest.raises(UserError, match=r"^x.mp4 lasts .* minutes, and at most 0.001 are taken"):
+        admitted(str(path), Limits(minutes=0.001))
+
+
+def test_nothing_dropped_is_one_sentence():
+    with pytest.raises(UserError, match="Drop a video first"):
+        admitted(None)
+
+
+def test_names_with_html_are_shown_as_text(tmp_path, run):
+    shown = figures([Neighbour(str(tmp_path / HOSTILE), 0, 1, 0.5)])
+    desk = Desk(load_model(str(run)), None, Limits(), tmp_path)
+    shown += desk.about(str(videos.mp4(tmp_path / HOSTILE)))
+    assert shown.count("&lt;img src=x onerror=alert(&#x27;1&#x27;)&gt;.mp4") == 2
+    assert "<img" not in shown
+
+
+def test_what_a_run_cannot_do_is_said_in_one_sentence(tmp_path, run):
+    said = Desk(load_model(str(run)), None, Limits(), tmp_path).refusals()
+    assert {name for name, sentence in said.items() if sentence} == {"neighbours", "track"}
+    said = Desk(load_model("random:dense_resnet_8?width=4"), None, Limits(), tmp_path).refusals()
+    assert {name for name, sentence in said.items() if sentence} == {"neighbours", "speediness", "cam"}
+    assert all(sentence.endswith(".") for sentence in said.values() if sentence)
+
+
+def test_a_fine_tuned_model_has_a_map_but_no_curve(tmp_path):
+    said = Desk(load_model(str(speed_run.save_finetuned(tmp_path / "tuned"))), None, Limits(), tmp_path).refusals()
+    assert said["speediness"]
+    assert not said["cam"]
+
+
+def test_every_tab_gives_files_that_are_there(tmp_path, run):
+    desk = Desk(load_model(str(run)), None, Limits(), tmp_path)
+    video = str(videos.mp4(tmp_path / "$x_1$.mp4", count=12))
+    for written in (desk.speediness(video), desk.cam(video), desk.align(video, video)):
+        assert all(Path(path).stat().st_size for path in written)
+        assert all(Path(path).is_relative_to(tmp_path) for path in written)
+    follower = Desk(load_model("random:dense_resnet_8?width=4"), None, Limits(), tmp_path)
+    film, said = follower.track(video, (20, 10))
+    assert Path(film).stat().st_size
+    assert said == "<p>The point 20,10 was last seen in frame 11; the last is 11.</p>"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["no_run"], "no_run"),
+        (["random:r2plus1d_4", "INDEX"], "was built by another model than"),
+        (["RUN", "no_index"], "no_index"),
+        (["RUN", "--max-megabytes", "0"], "--max-megabytes and --max-minutes must be greater than 0"),
+        (["RUN", "--port", "70000"], "--port is from 0 to 65535"),
+    ],
+)
+def test_a_wrong_command_is_one_sentence(words, sentence, run, index, capsys, monkeypatch):
+    monkeypatch.setattr("ssl_video.cli.app_command.check_gradio", lambda: None)
+    assert main(["app", *({"RUN": str(run), "INDEX": str(index)}.get(w, w) for w in words)]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_without_gradio_the_package_to_install_is_named(monkeypatch):
+    monkeypatch.setattr(web_page.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'ssl-video\[app\]'"):
+        web_page.check_gradio()
+
+
+@pytest.fixture(scope="module")
+def page(run, index):
+    """The address of a page that is served by a process of its own, at a free port."""
+    command = [sys.executable, "-m", "ssl_video", "app", str(run), str(index), "--max-megabytes", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as served:
+        try:
+            assert served.stdout is not None
+            said = served.stdout.readline()
+            match = re.search(r"http://127\.0\.0\.1:\d+", said)
+            assert match, said
+            yield match[0]
+        finally:
+            served.terminate()
+
+
+def status(url: str | urllib.request.Request) -> int:
+    try:
+        with urllib.request.urlopen(url) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        with contextlib.closing(error):
+            return error.code
+
+
+@needs_gradio
+def test_no_file_but_its_own_is_served(page, run):
+    assert status(page) == 200
+    for path in ("/etc/passwd", str(run / "backbone.safetensors"), str(Path("setup.cfg").resolve())):
+        assert status(f"{page}/gradio_api/file={urllib.parse.quote(path)}") in (403, 404)
+
+
+@needs_gradio
+def test_a_port_that_is_taken_is_one_sentence(page, run):
+    port = page.rpartition(":")[2]
+    command = [sys.executable, "-m", "ssl_video", "app", str(run), "--port", port]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 2
+    sentence = f"The page cannot listen at port {port} of 127.0.0.1; choose another --port or --host."
+    assert ended.stderr == f"ssl-video: {sentence}\n"
+
+
+@needs_gradio
+def test_an_upload_above_the_limit_is_broken_off(page):
+    head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="x.mp4"\r\n\r\n'
+    for size, answer in ((1000, 200), (1_100_000, 413)):
+        content = head + b"\0" * size + b"\r\n--b--\r\n"
+        kind = {"Content-Type": "multipart/form-data; boundary=b"}
+        assert status(urllib.request.Request(f"{page}/gradio_api/upload", content, kind)) == answer
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, Debian's."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@needs_gradio
+def test_a_video_dropped_in_a_browser_brings_its_neighbours(page, browser, tmp_path):
+    view = browser.new_page()
+    errors, fetched = [], set()
+    view.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    view.on("pageerror", lambda error: errors.append(str(error)))
+    view.on("request", lambda request: fetched.add(urllib.parse.urlsplit(request.url).hostname))
+    view.goto(page)
+    view.locator("#video input[type=file]").set_input_files(videos.mp4(tmp_path / "asked.mp4", count=30))
+    view.locator("#neighbours video").nth(2).wait_for(timeout=60_000)
+    assert view.locator("#neighbours figure").count() == 3
+    assert view.locator("#neighbours img").count() == 0  # the name that holds HTML is text
+    assert errors == []
+    assert fetched <= {"127.0.0.1", None}  # None: data:
+    view.get_by_role("tab", name="Track a point").click()
+    assert "has no map of single frames" in view.locator(".cannot:visible").inner_text()
+    view.close()
