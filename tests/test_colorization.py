@@ -449,3 +449,4 @@ def test_it_fits_and_trains_where_opencv_cannot_be_imported(monkeypatch):
     dataset = ClipDataset(video_set(3), pretext, seed=0, read=read_blocks)
     pretext.fit(samples_to_fit(dataset), np.random.default_rng(0))
     pretext(batch_of(dataset[(0, 1, 0)]["clip_THWC"]), context()).loss.backward()
+    assert any(weight.grad is not None and weight.grad.any() for weight in pretext.backbone.parameters())
