@@ -19,9 +19,9 @@ from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.eval.features import ClipsOfVideos, extract, in_order
 from ssl_video.model import Model, load_model
-from ssl_video.pretexts.base import View
 from ssl_video.train.distributed import choose_device
 from ssl_video.video.info import Problem
+from ssl_video.video.view import View
 
 BATCH = 32
 

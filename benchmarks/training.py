@@ -23,7 +23,7 @@ from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.cached import cached
 from ssl_video.datasets.spec import held_out, load_splits, scanned
 from ssl_video.eval.online import monitors_for
-from ssl_video.pretexts.base import Context, Pretext, build_pretext
+from ssl_video.pretexts.base import Context, Pretext, Progress, build_pretext
 from ssl_video.train.config import RunConfig
 from ssl_video.train.data import ClipDataset, batches, tensors, usable
 from ssl_video.train.distributed import choose_device
@@ -52,7 +52,7 @@ def bare(pretext: Pretext, dataset: ClipDataset, config: RunConfig, steps: int, 
     dtype = choose_precision(config.precision, device)
     keys = [(0, n, 0) for n in range(config.batch_size)]
     batch = tensors(next(iter(batches(dataset, [keys], 0))), device)
-    ctx = Context(0, torch.Generator().manual_seed(0))
+    ctx = Context(Progress(0, 1), torch.Generator().manual_seed(0))
     start = time.perf_counter()
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=True)

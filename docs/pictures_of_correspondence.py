@@ -24,7 +24,7 @@ from ssl_video.eval.carry import carry_masks
 from ssl_video.eval.dense import lab_features, network_features
 from ssl_video.eval.propagation import CRW_DAVIS
 from ssl_video.model import load_model
-from ssl_video.pretexts.base import Context, build_pretext
+from ssl_video.pretexts.base import Context, Progress, build_pretext
 from ssl_video.pretexts.contrastive_random_walk import cut_patches, transitions
 from ssl_video.pretexts.cycle_tracking import affinity, cut, long_cycles, matrices
 from ssl_video.video.colours import in_colours, rgb_to_lab
@@ -114,7 +114,7 @@ def colorization() -> None:
     pretext.fit(({"clip_THWC": clip} for clip in clips_NTHWC), np.random.default_rng(0))
     optimizer = torch.optim.AdamW(pretext.parameters(), 0.001)
     for step in range(300):
-        ctx = Context(step, torch.Generator().manual_seed(step))
+        ctx = Context(Progress(step, 1), torch.Generator().manual_seed(step))
         some_BTHWC = clips_NTHWC[torch.randperm(len(clips_NTHWC), generator=ctx.generator)[:2]]
         optimizer.zero_grad()
         pretext({"clip_THWC": some_BTHWC}, ctx).loss.backward()

@@ -1,4 +1,4 @@
-"""Learning to classify videos with labels: what fine-tuning trains, in the terms in which the loop trains pretexts."""
+"""Learning to classify videos with labels: what fine-tuning trains, as an objective of the loop."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.model import Classifier
-from ssl_video.pretexts.base import Context, Needs, Pretext, PretextOutput, Sample, View
+from ssl_video.train.objective import Context, Needs, Objective, Output, Sample
 from ssl_video.video import augment
 from ssl_video.video.colours import in_colours
+from ssl_video.video.view import View
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ class ClassificationConfig:
     """Stages of the backbone that are trained, counted from the last; by default all, 0 trains the classifier only."""
 
 
-class Classification(Pretext):
+class Classification(Objective):
     """Cross-entropy over classes; for videos with several labels, binary cross-entropy for each class.
 
-    No pretext: the label of a video is part of its sample.
+    The label of a video is part of its sample.
     """
 
     Config = ClassificationConfig
@@ -100,7 +101,7 @@ class Classification(Pretext):
             clip_THWC = augment.flip(clip_THWC, rng, c.flip)
         return {"clip_THWC": np.ascontiguousarray(clip_THWC), "target_K": sample.data["target_K"]}
 
-    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """The loss of a batch of labelled clips."""
         clip_BTHWC, target_BK = batch["clip_THWC"], batch["target_K"]
         spec, weight = self.backbone.clip, self.classifier.linear.weight
@@ -115,7 +116,7 @@ class Classification(Pretext):
         else:
             loss = F.cross_entropy(logits_BK, target_BK)
         hit_B = target_BK.gather(1, logits_BK.argmax(1, keepdim=True))
-        return PretextOutput(loss, {"accuracy": hit_B.mean()}, features_BDthw.mean((2, 3, 4)).detach())
+        return Output(loss, {"accuracy": hit_B.mean()}, features_BDthw.mean((2, 3, 4)).detach())
 
     def _colours(self, B: int, ctx: Context) -> dict[str, Tensor]:
         colours = ctx.colours(B, self.config.colour)

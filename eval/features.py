@@ -15,10 +15,10 @@ from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError
 from ssl_video.eval.multilabel import targets_of
 from ssl_video.model import Model
-from ssl_video.pretexts.base import View
 from ssl_video.train.data import read_video, start_worker
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError
+from ssl_video.video.view import View
 
 
 @dataclass

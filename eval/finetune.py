@@ -19,13 +19,14 @@ from ssl_video.eval.classification import Classification, ClassificationConfig
 from ssl_video.eval.features import predict
 from ssl_video.eval.multilabel import hit_at, multilabel_numbers
 from ssl_video.model import Model, digest, load_model, save_classifier
-from ssl_video.pretexts.base import Pretext, View
 from ssl_video.train.checkpoint import checkpoints, step_of
 from ssl_video.train.config import RunConfig
 from ssl_video.train.data import ClipDataset, read_video
 from ssl_video.train.loop import Monitor, train
+from ssl_video.train.objective import Objective
 from ssl_video.train.optim import OptimConfig
 from ssl_video.train.report import read_metrics, write_report
+from ssl_video.video.view import View
 
 VALIDATION = "held_out_accuracy"
 
@@ -251,7 +252,7 @@ def validation(
 ) -> Monitor:
     """Accuracy on the videos that were kept; the best weights go to ``best``, and enough failures ask for the end."""
 
-    def validate(task: Pretext, _step: int) -> dict[str, float]:
+    def validate(task: Objective, _step: int) -> dict[str, float]:
         assert isinstance(task, Classification)
         now = replace(start, backbone=task.backbone, view=task.view, classifier=task.classifier)
         scores = predict(now, kept, clips=3, workers=workers)

@@ -8,8 +8,8 @@ from ssl_video.eval.features import calibrate_batch_norm, extract
 from ssl_video.eval.linear import ridge_scores
 from ssl_video.eval.pretext import PretextConfig, pretext_numbers
 from ssl_video.model import Model
-from ssl_video.pretexts.base import Pretext
 from ssl_video.train.loop import Monitor
+from ssl_video.train.objective import Objective
 
 AT_MOST = 200
 """Videos of each part that a sign looks at."""
@@ -22,13 +22,13 @@ def monitors_for(train: VideoSet, held_out: VideoSet, usable_held_out: VideoSet,
     """
     some = _thin(usable_held_out)
 
-    def pretext_on_held_out(pretext: Pretext, _step: int) -> dict[str, float]:
+    def pretext_on_held_out(pretext: Objective, _step: int) -> dict[str, float]:
         numbers = pretext_numbers(pretext, some, device, PretextConfig(clips=2), seed=0, workers=0)
         return {f"held_out_{name}": value for name, value in numbers.items()}
 
     probed, tested = _thin(train), _thin(held_out)
 
-    def probe(pretext: Pretext, _step: int) -> dict[str, float]:
+    def probe(pretext: Objective, _step: int) -> dict[str, float]:
         model = Model("", pretext.backbone, pretext.view, {}, device)
         model = calibrate_batch_norm(model, probed, clips=1, workers=0)
         x, x_test = (extract(model, part, clips=2, readout="rich", workers=0) for part in (probed, tested))

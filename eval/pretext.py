@@ -13,10 +13,10 @@ from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
 from ssl_video.model import Model
-from ssl_video.pretexts.base import Pretext
 from ssl_video.train.data import ClipDataset, Key, batches, grouping, tensors, usable
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import context_of
+from ssl_video.train.objective import Objective, Progress
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class PretextTest(Evaluation):
 
 @torch.no_grad()
 def pretext_numbers(
-    pretext: Pretext, videos: VideoSet, device: torch.device, config: PretextConfig, seed: int, workers: int
+    pretext: Objective, videos: VideoSet, device: torch.device, config: PretextConfig, seed: int, workers: int
 ) -> dict[str, float]:
     """Means of loss and metrics over ``clips`` samples of every video; ``pretext`` must be in eval mode."""
     assert not pretext.training
@@ -73,7 +73,7 @@ def pretext_numbers(
     state = torch.get_rng_state()
     for number, batch in enumerate(batches(dataset, groups, workers)):
         shown = tensors(batch, device)
-        output = pretext(stilled(shown) if config.still else shown, context_of(seed, number, Ranks()))
+        output = pretext(stilled(shown) if config.still else shown, context_of(seed, Progress(number, 1), Ranks()))
         for name, value in {"loss": output.loss, **output.metrics}.items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(groups[number])
     torch.set_rng_state(state)

@@ -26,8 +26,8 @@ from ssl_video.pretexts.base import (
     PRETEXTS,
     Context,
     Needs,
+    Output,
     Pretext,
-    PretextOutput,
     Redraw,
     Sample,
     Skip,
@@ -123,7 +123,7 @@ class ArrowOfTime(Pretext):
             clean_THWC = augment.flip(clean_THWC, rng)
         return {"clip_THWC": np.ascontiguousarray(clean_THWC), "label": label}
 
-    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Binary cross-entropy of "backward", from the mean over the feature map."""
         spec, clip_BTHWC = self.backbone.clip, batch["clip_THWC"]
         changes = self.training and not self.of_flow
@@ -136,7 +136,7 @@ class ArrowOfTime(Pretext):
         logits_B = self.head(features_BD).squeeze(1).to(self.head.weight.dtype)
         loss = F.binary_cross_entropy_with_logits(logits_B, labels_B.to(logits_B.dtype))
         accuracy = ((logits_B > 0) == (labels_B == BACKWARD)).double().mean()
-        return PretextOutput(loss, {"accuracy": accuracy}, features_BD.detach())
+        return Output(loss, {"accuracy": accuracy}, features_BD.detach())
 
     def heat_map(self, features_BDthw: Tensor) -> Tensor:
         """(B, t, h, w) logit of "backward" at every cell of a feature map, the paper's class activation map.

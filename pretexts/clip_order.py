@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, PretextOutput, Sample, Skip, View
+from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View
 from ssl_video.pretexts.orders import in_every_order
 from ssl_video.video import augment
 
@@ -84,7 +84,7 @@ class ClipOrder(Pretext):
         cut = [augment.crop(clip_THWC, c.crop, rng if self.training else None) for clip_THWC in clips_VTHWC]
         return {"clips_VTHWC": np.stack([cut[v] for v in self.orders[sample.data["class"]]]), **sample.data}
 
-    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Cross-entropy over all orders."""
         clips_BVTHWC, classes_B = batch["clips_VTHWC"], batch["class"]
         spec, dtype = self.backbone.clip, self.head.fc8.weight.dtype
@@ -97,7 +97,7 @@ class ClipOrder(Pretext):
         logits_BK = self.head(features_BVD).to(dtype)
         loss = F.cross_entropy(logits_BK, classes_B)
         accuracy = (logits_BK.argmax(1) == classes_B).double().mean()
-        return PretextOutput(loss, {"accuracy": accuracy}, features_ND.detach())
+        return Output(loss, {"accuracy": accuracy}, features_ND.detach())
 
 
 class PairwiseHead(nn.Module):

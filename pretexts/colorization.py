@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Pretext, PretextOutput, Redraw, Sample, Skip, View
+from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Redraw, Sample, Skip, View
 from ssl_video.video import augment
 from ssl_video.video.colours import in_colours, rgb_to_lab
 
@@ -135,7 +135,7 @@ class Colorization(Pretext):
         centroids_K2 = cluster(np.concatenate(found), self.config.colours, rng)
         self.centroids_K2.copy_(torch.from_numpy(centroids_K2))
 
-    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Cross-entropy of the copied colours (``lab_dropout``: their smooth L1 distance), and how many are right."""
         clip_BTHWC = batch["clip_THWC"]
         missing_B2 = self._missing(len(clip_BTHWC), ctx)
@@ -157,7 +157,7 @@ class Colorization(Pretext):
         guesses = {"accuracy": copied_BJ, "accuracy_copy": last_BJ, "accuracy_majority": majority_B1}
         metrics = {name: (guess == target_BJ).double().mean() for name, guess in guesses.items()}
         metrics["copyable"] = known_BJ.double().mean()
-        return PretextOutput(loss, metrics, features_BDThw.mean((2, 3, 4)).detach())
+        return Output(loss, metrics, features_BDThw.mean((2, 3, 4)).detach())
 
     @torch.no_grad()
     def colorize(self, clip_BTHWC: Tensor) -> Tensor:

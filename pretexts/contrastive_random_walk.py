@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, PretextOutput, Sample, Skip, View
+from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View
 from ssl_video.video import augment
 
 
@@ -106,7 +106,7 @@ class ContrastiveRandomWalk(Pretext):
             frames_THWC = np.concatenate(crops)
         return {"clip_THWC": np.ascontiguousarray(frames_THWC)}
 
-    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """The mean loss of all cycles of at least ``min_cycle`` steps, and how many walks of each length return."""
         c, (B, T, *_) = self.config, batch["clip_THWC"].shape
         spec, dtype = self.backbone.clip, next(self.head.parameters()).dtype
@@ -124,7 +124,7 @@ class ContrastiveRandomWalk(Pretext):
         counted = slice(c.min_cycle - 1, None)
         metrics = {"accuracy": returned_K[counted].mean()}
         metrics |= {f"accuracy_{k}": share for k, share in enumerate(returned_K.unbind(), 1)}
-        return PretextOutput(losses_K[counted].mean(), metrics, features_MND[::T].flatten(0, 1).detach())
+        return Output(losses_K[counted].mean(), metrics, features_MND[::T].flatten(0, 1).detach())
 
     def _patches(self, frames_MCHW: Tensor, ctx: Context) -> Tensor:
         """features_MND, the mean of the map of each patch, which the backbone sees by itself."""

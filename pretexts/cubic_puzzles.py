@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, PretextOutput, Sample, Skip, View
+from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View
 from ssl_video.pretexts.orders import in_every_order
 from ssl_video.video import augment
 
@@ -115,7 +115,7 @@ class CubicPuzzles(Pretext):
         shown_PTHWC = np.stack([pieces[p] for p in PERMUTATIONS[data["class"]]])
         return {"pieces_PTHWC": shown_PTHWC, "class": data["class"]}
 
-    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Cross-entropy over the 24 permutations; which axis a puzzle is of is not told."""
         pieces_BPTHWC, classes_B = batch["pieces_PTHWC"], batch["class"]
         spec, dtype = self.backbone.clip, next(self.head.parameters()).dtype
@@ -128,7 +128,7 @@ class CubicPuzzles(Pretext):
         logits_BK = self.head(features_BPD.flatten(1)).to(dtype)
         loss = F.cross_entropy(logits_BK, classes_B)
         accuracy = (logits_BK.argmax(1) == classes_B).double().mean()
-        return PretextOutput(loss, {"accuracy": accuracy}, features_ND.detach())
+        return Output(loss, {"accuracy": accuracy}, features_ND.detach())
 
     def _jitter(self, room: int, rng: np.random.Generator) -> np.ndarray:
         """(4,) distances of the pieces from the start of their cells; at test they are in the middle."""

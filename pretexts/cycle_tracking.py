@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Pretext, PretextOutput, Sample, Skip, View
+from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Sample, Skip, View
 from ssl_video.video import augment
 
 Localise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -141,7 +141,7 @@ class CycleTracking(Pretext):
         pose_3 = draw_pose(moved(*frames_THWC[-2:]), c, rng)
         return {"frames_THWC": np.ascontiguousarray(frames_THWC[:-1]), "pose_3": pose_3.astype(np.float32)}
 
-    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """The losses of similarity, skip-cycles and long cycles."""
         c = self.config
         frames_BTHWC, spec, dtype = batch["frames_THWC"], self.backbone.clip, self.project.weight.dtype
@@ -176,7 +176,7 @@ class CycleTracking(Pretext):
         numbers |= {"skip_loss": skip_loss, "long_loss": long_loss, "direct_loss": direct_loss}
         numbers |= {f"pixels_{n}": away * c.size / 2 for n, away in enumerate(away_TB.mean(1), 1)}
         features_ND = maps_BTDhw.mean((3, 4)).flatten(0, 1)
-        return PretextOutput(loss, {k: v.detach() for k, v in numbers.items()}, features_ND.detach())
+        return Output(loss, {k: v.detach() for k, v in numbers.items()}, features_ND.detach())
 
     def embed(self, frames_NCHW: Tensor, frozen: bool = False) -> Tensor:
         """(N, D, h, w) features of frames, not of unit length. ``frozen``: the backbone gets a gradient of zero."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, PretextOutput, Sample, Skip, View
+from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View
 from ssl_video.video import augment
 from ssl_video.video.colours import LUMINANCE
 
@@ -112,7 +112,7 @@ class DensePredictiveCoding(Pretext):
             frames_THWC = augment.flip(frames_THWC, rng)
         return {"clip_THWC": np.ascontiguousarray(frames_THWC)}
 
-    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Cross-entropy of every predicted feature among the true ones of the whole batch."""
         c, (B, *_) = self.config, batch["clip_THWC"].shape
         maps_NDhw = self.backbone(self._blocks(batch["clip_THWC"], ctx)).mean(2)
@@ -122,7 +122,7 @@ class DensePredictiveCoding(Pretext):
         loss, chosen = contrast(predicted_BPSD, ctx.gather(targets_BPSD), ctx.rank * B)
         metrics = {"accuracy": POSITIVE, "other_time": TEMPORAL, "other_place": SPATIAL, "other_video": EASY}
         shares = {name: (chosen == kind).double().mean() for name, kind in metrics.items()}
-        return PretextOutput(loss, shares, maps_NDhw.mean((2, 3)).detach())
+        return Output(loss, shares, maps_NDhw.mean((2, 3)).detach())
 
     def predictions(self, maps_BNDhw: Tensor) -> Tensor:
         """maps_BPDhw of the P blocks that follow those given (before their ReLU)."""

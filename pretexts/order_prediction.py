@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Pretext, PretextOutput, Sample, Skip, View
+from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Sample, Skip, View
 from ssl_video.pretexts.motion import STATISTIC, Motion, draw_window, moves
 from ssl_video.pretexts.orders import in_every_order
 from ssl_video.video import augment
@@ -120,7 +120,7 @@ class OrderPrediction(Pretext):
         shown = list(sample.data["shown"])
         return {"frames_SHWC": cut_THWC[shown], "order_S": np.array(shown), "class": sample.data["class"]}
 
-    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Cross-entropy over the orders; each frame is a clip of one frame."""
         frames_BSHWC, classes_B = batch["frames_SHWC"], batch["class"]
         spec, dtype = self.backbone.clip, self.head.fc8.weight.dtype
@@ -134,7 +134,7 @@ class OrderPrediction(Pretext):
         logits_BK = self.head(frames_BSE).to(dtype)
         loss = F.cross_entropy(logits_BK, classes_B)
         accuracy = (logits_BK.argmax(1) == classes_B).double().mean()
-        return PretextOutput(loss, {"accuracy": accuracy}, features_NDhw.mean((2, 3)).detach())
+        return Output(loss, {"accuracy": accuracy}, features_NDhw.mean((2, 3)).detach())
 
 
 class SortingHead(nn.Module):

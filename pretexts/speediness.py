@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
-from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, PretextOutput, Sample, Skip, View, at_every_cell
+from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View, at_every_cell
 from ssl_video.video import augment
 
 NORMAL, SPED_UP = 0, 1
@@ -107,7 +107,7 @@ class Speediness(Pretext):
             frames_THWC = augment.flip(frames_THWC, rng)
         return {"clips_VTHWC": frames_THWC[sample.data["positions_VT"]], "labels_V": sample.data["labels_V"]}
 
-    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Binary cross-entropy over both versions of every clip."""
         clips_BVTHWC, labels_BV = batch["clips_VTHWC"], batch["labels_V"]
         B, V = labels_BV.shape
@@ -123,7 +123,7 @@ class Speediness(Pretext):
         targets_N = labels_BV.flatten().to(logits_N.dtype)
         loss = F.binary_cross_entropy_with_logits(logits_N, targets_N)
         accuracy = ((logits_N > 0) == (targets_N > 0.5)).double().mean()
-        return PretextOutput(loss, {"accuracy": accuracy}, features_ND.detach())
+        return Output(loss, {"accuracy": accuracy}, features_ND.detach())
 
     def clip_logits(self, features_BDthw: Tensor) -> Tensor:
         """(B,) logit of "sped up" of whole clips; the sigmoid of its negative is the paper's speediness."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Pretext, PretextOutput, Sample, Skip, View
+from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Sample, Skip, View
 from ssl_video.video import augment
 
 Similarity = Literal["l2", "cosine"]
@@ -153,7 +153,7 @@ class TemporalCycleConsistency(Pretext):
         clips_TKHWC = frames_THWC[sample.data["positions_TK"]]
         return {"clips_TKHWC": clips_TKHWC, "steps_T": sample.data["steps_T"], "length_1": sample.data["length_1"]}
 
-    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """The loss over cycles through the sequences of all ranks. Raises UserError for one sequence alone."""
         c = self.config
         clips_NTKHWC, dtype = batch["clips_TKHWC"], self.fully_connected[-1].weight.dtype
@@ -181,7 +181,7 @@ class TemporalCycleConsistency(Pretext):
             labels_R = starts_R.to(logits_RT.device)
             loss = cycle_loss(logits_RT, labels_R, times_RT, c)
         closed = (logits_RT.argmax(1) == labels_R).double().mean()
-        return PretextOutput(loss, {"accuracy": closed}, embeddings_NTD.detach().flatten(0, 1))
+        return Output(loss, {"accuracy": closed}, embeddings_NTD.detach().flatten(0, 1))
 
     def embed(self, clips_BCKHW: Tensor) -> Tensor:
         """(B, D) embeddings, not of unit length, of B frames with their context."""

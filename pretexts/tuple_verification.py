@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Pretext, PretextOutput, Redraw, Sample, Skip, View
+from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Redraw, Sample, Skip, View
 from ssl_video.pretexts.motion import STATISTIC, Motion, draw_window, moves
 from ssl_video.pretexts.orders import in_every_order
 from ssl_video.video import augment
@@ -110,7 +110,7 @@ class TupleVerification(Pretext):
             return {"frames_SHWC": frames_THWC}
         return {"frames_SHWC": frames_THWC[list(sample.data["shown"])], "label": sample.data["label"]}
 
-    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> PretextOutput:
+    def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Cross-entropy of the two classes; each frame is a clip of one frame."""
         frames_BSHWC = batch["frames_SHWC"]
         spec, dtype = self.backbone.clip, self.head.fc8.weight.dtype
@@ -131,7 +131,7 @@ class TupleVerification(Pretext):
         losses_N = F.cross_entropy(logits_NK, labels_N, reduction="none")
         right_N = (logits_NK.argmax(1) == labels_N).double()
         loss, accuracy = ((weights_N * x_N).sum() / weights_N.sum() for x_N in (losses_N, right_N))
-        return PretextOutput(loss, {"accuracy": accuracy}, features_NDhw.mean((2, 3)).detach())
+        return Output(loss, {"accuracy": accuracy}, features_NDhw.mean((2, 3)).detach())
 
 
 class TripletHead(nn.Module):

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -14,13 +14,16 @@ from torch import Tensor, nn
 from ssl_video._version import __version__
 from ssl_video.backbones.base import Backbone, build_backbone
 from ssl_video.backbones.weights import load_into, own_names
+from ssl_video.capabilities import CAN, FrameEmbeddings
 from ssl_video.datasets.base import Video
 from ssl_video.encoders.base import ENCODERS, Encoder, build_encoder
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Pretext, View, at_every_cell, build_pretext
 from ssl_video.train.checkpoint import load_weights_file, save_weights
-from ssl_video.video.augment import to_float
+from ssl_video.train.objective import Objective
 from ssl_video.video.colours import COLOURS, in_colours
+
+T = TypeVar("T")
 
 
 class Classifier(nn.Module):
@@ -64,9 +67,17 @@ class Model:
 
     def normalise(self, clips_BTHWC: Tensor) -> Tensor:
         """uint8 clips (RGB or flow) as the clip_BCTHW that the backbone takes, in the view's colours, on its device."""
-        spec = self.backbone.clip
-        shown_BTHWC = in_colours(clips_BTHWC.to(self.device), self.view.colours)
-        return to_float(shown_BTHWC, spec.mean, spec.std, next(self.backbone.parameters()).dtype)
+        return self.backbone.normalise(in_colours(clips_BTHWC.to(self.device), self.view.colours))
+
+    def need(self, capability: type[T]) -> T:
+        """What of the model has the capability, one of ``ssl_video.capabilities``: its pretext or its backbone.
+
+        Raises UserError if neither has.
+        """
+        for part in (self.pretext, self.backbone):
+            if isinstance(part, capability):
+                return part
+        raise UserError(f"This needs a model that {CAN[capability]}, and {self.name} does not.")
 
     @torch.no_grad()
     def dense_map(self, clips_BTHWC: Tensor, stage: str | None = None) -> Tensor:
@@ -92,9 +103,8 @@ class Model:
         Otherwise the features of the clip around the frame; border frames are repeated at the ends.
         """
         prepared = self.view.prepare(frames_THWC)
-        own = None if self.pretext is None else self.pretext.frame_embeddings(prepared, batch)
-        if own is not None:
-            return own.float().cpu().numpy()
+        if isinstance(self.pretext, FrameEmbeddings):
+            return self.pretext.frame_embeddings(prepared, batch).float().cpu().numpy()
         offsets = (np.arange(self.view.frames) - self.view.frames // 2) * self.view.stride
         positions = np.clip(np.arange(len(prepared))[:, None] + offsets, 0, len(prepared) - 1)
         parts = [
@@ -133,7 +143,9 @@ def digest(video: Video) -> str:
     return hashlib.sha256("/".join(Path(video.source).parts[-2:]).encode()).hexdigest()[:8]
 
 
-def header_of(pretext: Pretext, pretext_name: str, data: Mapping[str, Any], videos: Iterable[Video]) -> dict[str, Any]:
+def header_of(
+    pretext: Objective, pretext_name: str, data: Mapping[str, Any], videos: Iterable[Video]
+) -> dict[str, Any]:
     """What is written with a pretraining run's weights."""
     return {
         **header_of_backbone(pretext.backbone, pretext.view, pretext.backbone.trained_on | {digest(v) for v in videos}),
@@ -158,7 +170,7 @@ def header_of_backbone(backbone: Backbone, view: View, digests: Iterable[str]) -
     }
 
 
-def save_run(run: Path, pretext: Pretext, header: dict[str, Any]) -> None:
+def save_run(run: Path, pretext: Objective, header: dict[str, Any]) -> None:
     """Write backbone.safetensors and pretext.safetensors (heads and fitted buffers) into the run's folder."""
     save_weights(run / "backbone.safetensors", pretext.backbone.state_dict(), header)
     heads = {k: v for k, v in pretext.state_dict().items() if not k.startswith("backbone.")}

@@ -13,7 +13,7 @@ from ssl_video.datasets.spec import scanned
 from ssl_video.datasets.statistics import statistics_of
 from ssl_video.errors import UserError
 from ssl_video.pretexts.arrow_of_time import BACKWARD, FORWARD, STILL
-from ssl_video.pretexts.base import Context, Redraw, Sample, Skip, build_pretext
+from ssl_video.pretexts.base import Context, Progress, Redraw, Sample, Skip, build_pretext
 from ssl_video.train.data import REDRAWS, ClipDataset
 from ssl_video.video import cues
 from ssl_video.video.flow import encode, farneback
@@ -49,7 +49,7 @@ def samples(pretext, video, stats=None, count=120):
 
 
 def context():
-    return Context(0, torch.Generator().manual_seed(0))
+    return Context(Progress(0, 1), torch.Generator().manual_seed(0))
 
 
 def texture(height=48, width=64, seed=3):
@@ -273,7 +273,7 @@ def test_the_heat_map_is_the_classifier_at_every_cell_and_its_mean_is_the_logit(
 def test_loss_and_gradients_are_finite_and_repeatable():
     def once():
         pretext = make()
-        loss = pretext(batch_of(pretext), Context(0, torch.Generator().manual_seed(5))).loss
+        loss = pretext(batch_of(pretext), Context(Progress(0, 1), torch.Generator().manual_seed(5))).loss
         loss.backward()
         return loss.item(), [p.grad.clone() for p in pretext.parameters()]
 

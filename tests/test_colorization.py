@@ -10,7 +10,7 @@ from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.eval.classification import Classification, ClassificationConfig
 from ssl_video.model import header_of, load_model, save_run
-from ssl_video.pretexts.base import Context, Redraw, Sample, Skip, View, build_pretext
+from ssl_video.pretexts.base import Context, Progress, Redraw, Sample, Skip, View, build_pretext
 from ssl_video.pretexts.colorization import (
     cluster,
     colour_loss,
@@ -41,7 +41,7 @@ def video_of(frames: int, fps: float = 25.0) -> Video:
 
 
 def context(seed=0):
-    return Context(0, torch.Generator().manual_seed(seed))
+    return Context(Progress(0, 1), torch.Generator().manual_seed(seed))
 
 
 def blocks(seed: int, frames: int = 3, size: int = 16) -> np.ndarray:

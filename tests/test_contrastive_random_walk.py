@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import Context, Sample, Skip, build_pretext
+from ssl_video.pretexts.base import Context, Progress, Sample, Skip, build_pretext
 from ssl_video.pretexts.contrastive_random_walk import LOWEST_TEMPERATURE, cut_patches, kept_edges, walk
 from ssl_video.video.info import VideoInfo
 from tests.nets import tiny_backbone
@@ -28,7 +28,7 @@ def video_of(frames: int, fps: float = 25.0) -> Video:
 
 
 def context(seed=0):
-    return Context(0, torch.Generator().manual_seed(seed))
+    return Context(Progress(0, 1), torch.Generator().manual_seed(seed))
 
 
 def batch_of(frames=4, size=16, count=2):

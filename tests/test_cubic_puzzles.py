@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.utils.data import default_collate
 
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import Context, Sample, Skip, build_pretext
+from ssl_video.pretexts.base import Context, Progress, Sample, Skip, build_pretext
 from ssl_video.pretexts.cubic_puzzles import PERMUTATIONS, SPACE, TIME
 from tests.nets import drawn_frames, tiny_backbone, video_set
 
@@ -115,7 +115,7 @@ def test_the_loss_is_cross_entropy_of_the_fused_pieces():
         sample = draw(pretext, n)
         parts.append(pretext.transform(drawn_frames(video, sample.frames), sample, np.random.default_rng(n)))
     batch = default_collate(parts)
-    output = pretext(batch, Context(0, torch.Generator()))
+    output = pretext(batch, Context(Progress(0, 1), torch.Generator()))
     spec, (first, _, _, last) = pretext.backbone.clip, pretext.head
     mean, std = (torch.tensor(x, dtype=torch.float64) for x in (spec.mean, spec.std))
     total = 0.0

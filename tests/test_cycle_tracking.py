@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ssl_video.backbones.base import build_backbone
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import Context, Sample, Skip, build_pretext
+from ssl_video.pretexts.base import Context, Progress, Sample, Skip, build_pretext
 from ssl_video.pretexts.cycle_tracking import (
     CycleTrackingConfig,
     Localiser,
@@ -42,7 +42,7 @@ def make(**options):
 
 
 def context(step: int = 0) -> Context:
-    return Context(step, torch.Generator().manual_seed(step))
+    return Context(Progress(step, 1), torch.Generator().manual_seed(step))
 
 
 def batch_of(pretext, count: int = 2) -> dict[str, torch.Tensor]:

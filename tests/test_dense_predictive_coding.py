@@ -7,7 +7,7 @@ import torch
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import Context, Sample, Skip, build_pretext
+from ssl_video.pretexts.base import Context, Progress, Sample, Skip, build_pretext
 from ssl_video.pretexts.dense_predictive_coding import EASY, POSITIVE, SPATIAL, TEMPORAL, contrast, kinds
 from ssl_video.video import augment
 from ssl_video.video.info import VideoInfo
@@ -35,7 +35,7 @@ def batch_of(pretext, count=3):
 
 
 def context(seed=0, rank=0, world_size=1):
-    return Context(0, torch.Generator().manual_seed(seed), rank, world_size)
+    return Context(Progress(0, 1), torch.Generator().manual_seed(seed), rank, world_size)
 
 
 def test_the_blocks_are_evenly_spaced_frames_without_a_gap_between_blocks():

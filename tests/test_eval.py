@@ -14,7 +14,7 @@ from ssl_video.eval.knn import knn_scores
 from ssl_video.eval.linear import LinearConfig, ridge_scores, sgd_scores, standardise
 from ssl_video.eval.retrieval import recall_at
 from ssl_video.model import Model, digest, pool
-from ssl_video.pretexts.base import View
+from ssl_video.video.view import View
 from tests.nets import drawn_frames, tiny_backbone, video_set
 
 

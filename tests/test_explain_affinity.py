@@ -10,9 +10,9 @@ from ssl_video.backbones.base import Backbone, ClipSpec
 from ssl_video.cli import main
 from ssl_video.errors import UserError
 from ssl_video.model import Model
-from ssl_video.pretexts.base import View
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.probe import probe
+from ssl_video.video.view import View
 from ssl_video.video.writer import write_video
 
 CELL, H, W = 8, 48, 64

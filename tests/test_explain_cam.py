@@ -19,8 +19,8 @@ from ssl_video.cli import main
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
 from ssl_video.model import Classifier, Model, load_model
-from ssl_video.pretexts.base import View
 from ssl_video.video.reader import read_frames
+from ssl_video.video.view import View
 from ssl_video.video.writer import write_video
 from tests.speed_run import film, save, save_finetuned
 from tests.test_speediness_curve import refused

@@ -15,7 +15,7 @@ from ssl_video.eval.base import EVALUATIONS, Task, evaluate
 from ssl_video.eval.classification import Classification, ClassificationConfig
 from ssl_video.eval.finetune import FinetuneConfig
 from ssl_video.model import Model, load_model
-from ssl_video.pretexts.base import Context, View
+from ssl_video.pretexts.base import Context, Progress, View
 from ssl_video.train.loop import Interrupted
 from tests.nets import drawn_frames, video_set
 
@@ -87,7 +87,8 @@ def test_an_interrupted_fine_tuning_ends_bit_for_bit_as_a_whole_one(task, model,
     whole = evaluate("finetune", model, replace(task, folder=tmp_path / "whole"), options=options)
     seen = []
 
-    def after_step(self, step):
+    def after_step(self, progress):
+        step = progress.step - 1
         seen.append(step)
         if len(seen) == 5:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -156,7 +157,7 @@ def test_only_the_last_stages_are_trained_when_asked(task, model):
 def test_the_loss_is_cross_entropy_or_with_several_labels_one_for_each_class(model):
     one, several = (classification(model, dropout=0.0, several=s).double().eval() for s in (False, True))
     clip = torch.randint(0, 255, (2, 4, 8, 8, 3), dtype=torch.uint8)
-    ctx = Context(0, torch.Generator().manual_seed(0))
+    ctx = Context(Progress(0, 1), torch.Generator().manual_seed(0))
     logits = one.classifier(model.backbone(_normalised(clip, model)))
     target = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     expected = -logits.log_softmax(1).gather(1, target.argmax(1, keepdim=True)).mean()

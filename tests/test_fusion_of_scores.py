@@ -10,8 +10,8 @@ from ssl_video.eval import fusion as fusion_module
 from ssl_video.eval.base import Task, evaluate
 from ssl_video.eval.features import Features
 from ssl_video.model import Model
-from ssl_video.pretexts.base import View
 from ssl_video.video.info import Problem
+from ssl_video.video.view import View
 from tests.nets import tiny_backbone, video_set
 
 WHOLE = video_set(24)

@@ -18,7 +18,7 @@ from ssl_video.eval.base import EVALUATIONS, Task, evaluate
 from ssl_video.eval.feature_probe import FeatureProbeConfig, Scores, fit, pool, shuffled
 from ssl_video.eval.linear import LinearConfig, logistic_scores, sgd_scores, standardise
 from ssl_video.model import Model
-from ssl_video.pretexts.base import View
+from ssl_video.video.view import View
 from tests import tfrecords as made
 from tests.nets import drawn_frames, tiny_backbone, video_set
 

@@ -10,7 +10,7 @@ from torch.utils.data import default_collate
 
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import Context, Sample, Skip, build_pretext
+from ssl_video.pretexts.base import Context, Progress, Sample, Skip, build_pretext
 from ssl_video.pretexts.order_prediction import ORDERS, busiest_window
 from ssl_video.video.info import VideoInfo
 from tests.nets import tiny_backbone
@@ -148,7 +148,7 @@ def test_the_loss_is_cross_entropy_over_a_shared_layer_of_all_pairs():
         frames = np.random.default_rng(seed).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
         parts.append(pretext.transform(frames, draw(pretext, seed=seed), np.random.default_rng(0)))
     batch = default_collate(parts)
-    output = pretext(batch, Context(0, torch.Generator()))
+    output = pretext(batch, Context(Progress(0, 1), torch.Generator()))
     spec, head = pretext.backbone.clip, pretext.head
     mean, std = (torch.tensor(x, dtype=torch.float64) for x in (spec.mean, spec.std))
     total = 0.0

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import default_collate
 
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import Context, Pretext, Sample, build_pretext
+from ssl_video.pretexts.base import Context, Pretext, Progress, Sample, build_pretext
 from ssl_video.pretexts.orders import in_every_order
 from tests.nets import tiny_backbone, video_set
 
@@ -53,7 +53,7 @@ def drawn(pretext: Pretext, changes=None):
 
 
 def loss_of(pretext: Pretext, batch) -> torch.Tensor:
-    return pretext(batch, Context(0, torch.Generator(), 0, 1)).loss
+    return pretext(batch, Context(Progress(0, 1), torch.Generator(), 0, 1)).loss
 
 
 def test_features_are_put_into_their_true_order_first_and_then_into_every_other():

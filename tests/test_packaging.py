@@ -11,7 +11,7 @@ PLUGIN = '''
 """A toy pretext, as CONTRIBUTING.md shows it."""
 from dataclasses import dataclass
 import torch
-from ssl_video.pretexts.base import PRETEXTS, Pretext, PretextOutput, Sample, View
+from ssl_video.pretexts.base import PRETEXTS, Pretext, Output, Sample, View
 from ssl_video.video import augment
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Brightness(Pretext):
         x = augment.to_float(batch["clip_THWC"], spec.mean, spec.std)
         features = self.backbone(x).mean((2, 3, 4))
         error = (self.head(features).squeeze(1) - x.mean((1, 2, 3, 4))) ** 2
-        return PretextOutput(error.mean(), {"error": error.mean()}, features.detach())
+        return Output(error.mean(), {"error": error.mean()}, features.detach())
 '''
 
 

@@ -19,7 +19,7 @@ from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import load_splits
 from ssl_video.datasets.statistics import statistics_of
 from ssl_video.datasets.synthetic import synthesize
-from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, Sample, Skip, build_pretext
+from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, Progress, Sample, Skip, build_pretext
 from ssl_video.train.data import BatchKeys, ClipDataset, collate, grouping, tensors, usable
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import context_of
@@ -68,7 +68,7 @@ def batch_of(drawn):
 
 def loss_of(pretext: Pretext, batch: dict[str, Tensor], seed: int = 0) -> float:
     with torch.no_grad():
-        return pretext(batch, context_of(seed, 0, Ranks())).loss.item()
+        return pretext(batch, context_of(seed, Progress(0, 1), Ranks())).loss.item()
 
 
 def test_every_pretext_has_a_small_recipe():
@@ -79,7 +79,7 @@ def test_every_pretext_has_a_small_recipe():
 @every_pretext
 def test_the_loss_is_a_finite_number_and_reaches_all_weights(name, batch_of):
     pretext = make(name).train()
-    output = pretext(batch_of(pretext), context_of(0, 0, Ranks()))
+    output = pretext(batch_of(pretext), context_of(0, Progress(0, 1), Ranks()))
     output.loss.backward()
     assert output.loss.shape == () and torch.isfinite(output.loss)
     assert all(value.shape == () and torch.isfinite(value) for value in output.metrics.values())
@@ -142,11 +142,11 @@ def test_the_losses_of_two_ranks_average_to_the_loss_of_their_whole_batch(name, 
         if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
             module.eval()
     batch = batch_of(pretext)
-    whole = pretext(batch, Context(0, torch.Generator().manual_seed(7))).loss.item()
+    whole = pretext(batch, Context(Progress(0, 1), torch.Generator().manual_seed(7))).loss.item()
     shown: list[list[Tensor]] = [[], []]
     losses = []
     for _ in range(3):  # a later gathering may build on an earlier one
-        contexts = [Apart(0, torch.Generator().manual_seed(7), r, 2, others=shown) for r in (0, 1)]
+        contexts = [Apart(Progress(0, 1), torch.Generator().manual_seed(7), r, 2, others=shown) for r in (0, 1)]
         halves = [{key: value.chunk(2)[r] for key, value in batch.items()} for r in (0, 1)]
         losses = [pretext(half, ctx).loss.item() for half, ctx in zip(halves, contexts, strict=True)]
         shown = [ctx.shown for ctx in contexts]

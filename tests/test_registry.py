@@ -8,15 +8,18 @@ from ssl_video.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    ["errors", "_version", "files", "registry", "config"],
+    ["errors", "_version", "files", "registry", "config", "capabilities", "tensors"],
     ["video"],
     ["datasets"],
     ["backbones", "encoders"],
-    ["pretexts"],
+    ["run"],
     ["train"],
+    ["pretexts"],
     ["model"],
     ["eval"],
+    ["pretraining"],
     ["apps"],
+    ["api"],
     ["cli"],
 ]
 

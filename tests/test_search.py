@@ -26,10 +26,10 @@ from ssl_video.eval import shards as shards_module
 from ssl_video.eval.features import clip_starts, extract
 from ssl_video.files import sha256
 from ssl_video.model import Model
-from ssl_video.pretexts.base import View
 from ssl_video.train.data import read_video
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.reader import VideoError
+from ssl_video.video.view import View
 from tests.nets import drawn_frames, tiny_backbone
 
 ROOT = Path(__file__).resolve().parents[1]

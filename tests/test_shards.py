@@ -18,9 +18,9 @@ from ssl_video.eval.base import Task, evaluate
 from ssl_video.eval.features import extract
 from ssl_video.eval.shards import Rows, extract_to
 from ssl_video.model import Model
-from ssl_video.pretexts.base import View
 from ssl_video.train.data import read_video
 from ssl_video.video.reader import VideoError
+from ssl_video.video.view import View
 from tests.nets import drawn_frames, tiny_backbone, video_set
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import Context, Sample, Skip, build_pretext
+from ssl_video.pretexts.base import Context, Progress, Sample, Skip, build_pretext
 from ssl_video.pretexts.speediness import drop_frames, space_evenly
 from ssl_video.video.info import VideoInfo
 from tests.nets import drawn_frames, tiny_backbone, video_set
@@ -32,7 +32,7 @@ def batch_of(pretext, count=3, seed=0):
 
 
 def context(seed=0):
-    return Context(0, torch.Generator().manual_seed(seed))
+    return Context(Progress(0, 1), torch.Generator().manual_seed(seed))
 
 
 @given(st.integers(1, 64), st.floats(1.0, 2.2), st.integers(0, 2**32))

@@ -8,7 +8,7 @@ from ssl_video.eval import features as features_module
 from ssl_video.eval.base import EVALUATIONS, Task, evaluate
 from ssl_video.eval.svm import svm_scores
 from ssl_video.model import Model
-from ssl_video.pretexts.base import View
+from ssl_video.video.view import View
 from tests.nets import drawn_frames, tiny_backbone, video_set
 
 

@@ -13,7 +13,7 @@ from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError
 from ssl_video.eval.frames import calibrate_on_frames
 from ssl_video.model import Model
-from ssl_video.pretexts.base import Context, Sample, Skip, build_pretext
+from ssl_video.pretexts.base import Context, Progress, Sample, Skip, build_pretext
 from ssl_video.pretexts.temporal_cycle_consistency import (
     TemporalCycleConsistencyConfig,
     all_cycles,
@@ -60,7 +60,7 @@ def batch_of(pretext, count=4, seed=0):
 
 
 def context(seed=0):
-    return Context(0, torch.Generator().manual_seed(seed))
+    return Context(Progress(0, 1), torch.Generator().manual_seed(seed))
 
 
 def sequences(N=3, T=6, D=4, seed=0):

@@ -20,7 +20,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval.affinity import Affinity
 from ssl_video.eval.dense import FrameFeatures, network_features
 from ssl_video.model import Model, header_of, load_model, save_run
-from ssl_video.pretexts.base import Pretext, PretextOutput, Sample, View, build_pretext
+from ssl_video.pretexts.base import Output, Pretext, Sample, View, build_pretext
 from ssl_video.video.reader import iterate_frames
 from ssl_video.video.writer import write_video
 from tests import videos
@@ -370,7 +370,7 @@ class Brightness(Pretext):
 
     def forward(self, batch, ctx):
         loss = (self.guess - batch["clip_THWC"].float().mean() / 255).square().mean()
-        return PretextOutput(loss, {}, self.guess)
+        return Output(loss, {}, self.guess)
 
 
 def test_every_step_of_adaptation_lowers_the_loss(folder):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PretextOutput, Redraw
+from ssl_video.pretexts.base import Output, Redraw
 from ssl_video.train.checkpoint import checkpoints, load_checkpoint, load_weights_file, save_checkpoint, save_weights
 from ssl_video.train.config import RunConfig
 from ssl_video.train.data import MAX_ATTEMPTS, BatchKeys, ClipDataset, collate, grouping, usable
@@ -98,10 +98,10 @@ def test_two_processes_train_as_one(tmp_path):
 def test_gathering_over_ranks_keeps_the_gradient_of_the_whole_batch(tmp_path):
     (tmp_path / "gather.py").write_text(
         "import torch\n"
-        "from ssl_video.pretexts.base import Context\n"
+        "from ssl_video.train.objective import Context, Progress\n"
         "from ssl_video.train.distributed import join, leave\n"
         "ranks = join(torch.device('cpu'))\n"
-        "ctx = Context(0, torch.Generator().manual_seed(0), ranks.rank, ranks.world_size)\n"
+        "ctx = Context(Progress(0, 1), torch.Generator().manual_seed(0), ranks.rank, ranks.world_size)\n"
         "x = ctx.normal(2, 3).double().requires_grad_()\n"
         "whole = ctx.gather(x)\n"
         "((whole @ whole.T).logsumexp(1).sum() / ranks.world_size).backward()\n"
@@ -268,7 +268,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
 
     def forward(batch, ctx):
         output = whole(batch, ctx)
-        return PretextOutput(output.loss * float("nan"), {}, output.features_ND) if ctx.step == 4 else output
+        return Output(output.loss * float("nan"), {}, output.features_ND) if ctx.step == 4 else output
 
     pretext.forward = forward
     dataset = ClipDataset(video_set(), pretext, 0, drawn_frames)

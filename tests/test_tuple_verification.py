@@ -12,7 +12,7 @@ from ssl_video.backbones.base import Backbone, ClipSpec, PerFrame
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.statistics import STATISTICS, flow_magnitude, measure, statistics_of
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import Context, Redraw, Sample, Skip, build_pretext
+from ssl_video.pretexts.base import Context, Progress, Redraw, Sample, Skip, build_pretext
 from ssl_video.pretexts.motion import draw_window
 from ssl_video.pretexts.tuple_verification import IN_ORDER, SHUFFLED
 from ssl_video.train.data import REDRAWS, ClipDataset, usable
@@ -174,7 +174,7 @@ def test_the_loss_is_cross_entropy_over_three_branches_with_shared_weights():
         frames = np.random.default_rng(seed).integers(0, 256, (5, 12, 12, 3), dtype=np.uint8)
         parts.append(pretext.transform(frames, sample, np.random.default_rng(0)))
     batch = default_collate(parts)
-    output = pretext(batch, Context(0, torch.Generator()))
+    output = pretext(batch, Context(Progress(0, 1), torch.Generator()))
     spec, branch = pretext.backbone.clip, pretext.head.branch
     mean, std = (torch.tensor(x, dtype=torch.float64) for x in (spec.mean, spec.std))
     total = 0.0

@@ -16,6 +16,7 @@ from ssl_video.train.config import RunConfig
 from ssl_video.train.data import ClipDataset
 from ssl_video.train.distributed import join, leave
 from ssl_video.train.loop import Interrupted, train
+from ssl_video.train.objective import Progress
 from ssl_video.train.optim import OptimConfig
 from tests.nets import drawn_frames, tiny_backbone, video_set
 
@@ -49,7 +50,8 @@ def config_for(workers: int, **options) -> RunConfig:
 def run(folder: Path, steps: int, workers: int, kill: int = -1, term: int = -1, double: bool = False):
     pretext = make_pretext(double)
 
-    def after_step(step: int) -> None:
+    def after_step(progress: Progress) -> None:
+        step = progress.step - 1
         if step == kill:
             os.kill(os.getpid(), signal.SIGKILL)
         if step == term:

@@ -17,6 +17,7 @@ from ssl_video.pretexts.base import Pretext
 from ssl_video.train.data import BatchKeys, ClipDataset, batches, tensors, usable
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import context_of
+from ssl_video.train.objective import Progress
 from ssl_video.train.optim import OptimConfig, build_optimizer
 from ssl_video.video.probe import probe
 
@@ -51,12 +52,12 @@ def adapt(model: Model, video: Path, steps: int, lr: float, seed: int = 0) -> Ad
     pretext.train()
     for step in tqdm(range(steps), unit="step", desc="adapt", disable=None):
         optimizer.zero_grad(set_to_none=True)
-        loss = pretext(tensors(next(loader), model.device), context_of(seed, step, Ranks())).loss
+        loss = pretext(tensors(next(loader), model.device), context_of(seed, Progress(step, steps), Ranks())).loss
         if not torch.isfinite(loss):
             raise UserError(f"The loss is {loss.item()} at step {step} of the adaptation; use a lower --adapt-lr.")
         loss.backward()
         optimizer.step()
-        pretext.after_step(step)
+        pretext.after_step(Progress(step + 1, steps))
         losses.append(loss.item())
     pretext.eval()
     return Adapted(replace(model, backbone=pretext.backbone, pretext=pretext), tuple(losses))

@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_video.apps.windows import check_length, frames_of, offsets_at, over_windows
+from ssl_video.capabilities import HeatMaps, SpeedLogits
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import written_aside
 from ssl_video.model import Model
-from ssl_video.pretexts.speediness import Speediness
 from ssl_video.video.augment import resize_height, resize_short_side
 from ssl_video.video.flow import flow_method
 from ssl_video.video.writer import rate_of, write_video
@@ -60,7 +60,7 @@ def head_of(model: Model, video: Video, class_name: str | None = None, speed: fl
     """The model's linear head.
 
     Args:
-        model: a run of a pretext with a linear head (``Pretext.heat_map``), or a fine-tuned one.
+        model: a run of a pretext with heat maps (``HeatMaps``), or a fine-tuned one.
         video: scanned; without ``class_name``, the class that the classifier sees in it is explained.
         class_name: of a fine-tuned model.
         speed: at which the video is looked at; a name for what speediness finds depends on it.
@@ -77,22 +77,11 @@ def head_of(model: Model, video: Video, class_name: str | None = None, speed: fl
         return Head(lambda features_BDthw: classifier.heat_maps(features_BDthw)[:, number], f"not {name}", name)
     if class_name is not None:
         raise UserError(f"{model.name} has no classes; --class is for fine-tuned models.")
-    pretext = model.pretext
-    if pretext is None or pretext.answers is None:
-        raise UserError(
-            f"{model.name} has no linear head to be explained; take a run of speediness or arrow_of_time, or a folder "
-            "that 'ssl-video evaluate finetune' wrote."
-        )
-
-    def evidence(features_BDthw: Tensor) -> Tensor:
-        found = pretext.heat_map(features_BDthw)
-        assert found is not None, "a pretext with answers has a heat map"
-        return found
-
-    if isinstance(pretext, Speediness):  # played faster, what is normal looks sped up, and what was slowed normal
+    head = model.need(HeatMaps)
+    if isinstance(head, SpeedLogits):  # played faster, what is normal looks sped up, and what was slowed normal
         cool, warm = ("looks sped up", "looks normal") if speed < 1.5 else ("normal", "slowed")
-        return Head(lambda features_BDthw: -evidence(features_BDthw), cool, warm)
-    return Head(evidence, *pretext.answers)
+        return Head(lambda features_BDthw: -head.heat_map(features_BDthw), cool, warm)
+    return Head(head.heat_map, *head.answers)
 
 
 def predicted_class(model: Model, video: Video) -> str:

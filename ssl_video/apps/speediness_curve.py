@@ -11,11 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from ssl_video.apps.windows import check_length, frames_of, offsets_at, over_windows
+from ssl_video.capabilities import SpeedLogits
 from ssl_video.datasets.base import Video
-from ssl_video.errors import UserError
 from ssl_video.files import write_text, written_aside
 from ssl_video.model import Model
-from ssl_video.pretexts.speediness import Speediness
 from ssl_video.video.augment import resize_height
 from ssl_video.video.writer import rate_of, write_video
 
@@ -35,15 +34,6 @@ class Curves:
     normal_XN: np.ndarray
     too_short_for: tuple[float, ...] = ()
     film: list[np.ndarray] = field(default_factory=list)
-
-
-def speediness_of(model: Model) -> Speediness:
-    """The model's speediness head. Raises UserError without one."""
-    if not isinstance(model.pretext, Speediness):
-        raise UserError(
-            f"{model.name} has no speediness head; name the folder of a run of 'ssl-video pretrain' with speediness."
-        )
-    return model.pretext
 
 
 def speediness_curves(
@@ -66,7 +56,7 @@ def speediness_curves(
     Raises:
         UserError: if the model has no such head, or the video is shorter than a clip at speed 1.
     """
-    pretext, view = speediness_of(model), model.view
+    head, view = model.need(SpeedLogits), model.view
     offsets = [offsets_at(model, video, speed) for speed in speeds]
     check_length(model, video, offsets[0])
     fit = sum(int(o[-1]) < video.frames for o in offsets)
@@ -80,8 +70,7 @@ def speediness_curves(
             yield view.prepare(frame_HWC[None])[0]
 
     def normal(clips_BTHWC: Tensor) -> Tensor:
-        # to a type checker, what a registry's decorator returns is any pretext
-        logits_B = pretext.clip_logits(model.dense_map(clips_BTHWC))  # pyright: ignore[reportCallIssue]
+        logits_B = head.clip_logits(model.dense_map(clips_BTHWC))
         return (-logits_B.float()).sigmoid()
 
     middles: list[list[int]] = [[] for _ in range(fit)]

@@ -9,6 +9,7 @@ from ssl_video.backbones.weights import Names, Published, start_from, videos_see
 from ssl_video.config import from_mapping, option_type
 from ssl_video.errors import UserError
 from ssl_video.registry import Registry
+from ssl_video.video.augment import to_float
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FLOW_MEAN, FLOW_STD = (128 / 255,) * 2, (127 / 255,) * 2
@@ -94,6 +95,14 @@ class Backbone(nn.Module):
         self.options: dict[str, object] = {}
         self.weights_report = ""  # set by build_backbone: which weights it starts from, if from any
         self.trained_on: frozenset[str] = frozenset()  # and digests of the videos that these were trained on
+
+    def normalise(self, clip_BTHWC: Tensor, **colours: Tensor) -> Tensor:
+        """clip_BCTHW that ``forward`` takes, of clips of values in 0 to 255 on the network's device.
+
+        ``colours`` change the colours of each clip on the way: ``matrix_B33`` and ``shift_B`` of
+        ``ssl_video.video.augment.to_float``.
+        """
+        return to_float(clip_BTHWC, self.clip.mean, self.clip.std, next(self.parameters()).dtype, **colours)
 
     def forward(self, clip_BCTHW: Tensor, until: str | None = None) -> Tensor:
         """features_BDthw of the last stage, or of the stage called ``until``.

@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.statistics import statistics_of
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import Pretext, Redraw, Sample, Skip
+from ssl_video.train.objective import Objective, Redraw, Sample
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError, get_reader
+from ssl_video.video.view import Skip
 
 MAX_ATTEMPTS = 64
 """Draws for one place in a batch before training gives up: first the video itself, then others in its stead."""
@@ -36,7 +37,7 @@ def read_video(video: Video, frames: Sequence[int], reader: str = "pyav") -> np.
     return get_reader(reader)(video.path, frames, video.info)
 
 
-def usable(videos: VideoSet, pretext: Pretext, seed: int = 0) -> VideoSet:
+def usable(videos: VideoSet, pretext: Objective, seed: int = 0) -> VideoSet:
     """The videos that can serve the pretext; the others join ``problems`` with the pretext's reason.
 
     Where batches are of one class, a video that is alone in its class cannot serve.
@@ -59,7 +60,7 @@ def usable(videos: VideoSet, pretext: Pretext, seed: int = 0) -> VideoSet:
     return with_company(VideoSet(videos.name, tuple(kept), videos.classes, tuple(problems)), pretext)
 
 
-def with_company(videos: VideoSet, pretext: Pretext) -> VideoSet:
+def with_company(videos: VideoSet, pretext: Objective) -> VideoSet:
     """Without the videos that are alone in their class, if the pretext compares the videos of a class.
 
     Raises:
@@ -91,7 +92,7 @@ class ClipDataset(Dataset):
     """
 
     videos: VideoSet
-    pretext: Pretext
+    pretext: Objective
     seed: int
     read: ReadFrames = read_video
 
@@ -131,7 +132,7 @@ class ClipDataset(Dataset):
         return self.pretext.transform(frames_THWC, sample, rng)
 
 
-def _sample(pretext: Pretext, video: Video, rng: np.random.Generator) -> Sample | Skip:
+def _sample(pretext: Objective, video: Video, rng: np.random.Generator) -> Sample | Skip:
     try:
         stats = statistics_of(video, pretext.needs.statistics)
     except VideoError as error:
@@ -194,7 +195,7 @@ class BatchKeys(Sampler[list[Key]]):
         return -(-len(members) // self.whole) * self.whole
 
 
-def grouping(videos: VideoSet, pretext: Pretext) -> list[int] | None:
+def grouping(videos: VideoSet, pretext: Objective) -> list[int] | None:
     """Every video's group, if the pretext asks for batches of one. Raises UserError if there are no labels."""
     if pretext.needs.grouping == "none":
         return None

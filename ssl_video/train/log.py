@@ -16,9 +16,9 @@ from tqdm import tqdm
 from ssl_video.config import plain
 from ssl_video.errors import UserError
 from ssl_video.files import write_text
-from ssl_video.pretexts.base import PretextOutput
 from ssl_video.train.checkpoint import cut_metrics
 from ssl_video.train.config import RunConfig
+from ssl_video.train.objective import Output
 from ssl_video.video.info import Problem
 
 FEATURES_KEPT = 256
@@ -65,14 +65,15 @@ class Meter:
         """Time spent waiting for the loader."""
         self.wait_s += seconds
 
-    def add(self, step: int, output: PretextOutput, problems: list[Problem]) -> None:
+    def add(self, step: int, output: Output, problems: list[Problem]) -> None:
         """One forward pass."""
         self.steps.append(step)
         self.losses.append(output.loss.detach())
         for name, value in output.metrics.items():
             self.metrics.setdefault(name, []).append(value.detach())
-        self.features.append(output.features_ND)
-        while sum(map(len, self.features)) - len(self.features[0]) >= FEATURES_KEPT:
+        if output.features_ND is not None:
+            self.features.append(output.features_ND)
+        while self.features and sum(map(len, self.features)) - len(self.features[0]) >= FEATURES_KEPT:
             self.features.pop(0)
         self.replaced |= {p.path: p.reason for p in problems}
         if output.loss.device.type == "cpu":
@@ -98,7 +99,8 @@ class Meter:
         done = len(set(self.steps))
         record = {"loss": torch.stack(self.losses).mean().item()}
         record |= {name: torch.stack(values).mean().item() for name, values in self.metrics.items()}
-        record |= collapse_indicators(torch.cat(self.features))
+        if self.features:
+            record |= collapse_indicators(torch.cat(self.features))
         record["clips_per_s"] = done * self.clips_per_step / elapsed
         record["waiting"] = self.wait_s / elapsed
         record["replaced"] = len(self.replaced)

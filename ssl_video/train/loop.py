@@ -12,31 +12,31 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ssl_video.pretexts.base import Context, Pretext
 from ssl_video.train.checkpoint import resume, save_checkpoint
 from ssl_video.train.config import RunConfig
 from ssl_video.train.data import BatchKeys, ClipDataset, batches, grouping, samples_to_fit, tensors
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.log import Log, Meter, StopSignals
+from ssl_video.train.objective import Context, Objective, Progress
 from ssl_video.train.optim import build_optimizer, learning_rate
 from ssl_video.train.precision import channels_last, choose_precision, fp32_where_bf16_is_wrong
 
-Monitor = Callable[[Pretext, int], dict[str, float]]
+Monitor = Callable[[Objective, int], dict[str, float]]
 
 
 class Interrupted(Exception):
     """A signal asked the run to stop; its state was saved."""
 
 
-def context_of(seed: int, step: int, ranks: Ranks) -> Context:
+def context_of(seed: int, progress: Progress, ranks: Ranks, micro: int = 0, accumulate: int = 1) -> Context:
     """The randomness of one step, keyed and not carried over from the step before: nothing of it has to be saved."""
-    key = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+    key = int(np.random.SeedSequence([seed, progress.step * accumulate + micro]).generate_state(1, np.uint64)[0] >> 1)
     torch.manual_seed(key + ranks.rank)  # what modules draw by themselves, dropout for one
-    return Context(step, torch.Generator().manual_seed(key), ranks.rank, ranks.world_size)
+    return Context(progress, torch.Generator().manual_seed(key), ranks.rank, ranks.world_size)
 
 
 def train(
-    pretext: Pretext,
+    pretext: Objective,
     dataset: ClipDataset,
     config: RunConfig,
     steps: int,
@@ -44,7 +44,7 @@ def train(
     device: torch.device,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     monitors: Sequence[Monitor] = (),
-) -> Pretext:
+) -> Objective:
     """Train ``pretext`` for ``steps`` steps in all, going on from the newest checkpoint of the folder ``run``.
 
     A monitor that returns a number called "stop" ends the training after its step.
@@ -106,7 +106,7 @@ def train(
                 waiting_since = time.perf_counter()
                 batch = next(loader)
                 meter.waited(time.perf_counter() - waiting_since)
-                ctx = context_of(config.seed, step * accumulate + micro, ranks)
+                ctx = context_of(config.seed, Progress(step, steps), ranks, micro, accumulate)
                 last = micro == accumulate - 1
                 with nullcontext() if last or parallel is pretext else parallel.no_sync():  # pyright: ignore
                     with torch.autocast(device.type, dtype, enabled=dtype is not None):
@@ -116,7 +116,7 @@ def train(
             if config.optim.clip_norm is not None:
                 nn.utils.clip_grad_norm_(pretext.parameters(), config.optim.clip_norm)
             optimizer.step()
-            pretext.after_step(step)
+            pretext.after_step(Progress(step + 1, steps))
             if average is not None:
                 average.update_parameters(pretext)
 
@@ -136,10 +136,10 @@ def train(
                 break
             if stopping and done < steps:
                 raise Interrupted(f"Stopped by a signal at step {done} of {steps}; the state is saved")
-    return cast(Pretext, average.module) if average is not None else pretext
+    return cast(Objective, average.module) if average is not None else pretext
 
 
-def _monitor(monitors: Sequence[Monitor], pretext: Pretext, step: int) -> dict[str, float]:
+def _monitor(monitors: Sequence[Monitor], pretext: Objective, step: int) -> dict[str, float]:
     pretext.eval()
     with torch.no_grad():
         numbers = {k: v for monitor in monitors for k, v in monitor(pretext, step).items()}
