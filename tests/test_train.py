@@ -226,6 +226,18 @@ def test_a_program_ends_though_it_still_holds_a_loader_with_workers():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_importing_the_package_installs_no_exit_hook():
+    code = (
+        "import atexit, torch\n"
+        "hooks = []\n"
+        "atexit.register = lambda function, *a, **k: hooks.append(function.__module__)\n"
+        "import ssl_video.train.loop, ssl_video.eval.features\n"
+        "print([h for h in hooks if h.startswith('ssl_video')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[]\n", done.stderr
+
+
 def test_workers_end_when_their_parent_was_killed():
     code = (
         "import os, signal, sys\n"

@@ -1,11 +1,12 @@
 """From a set of videos to batches of a pretext, with randomness that is counted and not drawn in passing."""
 
 import atexit
-import multiprocessing
+import functools
 import os
 import signal
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -232,14 +233,13 @@ def batches(
     dataset: ClipDataset, keys: Sampler[list[Key]] | list[list[Key]], workers: int, pin: bool = False
 ) -> DataLoader:
     """A loader over ``keys``. Workers use one thread each: they are many."""
-    return DataLoader(
+    return Loader(
         dataset,
         batch_sampler=keys,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=start_worker,
     )
 
 
@@ -258,13 +258,34 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-@atexit.register
+class Loader(DataLoader):
+    """torch's, whose workers do not outlive the program: at exit Python waits for them, and they ignore SIGTERM."""
+
+    def __init__(self, dataset: Dataset, **options: Any):
+        super().__init__(dataset, worker_init_fn=start_worker, **options)
+
+    def __iter__(self) -> Any:
+        iterator = super().__iter__()
+        if self.num_workers:
+            _at_exit()
+            _with_workers.add(iterator)
+        return iterator
+
+
+_with_workers: weakref.WeakSet = weakref.WeakSet()
+
+
+@functools.cache
+def _at_exit() -> None:
+    atexit.register(_end_workers)
+
+
 def _end_workers() -> None:
-    # at exit Python sends SIGTERM to such children and waits for them; ours ignore it
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes the death of a worker for an error
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
+    workers = [worker for iterator in _with_workers for worker in iterator._workers]
+    if workers:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes the death of a worker for an error
+    for worker in workers:
+        worker.kill()
 
 
 def tensors(batch: Mapping[str, Any], device: torch.device) -> dict[str, torch.Tensor]:
