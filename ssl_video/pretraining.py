@@ -186,6 +186,7 @@ def _pretrain(
     assert lists is not None
     training, held = lists.training, lists.held_out
     if ranks.first:
+        _check_same(run, training)
         run.write_config(config.to_mapping())
         run.write_lists(lists)
     ranks.barrier()
@@ -242,6 +243,15 @@ def _there(videos: VideoSet, data: DataConfig, objective: Objective, progress: b
     sources = (dataclasses.replace(v, path=v.source, copy_of="", reversed_path="", info=None) for v in videos.videos)
     found = shown(dataclasses.replace(videos, videos=tuple(sources), problems=()), data, objective, progress)
     return dataclasses.replace(found, problems=videos.problems + found.problems)
+
+
+def _check_same(run: Run, training: VideoSet) -> None:
+    """Raise UserError if the videos are not those that the run has noted: it would not be the same training."""
+    noted = run.lists()
+    if noted is not None and noted.training.hash != training.hash:
+        gone = len(noted.training.videos) - len(training.videos)
+        what = f"{gone} of its {len(noted.training.videos)} videos are gone" if gone else "its videos have changed"
+        raise UserError(f"{run} cannot be resumed: {what}; bring them back, or start a new run with another --out.")
 
 
 def choose_lists(config: PretrainConfig, objective: Objective, say: Say = silent, progress: bool = False) -> Lists:

@@ -112,6 +112,9 @@ def _of_videos(run: Run, config: PretrainConfig, options: ReportOptions, device:
         return neighbours_of(models, videos, options)
 
     blocks: list[Block] = []
+    trained_on = next((m.run["data"]["hash"] for m in models.values() if m.run.get("data")), videos.samples.hash)
+    if options.data is None and trained_on != videos.samples.hash:
+        blocks.append(Words(f"The videos of {config.data.spec} or their list have changed since the training."))
     for title, make in (("What the network saw", inputs), ("Nearest neighbours", neighbours)):
         blocks.append(Heading(title))
         try:

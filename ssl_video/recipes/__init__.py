@@ -23,6 +23,16 @@ def load_recipe(name: str) -> dict[str, Any]:
     return load_yaml(_named("recipe", name, recipes()))
 
 
+def small_recipe(pretext: str) -> dict[str, Any]:
+    """The small recipe of a pretext; its name alone for one that has none."""
+    for name in recipes():
+        if name.endswith("small"):
+            recipe = load_recipe(name)
+            if recipe["pretext"]["name"] == pretext:
+                return recipe
+    return {"pretext": {"name": pretext}}
+
+
 def table_file(name: str) -> Path:
     """A table by its packaged name or by path. Raises UserError."""
     return _named("table", name, tables())
