@@ -60,3 +60,8 @@ def test_the_api_page_names_modules_and_members_that_are_there():
         module = importlib.import_module(block.split()[0])
         listed = re.search(r"members: \[(.*)\]", block)
         assert [m for m in (listed[1].split(", ") if listed else []) if not hasattr(module, m)] == []
+
+
+def test_every_picture_has_the_drawing_that_made_it():
+    made = {drawing.stem for drawing in (DOCS / "drawings").glob("*.py")} - {"__init__"}
+    assert {picture.stem for picture in (DOCS / "pictures").glob("*.png")} == made | {"app"}  # app is a screenshot
