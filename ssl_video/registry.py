@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ssl_video.errors import UserError, nearest
 
@@ -30,6 +30,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self.package = package
         self._members: dict[str, T] = {}
+        self._homes: dict[str, dict[str, Any]] = {}  # name -> globals of the module that registered it
         self._failed: dict[str, str] = {}  # plug-in name -> why it could not be loaded
         self._discovered = False
 
@@ -38,14 +39,15 @@ class Registry(Generic[T]):
 
         What is defined anew under the same qualified name (a cell of a notebook, a plug-in) takes its own place.
         """
+        home = sys._getframe(1).f_globals  # of the module that registers
 
         def add(member: T) -> T:
-            if not getattr(member, "__module__", "").startswith(self.package):
-                self._import_package()  # so that whoever takes a name of ours is told, and not we, later
-            known = self._members.get(name, member)
-            if known is not member and not _same_definition(known, member):
+            if not home["__name__"].startswith(f"{self.package}."):
+                self._import_package()  # first: whoever takes a name of ours is told, and not we, later
+            known, home_before = self._members.get(name, member), self._homes.get(name, home)
+            if known is not member and not _again((known, home_before), (member, home)):
                 raise ValueError(f"two {self.kind}s are called {name!r}: {known} and {member}")
-            self._members[name] = member
+            self._members[name], self._homes[name] = member, home
             return member
 
         return add
@@ -82,9 +84,17 @@ class Registry(Generic[T]):
             importlib.import_module(f"{self.package}.{module.name}")
 
 
-def _same_definition(one: object, other: object) -> bool:
-    names = [(getattr(x, "__module__", None), getattr(x, "__qualname__", None)) for x in (one, other)]
-    return names[0] == names[1] and None not in names[0]
+def _again(before: tuple[object, dict[str, Any]], now: tuple[object, dict[str, Any]]) -> bool:
+    """Are two members, each with its home, one definition? A value has no name, but its module may run again."""
+    (known, home_before), (member, home) = before, now
+    if hasattr(known, "__qualname__") and hasattr(member, "__qualname__"):
+        return _qualified(known) == _qualified(member)
+    run_again = home is not home_before or home["__name__"] == "__main__"  # a notebook keeps its globals
+    return home["__name__"] == home_before["__name__"] and run_again
+
+
+def _qualified(definition: Any) -> tuple[str, str]:
+    return definition.__module__, definition.__qualname__
 
 
 def load_plugin(path: str | Path) -> ModuleType:

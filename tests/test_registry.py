@@ -76,6 +76,15 @@ def test_what_is_defined_again_under_its_qualified_name_takes_its_own_place():
         registry.register("a")(defined("another_cell"))
 
 
+def test_a_value_takes_its_own_place_when_its_module_runs_again():
+    registry: Registry = Registry("thing", "ssl_video.recipes")
+    code = compile("registry.register('a')(object())", "values", "exec")
+    for _ in range(2):
+        exec(code, {"__name__": "values", "registry": registry})
+    with pytest.raises(ValueError, match="two things are called 'a'"):
+        exec(code, {"__name__": "other_values", "registry": registry})
+
+
 def test_a_plug_in_that_is_loaded_again_replaces_what_it_registered(plugin):
     load_plugin(plugin("First."))
     first = PRETEXTS["of_a_plug_in"]
