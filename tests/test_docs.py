@@ -49,7 +49,7 @@ def test_links_and_pictures_of_a_page_are_there(page):
 
 def test_files_that_name_a_page_name_one_that_is_there():
     files = [*(ROOT / "ssl_video").rglob("*.py"), *(ROOT / "ssl_video").rglob("*.yaml"), *PAGES]
-    named = {page for file in files for page in re.findall(r"\bdocs/[\w/]+\.(?:md|py)\b", file.read_text("utf-8"))}
+    named = {page for file in files for page in re.findall(r"\bdocs/[a-z_/]+\.(?:md|py)\b", file.read_text("utf-8"))}
     assert {page for page in named if not (ROOT / page).exists()} == set()
 
 
