@@ -45,19 +45,28 @@ def usable(videos: VideoSet, pretext: Objective, seed: int = 0) -> VideoSet:
     Raises:
         UserError: if none can.
     """
-    kept, problems = [], list(videos.problems)
-    for number, video in enumerate(videos.videos):
-        draw = _sample(pretext, video, np.random.default_rng([seed, number]))
+    reasons: dict[int, str] = {}
+    for number in np.flatnonzero(~long_enough(videos, pretext)).tolist():
+        draw = _sample(pretext, videos.videos[number], np.random.default_rng([seed, number]))
         if isinstance(draw, Skip):
-            problems.append(Problem(video.source, draw.reason))
-        else:
-            kept.append(video)
+            reasons[number] = draw.reason
+    kept = tuple(video for number, video in enumerate(videos.videos) if number not in reasons)
     if not kept:
         raise UserError(
             f"None of the {len(videos.videos)} videos of {videos.name} can serve this pretext (the first: "
-            f"{problems[len(videos.problems)].reason}); use longer videos or a shorter clip (see --help)."
+            f"{reasons[0]}); use longer videos or a shorter clip (see --help)."
         )
-    return with_company(VideoSet(videos.name, tuple(kept), videos.classes, tuple(problems)), pretext)
+    problems = [Problem(videos.videos[number].source, reason) for number, reason in reasons.items()]
+    return with_company(VideoSet(videos.name, kept, videos.classes, (*videos.problems, *problems)), pretext)
+
+
+def long_enough(videos: VideoSet, pretext: Objective) -> np.ndarray:
+    """(N,) whether a video can surely serve, by its number of frames and its rate alone: else a draw decides."""
+    fps_N = np.array([v.info.fps if v.info else np.nan for v in videos.videos])
+    least_N = None if pretext.needs.statistics else pretext.least_frames(fps_N)
+    if least_N is None:
+        return np.zeros(len(fps_N), bool)
+    return np.array([v.frames for v in videos.videos]) >= least_N
 
 
 def with_company(videos: VideoSet, pretext: Objective) -> VideoSet:
