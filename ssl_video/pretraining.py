@@ -1,7 +1,7 @@
 """Pretraining: from videos to a run."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from ssl_video.backbones.base import Backbone, backbone_options, build_backbone
 from ssl_video.backbones.weights import videos_seen
 from ssl_video.config import from_mapping, make_options, plain
-from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import describe, held_out, load_splits
@@ -195,7 +195,7 @@ def _pretrain(
     say(f"{sum(p.numel() for p in pretext.parameters()) / 1e6:.2f} M parameters, {steps} steps, into {run}")
     trained = train(pretext, dataset, config.training, run, ranks, monitors, progress)
     if ranks.first:
-        _finish(run, config, pretext, trained.exported(), lists)
+        _finish(run, config, pretext, trained.exported(), training)
         say(f"\n{run.backbone_file} and {run.report_file} are written.")
         if config.probe:
             write_results(run.probe_file, probe(config, run, ranks.device, progress))
@@ -278,14 +278,28 @@ def say_left_out(videos: VideoSet, say: Say) -> None:
         say(f"{len(videos.problems)} of {len(videos.videos) + len(videos.problems)} videos are left out{rest}.")
 
 
-def _finish(run: Run, config: PretrainConfig, pretext: Pretext, exported: Backbone, lists: Lists) -> None:
-    videos = lists.training
+def _finish(run: Run, config: PretrainConfig, pretext: Pretext, exported: Backbone, videos: VideoSet) -> None:
     data = {"spec": config.data.spec, "split": config.data.split, "hash": videos.hash, "videos": len(videos.videos)}
     data["left_out"] = len(videos.problems)
-    header = header_of_backbone(exported, pretext.view, exported.trained_on | {digest(v) for v in videos.videos})
-    header |= {"pretext": {"name": config.pretext.name, "options": dataclasses.asdict(pretext.config)}, "data": data}
-    run.save_weights(pretext.state_dict(), exported.state_dict(), header)
+    write_weights(run, pretext, data, videos.videos, exported)
     write_report(run, data, f"`ssl-video pretrain --config {run.config_file} --out ANOTHER_FOLDER` repeats the run.")
+
+
+def write_weights(
+    run: Run,
+    pretext: Pretext,
+    data: Mapping[str, Any] | None = None,
+    videos: Iterable[Video] = (),
+    exported: Backbone | None = None,
+) -> None:
+    """Write a pretext, and the network of it that counts (by default its own), so that the folder is a model.
+
+    ``data`` says in the header what it was trained on, and ``videos`` are known again by their digests.
+    """
+    backbone = exported or pretext.exported()
+    header = header_of_backbone(backbone, pretext.view, backbone.trained_on | {digest(v) for v in videos})
+    header["pretext"] = {"name": PRETEXTS.name_of(type(pretext)), "options": dataclasses.asdict(pretext.config)}
+    run.save_weights(pretext.state_dict(), backbone.state_dict(), header | {"data": dict(data or {})})
 
 
 def probe(config: PretrainConfig, run: Run, device: torch.device, progress: bool = False) -> list[Result]:

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone, build_backbone
 from ssl_video.cli.list_command import lines_of
-from ssl_video.cli.pretrain_command import load_recipe
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import load_splits
 from ssl_video.datasets.statistics import statistics_of
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, Progress, Sample, Skip, build_pretext
+from ssl_video.recipes import load_recipe
 from ssl_video.train.data import BatchKeys, ClipDataset, collate, grouping, tensors, usable
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import context_of
