@@ -21,10 +21,11 @@ from ssl_video.datasets.base import Video
 from ssl_video.files import folder_written_aside
 from ssl_video.model import Classifier, Model, digest, header_of, load_model, save_run
 from ssl_video.pretexts.base import View, build_pretext
+from ssl_video.video.info import VideoInfo
 from tests.test_cli import said
 
 PRETEXT = {"frames": 8, "short_side": 32, "crop": 32, "min_size": 32, "max_size": 32}
-VIDEO = Video("/home/somebody/secret/videos/jump/1.mp4")
+VIDEO = Video("/home/somebody/secret/videos/jump/1.mp4", info=VideoInfo(40, 25.0, 12, 12, 1.6, "h264"))
 
 
 def run_of(folder, backbone: str = "r2plus1d_4", **options) -> Model:

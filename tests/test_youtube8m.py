@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from ssl_video.datasets.base import Splits
-from ssl_video.datasets.spec import load_splits, scanned
+from ssl_video.datasets.base import FeatureSplits
+from ssl_video.datasets.spec import load_features, load_splits
 from ssl_video.datasets.tfrecord import TFRecordError
 from ssl_video.datasets.youtube8m import FeatureSequence, FeatureSet, dequantised, sequence_of
 from ssl_video.errors import UserError
 from ssl_video.video.info import Problem
 from tests import tfrecords as made
+from tests.listings import put
 
 
 def frame_level(labels, rgb_TD, audio_TD, name: bytes = b"abcd") -> bytes:
@@ -40,8 +41,8 @@ def sequences(set_: FeatureSet) -> list[FeatureSequence]:
     return [s for s in found if isinstance(s, FeatureSequence)]
 
 
-def loaded(root) -> tuple[Splits, FeatureSet]:
-    splits = load_splits(f"youtube8m:{root}")
+def loaded(root) -> tuple[FeatureSplits, FeatureSet]:
+    splits = load_features(f"youtube8m:{root}")
     return splits, FeatureSet(splits.train)
 
 
@@ -149,7 +150,13 @@ def test_damaged_records_are_problems_between_good_ones(tmp_path):
 def test_features_cannot_be_scanned_as_videos(tmp_path):
     made.write(tmp_path / "train0.tfrecord", [GOOD])
     with pytest.raises(UserError, match=r"holds features and no videos, .* 'ssl-video evaluate features'"):
-        scanned(loaded(tmp_path)[0].train)
+        load_splits(f"youtube8m:{tmp_path}")
+
+
+def test_videos_cannot_be_read_as_features(tmp_path):
+    put(tmp_path, "a.mp4")
+    with pytest.raises(UserError, match="holds videos and no published features"):
+        load_features(str(tmp_path))
 
 
 def test_the_hash_changes_with_the_shards(tmp_path):

@@ -19,7 +19,7 @@ from ssl_video.apps import align, explain_cam, speediness_curve, track
 from ssl_video.apps.index_folder import Stored
 from ssl_video.apps.search import Question, ask
 from ssl_video.apps.search_report import STYLE, escaped, figures
-from ssl_video.capabilities import SpeedLogits
+from ssl_video.capabilities import HeatMaps, SpeedLogits
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.eval.dense import network_features
@@ -112,8 +112,7 @@ class Desk:
         return {
             "neighbours": NO_INDEX if self.stored is None else "",
             "speediness": refusal(lambda: model.need(SpeedLogits)),
-            # a classifier explains the class that it sees in a video; any other head is known without one
-            "cam": "" if model.classifier is not None else refusal(lambda: explain_cam.head_of(model, Video(""))),
+            "cam": "" if model.classifier is not None else refusal(lambda: model.need(HeatMaps)),
             "track": refusal(lambda: network_features(model, None, TRACKING.side, TRACKING.square)),
         }
 

@@ -16,7 +16,7 @@ from ssl_video.backbones.weights import videos_seen
 from ssl_video.cli.evaluate_command import side_by_side
 from ssl_video.cli.parsing import name_given, parse
 from ssl_video.config import from_mapping, load_yaml, option_type, plain, save_yaml
-from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.base import VideoList, VideoSet
 from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import describe, held_out, load_splits
@@ -196,7 +196,7 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
     return run
 
 
-def shown(videos: VideoSet, config: Any, pretext: Pretext, progress: bool) -> VideoSet:
+def shown(videos: VideoList, config: Any, pretext: Pretext, progress: bool) -> VideoSet:
     """What the network looks at: the usable videos, their copies if the configuration asks for them, or their flow."""
     modality = pretext.backbone.clip.modality
     cache = "none" if modality == "flow" else config.cache  # flow is a copy already

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_video.datasets.base import DATASETS, Splits, Video, VideoSet
+from ssl_video.datasets.base import DATASETS, ListedVideo, Splits, Video, VideoList
 from ssl_video.datasets.hmdb51 import TEST, TRAIN, parse_list
 from ssl_video.datasets.listing import MISSING, class_names, list_of_split, read_text
 from ssl_video.errors import UserError
@@ -44,7 +44,7 @@ def load_jhmdb(root: Path, split: int) -> Splits:
     return Splits(train, test) if train.videos else Splits(test)
 
 
-def _set_of(root: Path, title: str, listed: list[str], classes: tuple[str, ...]) -> VideoSet:
+def _set_of(root: Path, title: str, listed: list[str], classes: tuple[str, ...]) -> VideoList:
     videos, problems = [], []
     for name in listed:  # CLASS/VIDEO.avi
         stem = name.rpartition(".")[0]
@@ -54,8 +54,8 @@ def _set_of(root: Path, title: str, listed: list[str], classes: tuple[str, ...])
         if found is None:
             problems.append(Problem(str(places[0]), MISSING))
         else:
-            videos.append(Video(str(found), (classes.index(stem.partition("/")[0]),), annotation=str(joints)))
-    return VideoSet(title, tuple(videos), classes, tuple(problems))
+            videos.append(ListedVideo(str(found), (classes.index(stem.partition("/")[0]),), annotation=str(joints)))
+    return VideoList(title, tuple(videos), classes, tuple(problems))
 
 
 def joints_of(video: Video) -> np.ndarray | None:
