@@ -204,9 +204,7 @@ def write_shards(root, kind: str, videos: int, seed: int) -> None:
         for label in labels:
             rgb[rng.integers(3), label * 100 : label * 100 + 100] += 90
         audio = rng.integers(0, 256, (3, 128), np.uint8)
-        context = {"id": made.of_bytes(b"%04d" % n), "labels": made.of_integers(labels)}
-        lists = {name: [made.of_bytes(row.tobytes()) for row in x] for name, x in (("rgb", rgb), ("audio", audio))}
-        records.append(made.sequence_example(context, lists))
+        records.append(made.seconds_of_features(labels, rgb, audio, b"%04d" % n))
     for file in range(3):
         made.write(root / f"{kind}{file}.tfrecord", records[file::3])
 

@@ -13,15 +13,6 @@ from tests import tfrecords as made
 from tests.listings import put
 
 
-def frame_level(labels, rgb_TD, audio_TD, name: bytes = b"abcd") -> bytes:
-    context = {"id": made.of_bytes(name), "labels": made.of_integers(labels)}
-    rows = {
-        "rgb": [made.of_bytes(r.tobytes()) for r in rgb_TD],
-        "audio": [made.of_bytes(a.tobytes()) for a in audio_TD],
-    }
-    return made.sequence_example(context, rows)
-
-
 def video_level(labels, rgb_D, audio_D) -> bytes:
     names = {"id": made.of_bytes(b"abcd"), "labels": made.of_integers(labels)}
     return made.example(names | {"mean_rgb": made.of_floats(rgb_D), "mean_audio": made.of_floats(audio_D)})
@@ -32,7 +23,7 @@ def random_bytes(rows: int, columns: int, seed: int = 0) -> np.ndarray:
 
 
 RGB_TD, AUDIO_TD = random_bytes(5, 1024), random_bytes(5, 128, 1)
-GOOD = frame_level([3, 3861, 3], RGB_TD, AUDIO_TD)
+GOOD = made.seconds_of_features([3, 3861, 3], RGB_TD, AUDIO_TD)
 
 
 def sequences(set_: FeatureSet) -> list[FeatureSequence]:
@@ -60,7 +51,7 @@ def test_a_video_level_record_is_a_sequence_of_one_row():
 
 
 def test_sound_that_is_longer_than_the_picture_is_cut():
-    assert sequence_of(frame_level([1], RGB_TD, random_bytes(6, 128)), 3862).features_TD.shape == (5, 1152)
+    assert sequence_of(made.seconds_of_features([1], RGB_TD, random_bytes(6, 128)), 3862).features_TD.shape == (5, 1152)
 
 
 def test_the_picture_alone_can_be_asked_for():
@@ -74,10 +65,10 @@ def test_bytes_become_numbers_from_minus_two_to_two():
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        (frame_level([3862], RGB_TD, AUDIO_TD), "label is not one of 0 to 3861"),
-        (frame_level([-1], RGB_TD, AUDIO_TD), "label is not one of 0 to 3861"),
-        (frame_level([1], RGB_TD[:, :1000], AUDIO_TD), "1024 bytes a second"),
-        (frame_level([1], RGB_TD, AUDIO_TD[:0]), "'audio' is empty"),
+        (made.seconds_of_features([3862], RGB_TD, AUDIO_TD), "label is not one of 0 to 3861"),
+        (made.seconds_of_features([-1], RGB_TD, AUDIO_TD), "label is not one of 0 to 3861"),
+        (made.seconds_of_features([1], RGB_TD[:, :1000], AUDIO_TD), "1024 bytes a second"),
+        (made.seconds_of_features([1], RGB_TD, AUDIO_TD[:0]), "'audio' is empty"),
         (made.sequence_example({}, {"rgb": [made.of_bytes(RGB_TD[0].tobytes())]}), "neither 'audio' nor 'mean_audio'"),
         (made.sequence_example({}, {"rgb": [made.of_floats([1.0])]}), "1024 bytes a second"),
         (video_level([1], [0.0] * 1023, [0.0] * 128), "mean_rgb does not hold 1024"),
@@ -103,7 +94,7 @@ def test_shards_are_found_in_every_layout(tmp_path, folder):
 
 
 def test_the_vocabulary_names_the_classes(tmp_path):
-    made.write(tmp_path / "train0.tfrecord", [frame_level([1], RGB_TD, AUDIO_TD)])
+    made.write(tmp_path / "train0.tfrecord", [made.seconds_of_features([1], RGB_TD, AUDIO_TD)])
     text = 'Index,TrainVideoCount,KnowledgeGraphId,Name\n0,788288,/m/0,Game\n1,5,/m/1,"Car, old"\n'
     (tmp_path / "vocabulary.csv").write_text(text)
     splits, train = loaded(tmp_path)
