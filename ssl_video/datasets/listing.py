@@ -24,7 +24,7 @@ MISSING = "listed but not there"
 
 
 @dataclass(frozen=True)
-class Listed:
+class Line:
     """One line of a published list: ``names`` that the file may have, the likeliest first, its classes and group."""
 
     names: tuple[str, ...]
@@ -86,7 +86,7 @@ def without_suffix(name: str) -> str:
 
 
 def look_up(
-    name: str, listed: Iterable[Listed], classes: Sequence[str], index: Mapping[str, tuple[str, ...]], root: Path
+    name: str, listed: Iterable[Line], classes: Sequence[str], index: Mapping[str, tuple[str, ...]], root: Path
 ) -> VideoList:
     """The set of the listed files that ``index`` knows; those that are absent or ambiguous are its problems.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_video.datasets.base import DATASETS, FeatureShards, FeatureSplits
-from ssl_video.datasets.listing import csv_lines, first_folder, read_text
+from ssl_video.datasets.listing import csv_lines, first_folder, list_of_split, read_text
 from ssl_video.datasets.tfrecord import Feature, Steps, TFRecordError, parse_example, read_records
 from ssl_video.errors import UserError
 from ssl_video.video.info import Problem
@@ -71,8 +71,7 @@ class FeatureSet:
 @DATASETS.register("youtube8m")
 def load_youtube8m(root: Path, split: int) -> FeatureSplits:
     """Shards of features for training, and those for validation as the test list; no videos. Raises UserError."""
-    if split != 1:
-        raise UserError(f"YouTube-8M has one split only, not {split}; leave the split out.")
+    root = list_of_split({1: root}, split, root)
     folder = first_folder(root, ("frame", "video")).resolve()
     shards: dict[str, list[str]] = {"train": [], "validate": [], "test": []}
     for path in sorted(folder.rglob("*.tfrecord")):
