@@ -2,7 +2,9 @@
 
 import csv
 import os
+import pickle
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,22 @@ from ssl_video.video.info import Problem, VideoInfo
 from tests.listings import names, put, seen, write
 
 INFO = VideoInfo(117, 30000 / 1001, 320, 240, 0.1 + 0.2, "mpeg4", pts_start=-1024, pts_step=512)
+
+
+# ---- videos and sets
+
+
+def test_a_scanned_video_is_the_listed_one_with_what_the_scan_found():
+    listed = ListedVideo("/v/a.mp4", (1,), "g", annotation="/v/a.mat")
+    video = listed.scanned(INFO)
+    assert video == Video("/v/a.mp4", (1,), "g", annotation="/v/a.mat", info=INFO) != listed
+    assert pickle.loads(pickle.dumps(video)) == replace(replace(video, path="b"), path="/v/a.mp4") == video
+    assert scanned(VideoList("v", (video,))) == VideoSet("v", (video,))
+
+
+def test_hashes_are_those_of_version_0_1():
+    videos = (Video("/v/run/a.mp4", (1,), info=INFO), ListedVideo("/v/walk/b\udcff.mp4", (0, 2)))
+    assert VideoList("any name", videos, ("walk", "run", "b\udcff")).hash == "3414f6f5c5bce04b"
 
 
 # ---- SPEC
