@@ -178,7 +178,6 @@ def _pick(
 
 
 def _frames(video: Video, within_s: tuple[float, float]) -> tuple[int, int]:
-    assert video.info is not None
     fps = _fps(video)
     first, end = (round(t * fps) for t in within_s)
     if first >= video.frames:
@@ -192,7 +191,6 @@ def seconds(video: Video, frame: int) -> float:
 
 
 def _fps(video: Video) -> float:
-    assert video.info is not None
     return video.info.fps or 25.0
 
 

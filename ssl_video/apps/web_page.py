@@ -119,7 +119,6 @@ class Desk:
     def about(self, path: str | None) -> str:
         """HTML: what was dropped."""
         video = admitted(path, self.limits)
-        assert video.info is not None
         i = video.info
         return (
             f"<p>{escaped(Path(video.path).name)}: {i.frames} frames of {i.width}x{i.height}, {i.duration_s:.2f} s.</p>"
@@ -136,7 +135,6 @@ class Desk:
     def speediness(self, path: str | None) -> tuple[str, str]:
         """A film with the curve below it, and a picture of the curve."""
         video = admitted(path, self.limits)
-        assert video.info is not None
         step = max(1, self.model.view.span(video) // 8)
         curves = speediness_curve.speediness_curves(self.model, video, step=step)
         film, picture = self._files("speediness")
