@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ssl_video._version import __version__
-from ssl_video.config import make_options
+from ssl_video.config import with_options
 from ssl_video.datasets.base import FeatureShards, VideoSet
 from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError, nearest
@@ -147,7 +147,7 @@ def evaluate(
         preset = model.presets.get(protocol, preset) if preset == "default" else preset
     if preset not in cls.presets:
         raise UserError(f"The protocol {protocol} has no preset {preset!r}; {nearest(preset, cls.presets)}")
-    config = cls.Config(**make_options(cls, f"protocol {protocol}", asdict(cls.presets[preset]) | dict(options or {})))
+    config = with_options(cls.presets[preset], dict(options or {}), f"protocol {protocol}")
     _check_data(protocol, cls, model, task)
     torch.manual_seed(seed)
     outcome = cls().run(cast(Model, model), task, config, seed)  # None was checked above

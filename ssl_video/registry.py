@@ -46,6 +46,11 @@ class Registry(Generic[T]):
             raise UserError(f"The plug-in {name!r} could not be loaded: {self._failed[name]}.")
         raise UserError(f"There is no {self.kind} called {name!r}; {nearest(name, self._members)}")
 
+    def name_of(self, member: T) -> str:
+        """The name under which a member is registered."""
+        self._discover()
+        return next(name for name, other in self._members.items() if other is member)
+
     def names(self) -> list[str]:
         """All names, sorted."""
         self._discover()

@@ -136,6 +136,8 @@ def test_a_video_shorter_than_a_clip_is_skipped_with_the_reason():
     assert isinstance(outcome, Skip) and "10 frames" in outcome.reason
     outcome = make(flow_backbone()).sample(video_of(3), {}, np.random.default_rng(0))
     assert isinstance(outcome, Skip) and "4 flow fields" in outcome.reason
+    assert make(stride=3).least_frames(np.array([25.0, 30.0])).tolist() == [10, 10]
+    assert make(flow_backbone()).least_frames(np.array([25.0])).tolist() == [4]
 
 
 def test_borders_of_flow_are_those_that_are_black_in_all_frames_around_the_fields_of_either_direction():

@@ -56,7 +56,7 @@ def model(monkeypatch):
 
 def classification(model, **options):
     torch.manual_seed(1)
-    return Classification(ClassificationConfig(VIEW, ("a", "b"), **options), model.backbone)
+    return Classification(ClassificationConfig(**options), model.backbone, VIEW, ("a", "b"))
 
 
 def bright_or_dark(video, frames):

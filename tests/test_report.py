@@ -15,8 +15,9 @@ from ssl_video.cli import main
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.pretexts.base import PRETEXTS
+from ssl_video.run import Run
 from ssl_video.train.data import ClipDataset, usable
-from ssl_video.train.report import panels, read_metrics
+from ssl_video.train.report import panels
 from ssl_video.video.flow import encode
 from tests import videos
 from tests.test_cli import SMALL, said
@@ -211,7 +212,7 @@ def test_a_fine_tuning_shows_its_curves(run):
 def test_a_line_cut_off_ends_the_records_and_strange_values_are_left_out(run):
     records = [{"step": 1, "loss": 2.0, "odd": "<b>", "more": [1]}, {"step": 2, "loss": float("nan")}]
     (run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records) + '{"step": 3, "lo')
-    assert [sorted(r) for r in read_metrics(run)] == [["loss", "step"], ["loss", "step"]]
+    assert [sorted(r) for r in Run(run).records()] == [["loss", "step"], ["loss", "step"]]
     markdown, _ = pages(run)
     assert "2 steps are noted" in markdown
 
