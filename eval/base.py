@@ -13,7 +13,7 @@ import torch
 
 from ssl_video._version import __version__
 from ssl_video.config import with_options
-from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.base import FeatureShards, VideoSet
 from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import write_text
@@ -72,6 +72,16 @@ class Task:
     """Where a protocol keeps what takes long, weights that it trains or extracted features, to go on with it."""
 
 
+@dataclass(frozen=True)
+class FeatureTask:
+    """As ``Task``, of a set that was published as features."""
+
+    data: str
+    split: int
+    train: FeatureShards
+    test: FeatureShards | None
+
+
 @dataclass
 class Outcome:
     """What a protocol found: metrics, counts, the problems of videos that had to be left out.
@@ -89,7 +99,7 @@ class Outcome:
 
 Takes = Literal["labelled videos", "labels", "videos", "phase sequences", "mask sequences", "feature sequences"]
 """Videos with one label each; with one or several; with or without; with phases of their frames beside them
-(``datasets/phases``), or masks (``datasets/masks``); or features without videos (``VideoSet.shards``)"""
+(``datasets/phases``), or masks (``datasets/masks``); or features without videos (a ``FeatureTask``)"""
 
 
 class Evaluation(ABC):
@@ -106,7 +116,7 @@ class Evaluation(ABC):
     """True if the protocol trains a network, and needs a folder for it."""
 
     @abstractmethod
-    def run(self, model: Any, task: Task, config: Any, seed: int) -> Outcome:
+    def run(self, model: Any, task: Any, config: Any, seed: int) -> Outcome:
         """Measure ``model`` on ``task``."""
 
 
@@ -116,7 +126,7 @@ EVALUATIONS: Registry[type[Evaluation]] = Registry("protocol", "ssl_video.eval")
 def evaluate(
     protocol: str,
     model: Model | Encoder | None,
-    task: Task,
+    task: Task | FeatureTask,
     *,
     preset: str = "default",
     options: Mapping[str, object] | None = None,
@@ -142,7 +152,9 @@ def evaluate(
     torch.manual_seed(seed)
     outcome = cls().run(cast(Model, model), task, config, seed)  # None was checked above
     test = task.test or task.train
-    skipped = (*task.train.problems, *(task.test.problems if task.test else ()), *outcome.problems)
+    of_videos = [part for part in (task.train, task.test) if isinstance(part, VideoSet)]
+    skipped = [p for part in of_videos for p in part.problems] + list(outcome.problems)
+    tested = of_videos[-1].videos if of_videos else ()
     return Result(
         protocol=protocol,
         preset=preset,
@@ -154,7 +166,7 @@ def evaluate(
         counts=outcome.counts,
         seed=seed,
         data_hash=f"{task.train.hash}-{test.hash}",
-        transductive=isinstance(model, Model) and any(digest(v) in model.trained_on for v in test.videos),
+        transductive=isinstance(model, Model) and any(digest(v) in model.trained_on for v in tested),
         skipped=[asdict(p) for p in skipped],
         versions={
             "ssl-video": __version__,
@@ -167,11 +179,11 @@ def evaluate(
     )
 
 
-def _check_data(protocol: str, cls: type[Evaluation], model: Model | Encoder | None, task: Task) -> None:
+def _check_data(protocol: str, cls: type[Evaluation], model: Model | Encoder | None, task: Task | FeatureTask) -> None:
     takes, of_features = cls.takes, cls.takes == "feature sequences"
-    if task.train.shards and not of_features:
+    if isinstance(task, FeatureTask) and not of_features:
         raise UserError(f"{task.data} holds features and no videos; use the protocol features.")
-    if of_features and not task.train.shards:
+    if of_features and not isinstance(task, FeatureTask):
         raise UserError(f"{protocol} takes published features, such as youtube8m:ROOT, but {task.data} holds videos.")
     if of_features and model is not None:
         raise UserError(f"{protocol} takes no model, since the features are there already; leave {model.name} out.")
@@ -181,7 +193,7 @@ def _check_data(protocol: str, cls: type[Evaluation], model: Model | Encoder | N
         return
     if task.test is None:
         raise UserError(f"{protocol} needs a training and a test list, but {task.data} has one list only.")
-    if of_features:
+    if isinstance(task, FeatureTask):
         return
     for part in (task.train, task.test):
         if takes == "labelled videos" and part.multi_label:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ssl_video.datasets.youtube8m import FeatureSequence, FeatureSet
 from ssl_video.errors import UserError
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
+from ssl_video.eval.base import EVALUATIONS, Evaluation, FeatureTask, Outcome, Takes
 from ssl_video.eval.multilabel import average_precision, best, targets_of
 from ssl_video.model import Model
 from ssl_video.video.info import Problem
@@ -67,7 +67,7 @@ class FeatureProbe(Evaluation):
     }
     takes: ClassVar[Takes] = "feature sequences"
 
-    def run(self, model: Model | None, task: Task, config: FeatureProbeConfig, seed: int) -> Outcome:
+    def run(self, model: Model | None, task: FeatureTask, config: FeatureProbeConfig, seed: int) -> Outcome:
         """Train on the training shards, test on those of the test list; videos without a label are left out."""
         assert task.test is not None
         problems: list[Problem] = []
@@ -83,7 +83,12 @@ class FeatureProbe(Evaluation):
             if not scores.rows:
                 raise UserError(f"No video of {task.test.name} has features and a label; {_why(problems)}.")
             metrics, counted = scores.numbers()
-        counts = {"train": trained, "test": scores.rows, "classes": len(train.classes), "classes_in_mAP": counted}
+        counts = {
+            "train": trained,
+            "test": scores.rows,
+            "classes": len(train.classes),
+            "classes_in_mAP": counted,
+        }
         return Outcome(metrics, counts, problems)
 
 
@@ -107,7 +112,7 @@ def fit(train: FeatureSet, config: FeatureProbeConfig, seed: int, problems: list
             optimizer.step()
             seen += len(batch) if epoch == 0 else 0
     if made is None:
-        raise UserError(f"No video of {train.videos.name} has features and a label; {_why(problems)}.")
+        raise UserError(f"No video of {train.listed.name} has features and a label; {_why(problems)}.")
     return made[0], seen
 
 

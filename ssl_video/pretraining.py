@@ -12,7 +12,7 @@ import torch
 from ssl_video.backbones.base import Backbone, backbone_options, build_backbone
 from ssl_video.backbones.weights import videos_seen
 from ssl_video.config import from_mapping, make_options, plain
-from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.base import Video, VideoList, VideoSet
 from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import describe, held_out, load_splits
@@ -270,7 +270,7 @@ def choose_lists(config: PretrainConfig, objective: Objective, say: Say = silent
     return Lists(with_company(training, objective), kept)
 
 
-def shown(videos: VideoSet, data: DataConfig, objective: Objective, progress: bool = False) -> VideoSet:
+def shown(videos: VideoList, data: DataConfig, objective: Objective, progress: bool = False) -> VideoSet:
     """What the network looks at: the usable videos, their copies if these are asked for, or their flow."""
     modality = objective.backbone.clip.modality
     cache = "none" if modality == "flow" else data.cache  # flow is a copy already

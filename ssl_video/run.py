@@ -293,5 +293,4 @@ def _read_list(path: Path) -> VideoSet:
 
 
 def _video(line: Mapping[str, Any]) -> Video:
-    info = VideoInfo(**line["info"]) if line["info"] else None
-    return Video(**{**line, "labels": tuple(line["labels"]), "info": info})
+    return Video(**{**line, "labels": tuple(line["labels"]), "info": VideoInfo(**line["info"])})

@@ -23,10 +23,11 @@ from ssl_video.model import Classifier, Model, digest, load_model
 from ssl_video.pretexts.base import View, build_pretext
 from ssl_video.pretraining import write_weights
 from ssl_video.run import Run
+from ssl_video.video.info import VideoInfo
 from tests.test_cli import said
 
 PRETEXT = {"frames": 8, "short_side": 32, "crop": 32, "min_size": 32, "max_size": 32}
-VIDEO = Video("/home/somebody/secret/videos/jump/1.mp4")
+VIDEO = Video("/home/somebody/secret/videos/jump/1.mp4", info=VideoInfo(40, 25.0, 12, 12, 1.6, "h264"))
 
 
 def run_of(folder, backbone: str = "r2plus1d_4", **options) -> Model:

@@ -283,7 +283,7 @@ def _nearest(found: _Ranked, m: int, neighbours: int, name: str, videos: VideoSe
 def _thumbnail(video: Video, name: str, caption: str, frame: tuple[int, int, int]) -> Picture:
     """The middle frame of a video, cut to a square, in a coloured frame; gray if it cannot be read any more."""
     try:
-        if video.info is not None and video.info.codec == FLOW_CODEC:  # the fields of a video that is shown itself
+        if video.info.codec == FLOW_CODEC:  # the fields of a video that is shown itself
             picture_HWC = next(islice(iterate_frames(video.source), video.frames // 2, None))
         else:
             picture_HWC = read_video(video, [video.frames // 2])[0]

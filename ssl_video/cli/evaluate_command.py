@@ -1,7 +1,7 @@
 """``ssl-video evaluate``: measure what a backbone has learned."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,11 +11,12 @@ import torch
 import tyro
 
 from ssl_video.cli.parsing import parse
+from ssl_video.datasets.base import FeatureSplits
 from ssl_video.datasets.cached import read_from
-from ssl_video.datasets.spec import load_splits
+from ssl_video.datasets.spec import load_features, load_splits
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import draw_confusion
-from ssl_video.eval.base import EVALUATIONS, Result, Task, evaluate, write_results
+from ssl_video.eval.base import EVALUATIONS, FeatureTask, Result, Task, evaluate, write_results
 from ssl_video.files import new_folder
 from ssl_video.model import Model, load_model_or_encoder
 from ssl_video.train.distributed import choose_device
@@ -67,14 +68,7 @@ def run(argv: Sequence[str]) -> int:
         raise UserError(f"{config.protocol} needs --model: a run's folder, a .safetensors file or random:NAME.")
     options = dict(_pair(o) for o in config.option)
     device = choose_device(config.device)
-    splits = load_splits(config.data, config.split)
-    for warning in splits.warnings:
-        print(f"warning: {warning}")
-    train, test = splits.train, splits.test
-    if not of_features:
-        copies = (config.cache, config.cache_short_side)
-        train = read_from(train, *copies, progress=True)
-        test = read_from(test, *copies, progress=True) if test is not None else None
+    task_in = _tasks(config, of_features)
     whole_run = config.run
     if protocol.trains and whole_run is None:
         whole_run = new_folder(config.protocol)
@@ -86,7 +80,7 @@ def run(argv: Sequence[str]) -> int:
         if isinstance(model, Model) and model.backbone.weights_report and seed == 0:
             print(model.backbone.weights_report)
         folder = whole_run if whole_run is None or config.seeds == 1 else whole_run / f"seed{seed}"
-        task = Task(config.data, config.split, train, test, config.workers, folder=folder)
+        task = task_in(folder)
         try:
             results.append(evaluate(config.protocol, model, task, preset=config.preset, options=options, seed=seed))
         except Interrupted as stop:
@@ -98,9 +92,23 @@ def run(argv: Sequence[str]) -> int:
         print(f"{config.out} is written.")
         if results[-1].confusion:
             picture = config.out.with_suffix(".confusion.png")
-            draw_confusion(np.sum([r.confusion for r in results], axis=0), train.classes, picture)
+            draw_confusion(np.sum([r.confusion for r in results], axis=0), task.train.classes, picture)
             print(f"{picture} is written.")
     return 0
+
+
+def _tasks(config: EvaluateConfig, of_features: bool) -> Callable[[Path | None], Task | FeatureTask]:
+    """From the folder of a seed to its task; the data are looked at once, and warnings printed."""
+    splits = (load_features if of_features else load_splits)(config.data, config.split)
+    for warning in splits.warnings:
+        print(f"warning: {warning}")
+    if isinstance(splits, FeatureSplits):
+        shards = FeatureTask(config.data, config.split, splits.train, splits.test)
+        return lambda _folder: shards
+    copies = (config.cache, config.cache_short_side)
+    train = read_from(splits.train, *copies, progress=True)
+    test = read_from(splits.test, *copies, progress=True) if splits.test is not None else None
+    return lambda folder: Task(config.data, config.split, train, test, config.workers, folder=folder)
 
 
 def show(result: Result) -> None:

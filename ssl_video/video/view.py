@@ -15,7 +15,7 @@ class Timed(Protocol):
     """A scanned video: how many frames it has, and what else the scan found."""
 
     @property
-    def info(self) -> VideoInfo | None:
+    def info(self) -> VideoInfo:
         """What the scan found."""
         ...
 
@@ -59,7 +59,6 @@ class View:
         """(T,) numbers of a clip's frames, counted from its first."""
         if self.fps is None:
             return np.arange(self.frames) * self.stride
-        assert video.info is not None
         return np.floor(np.arange(self.frames) * (video.info.fps / self.fps)).astype(np.int64)
 
     def span(self, video: Timed) -> int:
