@@ -26,19 +26,13 @@ from pictures_of_correspondence import (
     tracking,
 )
 
-from ssl_video.apps.explain_cam import (
-    Painter,
-    activation_maps,
-    correlation,
-    draw_pictures,
-    flow_magnitudes,
-    head_of,
-)
+from ssl_video.apps.cam_maps import activation_maps, correlation, flow_magnitudes, head_of
+from ssl_video.apps.cam_pictures import Painter, draw_pictures
 from ssl_video.apps.explain_flow import draw_sheet, wheel
-from ssl_video.apps.index_folder import open_index
-from ssl_video.apps.index_update import IndexOptions, update_index
+from ssl_video.apps.index_update import Work, index_videos
 from ssl_video.apps.inputs import Strip, strips
-from ssl_video.apps.search import Asking, Question, ask, load_search_model
+from ssl_video.apps.options import CamOptions, IndexOptions, SpeedinessOptions
+from ssl_video.apps.search import load_search_model
 from ssl_video.apps.speediness_curve import draw_speediness, speediness_curves
 from ssl_video.apps.speedup import allowed_speeds, draw_plan, plan_speed, versions
 from ssl_video.backbones.base import build_backbone
@@ -317,7 +311,7 @@ def temporal_cycle_consistency() -> None:
 
 
 def search() -> None:
-    """Three drawn videos asked with, and the four that an index by an untrained network finds for each."""
+    """Three drawn videos as queries, and the four that an index by an untrained network finds for each."""
     figure = Figure(figsize=(9, 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(3, 5)
@@ -325,11 +319,10 @@ def search() -> None:
         root = Path(folder)
         videos = scanned(load_splits(str(synthesize(root / "videos", train=64, test=3, frames=32))).train)
         model = load_search_model(None, spec="random:r2plus1d_4")
-        update_index(root / "index", model, videos, IndexOptions(clips=2), workers=0)
-        stored = open_index(root / "index")
+        index = index_videos(videos, model, root / "index", IndexOptions(clips=2), Work(workers=0))
         for row, video in zip(axes, videos.videos[8:11], strict=True):
-            shown = [(video.path, 0.5, "asked with")]
-            shown += [(n.path, n.start_s, f"{n.score:.2f}") for n in ask(stored, model, Question(video), Asking(4))]
+            shown = [(video.path, 0.5, "query")]
+            shown += [(n.path, n.start_s, f"{n.score:.2f}") for n in index.search(video, k=4)]
             for ax, (path, start_s, title) in zip(row, shown, strict=True):
                 ax.imshow(read_frames(path, [round(start_s * 25)])[0])
                 ax.set_title(title, fontsize=10)
@@ -361,10 +354,10 @@ def speedup(model: Model, folder: Path) -> None:
     """A drawn video that drifts at its speed, at three times that, and again at its own: its curve, and its plan."""
     drift = draw("clips", CLASSES["clips"].index("drift"), size=96, frames=310).frames_THWC
     video = _stored(folder / "drift.npy", np.concatenate([drift[:80], drift[80:230:3], drift[230:]]))
-    curves = speediness_curves(model, video, versions(4.0), step=2)
+    curves = speediness_curves(model, video, versions(4.0), SpeedinessOptions(2))
     draw_speediness(OUT / "speediness_curve.png", curves, 25.0, "drift: three times as fast from 3.2 to 5.2 s")
     plan = plan_speed(allowed_speeds(curves), 2.0, 4.0, alpha=12.5**2)
-    draw_plan(OUT / "speedup.png", plan, curves.film, 25.0, "drift: three times as fast from 3.2 to 5.2 s")
+    draw_plan(OUT / "speedup.png", plan, curves.strip, 25.0, "drift: three times as fast from 3.2 to 5.2 s")
 
 
 def cam(model: Model, folder: Path) -> None:
@@ -375,7 +368,7 @@ def cam(model: Model, folder: Path) -> None:
     frames_THWC = np.concatenate(tiles, axis=2)
     video = _stored(folder / "tiles.npy", frames_THWC)
     head = head_of(model, video)
-    evidence, motion = activation_maps(model, video, head, short_side=144, step=2), flow_magnitudes(video)
+    evidence, motion = activation_maps(model, video, head, CamOptions(short_side=144, step=2)), flow_magnitudes(video)
     for (name, speed), evidence_Nhw, motion_Nhw in zip(
         shown, *(np.array_split(maps.values_Nhw, len(shown), axis=2) for maps in (evidence, motion)), strict=True
     ):

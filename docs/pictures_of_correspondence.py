@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ssl_video.apps.explain_affinity import affinity_of, draw_affinity
-from ssl_video.apps.track import paint_mask
+from ssl_video.apps.paint import paint_mask
 from ssl_video.backbones.base import build_backbone
+from ssl_video.datasets.base import Video
 from ssl_video.datasets.masks import objects_in
 from ssl_video.datasets.synthetic import draw
 from ssl_video.eval.affinity import Affinity
@@ -83,9 +84,10 @@ def affinity_of_a_point() -> None:
         path = Path(folder) / "tracks.npy"
         np.save(path, frames_THWC)
         info = VideoInfo(len(frames_THWC), 25.0, 192, 192, len(frames_THWC) / 25, "raw")
+        video = Video(str(path), info=info)
         torch.manual_seed(0)
         model = load_model("random:dense_resnet_8")
-        draw_affinity(affinity_of(path, info, model, (136, 64), 10, (16, 22, 28, 34)), OUT / "affinity.png")
+        draw_affinity(affinity_of(model, video, (136, 64), 10, (16, 22, 28, 34)), OUT / "affinity.png")
 
 
 def tracking() -> None:

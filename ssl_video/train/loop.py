@@ -42,7 +42,7 @@ def train(
     steps: int,
     run: Path,
     device: torch.device,
-    ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+    ranks: Ranks = Ranks(),
     monitors: Sequence[Monitor] = (),
 ) -> Objective:
     """Train ``pretext`` for ``steps`` steps in all, going on from the newest checkpoint of the folder ``run``.
