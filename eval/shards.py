@@ -113,7 +113,7 @@ def extract_to(
     shuffle: bool = False,
     crops: int = 1,
     weights: str | None = None,
-    ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+    ranks: Ranks = Ranks(),
     progress: bool = False,
     none_is_an_error: bool = True,
 ) -> Features:
