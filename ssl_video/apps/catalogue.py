@@ -3,9 +3,9 @@
 import inspect
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from importlib.resources import files
 from typing import Literal
 
+from ssl_video.recipes import recipes, tables
 from ssl_video.registry import Registry
 
 Kind = Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes", "tables"]
@@ -58,9 +58,8 @@ def lines_of(kind: Kind, pattern: str = "*") -> dict[str, str]:
 
 
 def _recipes(kind: str) -> dict[str, str]:
-    folder = files("ssl_video.recipes") if kind == "recipes" else files("ssl_video.recipes") / "tables"
-    texts = {f.name: f.read_text(encoding="utf-8") for f in folder.iterdir() if f.name.endswith(".yaml")}
-    return {n.removesuffix(".yaml"): texts[n].splitlines()[0].lstrip("# ") for n in sorted(texts)}
+    packaged = recipes() if kind == "recipes" else tables()
+    return {name: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for name, file in packaged.items()}
 
 
 def _registered(registry: Registry) -> dict[str, str]:
