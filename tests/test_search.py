@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_video.apps import index_folder, index_update
+from ssl_video.apps import index_folder, index_update, nearest
 from ssl_video.apps.index_build import standardisation
 from ssl_video.apps.index_folder import locked, open_index
 from ssl_video.apps.index_update import Work, index_videos, update_index
@@ -128,7 +128,7 @@ def test_an_index_is_made_opened_and_searched_by_paths(tmp_path, model, monkeypa
     made = index_videos(videos, model, tmp_path / "i", IndexOptions(3), IDLE)
     other = str(drawn(tmp_path / "queries", 3).videos[0].path)
     assert len(made) == 8 and names(made.videos) == [f"{n}.mp4" for n in range(8)]
-    assert names(n.path for n in made.search(other, k=2))[0] == "3.mp4"
+    assert made.search(other, k=2) == search(made.stored, model, Query(Video(other, info=INFO)), SearchOptions(2))
     first = search(made.stored, model, first_clip(tmp_path / "i", 3), SearchOptions(2))
     assert made.search(f"{other}@0-0.28", 2) == first
     with pytest.raises(UserError, match=r"There is no video file nothing\.mp4"):
@@ -412,6 +412,14 @@ def test_a_newer_and_an_older_format_say_what_to_do(index, tmp_path):
         open_index(old)
     with pytest.raises(UserError, match="older version"), locked(old):
         pass
+
+
+def test_an_index_made_by_version_0_1_opens():
+    index = Index(ROOT / "tests" / "made_by_0_1" / "index")
+    assert names(index.videos) == ["train-00000.mp4", "train-00005.mp4", "train-00007.mp4"]
+    vectors_RD = index.stored.vectors_RD
+    assert nearest.search(vectors_RD, None, vectors_RD, 1)[1].ravel().tolist() == list(range(6))
+    assert index.stored.header.model == "random:r2plus1d_4?width=2"
 
 
 def test_another_model_is_refused(index, model, tmp_path):

@@ -39,7 +39,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Maps:
-    """``values_Nhw`` of every frame, over the part of the picture of (``height``, ``width``), 1 for all of it."""
+    """``values_Nhw`` of every frame, over a central fraction (``height``, ``width``) of the picture."""
 
     values_Nhw: np.ndarray
     height: float = 1.0
@@ -110,8 +110,8 @@ def activation_maps(
     spec, side = model.backbone.clip, options.short_side or model.view.short_side
     covered = (1.0, 1.0)
     if spec.fixed_size:
-        part = model.view.size / model.view.short_side * min(video.info.height, video.info.width)
-        covered = (part / video.info.height, part / video.info.width)
+        side_seen = model.view.size / model.view.short_side * min(video.info.height, video.info.width)
+        covered = (side_seen / video.info.height, side_seen / video.info.width)
 
     def prepared() -> Iterator[np.ndarray]:
         for frame_HWC in frames_of(looked_at):
@@ -153,7 +153,7 @@ def _between(values_Nhw: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def flow_magnitudes(video: Video, method: str = "farneback") -> Maps:
-    """How fast each place of a scanned video moves to the next frame, in parts of its shorter side a second.
+    """How fast each place of a scanned video moves to the next frame, in fractions of its shorter side a second.
 
     Raises:
         UserError: if the method is unknown, needs what is not there, or the video has one frame.

@@ -121,8 +121,8 @@ def update_index(
         if videos is not None and todo.videos:
             model = model or load_search_model(stored, work.device)
             check_model(stored, model)
-            part = VideoList(videos.name, todo.videos, videos.classes)
-            found = _extract(out / "extracted", model, part, todo, options, work)
+            new = VideoList(videos.name, todo.videos, videos.classes)
+            found = _extract(out / "extracted", model, new, todo, options, work)
         problems += found.problems
         if not ranks.first:
             return Changes(problems=tuple(problems))

@@ -1,4 +1,4 @@
-"""What a search is asked for: videos and ranges of them, by the words of a user."""
+"""What to search with: videos and ranges of them, by the words of a user."""
 
 import re
 from collections.abc import Sequence

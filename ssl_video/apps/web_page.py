@@ -123,32 +123,32 @@ class App:
         return f"<style>#neighbours {{ {STYLE} }}</style><section>{figures(found)}</section>"
 
     def speediness(self, path: str | None) -> tuple[str, str]:
-        """A film with the curve below it, and a picture of the curve."""
+        """The video with the curve below it, and a picture of the curve."""
         video = admitted(path, self.limits)
         step = max(1, self.model.view.span(video) // 8)
         curves = speediness_curve.speediness_curves(self.model, video, options=SpeedinessOptions(step))
-        film, picture = self._files("speediness")
-        speediness_curve.write_overlay(film, video, curves.normal_XN[0])
+        shown, picture = self._files("speediness")
+        speediness_curve.write_overlay(shown, video, curves.normal_XN[0])
         speediness_curve.draw_speediness(picture, curves, video.info.fps, plain(video))
-        return str(film), str(picture)
+        return str(shown), str(picture)
 
     def cam(self, path: str | None) -> tuple[str, str]:
-        """A film beside its activation maps, and a sheet of them."""
+        """The video beside its activation maps, and a sheet of them."""
         video = admitted(path, self.limits)
         head = cam_maps.head_of(self.model, video)
         step = max(1, self.model.view.span(video) // 8)
         paint = cam_pictures.Painter(cam_maps.activation_maps(self.model, video, head, CamOptions(step=step)), None)
-        film, picture = self._files("cam")
-        cam_pictures.write_beside(film, video, paint)
+        shown, picture = self._files("cam")
+        cam_pictures.write_beside(shown, video, paint)
         cam_pictures.draw_sheet(picture, video, paint, head, 6, plain(video))
-        return str(film), str(picture)
+        return str(shown), str(picture)
 
     def first_frame(self, path: str | None) -> Any:
         """frame_HWC to choose a point on."""
         return track.first_frame(Path(admitted(path, self.limits).path))
 
     def track(self, path: str | None, point: tuple[float, float]) -> tuple[str, str]:
-        """A film with the point in every frame, and HTML that says how far it was followed."""
+        """The video with the point in every frame, and HTML that says how far it was followed."""
         video = admitted(path, self.limits)
         folder = self._files("track")[0].parent
         done = track.track(video.path, self.model, Marks(points=[point]), folder)
@@ -157,13 +157,13 @@ class App:
         return str(folder / "overlay.mp4"), said
 
     def align(self, path_a: str | None, path_b: str | None) -> tuple[str, str]:
-        """A film of both videos in step, and a picture of the match."""
+        """Both videos in step, and a picture of the match."""
         a, b = admitted(path_a, self.limits), admitted(path_b, self.limits)
         match = align.match_videos(self.model, a, b)
-        film, picture = self._files("aligned")
-        align.write_side_by_side(film, a, b, match)
+        shown, picture = self._files("aligned")
+        align.write_side_by_side(shown, a, b, match)
         align.draw_match(picture, match, (plain(a), plain(b)))
-        return str(film), str(picture)
+        return str(shown), str(picture)
 
     def _files(self, name: str) -> tuple[Path, Path]:
         self.folder.mkdir(parents=True, exist_ok=True)

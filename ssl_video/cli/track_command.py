@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ssl_video.apps.adapt import Adapted
     from ssl_video.apps.track import Tracked
 
-Several = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
+Texts = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class TrackConfig:
     """Folder of what is written; it must be empty or not there yet."""
     mask: Path | None = None
     """Picture of the objects in the first frame: their numbers (gray or with a palette), or 0 and 255 for one."""
-    box: Several = ()
-    """x,y,width,height of an object in the first frame, in pixels, from the top left; one or several."""
-    points: Several = ()
-    """x,y of a point in the first frame, in pixels, from the top left; one or several."""
+    box: Texts = ()
+    """x,y,width,height of an object in the first frame, in pixels, from the top left; one or more."""
+    points: Texts = ()
+    """x,y of a point in the first frame, in pixels, from the top left; one or more."""
     options: Annotated[TrackOptions, tyro.conf.arg(name="")] = TrackOptions()
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
