@@ -13,8 +13,9 @@ import numpy as np
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.phases import NONE, FramePhases, numbered, phases_of
 from ssl_video.errors import UserError
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.frames import calibrate_on_frames, embed_frames
+from ssl_video.eval.takes import Takes, Videos
 from ssl_video.model import Model
 
 
@@ -36,6 +37,9 @@ class AlignmentConfig:
     """Numbers of training videos of few-shot classification."""
     calibrate: bool = True
     """Recompute batch-norm statistics on the training list first."""
+    stage: str | None = None
+    """The stage of the network whose clips around a frame are read, instead of the pretext's own embeddings of frames;
+    None: those, or else the last stage."""
 
 
 @dataclass
@@ -68,7 +72,7 @@ class Alignment(Evaluation):
         "pouring": AlignmentConfig(stride=2, calibrate=False),
         "few-shot": AlignmentConfig(episodes=50),
     }
-    takes: ClassVar[Takes] = "phase sequences"
+    takes: ClassVar[Takes] = Videos()
 
     def run(self, model: Model, task: Task, config: AlignmentConfig, seed: int) -> Outcome:
         """Raises UserError if no action has two videos to compare."""
@@ -76,15 +80,15 @@ class Alignment(Evaluation):
             raise UserError("alignment takes a stride and phases of 1 or more, and fractions above 0 and up to 1.")
         test_set, one_list = task.test or task.train, task.test is None
         if config.calibrate:
-            model = calibrate_on_frames(model, task.train.videos)
+            model = calibrate_on_frames(model, task.train.videos, stage=config.stage)
         test_phases = _phases(test_set.videos, config.phases)
         train = _with_phases(task.train, config.phases) if not one_list and any(test_phases) else None
         train_phases = _phases(train.videos, config.phases) if train is not None else []
 
-        test_embedded, problems = embed_frames(model, test_set.videos)
+        test_embedded, problems = embed_frames(model, test_set.videos, config.stage)
         train_embedded: list[np.ndarray | None] = []
         if train is not None and train.videos:
-            train_embedded, more = embed_frames(model, train.videos)
+            train_embedded, more = embed_frames(model, train.videos, config.stage)
             problems = problems + more
         rng = np.random.default_rng(seed)
         rows, counts = [], {"test": len(test_set.videos), "labelled": sum(p is not None for p in test_phases)}

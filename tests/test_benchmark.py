@@ -12,7 +12,7 @@ from ssl_video.cli.pretrain_command import configure
 from ssl_video.config import load_yaml
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.errors import UserError
-from ssl_video.eval.base import Result
+from ssl_video.eval.results import Result
 
 CONTENT = {
     "seeds": 2,

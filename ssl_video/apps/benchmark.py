@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 from ssl_video.config import from_mapping
 from ssl_video.errors import UserError, nearest
-from ssl_video.eval.base import Result
+from ssl_video.eval.results import Result
 from ssl_video.files import write_text
 
 
@@ -195,13 +195,13 @@ def run_table(table: Table, out: Path, measure: Measure, pretrain: Pretrain, say
         folder = _folder(cell, table, out)
         kept = folder / "result.json"
         if kept.exists():
-            result = Result(**json.loads(kept.read_text(encoding="utf-8")))
+            result = Result.from_dict(json.loads(kept.read_text(encoding="utf-8")))
         else:
             say(f"{cell.row.name}: {cell.data}, split {cell.split}, seed {cell.seed}")
             model = _model(cell, table, out, pretrain)
             options = {k: _resolved(v, cell, table, out) for k, v in cell.row.options.items()}
             result = measure(cell, model, options, folder / "run")
-            write_text(kept, json.dumps(asdict(result), indent=1) + "\n")
+            write_text(kept, json.dumps(result.to_dict(), indent=1) + "\n")
         for metric in cell.row.metric.split(" / "):
             if metric not in result.metrics:
                 raise UserError(
@@ -285,7 +285,7 @@ def _write(table: Table, found: Sequence[tuple[Cell, Result]], out: Path) -> Non
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     write_text(out / "table.csv", text.getvalue())
     cells = [
-        {"row": c.row.name, "data": c.data, "split": c.split, "seed": c.seed, "result": asdict(r)} for c, r in found
+        {"row": c.row.name, "data": c.data, "split": c.split, "seed": c.seed, "result": r.to_dict()} for c, r in found
     ]
     write_text(out / "table.json", json.dumps(cells, indent=1) + "\n")
 

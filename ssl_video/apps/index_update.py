@@ -18,9 +18,9 @@ from ssl_video.apps.search import check_model, load_search_model, place_of, seco
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.spec import scanned
 from ssl_video.errors import UserError
-from ssl_video.eval.features import Features
+from ssl_video.eval.features import Extraction, Features
 from ssl_video.eval.knn import unit
-from ssl_video.eval.shards import extract_to, fingerprint
+from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
 from ssl_video.model import Model
 from ssl_video.train.distributed import Ranks
 from ssl_video.video.info import Problem
@@ -184,22 +184,16 @@ def _extract(
     if not whole.videos:
         return Features([], [], [], list(whole.problems))
     assert options.clips is not None and options.readout is not None
-    what = [[v.source, *states[place_of(v)]] for v in whole.videos], fingerprint(model), options.clips, options.readout
+    weights = fingerprint(model)
+    what = [[v.source, *states[place_of(v)]] for v in whole.videos], weights, options.clips, options.readout
     kept = folder / hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
     if ranks.first and folder.is_dir():
         for other in folder.iterdir():  # of other videos, or of files as they were before
             if other != kept:
                 shutil.rmtree(other)
+    shown = Extraction(options.clips, options.readout)
     found = extract_to(
-        kept,
-        model,
-        whole,
-        clips=options.clips,
-        readout=options.readout,
-        workers=workers,
-        ranks=ranks,
-        progress=progress,
-        none_is_an_error=False,
+        FeatureFolder(kept, weights), model, whole, shown, workers=workers, ranks=ranks, progress=progress
     )
     return _finite(found, list(whole.problems))
 

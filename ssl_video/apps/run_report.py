@@ -12,6 +12,7 @@ from ssl_video.apps.page import Block, Heading, Picture, Table, Words
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError
 from ssl_video.eval.base import Task
+from ssl_video.eval.features import Extraction
 from ssl_video.eval.knn import unit
 from ssl_video.eval.linear import standardise
 from ssl_video.eval.retrieval import recall_at
@@ -133,7 +134,7 @@ class _Ranked:
 
 
 def _rank(model: Model, task: Task) -> _Ranked:
-    gallery, asked = train_and_test_features(model, task, clips=4, readout="rich", calibrate=True)
+    gallery, asked = train_and_test_features(model, task, Extraction(4, "rich"), calibrate=True)
     x_gallery, x_asked = (unit(x) for x in standardise(gallery.mean_ND, asked.mean_ND))
     recalls = {}
     if all(len(v.labels) == 1 for v in (*gallery.videos, *asked.videos)):

@@ -16,7 +16,7 @@ from ssl_video.apps import nearest
 from ssl_video.apps.index_folder import AGAIN, Stored, open_index
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError
-from ssl_video.eval.features import extract
+from ssl_video.eval.features import Extraction, extract
 from ssl_video.eval.knn import unit
 from ssl_video.eval.shards import fingerprint
 from ssl_video.model import Model, load_model
@@ -127,9 +127,8 @@ def ask(stored: Stored, model: Model, question: Question, asking: Asking = Askin
     header = stored.header
     within = None if question.within_s is None else _frames(question.video, question.within_s)
     one = VideoSet(question.name, (question.video,))
-    asked = extract(
-        model, one, clips=header.clips, readout=header.readout, workers=0, within=within, none_is_an_error=False
-    )
+    what = Extraction(header.clips, header.readout, within=within)
+    asked = extract(model, one, what, workers=0, none_is_an_error=False)
     if not asked.videos:
         raise VideoError(asked.problems[0].reason)
     mean, scale = np.array(header.mean, np.float32), np.array(header.scale, np.float32)

@@ -18,7 +18,8 @@ from ssl_video.config import load_yaml
 from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.spec import load_splits
 from ssl_video.errors import UserError, nearest
-from ssl_video.eval.base import Result, Task, evaluate
+from ssl_video.eval.base import Task, evaluate
+from ssl_video.eval.results import Result
 from ssl_video.model import load_model_or_encoder
 from ssl_video.train.distributed import choose_device
 from ssl_video.train.loop import Interrupted

@@ -13,7 +13,6 @@ import torch
 
 from ssl_video.backbones.base import backbone_options, build_backbone
 from ssl_video.backbones.weights import videos_seen
-from ssl_video.cli.evaluate_command import side_by_side
 from ssl_video.cli.parsing import name_given, parse
 from ssl_video.config import from_mapping, load_yaml, option_type, plain, save_yaml
 from ssl_video.datasets.base import VideoSet
@@ -23,7 +22,9 @@ from ssl_video.datasets.spec import describe, held_out, load_splits
 from ssl_video.datasets.statistics import measure
 from ssl_video.errors import UserError, nearest
 from ssl_video.eval.base import Task
+from ssl_video.eval.harness import compare
 from ssl_video.eval.online import monitors_for
+from ssl_video.eval.results import side_by_side, write_results
 from ssl_video.files import new_folder
 from ssl_video.model import header_of, load_model, save_run
 from ssl_video.pretexts.base import PRETEXTS, Pretext, build_pretext
@@ -232,7 +233,9 @@ def probe(run: Path, task: Task, device: torch.device, seed: int) -> None:
     torch.manual_seed(seed)
     models = [load_model(str(run), device), load_model(f"random:{run}", device)]
     protocols = ["linear"] if task.train.multi_label else ["linear", "retrieval"]
-    side_by_side(models, protocols, task, run / "probe.json")
+    results = compare(models, protocols, task)
+    print("\n" + side_by_side(results, {models[0].name: "pretrained", models[1].name: "untrained"}))
+    write_results(run / "probe.json", results)
 
 
 def options_of(chosen: Any) -> dict[str, Any]:

@@ -8,12 +8,14 @@
 The folder ``annotations`` is looked for beside the video and up to two folders above, and may hold the csv as well.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ssl_video.datasets.annotations import reader_of
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.listing import csv_lines, read_text
 from ssl_video.errors import UserError
@@ -31,8 +33,16 @@ class FramePhases:
     beyond: int = 0
 
 
+class PhaseReader(ABC):
+    """Reads phases that do not lie beside the video in one of the ways above."""
+
+    @abstractmethod
+    def phases(self, video: Video) -> Mapping[int, str]:
+        """Phase by frame of a scanned video. Raises UserError."""
+
+
 def phases_of(video: Video, parts: int = 5) -> FramePhases | None:
-    """The phases of a scanned video, or None if there are none beside it.
+    """The phases of a scanned video, which its set names or which lie beside it; None if there are none.
 
     Labels of frames beyond the video's end are left out and counted. ``parts`` is the number of equal parts into which
     phases from 0 to 1 are cut.
@@ -40,10 +50,14 @@ def phases_of(video: Video, parts: int = 5) -> FramePhases | None:
     Raises:
         UserError: if the file is not as it should be.
     """
-    path = annotation_of(Path(video.source))
-    if path is None:
+    reader, path = reader_of(video, PhaseReader), annotation_of(Path(video.source))
+    if reader is not None:
+        found = reader.phases(video)
+    elif path is not None:
+        found = read_csv(path) if path.suffix == ".csv" else _read_array(path, parts)
+    else:
         return None
-    phases = of_frames(read_csv(path) if path.suffix == ".csv" else _read_array(path, parts), video.frames)
+    phases = of_frames(found, video.frames)
     return phases if any(phases.names_T) else None
 
 
