@@ -21,7 +21,7 @@ BEST = 5
 class Prediction:
     """What a protocol says of one test video, classes by their names.
 
-    ``label`` is its true class; of several, as one cell of a manifest has them. ``predicted`` has the highest
+    ``label`` is its true class; of several, as a manifest writes them. ``predicted`` has the highest
     ``score``, in the protocol's own unit: a vote, a logit, a cosine. ``ranked`` are the five best classes, or the
     classes of the nearest videos, the best first.
     """
@@ -49,7 +49,7 @@ def predictions_of(videos: Sequence[Video], classes: Sequence[str], scores_NK: n
 
 
 def names_of(video: Video, classes: Sequence[str]) -> str:
-    """The class of a video by its name; of several, as one cell of a manifest has them."""
+    """The class of a video by its name; of several, as a manifest writes them."""
     names = [classes[label] for label in video.labels]
     return names[0] if len(names) == 1 else joined(names)
 

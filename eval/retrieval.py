@@ -104,13 +104,7 @@ def nearest_classes(
 ) -> list[Prediction]:
     """For each query that has a neighbour, the classes of the nearest ones."""
     return [
-        Prediction(
-            query.source,
-            names_of(query, classes),
-            ranked[0],
-            float(one.similarities_k[0]),
-            ranked,
-        )
+        Prediction(query.source, names_of(query, classes), ranked[0], float(one.similarities_k[0]), ranked)
         for query, one in zip(queries, found, strict=True)
         if (ranked := tuple(names_of(gallery[row], classes) for row in one.rows_k[:BEST]))
     ]
