@@ -22,7 +22,7 @@ from ssl_video.apps import nearest
 from ssl_video.apps.index_folder import open_index
 from ssl_video.apps.index_update import IndexOptions, update_index
 from ssl_video.apps.search import load_search_model
-from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.base import VideoList
 from ssl_video.datasets.spec import load_splits
 
 CLUSTERS, DIM, WITHIN = 1000, 512, 32
@@ -68,7 +68,7 @@ def real(index: Path, spec: str, data: list[str], clips: int) -> tuple[np.ndarra
     """Standardised features of the clips of most videos, and those of the clips of every 20th."""
     splits = [load_splits(d) for d in data]
     parts = [p for s in splits for p in (s.train, s.test) if p is not None]
-    videos = VideoSet("real", tuple(v for p in parts for v in p.videos))
+    videos = VideoList("real", tuple(v for p in parts for v in p.videos))
     start = time.process_time()
     changes = update_index(index, load_search_model(None, spec=spec), videos, IndexOptions(clips))
     print(f"\n{changes.videos} videos extracted and indexed in {time.process_time() - start:.0f} s")

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from ssl_video._version import __version__
-from ssl_video.config import from_mapping, plain
-from ssl_video.datasets.base import VideoSet
+from ssl_video.config import plain, with_options
+from ssl_video.datasets.base import FeatureShards, VideoSet
 from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError, nearest
 from ssl_video.eval.features import FeatureStore
-from ssl_video.eval.results import Prediction, Result, flat
+from ssl_video.eval.results import Prediction, Result
 from ssl_video.eval.takes import LabelledVideos, Takes
 from ssl_video.model import Model, digest
 from ssl_video.registry import Registry
@@ -36,6 +36,16 @@ class Task:
     """Features extracted so far; tasks that hold one store extract them once."""
     folder: Path | None = None
     """Where a protocol keeps what takes long, weights that it trains or extracted features, to resume from it."""
+
+
+@dataclass(frozen=True)
+class FeatureTask:
+    """As ``Task``, of a set that was published as features."""
+
+    data: str
+    split: int
+    train: FeatureShards
+    test: FeatureShards | None
 
 
 @dataclass
@@ -68,7 +78,7 @@ class Evaluation(ABC):
     """True if the protocol trains a network, and needs a folder for it."""
 
     @abstractmethod
-    def run(self, model: Any, task: Task, config: Any, seed: int) -> Outcome:
+    def run(self, model: Any, task: Any, config: Any, seed: int) -> Outcome:
         """Measure ``model`` on ``task``."""
 
 
@@ -78,7 +88,7 @@ EVALUATIONS: Registry[type[Evaluation]] = Registry("protocol", "ssl_video.eval")
 def evaluate(
     protocol: str,
     model: Model | Encoder | None,
-    task: Task,
+    task: Task | FeatureTask,
     *,
     preset: str = "default",
     options: Mapping[str, object] | None = None,
@@ -100,7 +110,9 @@ def evaluate(
     torch.manual_seed(seed)
     outcome = cls().run(cast(Model, model), task, config, seed)  # None was checked above
     test = task.test or task.train
-    skipped = (*task.train.problems, *(task.test.problems if task.test else ()), *outcome.problems)
+    of_videos = [part for part in (task.train, task.test) if isinstance(part, VideoSet)]
+    skipped = [p for part in of_videos for p in part.problems] + list(outcome.problems)
+    tested = of_videos[-1].videos if of_videos else ()
     return Result(
         protocol=protocol,
         preset=preset,
@@ -112,7 +124,7 @@ def evaluate(
         counts=outcome.counts,
         seed=seed,
         data_hash=f"{task.train.hash}-{test.hash}",
-        transductive=isinstance(model, Model) and any(digest(v) in model.trained_on for v in test.videos),
+        transductive=isinstance(model, Model) and any(digest(v) in model.trained_on for v in tested),
         skipped=[asdict(p) for p in skipped],
         versions={
             "ssl-video": __version__,
@@ -128,7 +140,7 @@ def evaluate(
 
 
 def configured(protocol: str, preset: str, options: Mapping[str, object]) -> Any:
-    """The options of a protocol's preset with some of them changed; ``a.b`` is the option b of the options a.
+    """The options of a protocol's preset with some of them changed (``with_options``).
 
     Raises:
         UserError: for a name that is not there, or a value of another type.
@@ -136,17 +148,7 @@ def configured(protocol: str, preset: str, options: Mapping[str, object]) -> Any
     cls = EVALUATIONS[protocol]
     if preset not in cls.presets:
         raise UserError(f"The protocol {protocol} has no preset {preset!r}; {nearest(preset, cls.presets)}")
-    content = plain(cls.presets[preset])
-    known = [name for name, _ in flat(content)]
-    for name, value in flat(options):
-        *groups, last = name.split(".")
-        group = content
-        for inner in groups:
-            group = group.get(inner)
-            if not isinstance(group, dict):
-                raise UserError(f"The protocol {protocol} has no option {name!r}; {nearest(name, known)}")
-        group[last] = value
-    return from_mapping(cls.Config, content, f"protocol {protocol}")
+    return with_options(cls.presets[preset], options, f"protocol {protocol}")
 
 
 def check_model(protocol: str, model: Model | Encoder | None) -> None:

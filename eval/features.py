@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError
 from ssl_video.eval.multilabel import targets_of
 from ssl_video.model import Model
-from ssl_video.train.data import read_video, start_worker
+from ssl_video.train.data import Loader, read_video
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError
 from ssl_video.video.view import View
@@ -265,7 +265,7 @@ def forget_batch_statistics(module: nn.Module) -> bool:
 
 def in_order(shown: ClipsOfVideos, workers: int) -> Iterator[tuple[int, np.ndarray, torch.Tensor | Problem]]:
     """The items of ``shown``, read by ``workers`` processes, in order."""
-    yield from DataLoader(shown, batch_size=None, num_workers=workers, worker_init_fn=start_worker, collate_fn=_as_is)
+    yield from Loader(shown, batch_size=None, num_workers=workers, collate_fn=_as_is)
 
 
 def _as_is(item: Any) -> Any:

@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ssl_video.datasets.base import Splits, VideoSet
+from ssl_video.datasets.base import FeatureSplits, Splits, VideoList, VideoSet
 from ssl_video.datasets.cached import read_from
-from ssl_video.datasets.spec import load_splits
+from ssl_video.datasets.spec import load_features, load_splits
 from ssl_video.encoders.base import Encoder
 from ssl_video.eval.accuracy import draw_confusion
-from ssl_video.eval.base import EVALUATIONS, Task, check_model, configured, evaluate
+from ssl_video.eval.base import EVALUATIONS, FeatureTask, Task, check_model, configured, evaluate
 from ssl_video.eval.features import Extraction, Features, check_some
 from ssl_video.eval.results import Result, write_results
 from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
@@ -45,7 +45,7 @@ class Reading:
     progress: bool = False
     """Show bars, on a terminal."""
 
-    def usable(self, videos: VideoSet, progress: bool | None = None) -> VideoSet:
+    def usable(self, videos: VideoList, progress: bool | None = None) -> VideoSet:
         """The videos of a list that can be used, or their copies. Raises UserError if there are none."""
         shown = self.progress if progress is None else progress
         return read_from(videos, self.cache, self.cache_short_side, progress=shown)
@@ -56,7 +56,7 @@ class EvaluationConfig:
     """By which protocol, on what, and how something is measured. Raises UserError for names that are not there."""
 
     protocol: str
-    data: str | Splits
+    data: str | Splits | FeatureSplits
     """SPEC of the videos, or their lists, which need not be scanned."""
     preset: str = "default"
     options: Mapping[str, object] = field(default_factory=dict)
@@ -111,7 +111,7 @@ def evaluate_on(
                 evaluate(
                     config.protocol,
                     network,
-                    replace(task, folder=own),
+                    replace(task, folder=own) if isinstance(task, Task) else task,
                     preset=config.preset,
                     options=config.options,
                     seed=seed,
@@ -123,15 +123,19 @@ def evaluate_on(
     return results
 
 
-def task_on(data: str | Splits, protocol: str, reading: Reading, say: Say = silent) -> Task:
-    """The lists that a SPEC names, scanned and copied if the protocol takes videos. Raises UserError."""
-    splits = load_splits(data, reading.split) if isinstance(data, str) else data
+def task_on(
+    data: str | Splits | FeatureSplits, protocol: str, reading: Reading, say: Say = silent
+) -> Task | FeatureTask:
+    """The lists that a SPEC names, videos scanned and copied as far as they are not. Raises UserError."""
+    load = load_splits if EVALUATIONS[protocol].takes.of_files else load_features
+    splits = load(data, reading.split) if isinstance(data, str) else data
+    name = data if isinstance(data, str) else splits.train.name
     for warning in splits.warnings:
         say(f"warning: {warning}")
-    train, test = splits.train, splits.test
-    if EVALUATIONS[protocol].takes.of_files:
-        train, test = reading.usable(train), None if test is None else reading.usable(test)
-    return Task(data if isinstance(data, str) else train.name, reading.split, train, test, reading.workers)
+    if isinstance(splits, FeatureSplits):
+        return FeatureTask(name, reading.split, splits.train, splits.test)
+    test = None if splits.test is None else reading.usable(splits.test)
+    return Task(name, reading.split, reading.usable(splits.train), test, reading.workers)
 
 
 def compare(models: Sequence[Model | Encoder], protocols: Sequence[str], task: Task, seed: int = 0) -> list[Result]:
@@ -185,7 +189,9 @@ def extract_on(model: Model | str | Path, config: ExtractionConfig, say: Say = s
         leave()
 
 
-def _extracted(model: Model, config: ExtractionConfig, name: str, listed: VideoSet, ranks: Ranks, say: Say) -> Features:
+def _extracted(
+    model: Model, config: ExtractionConfig, name: str, listed: VideoList, ranks: Ranks, say: Say
+) -> Features:
     reading, kept = config.reading, FeatureFolder(config.out / name, fingerprint(model))
     with ranks.first_then_others():
         videos = reading.usable(listed, reading.progress and ranks.first)

@@ -266,7 +266,7 @@ def _first_mask(video: Video) -> tuple[Masks, np.ndarray]:
         raise VideoError("its first frame has no mask")
     if not objects_in(first_HW):
         raise VideoError("the mask of its first frame is empty")
-    if not video.copy_of and video.info is not None and first_HW.shape != (video.info.height, video.info.width):
+    if not video.copy_of and first_HW.shape != (video.info.height, video.info.width):
         size = f"{first_HW.shape[1]}x{first_HW.shape[0]}"
         raise VideoError(f"its first mask has {size} pixels, its frames {video.info.width}x{video.info.height}")
     return masks, first_HW

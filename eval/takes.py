@@ -4,10 +4,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ssl_video.datasets.base import VideoSet
 from ssl_video.errors import UserError
 
 if TYPE_CHECKING:
-    from ssl_video.eval.base import Task
+    from ssl_video.eval.base import FeatureTask, Task
 
 
 class Takes(ABC):
@@ -17,7 +18,7 @@ class Takes(ABC):
     """Whether its lists are of video files, which are scanned, and may be copied, before the check."""
 
     @abstractmethod
-    def check(self, protocol: str, task: "Task") -> None:
+    def check(self, protocol: str, task: "Task | FeatureTask") -> None:
         """Raise UserError if the protocol called so cannot use the task's data."""
 
 
@@ -25,9 +26,9 @@ class Takes(ABC):
 class Videos(Takes):
     """Videos with or without labels, of one list or two. What lies beside them, a protocol looks for itself."""
 
-    def check(self, protocol: str, task: "Task") -> None:
+    def check(self, protocol: str, task: "Task | FeatureTask") -> None:
         """Raise UserError for features without videos."""
-        if task.train.shards:
+        if not isinstance(task.train, VideoSet):
             raise UserError(f"{task.data} holds features and no videos; use the protocol features.")
 
 
@@ -37,10 +38,12 @@ class LabelledVideos(Videos):
 
     several: bool = False
 
-    def check(self, protocol: str, task: "Task") -> None:
+    def check(self, protocol: str, task: "Task | FeatureTask") -> None:
         """Raise UserError if there is one list only, or a video without the labels."""
         super().check(protocol, task)
-        for videos in (task.train, check_two_lists(protocol, task)):
+        check_two_lists(protocol, task)
+        for videos in (task.train, task.test):
+            assert isinstance(videos, VideoSet)  # checked above
             if not self.several and videos.multi_label:
                 raise UserError(
                     f"{protocol} needs one label a video, but {videos.name} has videos with several; use the protocol "
@@ -50,8 +53,7 @@ class LabelledVideos(Videos):
                 raise UserError(f"{protocol} needs a label for every video, but {videos.name} has videos without one.")
 
 
-def check_two_lists(protocol: str, task: "Task"):
-    """The test list. Raises UserError if there is none."""
+def check_two_lists(protocol: str, task: "Task | FeatureTask") -> None:
+    """Raise UserError if there is no test list."""
     if task.test is None:
         raise UserError(f"{protocol} needs a training and a test list, but {task.data} has one list only.")
-    return task.test

@@ -19,8 +19,7 @@ from ssl_video.datasets.base import Video
 from ssl_video.encoders.base import ENCODERS, Encoder, build_encoder
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Pretext, View, at_every_cell, build_pretext
-from ssl_video.train.checkpoint import load_weights_file, save_weights
-from ssl_video.train.objective import Objective
+from ssl_video.tensors import load_tensors
 from ssl_video.video.colours import COLOURS, in_colours
 
 T = TypeVar("T")
@@ -143,17 +142,6 @@ def digest(video: Video) -> str:
     return hashlib.sha256("/".join(Path(video.source).parts[-2:]).encode()).hexdigest()[:8]
 
 
-def header_of(
-    pretext: Objective, pretext_name: str, data: Mapping[str, Any], videos: Iterable[Video]
-) -> dict[str, Any]:
-    """What is written with a pretraining run's weights."""
-    return {
-        **header_of_backbone(pretext.backbone, pretext.view, pretext.backbone.trained_on | {digest(v) for v in videos}),
-        "pretext": {"name": pretext_name, "options": asdict(pretext.config)},
-        "data": dict(data),
-    }
-
-
 def header_of_backbone(backbone: Backbone, view: View, digests: Iterable[str]) -> dict[str, Any]:
     """What is written with any backbone's weights: what it takes to build it again and to show videos to it.
 
@@ -168,25 +156,6 @@ def header_of_backbone(backbone: Backbone, view: View, digests: Iterable[str]) -
         "view": asdict(view),
         "videos": sorted(digests),
     }
-
-
-def save_run(run: Path, pretext: Objective, header: dict[str, Any]) -> None:
-    """Write backbone.safetensors and pretext.safetensors (heads and fitted buffers) into the run's folder."""
-    save_weights(run / "backbone.safetensors", pretext.backbone.state_dict(), header)
-    heads = {k: v for k, v in pretext.state_dict().items() if not k.startswith("backbone.")}
-    save_weights(run / "pretext.safetensors", heads, header)
-
-
-def save_classifier(
-    folder: Path, backbone: Backbone, classifier: Classifier, view: View, trained_on: Iterable[str]
-) -> None:
-    """Write backbone.safetensors and classifier.safetensors into a folder, which is a model from then on.
-
-    ``trained_on``: digests of the videos.
-    """
-    header = {**header_of_backbone(backbone, view, trained_on), "classes": list(classifier.classes)}
-    save_weights(folder / "classifier.safetensors", classifier.state_dict(), header)
-    save_weights(folder / "backbone.safetensors", backbone.state_dict(), header)  # last: it makes the folder a model
 
 
 def load_backbone(path: Path | str) -> Backbone:
@@ -213,20 +182,21 @@ def load_model(spec: str, device: torch.device | str = "cpu") -> Model:
     if not weights_file.exists():
         why = "holds no backbone.safetensors (is its training finished?)" if path.is_dir() else "does not exist"
         raise UserError(f"{path} {why}; a model is a run's folder, a .safetensors file or random:NAME.")
-    weights, header = load_weights_file(weights_file)
+    weights, header = load_tensors(weights_file)
     backbone, view, pretext = _from_header(header, str(weights_file))
     weights = own_names(weights, backbone.names)
     load_into(backbone, weights, str(weights_file))
     heads = weights_file.with_name("pretext.safetensors")
     if weights_file.name == "backbone.safetensors" and heads.exists() and pretext is not None:
-        extra, _ = load_weights_file(heads)
-        load_into(pretext, {f"backbone.{k}": v for k, v in weights.items()} | extra, str(heads))
+        extra, _ = load_tensors(heads)
+        whole = any(k.startswith("backbone.") for k in extra)  # version 0.1 wrote the heads alone
+        load_into(pretext, extra if whole else {f"backbone.{k}": v for k, v in weights.items()} | extra, str(heads))
     else:
         pretext = None
     classifier, head = None, weights_file.with_name("classifier.safetensors")
     if weights_file.name == "backbone.safetensors" and head.exists() and header.get("classes"):
         classifier = Classifier(backbone.feature_dim, header["classes"])
-        load_into(classifier, load_weights_file(head)[0], str(head))
+        load_into(classifier, load_tensors(head)[0], str(head))
         classifier.to(device).eval()
     model = Model(spec, backbone, view, header, device, pretext, classifier)
     (pretext or backbone).to(device).eval()
@@ -253,11 +223,11 @@ def _random(spec: str, device: torch.device) -> Model:
     pretext = None
     weights_file = _weights_file(Path(name))
     if Path(name).is_dir() and weights_file.exists():
-        _, header = load_weights_file(weights_file)
+        _, header = load_tensors(weights_file)
         backbone, view, pretext = _from_header(header, name)
         heads = Path(name) / "pretext.safetensors"
         if pretext is not None and pretext.fitted and heads.exists():  # classes of colours are no weights, say
-            load_into(pretext, pretext.state_dict() | _parts(load_weights_file(heads)[0], pretext.fitted), str(heads))
+            load_into(pretext, pretext.state_dict() | _parts(load_tensors(heads)[0], pretext.fitted), str(heads))
     else:
         backbone = build_backbone(name, **dict(parse_qsl(query, keep_blank_values=True)))
         c = backbone.clip

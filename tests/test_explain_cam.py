@@ -162,7 +162,7 @@ def test_the_command_writes_a_film_and_a_sheet(folder, tmp_path, capsys, name):
     said = capsys.readouterr().out
     assert "20 maps of" in said and ("correlation with the magnitude" in said) == (name == "speediness")
     shown = one_video(tmp_path / "a_cam.mp4")
-    assert shown.info is not None and shown.info.width == 64 * (3 if name == "speediness" else 2)
+    assert shown.info.width == 64 * (3 if name == "speediness" else 2)
     assert shown.frames == 20 and (tmp_path / "a_cam.png").stat().st_size > 1000
 
 

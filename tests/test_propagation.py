@@ -8,7 +8,7 @@ from scipy.io import savemat
 
 from ssl_video.cli import main
 from ssl_video.datasets.annotations import ANNOTATIONS
-from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.base import ListedVideo, VideoList
 from ssl_video.datasets.points import PointReader, points_of
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.datasets.synthetic import synthesize
@@ -20,6 +20,7 @@ from ssl_video.eval.dense import lab_features, network_features
 from ssl_video.eval.propagation import Propagation
 from ssl_video.eval.regions import jaccard
 from ssl_video.model import load_model
+from ssl_video.video.info import VideoInfo
 from tests.tracks import davis, drawn, save_frames, save_mask, save_masks
 
 SMALL = "random:dense_resnet_8?width=4"
@@ -375,7 +376,7 @@ def corners():
 
 def test_another_set_of_points_needs_its_own_file_only(corners, tmp_path):
     folder = one(tmp_path, square(5)) / "JPEGImages" / "480p" / "a"
-    videos = scanned(VideoSet("corners", (Video(str(folder), annotation="corners of", annotated=corners),)))
+    videos = scanned(VideoList("corners", (ListedVideo(str(folder), annotated=corners),)))
     task = Task("corners", 1, videos, None)
     result = evaluate("propagation", None, task, preset="crw-jhmdb", options={"features": "identity"})
     assert result.metrics["PCK@0.1"] == pytest.approx(2 / 3)
@@ -383,4 +384,4 @@ def test_another_set_of_points_needs_its_own_file_only(corners, tmp_path):
 
 def test_an_unknown_form_of_annotation_is_a_sentence():
     with pytest.raises(UserError, match="did you mean 'jhmdb_joints'"):
-        points_of(Video("x.mp4", annotated="jhmdb_jonts"))
+        points_of(ListedVideo("x.mp4", annotated="jhmdb_jonts").scanned(VideoInfo(1, 25.0, 8, 8, 0.04, "h264")))

@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import VideoSet
-from ssl_video.datasets.spec import load_splits, scanned
+from ssl_video.datasets.spec import load_features, load_splits, scanned
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.encoders.base import Encoded, Encoder
 from ssl_video.errors import UserError
-from ssl_video.eval.base import EVALUATIONS, Task, configured, evaluate
+from ssl_video.eval.base import EVALUATIONS, FeatureTask, Task, configured, evaluate
 from ssl_video.eval.results import Result
-from ssl_video.model import Classifier, Model, load_model, save_classifier
+from ssl_video.model import Model, load_model
 from ssl_video.video.reader import iterate_frames
 from ssl_video.video.view import View
 from tests import speed_run, tfrecords
@@ -32,7 +31,7 @@ every_protocol = pytest.mark.parametrize("name", EVALUATIONS.names())
 class Case:
     """A protocol's tiny task: a folder of everything to a model and the task, and options that make it short."""
 
-    make: Callable[["Things"], tuple[Model | None, Task]]
+    make: Callable[["Things"], tuple[Model | None, Task | FeatureTask]]
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -64,21 +63,18 @@ class Things:
     def of_classifier(self) -> tuple[Model, Task]:
         return load_model(self.classifier()), self.task("clips")
 
-    def of_features(self) -> tuple[None, Task]:
+    def of_features(self) -> tuple[None, FeatureTask]:
         root = self.folder / "yt8m"
         for kind in ("train", "validate"):
             tfrecords.write(root / f"{kind}0.tfrecord", [_record(n) for n in range(4)])
-        splits = load_splits(f"youtube8m:{root}")
-        return None, Task("yt8m", 1, splits.train, splits.test)
+        splits = load_features(f"youtube8m:{root}")
+        return None, FeatureTask("yt8m", 1, splits.train, splits.test)
 
     def classifier(self) -> str:
         """The folder of a network that tells the classes of the drawn clips, as far as chance does."""
         folder = self.folder / "classifier"
         if not folder.exists():
-            torch.manual_seed(0)
-            backbone = build_backbone("r2plus1d_4", width=2)
-            classes = load_splits(str(self.folder / "clips")).train.classes
-            save_classifier(folder, backbone, Classifier(backbone.feature_dim, classes), VIEW, [])
+            speed_run.save_finetuned(folder, load_splits(str(self.folder / "clips")).train.classes)
         return str(folder)
 
 

@@ -57,7 +57,8 @@ def reads(monkeypatch):
         return drawn_frames(replace(video, path=f"/{content}.mp4", labels=(0,)), frames)
 
     def scanned(videos, **_options):
-        return replace(videos, videos=tuple(replace(v, info=v.info or INFO) for v in videos.videos))
+        known = (v if isinstance(v, Video) else v.scanned(INFO) for v in videos.videos)
+        return VideoSet(videos.name, tuple(known), videos.classes, videos.problems)
 
     monkeypatch.setattr(features_module, "read_video", read)
     monkeypatch.setattr(shards_module, "SHARD", 4)

@@ -19,8 +19,10 @@ from ssl_video.datasets.masks import read_mask
 from ssl_video.errors import UserError
 from ssl_video.eval.affinity import Affinity
 from ssl_video.eval.dense import FrameFeatures, network_features
-from ssl_video.model import Model, header_of, load_model, save_run
+from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import Output, Pretext, Sample, View, build_pretext
+from ssl_video.pretraining import write_weights
+from ssl_video.run import Run
 from ssl_video.video.reader import iterate_frames
 from ssl_video.video.writer import write_video
 from tests import videos
@@ -331,7 +333,7 @@ def walker(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
     pretext = build_pretext("contrastive_random_walk", build_backbone("dense_resnet_8", width=4), OPTIONS)
-    save_run(folder, pretext, header_of(pretext, "contrastive_random_walk", {}, []))
+    write_weights(Run(folder), pretext)
     return folder
 
 
@@ -394,6 +396,6 @@ def test_a_model_without_heads_and_a_video_that_is_too_short_are_refused(walker,
     pretext = build_pretext(
         "contrastive_random_walk", build_backbone("dense_resnet_8", width=4), OPTIONS | {"frames": 13}
     )
-    save_run(tmp_path / "long", pretext, header_of(pretext, "contrastive_random_walk", {}, []))
+    write_weights(Run(tmp_path / "long"), pretext)
     with pytest.raises(UserError, match="shorter than the 13 frames"):
         adapt(load_model(str(tmp_path / "long")), video, 1, 1e-3)

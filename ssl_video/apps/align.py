@@ -105,7 +105,6 @@ def carried(phases_A: FramePhases, match: Match) -> FramePhases:
 
 def write_film(out: Path, a: Video, b: Video, match: Match, height: int = 360) -> None:
     """A film of A, in its time and at its rate, beside the frames of B that match; ``height`` pixels at most."""
-    assert a.info is not None and b.info is not None
     height = min(height, a.info.height, b.info.height)
     write_video(out, _side_by_side(a, b, match, height), rate_of(a.info.fps), options={"crf": "18"})
 

@@ -117,7 +117,6 @@ def activation_maps(
     spec, side = model.backbone.clip, short_side or model.view.short_side
     covered = (1.0, 1.0)
     if spec.fixed_size:
-        assert video.info is not None
         part = model.view.size / model.view.short_side * min(video.info.height, video.info.width)
         covered = (part / video.info.height, part / video.info.width)
 
@@ -165,7 +164,6 @@ def flow_magnitudes(video: Video, method: str = "farneback") -> Maps:
     Raises:
         UserError: if the method is unknown, needs what is not there, or the video has one frame.
     """
-    assert video.info is not None
     flow = flow_method(method)
     if video.frames < 2:
         raise UserError(f"{video.source} has one frame only, and flow needs two.")
@@ -233,7 +231,6 @@ class Painter:
 
 def write_film(path: Path, video: Video, paint: Painter, height: int = 360) -> None:
     """A film of the frames beside their maps, ``height`` pixels high at most."""
-    assert video.info is not None
     height = min(height, video.info.height)
     pictures = (
         np.concatenate(paint(resize_height(frame_HWC, height), number), axis=1)
@@ -252,7 +249,6 @@ def draw_sheet(path: Path, video: Video, paint: Painter, head: Head, columns: in
         if number in kept
     ]
     numbers = sorted(kept)
-    assert video.info is not None
     titles = [f"{number / video.info.fps:.2f} s" for number in numbers]
     draw_pictures(path, painted, titles, paint, head, title)
 

@@ -15,7 +15,7 @@ import torch
 from ssl_video.apps import nearest
 from ssl_video.apps.index_folder import Entry, Stored, Writer, locked, open_index
 from ssl_video.apps.search import check_model, load_search_model, place_of, seconds
-from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.base import ListedVideo, VideoList
 from ssl_video.datasets.spec import scanned
 from ssl_video.errors import UserError
 from ssl_video.eval.features import Extraction, Features
@@ -58,7 +58,7 @@ class Changes:
 def update_index(
     out: Path,
     model: Model | None,
-    videos: VideoSet | None,
+    videos: VideoList | None,
     options: IndexOptions = IndexOptions(),
     *,
     remove: Sequence[Path] = (),
@@ -105,7 +105,7 @@ def update_index(
         if videos is not None and todo:
             model = model or load_search_model(stored, device)
             check_model(stored, model)
-            part = replace(videos, videos=todo, problems=())
+            part = VideoList(videos.name, todo, videos.classes)
             found = _extract(out / "extracted", model, part, states, options, workers, ranks, progress)
         if ranks.first:
             _finish(out, stored, model, found, states, {place_of(v) for v in todo}, gone, options, changes)
@@ -144,8 +144,8 @@ def _to_remove(stored: Stored, remove: Sequence[Path], prune: bool) -> set[str]:
 
 
 def _todo(
-    videos: VideoSet | None, stored: Stored | None, problems: list[Problem]
-) -> tuple[dict[str, tuple[int, int]], tuple[Video, ...]]:
+    videos: VideoList | None, stored: Stored | None, problems: list[Problem]
+) -> tuple[dict[str, tuple[int, int]], tuple[ListedVideo, ...]]:
     """Size and time of change of each file, and the videos that the index does not hold as they are now."""
     known = {e.path: (e.size, e.mtime_ns) for e in stored.entries} if stored else {}
     states: dict[str, tuple[int, int]] = {}
@@ -164,14 +164,14 @@ def _todo(
             continue
         # what a manifest says of a file that has changed may be out of date; arrays (.npy) cannot be scanned
         again = path in known and video.path == video.source and not path.endswith(".npy")
-        todo.append(replace(video, info=None) if again else video)
+        todo.append(ListedVideo(video.path, video.labels, video.group) if again else video)
     return states, tuple(todo)
 
 
 def _extract(
     folder: Path,
     model: Model,
-    todo: VideoSet,
+    todo: VideoList,
     states: dict[str, tuple[int, int]],
     options: IndexOptions,
     workers: int,

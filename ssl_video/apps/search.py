@@ -14,7 +14,7 @@ import torch
 
 from ssl_video.apps import nearest
 from ssl_video.apps.index_folder import AGAIN, Stored, open_index
-from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.base import ListedVideo, Video, VideoSet
 from ssl_video.errors import UserError
 from ssl_video.eval.features import Extraction, extract
 from ssl_video.eval.knn import unit
@@ -177,7 +177,6 @@ def _pick(
 
 
 def _frames(video: Video, within_s: tuple[float, float]) -> tuple[int, int]:
-    assert video.info is not None
     fps = _fps(video)
     first, end = (round(t * fps) for t in within_s)
     if first >= video.frames:
@@ -191,10 +190,9 @@ def seconds(video: Video, frame: int) -> float:
 
 
 def _fps(video: Video) -> float:
-    assert video.info is not None
     return video.info.fps or 25.0
 
 
-def place_of(video: Video) -> str:
+def place_of(video: ListedVideo) -> str:
     """What an index calls a video: the absolute path of the user's file, links resolved."""
     return str(Path(video.source).resolve())

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_video.apps.search import Neighbour, Question
-from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.base import ListedVideo, Video, VideoList
 from ssl_video.datasets.spec import scanned
 from ssl_video.files import write_text
 from ssl_video.video.augment import resize_short_side
@@ -85,9 +85,9 @@ def _figure(picture: str, kind: str, said: str, name: str) -> str:
 def _infos(asked: Iterable[Video], paths: Iterable[str]) -> dict[str, VideoInfo]:
     """What a scan says of each video; those found were scanned when they were indexed, and that is remembered."""
     known = {v.source: v for v in asked}
-    others = tuple(Video(p) for p in dict.fromkeys(paths) if p not in known)
-    videos = scanned(VideoSet("found", (*known.values(), *others)), none_usable_is_an_error=False).videos
-    return {v.source: v.info for v in videos if v.info is not None}
+    others = tuple(ListedVideo(p) for p in dict.fromkeys(paths) if p not in known)
+    videos = scanned(VideoList("found", (*known.values(), *others)), none_usable_is_an_error=False).videos
+    return {v.source: v.info for v in videos}
 
 
 def _thumbnail(path: str, infos: dict[str, VideoInfo], start_s: float, end_s: float) -> str:

@@ -128,7 +128,6 @@ def draw_speediness(path: Path, curves: Curves, fps: float, title: str) -> None:
 
 def write_overlay(path: Path, video: Video, normal_N: np.ndarray, height: int = 360) -> None:
     """A film of the video with its speediness below: the curve, filled up to the frame shown; ``height`` pixels."""
-    assert video.info is not None
     height = min(height, video.info.height)
 
     def pictures() -> Iterator[np.ndarray]:

@@ -104,7 +104,6 @@ def plan_speed(
 
 def write_speedup(path: Path, video: Video, plan: Plan, mute: bool = False) -> bool:
     """Write the frames that a plan keeps, with the sound stretched to them. Returns whether there is sound."""
-    assert video.info is not None
     rate = rate_of(video.info.fps)
     sound = None
     if not mute and has_sound(video.path):
@@ -131,7 +130,6 @@ def write_comparison(path: Path, video: Video, plan: Plan, height: int = 360) ->
 
     Two lines move over it, blue where the left film is and orange where the right one is.
     """
-    assert video.info is not None
     fps, length, count = video.info.fps, len(plan.kept_M), len(plan.speed_N)
     even_M = np.minimum(((np.arange(length) + 0.5) * count / length).astype(int), count - 1)
     height = min(height, video.info.height)

@@ -19,7 +19,7 @@ from ssl_video.apps import align, explain_cam, speediness_curve, track
 from ssl_video.apps.index_folder import Stored
 from ssl_video.apps.search import Question, ask
 from ssl_video.apps.search_report import STYLE, escaped, figures
-from ssl_video.capabilities import SpeedLogits
+from ssl_video.capabilities import HeatMaps, SpeedLogits
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.eval.dense import network_features
@@ -112,15 +112,13 @@ class Desk:
         return {
             "neighbours": NO_INDEX if self.stored is None else "",
             "speediness": refusal(lambda: model.need(SpeedLogits)),
-            # a classifier explains the class that it sees in a video; any other head is known without one
-            "cam": "" if model.classifier is not None else refusal(lambda: explain_cam.head_of(model, Video(""))),
+            "cam": "" if model.classifier is not None else refusal(lambda: model.need(HeatMaps)),
             "track": refusal(lambda: network_features(model, None, TRACKING.side, TRACKING.square)),
         }
 
     def about(self, path: str | None) -> str:
         """HTML: what was dropped."""
         video = admitted(path, self.limits)
-        assert video.info is not None
         i = video.info
         return (
             f"<p>{escaped(Path(video.path).name)}: {i.frames} frames of {i.width}x{i.height}, {i.duration_s:.2f} s.</p>"
@@ -137,7 +135,6 @@ class Desk:
     def speediness(self, path: str | None) -> tuple[str, str]:
         """A film with the curve below it, and a picture of the curve."""
         video = admitted(path, self.limits)
-        assert video.info is not None
         step = max(1, self.model.view.span(video) // 8)
         curves = speediness_curve.speediness_curves(self.model, video, step=step)
         film, picture = self._files("speediness")

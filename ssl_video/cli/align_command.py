@@ -49,9 +49,7 @@ def run(argv: Sequence[str]) -> int:
     phases = phases_of(a) if config.phases is None else of_frames(read_csv(config.phases), a.frames)
     model = load_model(config.model, choose_device(config.device))
     for video in (a, b):
-        assert video.info is not None
         print(f"{video.path}: {video.frames} frames at {video.info.fps:g} frames/s")
-    assert a.info is not None and b.info is not None
     if abs(a.info.fps - b.info.fps) > 0.01 * a.info.fps:
         print("The rates differ: frames are matched by what they show, and the film plays at the rate of the first.")
     match = match_videos(model, a, b, config.method)

@@ -7,8 +7,8 @@ from pathlib import Path
 from ssl_video.apps.index_update import Changes, IndexOptions, update_index
 from ssl_video.apps.search import load_search_model
 from ssl_video.cli.parsing import parse
-from ssl_video.datasets.base import VideoSet
-from ssl_video.datasets.spec import load_splits, scanned
+from ssl_video.datasets.base import VideoList
+from ssl_video.datasets.spec import load_splits
 from ssl_video.errors import UserError
 from ssl_video.train.distributed import choose_device, join, leave
 
@@ -69,15 +69,12 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _all_videos(data: str) -> VideoSet:
+def _all_videos(data: str) -> VideoList:
     """The videos of all lists."""
     splits = load_splits(data)
     parts = [splits.train] if splits.test is None else [splits.train, splits.test]
-    for part in parts:
-        if part.shards:
-            scanned(part)  # says what features without videos are for
     problems = tuple(p for part in parts for p in part.problems)
-    return VideoSet(data, tuple(v for part in parts for v in part.videos), splits.train.classes, problems)
+    return VideoList(data, tuple(v for part in parts for v in part.videos), splits.train.classes, problems)
 
 
 def _tell(out: Path, data: str | None, changes: Changes) -> None:

@@ -13,7 +13,7 @@ from ssl_video.apps.index_folder import open_index
 from ssl_video.apps.search import Asking, Neighbour, Question, ask, load_search_model, split_range
 from ssl_video.apps.search_report import write_report
 from ssl_video.cli.parsing import parse
-from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.base import ListedVideo, VideoList
 from ssl_video.datasets.spec import LIST_SUFFIXES, load_splits, scanned
 from ssl_video.errors import UserError
 from ssl_video.train.distributed import choose_device
@@ -59,7 +59,7 @@ def run(argv: Sequence[str]) -> int:
     named = [_named(word) for word in config.videos]
     wanted = [pair for pairs, _ in named for pair in pairs]
     stored = open_index(config.index)
-    usable = scanned(VideoSet("the question", tuple(dict.fromkeys(video for video, _ in wanted))))
+    usable = scanned(VideoList("the question", tuple(dict.fromkeys(video for video, _ in wanted))))
     by_path = {v.path: v for v in usable.videos}
     questions = [Question(by_path[video.path], within_s) for video, within_s in wanted if video.path in by_path]
     model = load_search_model(stored, choose_device(config.device), config.model)
@@ -87,7 +87,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _named(word: str) -> tuple[list[tuple[Video, tuple[float, float] | None]], list[Problem]]:
+def _named(word: str) -> tuple[list[tuple[ListedVideo, tuple[float, float] | None]], list[Problem]]:
     """The videos of one argument, not scanned, with the range that is asked for, and what is listed but not there."""
     spec, within_s = split_range(word)
     if within_s is None and (Path(spec).is_dir() or Path(spec).suffix.lower() in LIST_SUFFIXES):

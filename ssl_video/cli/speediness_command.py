@@ -47,7 +47,6 @@ def run(argv: Sequence[str]) -> int:
     picture, film = table.with_suffix(".png"), table.with_suffix(".mp4")
     check_not_over(config.video, table, picture, film)
     video = one_video(config.video)
-    assert video.info is not None
     model = load_model(config.model, choose_device(config.device))
     curves = speediness_curves(model, video, step=config.step, batch=config.batch)
     normal_N, fps = curves.normal_XN[0], video.info.fps

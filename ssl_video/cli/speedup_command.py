@@ -71,7 +71,6 @@ def run(argv: Sequence[str]) -> int:
     check_film(config.out)
     check_not_over(config.video, config.out)
     video = one_video(config.video)
-    assert video.info is not None
     fps = video.info.fps
     max_speed = min(2 * config.factor, FASTEST) if config.max_speed is None else config.max_speed
     check_factor(config.factor, max_speed, video.frames)

@@ -7,15 +7,14 @@
 H. Jhuang et al.: "Towards Understanding Action Recognition", ICCV 2013.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
 
 from ssl_video.datasets.annotations import ANNOTATIONS
-from ssl_video.datasets.base import DATASETS, Splits, Video, VideoSet
-from ssl_video.datasets.hmdb51 import TEST, TRAIN, parse_list
-from ssl_video.datasets.listing import MISSING, class_names, list_of_split, read_text
+from ssl_video.datasets.base import DATASETS, ListedVideo, Splits, Video, VideoList
+from ssl_video.datasets.hmdb51 import TEST, TRAIN, lists_in, read_lists
+from ssl_video.datasets.listing import MISSING, list_of_split
 from ssl_video.datasets.points import PointReader
 from ssl_video.errors import UserError
 from ssl_video.video.info import Problem, VideoError
@@ -30,15 +29,10 @@ MOST_FRAMES = 100_000
 def load_jhmdb(root: Path, split: int) -> Splits:
     """Training and test list ``split``; listed videos that are absent are problems. Raises UserError."""
     root = root.resolve()
-    by_split: dict[int, dict[str, Path]] = {}
-    for path in (root / "splits").iterdir() if (root / "splits").is_dir() else ():
-        if match := re.fullmatch(r"(.+)_test_split(\d+)\.txt", path.name):
-            by_split.setdefault(int(match[2]), {})[match[1]] = path
+    by_split = lists_in(root / "splits")
     if not by_split:
         raise UserError(f"There are no lists splits/CLASS_test_split1.txt in {root}.")
-    chosen = list_of_split(by_split, split, root)
-    classes = class_names(chosen)
-    lines = [line for c in classes for line in parse_list(read_text(chosen[c]), c, chosen[c])]
+    classes, lines = read_lists(list_of_split(by_split, split, root))
     train, test = (
         _set_of(root, f"{root.name} split {split} {name}", [v.names[0] for used, v in lines if used == use], classes)
         for use, name in ((TRAIN, "train"), (TEST, "test"))
@@ -46,7 +40,7 @@ def load_jhmdb(root: Path, split: int) -> Splits:
     return Splits(train, test) if train.videos else Splits(test)
 
 
-def _set_of(root: Path, title: str, listed: list[str], classes: tuple[str, ...]) -> VideoSet:
+def _set_of(root: Path, title: str, listed: list[str], classes: tuple[str, ...]) -> VideoList:
     videos, problems = [], []
     for name in listed:  # CLASS/VIDEO.avi
         stem = name.rpartition(".")[0]
@@ -57,8 +51,8 @@ def _set_of(root: Path, title: str, listed: list[str], classes: tuple[str, ...])
             problems.append(Problem(str(places[0]), MISSING))
         else:
             label = classes.index(stem.partition("/")[0])
-            videos.append(Video(str(found), (label,), annotation=str(joints), annotated="jhmdb_joints"))
-    return VideoSet(title, tuple(videos), classes, tuple(problems))
+            videos.append(ListedVideo(str(found), (label,), annotation=str(joints), annotated="jhmdb_joints"))
+    return VideoList(title, tuple(videos), classes, tuple(problems))
 
 
 @ANNOTATIONS.register("jhmdb_joints")
