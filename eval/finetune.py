@@ -12,10 +12,12 @@ from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import held_out
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.classification import Classification, ClassificationConfig
 from ssl_video.eval.features import predict
 from ssl_video.eval.multilabel import hit_at, multilabel_numbers
+from ssl_video.eval.results import predictions_of
+from ssl_video.eval.takes import LabelledVideos, Takes
 from ssl_video.model import Model, digest, header_of_backbone, load_model
 from ssl_video.run import Run
 from ssl_video.train.config import OptimConfig, TrainingConfig
@@ -101,7 +103,7 @@ class Finetune(Evaluation):
     """
 
     Config = FinetuneConfig
-    takes: ClassVar[Takes] = "labels"
+    takes: ClassVar[Takes] = LabelledVideos(several=True)
     trains = True
     presets: ClassVar = {
         "default": FinetuneConfig(),
@@ -158,11 +160,13 @@ class Finetune(Evaluation):
         counts = {"train": len(task.train.videos), "test": len(scores.videos), "classes": len(task.train.classes)}
         several = task.train.multi_label or task.test.multi_label
         scores_NK = average_scores(scores.clips_KD, config.average, several)
+        said = predictions_of(scores.videos, task.train.classes, scores_NK)
         if several:
             metrics, counted = multilabel_numbers(scores_NK, scores.targets_NK(len(task.train.classes)))
-            return Outcome(metrics | _trained(run), counts | counted, scores.problems)
+            return Outcome(metrics | _trained(run), counts | counted, scores.problems, predictions=said)
         metrics = accuracies(scores_NK, scores.labels_N) | clip_accuracy(scores.clips_KD, scores.labels_N)
-        return Outcome(metrics | _trained(run), counts, scores.problems, confusion(scores_NK, scores.labels_N))
+        confused = confusion(scores_NK, scores.labels_N)
+        return Outcome(metrics | _trained(run), counts, scores.problems, confused, predictions=said)
 
 
 def fit(model: Model, task: Task, config: FinetuneConfig, seed: int, run: Run) -> None:

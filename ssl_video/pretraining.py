@@ -1,7 +1,7 @@
 """Pretraining: from videos to a run."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,10 @@ from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import describe, held_out, load_splits
 from ssl_video.datasets.statistics import measure
 from ssl_video.errors import UserError
-from ssl_video.eval.base import Result, Task, evaluate, write_results
+from ssl_video.eval.base import Task
+from ssl_video.eval.harness import Say, compare, silent
 from ssl_video.eval.online import monitors_for
+from ssl_video.eval.results import Result, write_results
 from ssl_video.files import new_folder
 from ssl_video.model import digest, header_of_backbone, load_model
 from ssl_video.pretexts.base import PRETEXTS, Pretext, build_pretext
@@ -35,11 +37,6 @@ from ssl_video.video.reader import get_reader
 
 MAY_CHANGE = {"workers", "reader", "device", "tensorboard", "wandb"}
 """Options that may differ on resuming: nothing that a result depends on."""
-Say = Callable[[str], None]
-
-
-def silent(_line: str) -> None:
-    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -323,4 +320,4 @@ def probe(config: PretrainConfig, run: Run, device: torch.device, progress: bool
     train_list, test_list = (shown(v, config.data, models[0].pretext, progress) for v in (splits.train, splits.test))
     task = Task(config.data.spec, config.data.split, train_list, test_list, config.training.workers)
     protocols = ["linear"] if train_list.multi_label else ["linear", "retrieval"]
-    return [evaluate(p, m, task) for p in protocols for m in models]
+    return compare(models, protocols, task)

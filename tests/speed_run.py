@@ -30,12 +30,12 @@ def save(folder: Path, pretext: str = "speediness", **options: object) -> Path:
     return folder
 
 
-def save_finetuned(folder: Path) -> Path:
-    """What fine-tuning leaves behind: a backbone with a classifier of three classes."""
+def save_finetuned(folder: Path, classes: tuple[str, ...] = ("jump", "run", "sit")) -> Path:
+    """What fine-tuning leaves behind: a backbone with a classifier."""
     torch.manual_seed(0)
     backbone = build_backbone("r2plus1d_4", width=2)
     view = build_pretext("speediness", backbone, {"frames": 4, "short_side": 18, "crop": 16}).view
-    classifier = Classifier(backbone.feature_dim, ("jump", "run", "sit"))
+    classifier = Classifier(backbone.feature_dim, classes)
     header = header_of_backbone(backbone, view, ()) | {"classes": classifier.classes}
     Run(folder).save_classifier(classifier.state_dict(), backbone.state_dict(), header)
     return folder

@@ -26,7 +26,7 @@ from ssl_video.datasets.synthetic import synthesize
 from ssl_video.errors import UserError
 from ssl_video.eval import features as features_module
 from ssl_video.eval import shards as shards_module
-from ssl_video.eval.features import clip_starts, extract
+from ssl_video.eval.features import Extraction, clip_starts, extract
 from ssl_video.files import sha256
 from ssl_video.model import Model
 from ssl_video.train.data import read_video
@@ -101,11 +101,11 @@ def index(tmp_path, model):
 
 def test_neighbours_are_those_of_cosines_written_out(index, model, tmp_path):
     videos, (other,) = drawn(tmp_path / "v", *range(8)), drawn(tmp_path / "queries", 20).videos
-    clips = [c.astype(np.float64) for c in extract(model, videos, clips=3, readout="rich", workers=0).clips_KD]
+    clips = [c.astype(np.float64) for c in extract(model, videos, Extraction(3, "rich"), workers=0).clips_KD]
     every = np.concatenate(clips)
     std = every.std(0)
     mean, scale = every.mean(0), np.where(std > 1e-3 * std.max(), 1 / np.maximum(std, 1e-12), 0)
-    query = (extract(model, VideoSet("other", (other,)), clips=3, readout="rich", workers=0).mean_ND[0] - mean) * scale
+    query = (extract(model, VideoSet("other", (other,)), Extraction(3, "rich"), workers=0).mean_ND[0] - mean) * scale
     scores = {}
     for n, own in enumerate(clips):
         for x in (own - mean) * scale:
@@ -287,10 +287,10 @@ def test_a_folder_without_one_good_video_makes_no_index(tmp_path, model):
 def test_an_interrupted_extraction_goes_on_where_it_was(tmp_path, model, reads, monkeypatch):
     videos, whole = drawn(tmp_path / "v", *range(10)), shards_module.extract
 
-    def killed(model, part, **options):
+    def killed(model, part, what, **options):
         if part.videos[0].path.endswith("8.mp4"):
             raise KeyboardInterrupt
-        return whole(model, part, **options)
+        return whole(model, part, what, **options)
 
     monkeypatch.setattr(shards_module, "extract", killed)
     with pytest.raises(KeyboardInterrupt):

@@ -16,7 +16,9 @@ from ssl_video.apps.table_page import write_table
 from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.spec import load_splits
 from ssl_video.errors import UserError, nearest
-from ssl_video.eval.base import Result, Task, evaluate
+from ssl_video.eval.base import Task, evaluate
+from ssl_video.eval.features import FeatureStore
+from ssl_video.eval.results import Result
 from ssl_video.files import write_text
 from ssl_video.model import load_model_or_encoder
 from ssl_video.pretraining import PretrainConfig, Say, changed, pretrain, silent
@@ -70,7 +72,7 @@ class Bench:
             return Task(data.spec, split, read_from(splits.train, *copies, progress=True), test, self.workers)
 
         def measure(entry: Entry, model: str, options: Mapping[str, Any], folder: Path) -> Result:
-            task = replace(task_of(entry.data, entry.split), memory={}, folder=folder)
+            task = replace(task_of(entry.data, entry.split), features=FeatureStore(), folder=folder)
             torch.manual_seed(entry.seed)
             network = load_model_or_encoder(model, device)
             row = entry.row
@@ -90,13 +92,13 @@ def run_table(table: Table, out: Path, measure: Measure, pretrain: Pretrain, say
         folder = _folder(entry, table, out)
         kept = folder / "result.json"
         if kept.exists():
-            result = Result(**json.loads(kept.read_text(encoding="utf-8")))
+            result = Result.from_dict(json.loads(kept.read_text(encoding="utf-8")))
         else:
             say(f"{entry.row.name}: {entry.data}, split {entry.split}, seed {entry.seed}")
             model = _model(entry, table, out, pretrain)
             options = {k: _resolved(v, entry, table, out) for k, v in entry.row.options.items()}
             result = measure(entry, model, options, folder / "run")
-            write_text(kept, json.dumps(asdict(result), indent=1) + "\n")
+            write_text(kept, json.dumps(result.to_dict(), indent=1) + "\n")
         for metric in entry.row.metric.split(" / "):
             if metric not in result.metrics:
                 raise UserError(

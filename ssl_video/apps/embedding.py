@@ -11,7 +11,7 @@ from torch import Tensor
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
-from ssl_video.eval.features import clip_starts, extract
+from ssl_video.eval.features import Extraction, clip_starts, extract
 from ssl_video.model import Model
 
 BATCH = 32
@@ -21,7 +21,7 @@ BATCH = 32
 def embed_videos(paths: Sequence[Path], model: Model, clips: int, readout: str, workers: int = 0) -> np.ndarray:
     """(N, D) mean features of the clips of video files. Raises UserError if one of them cannot be read."""
     videos = VideoSet("the videos", tuple(one_video(path) for path in paths))
-    found = extract(model, videos, clips=clips, readout=readout, workers=workers, none_is_an_error=False)
+    found = extract(model, videos, Extraction(clips, readout), workers=workers, none_is_an_error=False)
     if found.problems:
         raise UserError(f"{found.problems[0].path} cannot be embedded: {found.problems[0].reason}.")
     return found.mean_ND

@@ -20,8 +20,8 @@ from ssl_video.apps.search import Index, check_model, indexed_path, load_search_
 from ssl_video.datasets.base import ListedVideo, VideoList
 from ssl_video.datasets.spec import all_videos, scanned
 from ssl_video.errors import UserError
-from ssl_video.eval.features import Features
-from ssl_video.eval.shards import extract_to, fingerprint
+from ssl_video.eval.features import Extraction, Features
+from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
 from ssl_video.model import Model
 from ssl_video.train.distributed import Ranks
 from ssl_video.video.info import Problem
@@ -200,23 +200,17 @@ def _extract(folder: Path, model: Model, videos: VideoList, todo: Todo, options:
     if not whole.videos:
         return Features([], [], [], list(whole.problems))
     assert options.clips is not None and options.readout is not None
+    weights = fingerprint(model)
     files = [[v.source, *todo.states[indexed_path(v)]] for v in whole.videos]
-    what = files, fingerprint(model), options.clips, options.readout
+    what = files, weights, options.clips, options.readout
     kept = folder / hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
     if ranks.first and folder.is_dir():
         for other in folder.iterdir():  # of other videos, or of files as they were before
             if other != kept:
                 shutil.rmtree(other)
+    shown = Extraction(options.clips, options.readout)
     found = extract_to(
-        kept,
-        model,
-        whole,
-        clips=options.clips,
-        readout=options.readout,
-        workers=work.workers,
-        ranks=ranks,
-        progress=work.progress,
-        none_is_an_error=False,
+        FeatureFolder(kept, weights), model, whole, shown, workers=work.workers, ranks=ranks, progress=work.progress
     )
     return _finite(found, list(whole.problems))
 

@@ -16,6 +16,7 @@ from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.spec import held_out, load_splits
 from ssl_video.errors import UserError
 from ssl_video.eval.base import Task
+from ssl_video.eval.features import Extraction
 from ssl_video.eval.knn import unit
 from ssl_video.eval.linear import standardise
 from ssl_video.eval.retrieval import recall_at
@@ -261,7 +262,7 @@ class _Ranked:
 
 
 def _rank(model: Model, task: Task) -> _Ranked:
-    gallery, queries = train_and_test_features(model, task, clips=4, readout="rich", calibrate=True)
+    gallery, queries = train_and_test_features(model, task, Extraction(4, "rich"), calibrate=True)
     x_gallery, x_queries = (unit(x) for x in standardise(gallery.mean_ND, queries.mean_ND))
     recalls = {}
     if all(len(v.labels) == 1 for v in (*gallery.videos, *queries.videos)):

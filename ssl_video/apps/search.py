@@ -20,7 +20,7 @@ from ssl_video.apps.queries import ListedQuery, Query, query_of
 from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoSet
 from ssl_video.datasets.spec import scanned
 from ssl_video.errors import UserError
-from ssl_video.eval.features import extract
+from ssl_video.eval.features import Extraction, extract
 from ssl_video.eval.knn import unit
 from ssl_video.eval.shards import fingerprint
 from ssl_video.model import Model, load_model
@@ -185,9 +185,8 @@ def _vector_of(query: Query, stored: Stored, model: Model) -> np.ndarray:
     header = stored.header
     within = None if query.within_s is None else _frames(query.video, query.within_s)
     one = VideoSet(query.name, (query.video,))
-    seen = extract(
-        model, one, clips=header.clips, readout=header.readout, workers=0, within=within, none_is_an_error=False
-    )
+    what = Extraction(header.clips, header.readout, within=within)
+    seen = extract(model, one, what, workers=0, none_is_an_error=False)
     if not seen.videos:
         raise VideoError(seen.problems[0].reason)
     mean, scale = np.array(header.mean, np.float32), np.array(header.scale, np.float32)

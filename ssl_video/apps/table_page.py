@@ -4,12 +4,11 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
 
 from ssl_video.apps.table import Entry, Row, Table
-from ssl_video.eval.base import Result
+from ssl_video.eval.results import Result
 from ssl_video.files import write_text
 
 Found = Sequence[tuple[Entry, Result]]
@@ -23,7 +22,7 @@ def write_table(table: Table, found: Found, out: Path) -> None:
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     write_text(out / "table.csv", text.getvalue())
     entries = [
-        {"row": c.row.name, "data": c.data, "split": c.split, "seed": c.seed, "result": asdict(r)} for c, r in found
+        {"row": c.row.name, "data": c.data, "split": c.split, "seed": c.seed, "result": r.to_dict()} for c, r in found
     ]
     write_text(out / "table.json", json.dumps(entries, indent=1) + "\n")
 

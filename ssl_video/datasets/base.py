@@ -16,8 +16,8 @@ class ListedVideo:
     ``labels`` are indices into the set's ``classes``, empty when unknown. ``group`` names what must not be shared
     between train and test (the same actor, the same recording); "" when unknown. ``copy_of`` is the user's file, where
     ``path`` is a copy of it that reads fast. ``reversed_path`` is the flow of the video played backwards, where
-    ``path`` is its flow and somebody asked for both. ``annotation`` is what people have drawn: a folder of masks or a
-    file, in the data set's own form.
+    ``path`` is its flow and somebody asked for both. ``annotation`` is where that lies which
+    people have drawn or noted of the frames, ``annotated`` the name of its form (``annotations``).
     """
 
     path: str
@@ -26,6 +26,7 @@ class ListedVideo:
     copy_of: str = ""
     reversed_path: str = ""
     annotation: str = ""
+    annotated: str = ""
 
     @property
     def source(self) -> str:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_video.datasets.annotations import ANNOTATIONS
 from ssl_video.datasets.base import DATASETS, ListedVideo, Splits, Video, VideoList
 from ssl_video.datasets.hmdb51 import TEST, TRAIN, lists_in, read_lists
 from ssl_video.datasets.listing import MISSING, list_of_split
+from ssl_video.datasets.points import PointReader
 from ssl_video.errors import UserError
 from ssl_video.video.info import Problem, VideoError
 
@@ -48,26 +50,24 @@ def _set_of(root: Path, title: str, listed: list[str], classes: tuple[str, ...])
         if found is None:
             problems.append(Problem(str(places[0]), MISSING))
         else:
-            videos.append(ListedVideo(str(found), (classes.index(stem.partition("/")[0]),), annotation=str(joints)))
+            label = classes.index(stem.partition("/")[0])
+            videos.append(ListedVideo(str(found), (label,), annotation=str(joints), annotated="jhmdb_joints"))
     return VideoList(title, tuple(videos), classes, tuple(problems))
 
 
-def joints_of(video: Video) -> np.ndarray | None:
-    """joints_TJ2 of a scanned video: (x, y) in pixels, the centre of the first pixel at (0, 0); NaN: not known.
+@ANNOTATIONS.register("jhmdb_joints")
+class JhmdbJoints(PointReader):
+    """Frames of the file beyond the video's end are left out; the joints of frames that it has not are not known."""
 
-    None if it has no file of joints. Frames of the file beyond the video's end are left out; the joints of frames that
-    the file has not are not known.
-
-    Raises:
-        VideoError: if the file is not as it should be.
-    """
-    path = Path(video.annotation)
-    if path.suffix != ".mat" or not path.is_file():
-        return None
-    joints_TJ2 = read_joints(path)
-    out_TJ2 = np.full((video.frames, *joints_TJ2.shape[1:]), np.nan)
-    out_TJ2[: len(joints_TJ2)] = joints_TJ2[: video.frames]
-    return out_TJ2
+    def points(self, video: Video) -> np.ndarray | None:
+        """joints_TJ2, None without a file of them; see ``points.points_of``. Raises VideoError."""
+        path = Path(video.annotation)
+        if not path.is_file():
+            return None
+        joints_TJ2 = read_joints(path)
+        out_TJ2 = np.full((video.frames, *joints_TJ2.shape[1:]), np.nan)
+        out_TJ2[: len(joints_TJ2)] = joints_TJ2[: video.frames]
+        return out_TJ2
 
 
 def read_joints(path: Path) -> np.ndarray:

@@ -113,15 +113,15 @@ def names_of_videos(path: Path) -> list[str]:
 
 
 def folders_of_frames(name: str, videos: Iterable[str], frames: Path, annotations: Path) -> VideoList:
-    """The set of the folders of pictures ``frames/VIDEO``, each with its annotation ``annotations/VIDEO``.
+    """The set of the folders of pictures ``frames/VIDEO``, each with its masks ``annotations/VIDEO``.
 
-    Folders that are absent are problems; annotations are looked for by whoever needs them.
+    Folders that are absent are problems; masks are looked for by whoever needs them.
     """
     found, problems = [], []
     for video in videos:
         folder = frames / video
         if folder.is_dir():
-            found.append(ListedVideo(str(folder), annotation=str(annotations / video)))
+            found.append(ListedVideo(str(folder), annotation=str(annotations / video), annotated="mask_pictures"))
         else:
             problems.append(Problem(str(folder), MISSING))
     return VideoList(name, tuple(found), problems=tuple(problems))
