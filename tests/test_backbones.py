@@ -85,9 +85,9 @@ def test_asking_for_a_stage_gives_that_stage(name):
 
 
 @pytest.mark.parametrize("name", BACKBONES.names())
-def test_an_unknown_stage_is_a_key_error(name):
+def test_an_unknown_stage_is_answered_with_those_that_there_are(name):
     backbone = on_meta(name)
-    with pytest.raises(KeyError):
+    with pytest.raises(UserError, match=f"{name} has no stage 'nowhere'; there are: {', '.join(backbone.stages)}"):
         backbone(smallest_clip(backbone, device="meta"), until="nowhere")
 
 
@@ -117,7 +117,7 @@ def test_a_per_frame_network_sees_each_frame_alone():
 
 def test_a_network_can_be_built_again_from_its_notes():
     first = build_backbone("r2plus1d_4", width="4", strides_t="1,2,2,2")
-    again = build_backbone(first.architecture, **first.options)
+    again = build_backbone(first.architecture, **first.provenance.options)
     again.load_state_dict(first.state_dict())
     assert again.strides == (8, 16, 16) and again.feature_dim == 32
 

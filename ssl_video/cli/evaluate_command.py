@@ -83,8 +83,8 @@ def run(argv: Sequence[str]) -> int:
     for seed in range(config.seeds):
         torch.manual_seed(seed)  # of a random network's weights
         model = load_model_or_encoder(config.model, device) if config.model is not None else None
-        if isinstance(model, Model) and model.backbone.weights_report and seed == 0:
-            print(model.backbone.weights_report)
+        if isinstance(model, Model) and model.backbone.provenance.weights_report and seed == 0:
+            print(model.backbone.provenance.weights_report)
         folder = whole_run if whole_run is None or config.seeds == 1 else whole_run / f"seed{seed}"
         task = Task(config.data, config.split, train, test, config.workers, folder=folder)
         try:

@@ -153,9 +153,9 @@ def pretrain(config: Any, device: torch.device, ranks: Ranks) -> Path:
         options["weights"] = None  # the checkpoint has them, and their file may be gone
     backbone = build_backbone(config.backbone.name, **options)
     if start and not options["weights"] and Path(start).exists():
-        backbone.trained_on = videos_seen(start)
-    if backbone.weights_report:
-        say(backbone.weights_report)
+        backbone.provenance = dataclasses.replace(backbone.provenance, trained_on=videos_seen(start))
+    if backbone.provenance.weights_report:
+        say(backbone.provenance.weights_report)
     pretext = build_pretext(config.pretext.name, backbone, options_of(config.pretext))
     with ranks.first_then_others():
         splits = load_splits(config.data, config.split)
