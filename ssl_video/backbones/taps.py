@@ -1,6 +1,7 @@
 """Taps: the places of a network whose maps can be had, with their sizes."""
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 Triple = tuple[int, int, int]
 LONGER = 96
-"""How much longer than the smallest clip the second is, along an axis that the last tap brings together."""
+"""How much longer than the smallest clip the second is, or a multiple of it: divisible by the strides that there are."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ def sized(
 ) -> dict[str, Tap]:
     """The taps with the sizes that were left open, seen in a twin of ``network`` that has no numbers.
 
-    A clip longer by a multiple of a tap's stride has so many more cells; the stride of the last tap, which is known,
-    is such a multiple. Along a ``fixed`` axis a clip has one length, and the stride is that over the cells.
+    A clip longer by a multiple of a tap's stride has so many more cells. Along a ``fixed`` axis a clip has one length,
+    and the stride is that over the cells.
     """
     modules = {name: tap.module for name, tap in taps.items()}
-    more = [0 if f else s or LONGER for f, s in zip(fixed, list(taps.values())[-1].strides, strict=True)]
+    more = [0 if f else math.lcm(s or 1, LONGER) for f, s in zip(fixed, list(taps.values())[-1].strides, strict=True)]
     small = _shapes(network, modules, (1, channels, *smallest))
     large = _shapes(network, modules, (1, channels, *(n + m for n, m in zip(smallest, more, strict=True))))
 
