@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 Triple = tuple[int, int, int]
 LONGER = 96
-"""How much longer than the smallest clip the second is, or a multiple of it: divisible by the strides that there are."""
+"""How much longer than the smallest clip the second is, or a multiple of it: divisible by the usual strides."""
 
 
 @dataclass(frozen=True)
