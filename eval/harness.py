@@ -103,8 +103,8 @@ def evaluate_on(
     for seed in config.seeds:
         torch.manual_seed(seed)  # of a random network's weights
         network = load_model_or_encoder(str(model), device) if isinstance(model, str | Path) else model
-        if isinstance(network, Model) and network.backbone.weights_report and seed == config.seeds[0]:
-            say(network.backbone.weights_report)
+        if isinstance(network, Model) and network.backbone.provenance.weights_report and seed == config.seeds[0]:
+            say(network.backbone.provenance.weights_report)
         own = folder if folder is None or len(config.seeds) == 1 else folder / f"seed{seed}"
         try:
             results.append(

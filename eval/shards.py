@@ -189,6 +189,6 @@ def fingerprint(model: Model) -> str:
     """16 hexadecimal digits of the network's weights and of how videos are shown to it."""
     digest = hashlib.sha256(json.dumps([model.backbone.architecture, asdict(model.view)]).encode())
     for name, value in model.backbone.state_dict().items():
-        digest.update(name.encode())
+        digest.update(f"stages.{name.removeprefix('network.')}".encode())  # as indices of version 0.1 have it
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

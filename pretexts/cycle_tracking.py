@@ -83,11 +83,7 @@ class CycleTracking(Pretext):
     def __init__(self, config: CycleTrackingConfig, backbone: Backbone):
         super().__init__(config, backbone)
         c = config
-        if c.stage is not None and c.stage not in backbone.stages:
-            raise UserError(
-                f"{backbone.architecture} has no stage {c.stage!r}; --pretext.stage takes: "
-                f"{', '.join(backbone.stages)}, or None for the last."
-            )
+        backbone.check_stage(c.stage)
         if min(c.frames, c.stride, c.gap) < 1 or c.grid < 2 or not 1 <= c.busiest <= c.grid**2:
             raise UserError(
                 "Cycle tracking needs frames, stride and gap of 1 or more, a grid of 2 or more, and from 1 to grid x "

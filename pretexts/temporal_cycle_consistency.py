@@ -93,11 +93,7 @@ class TemporalCycleConsistency(Pretext):
     def __init__(self, config: TemporalCycleConsistencyConfig, backbone: Backbone):
         super().__init__(config, backbone)
         c = config
-        if c.stage is not None and c.stage not in backbone.stages:
-            raise UserError(
-                f"{backbone.architecture} has no stage {c.stage!r}; --pretext.stage takes: "
-                f"{', '.join(backbone.stages)}, or None for the last."
-            )
+        backbone.check_stage(c.stage)
         if c.frames < 2 or c.cycle_length < 2 or c.context_frames < 1 or c.grid < 1 or c.offset < 0:
             raise UserError(
                 "Temporal cycle consistency needs frames and cycle_length of 2 or more, context_frames and grid of 1 "

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ssl_video.backbones.base import Backbone, backbone_options, build_backbone
+from ssl_video.backbones.base import Backbone, backbone_options, build_backbone, unloaded_backbone
 from ssl_video.backbones.weights import videos_seen
 from ssl_video.config import from_mapping, make_options, plain
 from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoSet
@@ -207,15 +207,16 @@ def untrained(config: PretrainConfig, say: Say = silent, *, weights: bool = True
     Without ``weights`` its backbone keeps the weights that it was drawn with.
     """
     torch.manual_seed(config.training.seed)
-    options = dict(config.backbone.options)
-    start = options["weights"]
-    if not weights:
-        options["weights"] = None  # a checkpoint has them, and their file may be gone
-    backbone = build_backbone(config.backbone.name, **options)
-    if start and not weights and Path(start).exists():
-        backbone.trained_on = videos_seen(start)
-    if backbone.weights_report:
-        say(backbone.weights_report)
+    name, options = config.backbone.name, config.backbone.options
+    if weights:
+        backbone = build_backbone(name, **options)
+    else:  # a checkpoint has them, and their file may be gone
+        backbone = unloaded_backbone(name, **options)
+        start = options["weights"]
+        if start and Path(start).exists():
+            backbone.provenance = dataclasses.replace(backbone.provenance, trained_on=videos_seen(start))
+    if backbone.provenance.weights_report:
+        say(backbone.provenance.weights_report)
     return build_pretext(config.pretext.name, backbone, config.pretext.options)
 
 
@@ -304,7 +305,7 @@ def write_weights(
     ``data`` says in the header what it was trained on, and ``videos`` are known again by their digests.
     """
     backbone = exported or pretext.exported()
-    header = header_of_backbone(backbone, pretext.view, backbone.trained_on | {digest(v) for v in videos})
+    header = header_of_backbone(backbone, pretext.view, backbone.provenance.trained_on | {digest(v) for v in videos})
     header["pretext"] = {"name": PRETEXTS.name_of(type(pretext)), "options": dataclasses.asdict(pretext.config)}
     run.save_weights(pretext.state_dict(), backbone.state_dict(), header | {"data": dict(data or {})})
 

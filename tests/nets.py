@@ -4,17 +4,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from ssl_video.backbones.base import Backbone, ClipSpec
+from ssl_video.backbones.base import Backbone, ClipSpec, Provenance, chain
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.video.info import VideoInfo
 
 
-def tiny_backbone(width: int = 8) -> Backbone:
+def tiny_backbone(width: int = 8, **behind: nn.Module) -> Backbone:
+    """One convolution and, where they are given, further stages of as many channels."""
     torch.manual_seed(0)
     conv = nn.Conv3d(3, width, 3, (1, 2, 2), 1, bias=False)
-    stages = {"stem": nn.Sequential(conv, nn.BatchNorm3d(width), nn.ReLU())}
-    backbone = Backbone(stages, feature_dim=width, strides=(1, 2, 2), clip=ClipSpec(frames=4, size=8, min_size=4))
-    backbone.architecture = "tiny"
+    stages = {"stem": nn.Sequential(conv, nn.BatchNorm3d(width), nn.ReLU()), **behind}
+    backbone = chain(stages, feature_dim=width, strides=(1, 2, 2), clip=ClipSpec(frames=4, size=8, min_size=4))
+    backbone.provenance = Provenance("tiny")
     return backbone
 
 

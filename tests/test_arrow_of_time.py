@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_video.backbones.base import BACKBONES, FLOW_MEAN, FLOW_STD, Backbone, ClipSpec, build_backbone
+from ssl_video.backbones.base import BACKBONES, FLOW_MEAN, FLOW_STD, Backbone, ClipSpec, build_backbone, chain
 from ssl_video.cli import main
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.flow import flow_of, for_modality
@@ -30,7 +30,7 @@ def flow_backbone() -> Backbone:
     torch.manual_seed(0)
     stem = nn.Sequential(nn.Conv3d(2, 6, 3, (1, 2, 2), 1), nn.BatchNorm3d(6), nn.ReLU())
     clip = ClipSpec(4, 8, modality="flow", channels=2, mean=FLOW_MEAN, std=FLOW_STD, min_size=4)
-    return Backbone({"stem": stem}, feature_dim=6, strides=(1, 2, 2), clip=clip)
+    return chain({"stem": stem}, feature_dim=6, strides=(1, 2, 2), clip=clip)
 
 
 def make(backbone: Backbone | None = None, **options):

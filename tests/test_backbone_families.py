@@ -104,7 +104,8 @@ def test_a_checkpoint_of_pytorchvideo_is_taken(name, tmp_path):
     backbone = build_backbone(name, weights=str(tmp_path / "zoo.pyth"))
     own = list(backbone.state_dict().values())
     assert all(torch.equal(a, b) for a, b in zip(own, net.state_dict().values(), strict=False))
-    assert f"loaded {len(own)} tensors" in backbone.weights_report and "left out blocks." in backbone.weights_report
+    report = backbone.provenance.weights_report
+    assert f"loaded {len(own)} tensors" in report and "left out blocks." in report
 
 
 def test_swin_gives_the_map_of_torchvisions_network(tmp_path):

@@ -141,7 +141,7 @@ def test_a_backbone_starts_from_the_file_of_torchvision_and_forgets_its_name(tmp
         expected = nn.Sequential(*list(published.eval().children())[:-2])(frames)
         found = backbone.eval()(frames.transpose(0, 1)[None])
     assert torch.allclose(found[0].transpose(0, 1), expected, atol=1e-5)
-    assert "weights" not in backbone.options
+    assert "weights" not in backbone.provenance.options
 
 
 def test_the_file_of_another_network_is_refused(tmp_path):
@@ -157,7 +157,7 @@ def test_a_network_of_our_own_starts_from_the_file_of_a_run(tmp_path):
     target = build_backbone("r3d_10", width="4", weights=str(tmp_path / "backbone.safetensors"))
     assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
     count = len(source.state_dict())
-    assert target.weights_report == f"loaded {count} tensors from {tmp_path / 'backbone.safetensors'}"
+    assert target.provenance.weights_report == f"loaded {count} tensors from {tmp_path / 'backbone.safetensors'}"
 
 
 def test_a_network_of_torchvision_starts_from_the_file_of_a_run_too(tmp_path):
@@ -194,7 +194,8 @@ def test_torchvisions_weights_are_taken_from_its_cache(hub, choice):
     torch.save(published.state_dict(), hub / url.rpartition("/")[2])
     backbone = build_backbone("resnet18", weights=f"torchvision:{choice}")
     assert torch.equal(next(backbone.parameters()), published.conv1.weight)
-    assert backbone.weights_report == f"loaded 120 tensors from torchvision:{choice}; left out fc.weight, fc.bias"
+    said = f"loaded 120 tensors from torchvision:{choice}; left out fc.weight, fc.bias"
+    assert backbone.provenance.weights_report == said
 
 
 def test_weights_that_cannot_be_fetched_are_named(hub):
@@ -209,9 +210,9 @@ def test_weights_cut_off_in_the_cache_are_named(hub):
 
 
 def test_weights_that_torchvision_does_not_have_are_said():
-    with pytest.raises(UserError, match="did you mean 'IMAGENET1K_V1'"):
+    with pytest.raises(UserError, match="did you mean 'torchvision:IMAGENET1K_V1'"):
         build_backbone("resnet18", weights="torchvision:IMAGENET_V1")
-    with pytest.raises(UserError, match="torchvision publishes no weights of c3d"):
+    with pytest.raises(UserError, match="No published weights of c3d are known"):
         build_backbone("c3d", weights="torchvision:DEFAULT")
 
 
@@ -219,6 +220,6 @@ def test_weights_of_a_run_say_which_videos_they_have_seen(tmp_path):
     first = build_backbone("r2plus1d_4", width=4)
     save_tensors(tmp_path / "backbone.safetensors", first.state_dict(), {"videos": ["0a1b2c3d"]})
     second = build_backbone("r2plus1d_4", width=4, weights=str(tmp_path / "backbone.safetensors"))
-    assert second.trained_on == {"0a1b2c3d"}
-    model = load_model(f"random:r2plus1d_4?width=4&weights={tmp_path / 'backbone.safetensors'}")
+    assert second.provenance.trained_on == {"0a1b2c3d"}
+    model = load_model(f"net:r2plus1d_4?width=4&weights={tmp_path / 'backbone.safetensors'}")
     assert model.trained_on == {"0a1b2c3d"}

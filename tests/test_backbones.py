@@ -18,6 +18,20 @@ def smallest_clip(backbone, batch=2, **options):
     return torch.zeros(batch, backbone.clip.channels, *backbone.clip.smallest, **options)
 
 
+def shapes_of_taps(backbone, clip):
+    """What each tap puts out in one pass."""
+    shapes = {}
+    handles = [
+        stage.register_forward_hook(lambda _m, _x, y, name=name: shapes.update({name: y.shape}))
+        for name, stage in backbone.stages.items()
+    ]
+    with torch.device("meta"), torch.no_grad():
+        backbone(torch.empty(clip))
+    for handle in handles:
+        handle.remove()
+    return shapes
+
+
 def kind_of(name):
     """Networks of one kind are built of the same modules, and the smallest stands for them."""
     modules = {type(m).__name__ for m in on_meta(name).modules()}
@@ -43,17 +57,21 @@ def test_the_smallest_legal_clip_is_taken(name):
 
 
 @pytest.mark.parametrize("name", BACKBONES.names())
-def test_a_clip_longer_by_one_stride_has_one_more_cell_along_each_axis(name):
+def test_a_clip_longer_by_one_stride_has_one_more_cell_along_each_axis_and_so_at_every_tap(name):
     backbone = on_meta(name)
     spec, strides = backbone.clip, backbone.strides
     size = (spec.frames, spec.size, spec.size)
     fixed = (spec.fixed_frames, spec.fixed_size, spec.fixed_size)
     longer = [n if f else n + (stride or n) for n, stride, f in zip(size, strides, fixed, strict=True)]
     grows = [stride > 0 and not f for stride, f in zip(strides, fixed, strict=True)]
-    with torch.device("meta"), torch.no_grad():
-        one = backbone(torch.empty(1, spec.channels, *size)).shape
-        more = backbone(torch.empty(1, spec.channels, *longer)).shape
-    assert [b - a for a, b in zip(one[2:], more[2:], strict=True)] == list(map(int, grows))
+    one, more = (shapes_of_taps(backbone, (1, spec.channels, *lengths)) for lengths in (size, longer))
+    last = list(one)[-1]
+    assert [b - a for a, b in zip(one[last][2:], more[last][2:], strict=True)] == list(map(int, grows))
+    for tap_name, tap in backbone.taps.items():
+        assert one[tap_name][1] == tap.dim
+        for axis in (a for a in range(3) if grows[a]):
+            cells = more[tap_name][2 + axis] - one[tap_name][2 + axis]
+            assert cells * tap.strides[axis] == strides[axis]
 
 
 @pytest.mark.parametrize("name", BACKBONES.names())
@@ -72,22 +90,15 @@ def test_a_clip_that_is_not_taken_is_refused_in_one_sentence(name):
 def test_asking_for_a_stage_gives_that_stage(name):
     backbone = on_meta(name)
     clip = smallest_clip(backbone, batch=1, device="meta")
-    expected = {}
-    handles = [
-        stage.register_forward_hook(lambda _m, _x, y, name=name: expected.update({name: y.shape}))
-        for name, stage in backbone.stages.items()
-    ]
+    expected = shapes_of_taps(backbone, clip.shape)
     with torch.device("meta"), torch.no_grad():
-        backbone(clip)
-        for handle in handles:
-            handle.remove()
         assert {stage: backbone(clip, until=stage).shape for stage in backbone.stages} == expected
 
 
 @pytest.mark.parametrize("name", BACKBONES.names())
-def test_an_unknown_stage_is_a_key_error(name):
+def test_an_unknown_stage_is_answered_with_those_that_there_are(name):
     backbone = on_meta(name)
-    with pytest.raises(KeyError):
+    with pytest.raises(UserError, match=f"{name} has no stage 'nowhere'; there are: {', '.join(backbone.stages)}"):
         backbone(smallest_clip(backbone, device="meta"), until="nowhere")
 
 
@@ -117,7 +128,7 @@ def test_a_per_frame_network_sees_each_frame_alone():
 
 def test_a_network_can_be_built_again_from_its_notes():
     first = build_backbone("r2plus1d_4", width="4", strides_t="1,2,2,2")
-    again = build_backbone(first.architecture, **first.options)
+    again = build_backbone(first.architecture, **first.provenance.options)
     again.load_state_dict(first.state_dict())
     assert again.strides == (8, 16, 16) and again.feature_dim == 32
 

@@ -93,7 +93,7 @@ def test_a_run_may_start_from_the_weights_of_another_and_goes_on_without_them(fi
 
 def test_an_evaluation_says_from_which_weights_its_network_starts(finished, drawn, capsys):
     weights = finished / "backbone.safetensors"
-    model = f"random:r2plus1d_4?width=4&weights={weights}"
+    model = f"net:r2plus1d_4?width=4&weights={weights}"
     assert main(["evaluate", "knn", "--model", model, "--data", str(drawn), "--workers", "0"]) == 0
     assert f"tensors from {weights}\n" in capsys.readouterr().out
 

@@ -404,7 +404,7 @@ def test_the_clusters_travel_with_the_run_and_stay_for_the_random_network_of_the
         assert pretext is not None
         assert pretext.state_dict()["centroids_K2"][:, 0].tolist() == [1, 3, 5, 7]
     weights = [
-        load_model(spec).backbone.state_dict()["stages.stem.module.0.weight"] for spec in (str(run), f"random:{run}")
+        load_model(spec).backbone.state_dict()["network.stem.module.0.weight"] for spec in (str(run), f"random:{run}")
     ]
     assert not torch.equal(*weights)
 

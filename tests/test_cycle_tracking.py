@@ -386,11 +386,10 @@ def test_the_temperature_is_one_over_the_root_of_the_channels_unless_given():
 
 
 def test_stages_behind_the_compared_one_are_frozen():
-    backbone = tiny_backbone()
-    backbone.stages["behind"] = torch.nn.Conv3d(8, 8, 1)
+    backbone = tiny_backbone(behind=torch.nn.Conv3d(8, 8, 1))
     pretext = build_pretext("cycle_tracking", backbone, SMALL)
     trained = {name for name, p in pretext.backbone.named_parameters() if p.requires_grad}
-    assert trained == {"stages.stem.0.weight", "stages.stem.1.weight", "stages.stem.1.bias"}
+    assert trained == {"network.stem.0.weight", "network.stem.1.weight", "network.stem.1.bias"}
 
 
 def test_evaluations_see_single_frames():
@@ -401,7 +400,7 @@ def test_evaluations_see_single_frames():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"stage": "layer9"}, "no stage 'layer9'.*: stem, or None"),
+        ({"stage": "layer9"}, "no stage 'layer9'.*: stem"),
         ({"frames": 0}, "1 or more"),
         ({"busiest": 50}, "from 1 to grid x grid"),
         ({"patch": 24}, "smaller than the crop"),

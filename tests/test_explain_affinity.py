@@ -5,7 +5,7 @@ from torch import nn
 
 from ssl_video.apps.explain_affinity import Affinity, affinity_of, draw_affinity
 from ssl_video.apps.options import AffinityOptions
-from ssl_video.backbones.base import Backbone, ClipSpec
+from ssl_video.backbones.base import ClipSpec, chain
 from ssl_video.cli import main
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
@@ -23,7 +23,7 @@ def pooling_model() -> Model:
     clip = ClipSpec(frames=1, size=16, mean=(0.5,) * 3, std=(0.5,) * 3, min_size=8)
     pool = nn.Conv3d(3, 3, (1, CELL, CELL), (1, CELL, CELL), bias=False)
     pool.weight.data = torch.eye(3)[:, :, None, None, None].repeat(1, 1, 1, CELL, CELL) / CELL**2
-    backbone = Backbone({"pool": pool}, feature_dim=3, strides=(1, CELL, CELL), clip=clip)
+    backbone = chain({"pool": pool}, feature_dim=3, strides=(1, CELL, CELL), clip=clip)
     return Model("pooling", backbone, View(1, 1, 16, 16), {}, torch.device("cpu"))
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from ssl_video.apps.cam_maps import Head, Maps, activation_maps, correlation, flow_magnitudes, head_of
 from ssl_video.apps.cam_pictures import Painter, evidence_colours, overlay
 from ssl_video.apps.options import CamOptions
-from ssl_video.backbones.base import FLOW_MEAN, FLOW_STD, Backbone, ClipSpec
+from ssl_video.backbones.base import FLOW_MEAN, FLOW_STD, ClipSpec, chain
 from ssl_video.cli import main
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
@@ -86,7 +86,7 @@ def test_a_network_of_flow_is_shown_flow_and_every_frame_gets_a_map(folder):
     torch.manual_seed(0)
     spec = ClipSpec(frames=4, size=16, modality="flow", channels=2, mean=FLOW_MEAN, std=FLOW_STD, min_size=16)
     stem = nn.Conv3d(2, 3, (1, 4, 4), (1, 4, 4))
-    backbone = Backbone({"stem": stem}, feature_dim=3, strides=(1, 4, 4), clip=spec)
+    backbone = chain({"stem": stem}, feature_dim=3, strides=(1, 4, 4), clip=spec)
     model = Model("flow", backbone, View(4, 1, 16, 16), {}, torch.device("cpu"))
     maps = activation_maps(model, one_video(folder / "a.mp4"), Head(lambda f: f.mean(1), "a", "b"))
     assert maps.values_Nhw.shape == (20, 4, 5) and maps.values_Nhw.std() > 0

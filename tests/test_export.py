@@ -15,7 +15,7 @@ from torch import nn
 
 from ssl_video.apps import export as exporting
 from ssl_video.apps.export import NotTheSame, Parity, export, random_clips, torchvision_name
-from ssl_video.backbones.base import Backbone, ClipSpec, build_backbone
+from ssl_video.backbones.base import ClipSpec, build_backbone, chain
 from ssl_video.cli import main
 from ssl_video.datasets.base import Video
 from ssl_video.files import folder_written_aside
@@ -146,7 +146,7 @@ def test_weights_with_torchvisions_names_are_a_model_and_a_start_of_training(wit
     for network in (load_model(str(out)).backbone, started):
         for key, value in model.backbone.state_dict().items():
             torch.testing.assert_close(network.state_dict()[key], value, rtol=0, atol=0)
-    assert digest(VIDEO) in started.trained_on
+    assert digest(VIDEO) in started.provenance.trained_on
 
 
 def test_a_network_whose_strides_are_not_torchvisions_is_not_said_to_be_its(tmp_path):
@@ -246,9 +246,10 @@ class OneBatch(nn.Module):
 
 def test_a_network_that_cannot_be_traced_is_one_sentence(run, tmp_path, monkeypatch):
     model = load_model(str(run))
-    model.backbone.stages["last"] = OneBatch()
     clip = ClipSpec(frames=4, size=16, min_size=4)
-    model.backbone = Backbone(dict(model.backbone.stages), feature_dim=32, strides=(8, 16, 16), clip=clip)
+    model.backbone = chain(
+        {**model.backbone.stages, "last": OneBatch()}, feature_dim=32, strides=(8, 16, 16), clip=clip
+    )
     with pytest.raises(exporting.UserError, match="use --format safetensors"):
         exporting._traced(model, tmp_path, "torch-export")
 

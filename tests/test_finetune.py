@@ -40,7 +40,7 @@ def small_model():
 
 @pytest.fixture
 def model(monkeypatch):
-    from ssl_video import model as model_module
+    from ssl_video.model import loading as model_module
 
     whole = model_module.build_backbone
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_video.backbones.base import BACKBONES, FLOW_MEAN, FLOW_STD, Backbone, ClipSpec
+from ssl_video.backbones.base import BACKBONES, FLOW_MEAN, FLOW_STD, Backbone, ClipSpec, chain
 from ssl_video.cli import main
 from ssl_video.datasets.base import ListedVideo, VideoList, VideoSet
 from ssl_video.datasets.flow import flow_of, for_modality
@@ -219,7 +219,7 @@ def flow_things(monkeypatch):
         """A toy."""
         stages = {"stem": nn.Sequential(nn.Conv3d(2, width, 3, (1, 4, 4), 1), nn.BatchNorm3d(width), nn.ReLU())}
         clip = ClipSpec(8, 32, modality="flow", channels=2, mean=FLOW_MEAN, std=FLOW_STD, min_size=8)
-        return Backbone(stages, feature_dim=width, strides=(1, 4, 4), clip=clip)
+        return chain(stages, feature_dim=width, strides=(1, 4, 4), clip=clip)
 
     class FlowSpeediness(Speediness):
         """A toy."""

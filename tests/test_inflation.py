@@ -99,7 +99,7 @@ def test_i3d_starts_from_the_weights_of_the_image_network(name, of, tmp_path):
         y = backbone(image[:, :, None].expand(-1, -1, 16, -1, -1))
     assert y.shape[2] == 2
     assert (y - maps[0][:, :, None]).abs().max() <= 1e-5 * maps[0].abs().max()
-    assert "left out" in backbone.weights_report
+    assert "left out" in backbone.provenance.weights_report
 
 
 @pytest.mark.parametrize(("name", "of"), [("i3d_resnet18", "resnet18"), ("i3d", "googlenet")])

@@ -104,7 +104,7 @@ def test_the_first_gradient_reaches_the_scale_and_the_second_the_whole_block():
 def test_slow_r50_has_two_blocks_in_res3_and_three_in_res4():
     with torch.device("meta"):
         network = build_backbone("slow_r50_nonlocal")
-    blocks = {name: m.theta.in_channels for name, m in network.stages.named_modules() if isinstance(m, NonLocal)}
+    blocks = {name: m.theta.in_channels for name, m in network.network.named_modules() if isinstance(m, NonLocal)}
     assert blocks == {
         "res3.res_blocks.1.1": 512,
         "res3.res_blocks.3.1": 512,

@@ -254,7 +254,7 @@ def test_the_network_takes_the_clips_of_the_view_that_evaluations_use(name):
 @every_pretext
 def test_its_options_and_weights_build_it_again(name, batch_of):
     pretext = make(name).eval()
-    backbone = build_backbone(pretext.backbone.architecture, **pretext.backbone.options)
+    backbone = build_backbone(pretext.backbone.architecture, **pretext.backbone.provenance.options)
     again = build_pretext(name, backbone, asdict(pretext.config)).eval()
     again.load_state_dict(pretext.state_dict())
     batch = batch_of(pretext)

@@ -59,16 +59,16 @@ def test_shortcuts_of_type_b_have_weights_and_those_of_type_a_have_none():
 
 def test_a_file_with_haras_names_is_taken(tmp_path):
     source = build_backbone("resnet3d_18", shortcut="B")
-    renamed = {"stages.stem.0": "conv1", "stages.stem.1": "bn1"}
+    renamed = {"network.stem.0": "conv1", "network.stem.1": "bn1"}
     state = {}
     for key, value in source.state_dict().items():
         module, _, tensor = key.rpartition(".")
-        state[f"module.{renamed.get(module, module.removeprefix('stages.'))}.{tensor}"] = value
+        state[f"module.{renamed.get(module, module.removeprefix('network.'))}.{tensor}"] = value
     state["module.fc.weight"] = torch.zeros(400, 512)
     torch.save({"arch": "resnet-18", "state_dict": state}, tmp_path / "hara.pth")
     target = build_backbone("resnet3d_18", shortcut="B", weights=str(tmp_path / "hara.pth"))
     assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
-    assert target.weights_report.endswith("left out fc.weight")
+    assert target.provenance.weights_report.endswith("left out fc.weight")
 
 
 @pytest.mark.parametrize(("name", "channels"), [("r2d3d_18", 256), ("r2d3d_34", 256), ("r2d3d_50", 1024)])

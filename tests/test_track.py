@@ -16,7 +16,7 @@ from ssl_video.apps.marks import Marks, mask_of_boxes
 from ssl_video.apps.options import TrackOptions
 from ssl_video.apps.paint import PALETTE, paint_mask, paint_points
 from ssl_video.apps.track import Source, track, track_masks, track_points
-from ssl_video.backbones.base import Backbone, ClipSpec, build_backbone
+from ssl_video.backbones.base import ClipSpec, build_backbone, chain
 from ssl_video.cli import main
 from ssl_video.datasets.masks import read_mask
 from ssl_video.errors import UserError
@@ -43,7 +43,7 @@ def pooling_features() -> FrameFeatures:
     clip = ClipSpec(frames=1, size=16, mean=(0.5,) * 3, std=(0.5,) * 3, min_size=8)
     pool = nn.Conv3d(3, 3, (1, CELL, CELL), (1, CELL, CELL), bias=False)
     pool.weight.data = torch.eye(3)[:, :, None, None, None].repeat(1, 1, 1, CELL, CELL) / CELL**2
-    backbone = Backbone({"pool": pool}, feature_dim=3, strides=(1, CELL, CELL), clip=clip)
+    backbone = chain({"pool": pool}, feature_dim=3, strides=(1, CELL, CELL), clip=clip)
     return network_features(Model("pooling", backbone, View(1, 1, 16, 16), {}, torch.device("cpu")))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import default_collate
 
-from ssl_video.backbones.base import Backbone, ClipSpec, PerFrame
+from ssl_video.backbones.base import Backbone, ClipSpec, PerFrame, chain
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.statistics import STATISTICS, flow_magnitude, measure, statistics_of
 from ssl_video.errors import UserError
@@ -29,7 +29,7 @@ OPTIONS = {"tau_max": 10, "tau_min": 3, "size": 8, "grid": 2, "width": 5, "dropo
 def frame_network() -> Backbone:
     torch.manual_seed(0)
     stages = {"conv": PerFrame(nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU()))}
-    return Backbone(stages, feature_dim=6, strides=(1, 2, 2), clip=ClipSpec(frames=1, size=8, min_size=4))
+    return chain(stages, feature_dim=6, strides=(1, 2, 2), clip=ClipSpec(frames=1, size=8, min_size=4))
 
 
 def make(**options):
@@ -195,8 +195,8 @@ def test_the_loss_is_cross_entropy_over_three_branches_with_shared_weights():
 
 
 def test_a_network_that_brings_time_together_is_refused():
-    backbone = tiny_backbone()
-    backbone.strides = (2, 2, 2)
+    parts = dict(tiny_backbone().stages)
+    backbone = chain(parts, feature_dim=6, strides=(2, 2, 2), clip=ClipSpec(frames=1, size=8, min_size=4))
     with pytest.raises(UserError, match="temporal stride of at most 1"):
         build_pretext("tuple_verification", backbone, OPTIONS)
 

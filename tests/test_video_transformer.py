@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from ssl_video.backbones.base import build_backbone
 from ssl_video.backbones.video_transformer import DividedBlock, JointBlock, Positions, Tubelets
+from ssl_video.capabilities import TokenNetwork, Tokens
 from ssl_video.errors import UserError
 
 FAMILIES = ("vivit", "timesformer")
@@ -190,3 +191,64 @@ def test_smaller_tubelets_give_a_finer_map():
 def test_options_that_make_no_network_are_answered(options):
     with torch.device("meta"), pytest.raises(UserError, match="tubelet that fits into its clip"):
         build_backbone("vivit_tiny", **options)
+
+
+@torch.no_grad()
+def test_all_tokens_together_are_the_map():
+    network, clip = small("vivit"), torch.randn(2, 3, 4, 48, 32)
+    tokens = network.network.blocks(network.network.embed(clip))
+    assert tokens.grid == (2, 3, 2) and torch.equal(tokens.map_BDthw(), network(clip))
+
+
+@torch.no_grad()
+def test_kept_tokens_are_those_rows_of_all_with_positions_interpolated_to_the_clip():
+    network, clip = small("vivit").network, torch.randn(2, 3, 8, 64, 32)
+    keep = torch.tensor([[3, 0, 11], [7, 2, 5]])
+    every, kept = network.embed(clip), network.embed(clip, keep)
+    assert torch.equal(kept.ids_BN, keep) and kept.grid == every.grid == (4, 4, 2)
+    for b in range(2):
+        assert torch.allclose(kept.x_BND[b], every.x_BND[b, keep[b]], atol=1e-5)
+
+
+def test_only_kept_tubelets_are_projected():
+    network, seen = small("vivit").network, []
+    network[0][0].projection.register_forward_hook(lambda _m, x, _y: seen.append(x[0].shape[1]))
+    network.embed(torch.randn(1, 3, 4, 32, 32), torch.tensor([[1, 6]]))
+    assert seen == [2]
+
+
+@torch.no_grad()
+def test_the_order_of_tokens_does_not_matter():
+    network, clip = small("vivit").network, torch.randn(1, 3, 4, 32, 32)
+    keep, order = torch.tensor([[0, 2, 3, 7]]), torch.tensor([2, 0, 3, 1])
+    one, other = (network.blocks(network.embed(clip, ids)) for ids in (keep, keep[:, order]))
+    assert torch.allclose(one.x_BND[:, order], other.x_BND, atol=1e-4)
+
+
+@torch.no_grad()
+def test_tokens_that_were_left_out_are_not_attended_to():
+    network, clip = small("vivit").network, torch.randn(1, 3, 4, 32, 32)
+    changed = clip.clone()
+    changed[:, :, 2:] += 1  # the tubelets 4 to 7
+    few = [network.blocks(network.embed(c, torch.tensor([[0, 1, 3]]))).x_BND for c in (clip, changed)]
+    assert torch.equal(*few)
+
+
+def test_gradients_of_kept_tokens_reach_every_weight_and_no_other_pixel():
+    network = small("vivit").network.train()
+    clip = torch.randn(1, 3, 4, 32, 32, requires_grad=True)
+    network.blocks(network.embed(clip, torch.tensor([[0, 5]]))).x_BND.square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in network.parameters())
+    reached = network[0][0].cut(clip.grad).flatten(1, 3).any(2)[0]
+    assert reached.nonzero().flatten().tolist() == [0, 5]
+
+
+def test_divided_attention_reads_whole_clips_only():
+    assert isinstance(small("vivit").network, TokenNetwork)
+    assert not isinstance(small("timesformer").network, TokenNetwork)
+
+
+def test_a_class_token_has_no_cell_in_the_map():
+    x_BND = torch.arange(5.0).reshape(1, 5, 1)
+    tokens = Tokens(x_BND, torch.tensor([[-1, 2, 0, 3, 1]]), (1, 2, 2))
+    assert tokens.map_BDthw().flatten().tolist() == [2, 4, 1, 3]

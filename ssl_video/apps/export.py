@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_video.apps.model_card import Exported, card_of, config_of
-from ssl_video.backbones.base import PerFrame
+from ssl_video.apps.model_card import Exported, card_of, config_of, sees_single_frames
 from ssl_video.errors import UserError
 from ssl_video.files import folder_written_aside, write_text
 from ssl_video.model import Model, header_of_backbone, load_model
@@ -94,8 +93,9 @@ def export(model: Model, out: Path, form: Format) -> list[Parity]:
         network = torchvision_name(model)
         weights = model.backbone.state_dict()
         if network is not None:
-            assert model.backbone.names is not None
-            weights = {model.backbone.names.published[k]: v for k, v in weights.items()}
+            names = model.backbone.provenance.names
+            assert names is not None
+            weights = {names.published[k]: v for k, v in weights.items()}
         save_tensors(folder / "model.safetensors", weights, header)
         again = load_model(str(folder))
         checks = _compare("model.safetensors", model, lambda clips: answers(again, clips))
@@ -129,7 +129,7 @@ def torchvision_name(model: Model) -> str | None:
     """torchvision's name of the network, if it has all of its tensors under the same names, but for its head."""
     from torchvision.models import get_model
 
-    names = model.backbone.names
+    names = model.backbone.provenance.names
     if names is None or names.torchvision is None:
         return None
     with torch.device("meta"):
@@ -143,7 +143,7 @@ def _in_torchvision(name: str, model: Model) -> Answer:
     """The features as plain torchvision computes them from the weights; the model card shows the same in code."""
     from torchvision.models import get_model
 
-    names = model.backbone.names
+    names = model.backbone.provenance.names
     assert names is not None
     with torch.device("meta"):  # all of its weights come from ours
         network = get_model(name, weights=None)
@@ -152,7 +152,7 @@ def _in_torchvision(name: str, model: Model) -> Answer:
     network.eval()
     more = names.heads[0] == "classifier."  # before it, these networks do more than to take the mean
     forward = network.get_submodule("features") if more else network
-    per_frame = isinstance(next(iter(model.backbone.stages.values())), PerFrame)
+    per_frame = sees_single_frames(model)
 
     @torch.no_grad()
     def features(clips_BTHWC: Tensor) -> tuple[np.ndarray, ...]:

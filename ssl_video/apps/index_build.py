@@ -44,7 +44,7 @@ def create(out: Path, extracted: Extracted, options: IndexOptions) -> nearest.Re
     index = nearest.make(vectors_RD, options.index_type)
     recall = nearest.tune(vectors_RD, index)
     about = {
-        "model": model.name if model.name.startswith("random:") else str(Path(model.name).resolve()),
+        "model": model.name if model.name.startswith(("random:", "net:")) else str(Path(model.name).resolve()),
         "weights": fingerprint(model),
         "readout": options.readout,
         "clips": options.clips,

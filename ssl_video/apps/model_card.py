@@ -122,12 +122,18 @@ def card_of(about: Exported) -> str:
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n" + "\n".join(lines) + "\n"
 
 
+def sees_single_frames(model: Model) -> bool:
+    """True for an image network that is applied to every frame."""
+    return isinstance(next(iter(model.backbone.stages.values())), PerFrame)
+
+
 def _torchvision_code(name: str, model: Model, shape: tuple[int, ...]) -> str:
-    assert model.backbone.names is not None
-    head = model.backbone.names.heads[0].rstrip(".")
+    names = model.backbone.provenance.names
+    assert names is not None
+    head = names.heads[0].rstrip(".")
     network = "network" if head != "classifier" else "network.features"
     spec = model.backbone.clip
-    per_frame = isinstance(next(iter(model.backbone.stages.values())), PerFrame)
+    per_frame = sees_single_frames(model)
     features = f"{network}({'x.transpose(1, 2).flatten(0, 1)' if per_frame else 'x'})"
     features += ".flatten(2).mean(2)" if head == "classifier" else ""
     features += f".unflatten(0, (-1, {shape[1]})).mean(1)" if per_frame else ""

@@ -132,7 +132,7 @@ def load_search_model(stored: Stored | None, device: torch.device | str = "cpu",
     if not spec:
         assert stored is not None
         spec = stored.header.model
-        if not spec.startswith("random:") and not Path(spec).exists():
+        if not spec.startswith(("random:", "net:")) and not Path(spec).exists():
             raise UserError(
                 f"{stored.folder} was built by {spec}, which is not there any more; name a copy of it by --model."
             )

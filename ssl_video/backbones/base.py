@@ -1,11 +1,14 @@
-"""The contract of every backbone: clip in, feature map out, through named stages."""
+"""The contract of every backbone: clip in, feature map out, and maps of the stages between."""
 
+import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 
 from torch import Tensor, nn
 
-from ssl_video.backbones.weights import Names, Published, start_from, videos_seen
+from ssl_video.backbones.taps import Tap, Triple, sized
+from ssl_video.backbones.weights import Entry, Names, Published, own_entry, start_from, videos_seen
 from ssl_video.config import from_mapping, option_type
 from ssl_video.errors import UserError
 from ssl_video.registry import Registry
@@ -60,41 +63,85 @@ class ClipSpec:
             raise UserError(f"{name} takes frames of {how} {least_size} pixels a side, not {size[0]}x{size[1]}.")
 
 
-class Backbone(nn.Module):
-    """A chain of named stages from clip_BCTHW to features_BDthw.
-
-    A network is put together, not inherited: a family's builder hands its stages over in order, each a module from
-    (B, C, T, H, W) to (B, D, t, h, w).
+@dataclass(frozen=True)
+class Provenance:
+    """Where a network comes from.
 
     Args:
-        stages: name -> module, in order.
-        feature_dim: D of the last stage.
-        strides: (t, h, w), clip size over feature-map size at the last stage; 0 along an axis that the network brings
-            together into one cell, however long it is.
+        architecture: its registered name, which with ``options`` is what it takes to build it again.
+        options: those of its builder.
+        weights_report: which weights it starts from, if from any.
+        trained_on: digests of the videos that these were trained on.
+        names: how others name its weights, for networks that others publish.
+        entry: the published file that it starts from, if from one.
+    """
+
+    architecture: str = ""
+    options: Mapping[str, object] = field(default_factory=dict)
+    weights_report: str = ""
+    trained_on: frozenset[str] = frozenset()
+    names: Names | None = None
+    entry: Entry | None = None
+
+
+class Backbone(nn.Module):
+    """A network from clip_BCTHW to features_BDthw, with taps. It is put together, not inherited.
+
+    Args:
+        network: clip_BCTHW, and a condition if it takes one, to whatever it gives.
+        taps: name -> place whose map can be had, in order. The map of the last one, whose size must be given, is that
+            of the network.
         clip: the clips it was designed for.
         published: how others name its weights, where there are files of others; ``build_backbone`` has used it up.
     """
 
     def __init__(
-        self,
-        stages: Mapping[str, nn.Module],
-        *,
-        feature_dim: int,
-        strides: tuple[int, int, int],
-        clip: ClipSpec,
-        published: Published | None = None,
+        self, network: nn.Module, taps: Mapping[str, Tap], *, clip: ClipSpec, published: Published | None = None
     ):
         super().__init__()
-        self.stages = nn.ModuleDict(stages)
-        self.feature_dim = feature_dim
-        self.strides = strides
+        self.network = network
+        self._taps = dict(taps)
         self.clip = clip
         self.published = published
-        self.names: Names | None = None  # set by build_backbone, for networks that others publish
-        self.architecture = ""  # set by build_backbone: what it takes to build the network again
-        self.options: dict[str, object] = {}
-        self.weights_report = ""  # set by build_backbone: which weights it starts from, if from any
-        self.trained_on: frozenset[str] = frozenset()  # and digests of the videos that these were trained on
+        self.provenance = Provenance()  # build_backbone puts another one in its place
+
+    @property
+    def taps(self) -> Mapping[str, Tap]:
+        """The taps by name, in order, all with their sizes."""
+        if not all(tap.dim for tap in self._taps.values()):
+            fixed = (self.clip.fixed_frames, self.clip.fixed_size, self.clip.fixed_size)
+            self._taps = sized(self.network, self._taps, self.clip.channels, self.clip.smallest, fixed)
+        return self._taps
+
+    @property
+    def stages(self) -> Mapping[str, nn.Module]:
+        """The modules of the taps by name, in order; in a chain they are all there is."""
+        return {name: tap.module for name, tap in self._taps.items()}
+
+    @property
+    def feature_dim(self) -> int:
+        """Channels of the last tap."""
+        return self._last.dim
+
+    @property
+    def strides(self) -> Triple:
+        """Strides (t, h, w) of the last tap."""
+        return self._last.strides
+
+    @property
+    def architecture(self) -> str:
+        """The registered name, for messages."""
+        return self.provenance.architecture or "this network"
+
+    @property
+    def takes_condition(self) -> bool:
+        """True for a network that can be told more than a clip: a noise level, say."""
+        return "condition" in inspect.signature(self.network.forward).parameters
+
+    def check_stage(self, name: str | None) -> None:
+        """Raise UserError if there is no tap of this name; None, the last, there always is."""
+        if name is not None and name not in self._taps:
+            raise UserError(f"{self.architecture} has no stage {name!r}; there are: {', '.join(self._taps)}.")
 
     def normalise(self, clip_BTHWC: Tensor, **colours: Tensor) -> Tensor:
         """clip_BCTHW that ``forward`` takes, of clips of values in 0 to 255 on the network's device.
@@ -104,22 +151,67 @@ class Backbone(nn.Module):
         """
         return to_float(clip_BTHWC, self.clip.mean, self.clip.std, next(self.parameters()).dtype, **colours)
 
-    def forward(self, clip_BCTHW: Tensor, until: str | None = None) -> Tensor:
-        """features_BDthw of the last stage, or of the stage called ``until``.
+    def forward(self, clip_BCTHW: Tensor, until: str | None = None, condition: object = None) -> Tensor:
+        """features_BDthw of the last tap, or of the one called ``until``, behind which a chain does not run.
+
+        ``condition`` is what else the network is told; an evaluation tells it nothing.
 
         Raises:
-            KeyError: for an unknown stage.
-            UserError: for a clip that the network does not take (``ClipSpec``).
+            UserError: for an unknown stage, a condition that the network does not take, and a clip that it does not
+                take (``ClipSpec``).
         """
-        self.clip.check(self.architecture or "this network", clip_BCTHW)
-        if until is not None and until not in self.stages:
-            raise KeyError(until)
-        x = clip_BCTHW
-        for name, stage in self.stages.items():
-            x = stage(x)
+        self.clip.check(self.architecture, clip_BCTHW)
+        self.check_stage(until)
+        if condition is not None and not self.takes_condition:
+            raise UserError(f"{self.architecture} takes no condition; choose a network that does.")
+        if isinstance(self.network, nn.Sequential) and self._taps.keys() == self.network._modules.keys():
+            return self._chain(clip_BCTHW, until)
+        tapped = self._last.module if until is None else self._taps[until].module
+        inputs = (clip_BCTHW,) if condition is None else (clip_BCTHW, condition)
+        return output_of(tapped, self.network, inputs)
+
+    def _chain(self, x_BCTHW: Tensor, until: str | None) -> Tensor:
+        for name, stage in self.network._modules.items():
+            assert stage is not None
+            x_BCTHW = stage(x_BCTHW)
             if name == until:
                 break
-        return x
+        return x_BCTHW
+
+    @property
+    def _last(self) -> Tap:
+        return next(reversed(self._taps.values()))
+
+
+def output_of(module: nn.Module, network: nn.Module, inputs: tuple[object, ...]) -> Tensor:
+    """What ``module``, a part of ``network`` or all of it, puts out while the network runs."""
+    found: list[Tensor] = []
+
+    def note(_module: nn.Module, _inputs: object, y: Tensor) -> None:
+        found.append(y)
+
+    with module.register_forward_hook(note):
+        network(*inputs)
+    return found[-1]
+
+
+def chain(
+    stages: Mapping[str, nn.Module] | nn.Sequential,
+    *,
+    feature_dim: int,
+    strides: Triple,
+    clip: ClipSpec,
+    published: Published | None = None,
+) -> Backbone:
+    """A network of named stages, one after the other, each from (B, C, T, H, W) to (B, D, t, h, w), with a tap behind.
+
+    ``feature_dim`` and ``strides`` are those of the last stage; see ``Backbone`` for the rest.
+    """
+    network = stages if isinstance(stages, nn.Sequential) else nn.Sequential(OrderedDict(stages))
+    taps = {name: Tap(stage) for name, stage in network._modules.items() if stage is not None}
+    last = next(reversed(taps))
+    taps[last] = Tap(taps[last].module, feature_dim, strides)
+    return Backbone(network, taps, clip=clip, published=published)
 
 
 class PerFrame(nn.Module):
@@ -145,7 +237,7 @@ class StartOptions:
     """The option that every backbone has beside those of its builder."""
 
     weights: str | None = None
-    """Initial weights: a run's backbone.safetensors, a published file, or torchvision:NAME (torchvision:DEFAULT)."""
+    """Initial weights: a run's backbone.safetensors, a published file, or an entry such as torchvision:DEFAULT."""
 
 
 def backbone_options(name: str) -> type:
@@ -154,22 +246,44 @@ def backbone_options(name: str) -> type:
 
 
 def build_backbone(name: str, **options: object) -> Backbone:
-    """Build a registered network and note on it what it takes to build it again.
+    """Build a registered network and note on it what it takes to build it again (``Provenance``).
 
     The option ``weights`` says from which weights it starts. It is not among the notes: it is no part of the
-    architecture, and its file may be gone when the network is built again.
+    architecture, and its file may be gone when the network is built again. A published file brings the options of its
+    network and the statistics of its pixels with it.
 
     Raises:
         UserError: for unknown names and options, and for weights that do not fit.
     """
-    chosen = from_mapping(backbone_options(name), options, f"backbone {name}")
-    own = {f.name: getattr(chosen, f.name) for f in fields(chosen) if f.name != "weights"}
-    backbone = BACKBONES[name](**own)
-    backbone.architecture, backbone.options = name, own
-    if chosen.weights is not None:
-        backbone.weights_report = str(start_from(chosen.weights, backbone, name, backbone.published))
-        backbone.trained_on = videos_seen(chosen.weights)
-    if backbone.published is not None:
-        backbone.names = backbone.published.names_of(backbone)
+    backbone = unloaded_backbone(name, **options)
+    source = options.get("weights")
+    if source not in (None, "None"):
+        report = start_from(str(source), backbone, name, backbone.published)
+        backbone.provenance = replace(
+            backbone.provenance, weights_report=str(report), trained_on=videos_seen(str(source))
+        )
     backbone.published = None  # it holds the heads, which nobody needs any more
     return backbone
+
+
+def unloaded_backbone(name: str, **options: object) -> Backbone:
+    """As ``build_backbone``, with fresh weights whatever ``weights`` says: others come from a checkpoint, say."""
+    kind = backbone_options(name)
+    source = options.get("weights")
+    entry = None if source is None else own_entry(str(source), name)
+    if entry is not None:
+        options = {**entry.options, **options}
+    chosen = from_mapping(kind, options, f"backbone {name}")
+    own = {f.name: getattr(chosen, f.name) for f in fields(chosen) if f.name != "weights"}
+    backbone = BACKBONES[name](**own)
+    if entry is not None:
+        backbone.clip = with_statistics_of(entry, backbone.clip)
+    names = None if backbone.published is None else backbone.published.names_of(backbone)
+    backbone.provenance = Provenance(name, own, names=names, entry=entry)
+    return backbone
+
+
+def with_statistics_of(entry: Entry, clip: ClipSpec) -> ClipSpec:
+    """The clips that a published network was trained on, where its entry says other than the network's builder."""
+    known = {"mean": entry.mean, "std": entry.std, "frames": entry.frames}
+    return replace(clip, **{k: v for k, v in known.items() if v is not None})

@@ -6,7 +6,7 @@ Networks", ICCV 2015.
 
 from torch import nn
 
-from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec
+from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, chain
 
 CHANNELS = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # of the convolutions before each pooling
 
@@ -32,4 +32,4 @@ def c3d(*, batch_norm: bool = False) -> Backbone:
         layers.append(nn.MaxPool3d(kernel, padding=(0, 1, 1) if number == 5 else 0))  # 7x7 -> 4x4
         stages[f"conv{number}"] = nn.Sequential(*layers)
     clip = ClipSpec(frames=16, size=112, min_frames=16, min_size=16)
-    return Backbone(stages, feature_dim=before, strides=(16, 32, 32), clip=clip)
+    return chain(stages, feature_dim=before, strides=(16, 32, 32), clip=clip)

@@ -12,7 +12,16 @@ import torch.nn.functional as F
 import torchvision.models as tv
 from torch import Tensor, nn
 
-from ssl_video.backbones.base import BACKBONES, FLOW_MEAN, FLOW_STD, IMAGENET_MEAN, IMAGENET_STD, Backbone, ClipSpec
+from ssl_video.backbones.base import (
+    BACKBONES,
+    FLOW_MEAN,
+    FLOW_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Backbone,
+    ClipSpec,
+    chain,
+)
 from ssl_video.backbones.weights import Published
 
 Modality = Literal["rgb", "flow"]
@@ -186,7 +195,7 @@ def i3d(*, modality: Modality = "rgb") -> Backbone:
     }
     stages = {stage: nn.Sequential(*map(net.get_submodule, names)) for stage, names in parts.items()}
     published = Published(net, ("fc.", "aux1.", "aux2."), "googlenet", inflated)
-    return Backbone(stages, feature_dim=1024, strides=(8, 32, 32), clip=clip, published=published)
+    return chain(stages, feature_dim=1024, strides=(8, 32, 32), clip=clip, published=published)
 
 
 def _i3d_resnet(name: str, feature_dim: int) -> Callable[..., Backbone]:
@@ -201,7 +210,7 @@ def _i3d_resnet(name: str, feature_dim: int) -> Callable[..., Backbone]:
         stages = {stage: nn.Sequential(*map(net.get_submodule, names)) for stage, names in parts.items()}
         stages["layer1"].append(half_time)
         published = Published(net, ("fc.",), name, inflated)
-        return Backbone(stages, feature_dim=feature_dim, strides=(8, 32, 32), clip=clip, published=published)
+        return chain(stages, feature_dim=feature_dim, strides=(8, 32, 32), clip=clip, published=published)
 
     depth, millions = name.removeprefix("resnet"), {"resnet18": 33, "resnet50": 46}[name]
     build.__doc__ = (

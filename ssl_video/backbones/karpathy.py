@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, PerFrame
+from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, PerFrame, chain
 from ssl_video.backbones.weights import Published
 from ssl_video.errors import UserError
 
@@ -65,7 +65,7 @@ def frame_network(trunk: str, width: int = WIDTH) -> Backbone:
     """
     if trunk == "karpathy":
         stages = {name: PerFrame(layers) for name, layers in frame_layers(width).items()}
-        return Backbone(stages, feature_dim=channels_of(width)[-1], strides=(1, 24, 24), clip=CLIP)
+        return chain(stages, feature_dim=channels_of(width)[-1], strides=(1, 24, 24), clip=CLIP)
     if width != WIDTH:
         raise UserError(f"The option width belongs to the trunk 'karpathy', not to {trunk!r}; leave it out.")
     network = BACKBONES[trunk]()
@@ -134,7 +134,7 @@ def late_fusion_pool(*, trunk: str = "karpathy", width: int = WIDTH) -> Backbone
     network = frame_network(trunk, width)
     stages, strides = {**network.stages, "fusion": MeanOverTime()}, (0, *network.strides[1:])
     clip = replace(network.clip, frames=16)
-    return Backbone(stages, feature_dim=network.feature_dim, strides=strides, clip=clip, published=network.published)
+    return chain(stages, feature_dim=network.feature_dim, strides=strides, clip=clip, published=network.published)
 
 
 @BACKBONES.register("early_fusion")
@@ -147,12 +147,12 @@ def early_fusion(*, trunk: str = "karpathy", width: int = WIDTH, frames: int = 1
     if frames < 1:
         raise UserError(f"early_fusion spans one frame or more, not {frames}.")
     network = frame_network(trunk, width)
-    name, conv = next((n, m) for n, m in network.stages.named_modules() if not list(m.children()))
+    name, conv = next((n, m) for n, m in network.network.named_modules() if not list(m.children()))
     if not isinstance(conv, nn.Conv2d) or isinstance(conv.padding, str):
         raise UserError(f"early_fusion extends the convolution that a trunk begins with, and {trunk!r} has none there.")
     kernel, stride, padding = (frames, *conv.kernel_size), (1, *conv.stride), (0, *conv.padding)
     over_time = nn.Conv3d(conv.in_channels, conv.out_channels, kernel, stride, padding, bias=conv.bias is not None)  # pyright: ignore
-    network.stages.set_submodule(name, nn.Identity())
+    network.network.set_submodule(name, nn.Identity())
     return _fixed_time(network, {"fusion": over_time, **network.stages}, frames, network.feature_dim)
 
 
@@ -165,7 +165,7 @@ def _fixed_time(
 ) -> Backbone:
     """A network of exactly ``frames`` frames with one cell along time."""
     clip, strides = replace(network.clip, frames=frames, fixed_frames=True), (frames, *network.strides[1:])
-    return Backbone(stages, feature_dim=feature_dim, strides=strides, clip=clip, published=published)
+    return chain(stages, feature_dim=feature_dim, strides=strides, clip=clip, published=published)
 
 
 @BACKBONES.register("slow_fusion")
@@ -183,7 +183,7 @@ def slow_fusion(*, width: int = WIDTH) -> Backbone:
         pool = [nn.MaxPool3d((1, 2, 2))] if POOLED[i] else []
         stages[f"conv{i + 1}"] = nn.Sequential(conv, nn.BatchNorm3d(channels), nn.ReLU(inplace=True), *pool)
         before = channels
-    return Backbone(stages, feature_dim=before, strides=(8, 24, 24), clip=replace(CLIP, min_frames=10))
+    return chain(stages, feature_dim=before, strides=(8, 24, 24), clip=replace(CLIP, min_frames=10))
 
 
 class ContextAndFovea(nn.Module):
@@ -221,4 +221,4 @@ def multires(*, width: int = WIDTH) -> Backbone:
     stages: dict[str, nn.Module] = {"streams": PerFrame(ContextAndFovea())}
     stages.update((name, PerFrame(TwoStreams(context[name], fovea[name]))) for name in context)
     clip = replace(CLIP, size=178, min_size=20)
-    return Backbone(stages, feature_dim=2 * channels_of(width)[-1], strides=(1, 24, 24), clip=clip)
+    return chain(stages, feature_dim=2 * channels_of(width)[-1], strides=(1, 24, 24), clip=clip)

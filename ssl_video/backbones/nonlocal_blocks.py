@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_video.backbones.base import BACKBONES, Backbone
+from ssl_video.backbones.base import BACKBONES, Backbone, chain
 from ssl_video.backbones.pytorchvideo_models import slow_r50
 from ssl_video.backbones.small import r3d_10
 from ssl_video.errors import UserError, nearest
@@ -50,7 +50,7 @@ class NonLocal(nn.Module):
 
 
 def insert_nonlocal(backbone: Backbone, after: Iterable[str], subsample: bool = True) -> Backbone:
-    """Put a non-local block behind each of the named parts of ``backbone``, in place, and return it.
+    """``backbone`` with a non-local block behind each of the named parts of it, a chain.
 
     A part is a stage ("block2") or a module inside one ("layer3.1", "res4.res_blocks.3"), whose output is a map
     (B, D, t, h, w). The parameters of a part X are called X.0 from then on, those of its block X.1; published weights
@@ -59,7 +59,7 @@ def insert_nonlocal(backbone: Backbone, after: Iterable[str], subsample: bool = 
     Raises:
         UserError: for a part that there is not.
     """
-    modules = dict(backbone.stages.named_modules())
+    modules = dict(backbone.network.named_modules())
     names = sorted(set(after), key=len, reverse=True)  # what lies inside another part goes first
     for name in names:
         if not name or name not in modules:
@@ -68,13 +68,16 @@ def insert_nonlocal(backbone: Backbone, after: Iterable[str], subsample: bool = 
     like = next(backbone.parameters())
     for name in names:
         block = NonLocal(widths[name], subsample).to(like.device, like.dtype)
-        backbone.stages.set_submodule(name, nn.Sequential(modules[name], block))
-    if backbone.published is not None:
-        before = backbone.published.adapt
-        backbone.published = replace(
-            backbone.published, adapt=lambda weights, network: _around_blocks(before(weights, network), network)
-        )
-    return backbone
+        backbone.network.set_submodule(name, nn.Sequential(modules[name], block))
+    published = backbone.published
+    if published is not None:
+        before = published.adapt
+        published = replace(published, adapt=lambda weights, net: _around_blocks(before(weights, net), net))
+    assert isinstance(backbone.network, nn.Sequential)
+    dim, strides, clip = backbone.feature_dim, backbone.strides, backbone.clip
+    changed = chain(backbone.network, feature_dim=dim, strides=strides, clip=clip, published=published)
+    changed.provenance, changed.training = backbone.provenance, backbone.training
+    return changed
 
 
 def _around_blocks(weights: Mapping[str, Tensor], network: nn.Module) -> Mapping[str, Tensor]:
@@ -95,7 +98,7 @@ def _widths(backbone: Backbone, names: Iterable[str]) -> dict[str, int]:
     def note(name: str):
         return lambda _module, _x, y: widths.update({name: y.shape[1]})
 
-    handles = [backbone.stages.get_submodule(name).register_forward_hook(note(name)) for name in names]
+    handles = [backbone.network.get_submodule(name).register_forward_hook(note(name)) for name in names]
     like = next(backbone.parameters())
     modes = {m: m.training for m in backbone.modules()}
     with torch.no_grad():

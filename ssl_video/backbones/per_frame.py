@@ -6,7 +6,7 @@ from dataclasses import replace
 import torchvision.models as tv
 from torch import nn
 
-from ssl_video.backbones.base import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, ClipSpec, PerFrame
+from ssl_video.backbones.base import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, ClipSpec, PerFrame, chain
 from ssl_video.backbones.weights import Published
 from ssl_video.errors import UserError
 
@@ -39,7 +39,7 @@ def _resnet(name: str) -> Callable[..., Backbone]:
         net = tv.get_model(name, weights=None)
         assert isinstance(net, tv.ResNet)
         dense_resnet(net, output_stride)
-        return Backbone(
+        return chain(
             frame_stages(net),
             feature_dim=net.fc.in_features,
             strides=(1, output_stride, output_stride),
@@ -59,7 +59,7 @@ def _plain(name: str, feature_dim: int, min_size: int, paper: str) -> Callable[.
     def build() -> Backbone:
         net = tv.get_model(name, weights=None)
         clip, published = replace(FRAMES, min_size=min_size), Published(net, ("classifier.",), name)
-        return Backbone(frame_stages(net), feature_dim=feature_dim, strides=(1, 32, 32), clip=clip, published=published)
+        return chain(frame_stages(net), feature_dim=feature_dim, strides=(1, 32, 32), clip=clip, published=published)
 
     build.__doc__ = f"{name} on every frame, up to its last pooling ({paper})."
     return build

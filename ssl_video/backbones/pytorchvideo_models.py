@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec
+from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, chain
 from ssl_video.backbones.weights import Published
 from ssl_video.errors import UserError
 
@@ -31,7 +31,7 @@ def network(name: str) -> nn.Module:
     return getattr(hub, name)()
 
 
-def chain(net: nn.Module, feature_dim: int, strides: tuple[int, int, int], clip: ClipSpec) -> Backbone:
+def without_head(net: nn.Module, feature_dim: int, strides: tuple[int, int, int], clip: ClipSpec) -> Backbone:
     """The blocks before the head, as stem, res2, ..., res5; a pooling between two belongs to the first."""
     *blocks, _ = net.get_submodule("blocks").children()
     parts: list[list[nn.Module]] = []
@@ -44,7 +44,7 @@ def chain(net: nn.Module, feature_dim: int, strides: tuple[int, int, int], clip:
         name: part[0] if len(part) == 1 else nn.Sequential(*part) for name, part in zip(STAGES, parts, strict=True)
     }
     published = Published(net, heads=(f"blocks.{len(blocks)}.",))
-    return Backbone(stages, feature_dim=feature_dim, strides=strides, clip=clip, published=published)
+    return chain(stages, feature_dim=feature_dim, strides=strides, clip=clip, published=published)
 
 
 def clip_of(frames: int, every: int, size: int = 224, min_frames: int = 1) -> ClipSpec:
@@ -55,31 +55,31 @@ def clip_of(frames: int, every: int, size: int = 224, min_frames: int = 1) -> Cl
 @BACKBONES.register("slow_r50")
 def slow_r50() -> Backbone:
     """Slow-R50 8x8, 32 M parameters (Feichtenhofer et al., "SlowFast Networks for Video Recognition", ICCV 2019)."""
-    return chain(network("slow_r50"), 2048, (1, 32, 32), clip_of(8, 8))
+    return without_head(network("slow_r50"), 2048, (1, 32, 32), clip_of(8, 8))
 
 
 @BACKBONES.register("c2d_r50")
 def c2d_r50() -> Backbone:
     """C2D-R50 8x8, 24 M parameters: 2D convolutions, one pooling in time (Wang et al., "Non-local ...", CVPR 2018)."""
-    return chain(network("c2d_r50"), 2048, (2, 32, 32), clip_of(8, 8, min_frames=2))
+    return without_head(network("c2d_r50"), 2048, (2, 32, 32), clip_of(8, 8, min_frames=2))
 
 
 @BACKBONES.register("i3d_r50")
 def i3d_r50() -> Backbone:
     """I3D-R50 8x8, 28 M parameters: 1x1 convolutions inflated to 3x1x1 (Wang et al., "Non-local ...", CVPR 2018)."""
-    return chain(network("i3d_r50"), 2048, (2, 32, 32), clip_of(8, 8, min_frames=2))
+    return without_head(network("i3d_r50"), 2048, (2, 32, 32), clip_of(8, 8, min_frames=2))
 
 
 @BACKBONES.register("r2plus1d_r50")
 def r2plus1d_r50() -> Backbone:
     """R(2+1)D-R50 16x4, 28 M parameters (Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018)."""
-    return chain(network("r2plus1d_r50"), 2048, (4, 32, 32), clip_of(16, 4))
+    return without_head(network("r2plus1d_r50"), 2048, (4, 32, 32), clip_of(16, 4))
 
 
 @BACKBONES.register("csn_r101")
 def csn_r101() -> Backbone:
     """CSN-R101 32x2, 22 M parameters (Tran et al., "Channel-Separated Convolutional Networks", ICCV 2019)."""
-    return chain(network("csn_r101"), 2048, (8, 32, 32), clip_of(32, 2))
+    return without_head(network("csn_r101"), 2048, (8, 32, 32), clip_of(32, 2))
 
 
 class SlowFast(nn.Module):
@@ -108,7 +108,7 @@ def slowfast_r50() -> Backbone:
     """
     net = network("slowfast_r50")
     *blocks, _concat, _head = net.get_submodule("blocks").children()
-    return Backbone(
+    return chain(
         {"pathways": SlowFast(blocks, alpha=4)},
         feature_dim=2048 + 256,
         strides=(4, 32, 32),
@@ -124,7 +124,7 @@ def _x3d(name: str, frames: int, every: int, size: int, millions: int) -> Callab
             for child_name, child in m.named_children():
                 if type(child).__name__ == "Swish":  # the same function; its backward pass uses what torch will remove
                     m.register_module(child_name, nn.SiLU())
-        return chain(net, 192, (1, 32, 32), clip_of(frames, every, size))
+        return without_head(net, 192, (1, 32, 32), clip_of(frames, every, size))
 
     build.__doc__ = (
         f"{name.upper().replace('_', '-')}, {millions} M parameters (Feichtenhofer, 'X3D: Expanding Architectures for "

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ssl_video.backbones.base import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, ClipSpec
+from ssl_video.backbones.base import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, ClipSpec, chain
 from ssl_video.backbones.resnet3d import BasicBlock, Triple, initialise, shortcut
 
 
@@ -62,7 +62,7 @@ def _r2d3d(name: str, depths: tuple[int, int, int, int], bottleneck: bool, milli
             stages[f"layer{number}"] = layer
         initialise(nn.ModuleDict(stages))
         clip = ClipSpec(frames=5, size=128, fps=10.0, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        return Backbone(stages, feature_dim=before, strides=(4, 32, 32), clip=clip)
+        return chain(stages, feature_dim=before, strides=(4, 32, 32), clip=clip)
 
     build.__doc__ = (
         f"{name}, {millions} M parameters (Han et al., 'Video Representation Learning by Dense Predictive Coding', "

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from ssl_video.backbones.base import BACKBONES, Backbone
+from ssl_video.backbones.base import BACKBONES, Backbone, chain
 from ssl_video.backbones.karpathy import WIDTH, frame_network
 from ssl_video.errors import UserError
 
@@ -39,4 +39,4 @@ def lrcn(*, trunk: str = "alexnet", width: int = WIDTH, hidden: int = 256) -> Ba
     network = frame_network(trunk, width)
     stages = {**network.stages, "lstm": LSTMOverTime(network.feature_dim, hidden)}
     clip = replace(network.clip, frames=16)
-    return Backbone(stages, feature_dim=hidden, strides=(1, 0, 0), clip=clip, published=network.published)
+    return chain(stages, feature_dim=hidden, strides=(1, 0, 0), clip=clip, published=network.published)

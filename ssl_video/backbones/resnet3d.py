@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec
+from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, chain
 from ssl_video.backbones.weights import Published
 
 Triple = tuple[int, int, int]
@@ -94,7 +94,7 @@ def _resnet3d(name: str, depths: tuple[int, int, int, int], millions: int) -> Ca
             **{f"layer{number}": net.get_submodule(f"layer{number}") for number in (1, 2, 3, 4)},
         }
         clip, published = ClipSpec(frames=16, size=112), Published(net, heads=("fc.",))
-        return Backbone(stages, feature_dim=512, strides=(16, 32, 32), clip=clip, published=published)
+        return chain(stages, feature_dim=512, strides=(16, 32, 32), clip=clip, published=published)
 
     build.__doc__ = (
         f"{name}, {millions} M parameters (Hara et al., 'Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and "

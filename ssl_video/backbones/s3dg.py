@@ -6,7 +6,7 @@ S. Xie, C. Sun, J. Huang, Z. Tu, K. Murphy: "Rethinking Spatiotemporal Feature L
 import torch
 from torch import Tensor, nn
 
-from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec
+from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, chain
 
 # output channels of an Inception block: 1x1 | 1x1, 3x3x3 | 1x1, 3x3x3 | pool, 1x1
 WIDTHS = {
@@ -96,4 +96,4 @@ def s3dg(*, temporal_stride: bool = True) -> Backbone:
         stages[f"mixed{name}"] = nn.Sequential(pools[name], block) if name in pools else block
         channels = block.channels
     clip = ClipSpec(frames=64, size=224, min_frames=8 if temporal_stride else 1, min_size=32)
-    return Backbone(stages, feature_dim=channels, strides=(stride_t**3, 32, 32), clip=clip)
+    return chain(stages, feature_dim=channels, strides=(stride_t**3, 32, 32), clip=clip)

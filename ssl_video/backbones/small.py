@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, PerFrame
+from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, PerFrame, chain
 
 SMALL_CLIP = ClipSpec(frames=16, size=48, mean=(0.44, 0.44, 0.44), std=(0.235, 0.235, 0.235), min_frames=1, min_size=16)
 
@@ -76,7 +76,7 @@ def r2plus1d_4(*, width: int = 16, strides_t: tuple[int, ...] = (2, 2, 2, 1)) ->
         )
         before, stride_t = channels, stride_t * stride
     side = 2 ** len(strides_t)
-    return Backbone(stages, feature_dim=before, strides=(stride_t, side, side), clip=SMALL_CLIP)
+    return chain(stages, feature_dim=before, strides=(stride_t, side, side), clip=SMALL_CLIP)
 
 
 @BACKBONES.register("r3d_10")
@@ -94,7 +94,7 @@ def r3d_10(*, width: int = 16) -> Backbone:
         channels = width * 2**number
         stages[f"block{number + 1}"] = BasicBlock3d(before, channels, stride)
         before = channels
-    return Backbone(stages, feature_dim=before, strides=(8, 16, 16), clip=SMALL_CLIP)
+    return chain(stages, feature_dim=before, strides=(8, 16, 16), clip=SMALL_CLIP)
 
 
 @BACKBONES.register("dense_resnet_8")
@@ -125,4 +125,4 @@ def dense_resnet_8(*, width: int = 32) -> Backbone:
             if isinstance(m, nn.Conv2d):
                 m.padding_mode = "reflect" if m.padding != (0, 0) else "zeros"
     stages = {name: PerFrame(part) for name, part in parts.items()}
-    return Backbone(stages, feature_dim=4 * width, strides=(1, 8, 8), clip=SMALL_CLIP)
+    return chain(stages, feature_dim=4 * width, strides=(1, 8, 8), clip=SMALL_CLIP)

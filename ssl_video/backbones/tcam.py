@@ -5,7 +5,7 @@ D. Wei, J. Lim, A. Zisserman, W. T. Freeman: "Learning and Using the Arrow of Ti
 
 from torch import Tensor, nn
 
-from ssl_video.backbones.base import BACKBONES, FLOW_MEAN, FLOW_STD, Backbone, ClipSpec, PerFrame
+from ssl_video.backbones.base import BACKBONES, FLOW_MEAN, FLOW_STD, Backbone, ClipSpec, PerFrame, chain
 from ssl_video.backbones.two_stream import LENGTH, stacked
 from ssl_video.errors import UserError
 
@@ -76,4 +76,4 @@ def tcam(*, segments: int = 2, dropout: float = 0.5) -> Backbone:
         min_size=16,
         fixed_frames=True,
     )
-    return Backbone(stages, feature_dim=FUSED, strides=(segments * LENGTH, 16, 16), clip=clip)
+    return chain(stages, feature_dim=FUSED, strides=(segments * LENGTH, 16, 16), clip=clip)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.video.mvit import MultiscaleBlock, MViT
 from torchvision.models.video.swin_transformer import SwinTransformer3d
 
-from ssl_video.backbones.base import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, ClipSpec
+from ssl_video.backbones.base import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, ClipSpec, chain
 from ssl_video.backbones.weights import Published
 
 RESNET_CLIP = ClipSpec(frames=16, size=112, fps=15.0, min_size=16)
@@ -21,7 +21,7 @@ def video_resnet(build: Callable[..., tv.VideoResNet], stride_t: int) -> Backbon
     net = build(weights=None)
     stages = {name: net.get_submodule(name) for name in ("stem", "layer1", "layer2", "layer3", "layer4")}
     published = Published(net, heads=("fc.",), torchvision=build.__name__)
-    return Backbone(stages, feature_dim=512, strides=(stride_t, 16, 16), clip=RESNET_CLIP, published=published)
+    return chain(stages, feature_dim=512, strides=(stride_t, 16, 16), clip=RESNET_CLIP, published=published)
 
 
 @BACKBONES.register("r3d_18")
@@ -58,7 +58,7 @@ def s3d() -> Backbone:
     stages = {name: layers[start:stop] for name, (start, stop) in bounds.items()}
     clip = ClipSpec(frames=64, size=224, fps=15.0, min_frames=8, min_size=32)
     published = Published(net, heads=("classifier.",), torchvision="s3d")
-    return Backbone(stages, feature_dim=1024, strides=(8, 32, 32), clip=clip, published=published)
+    return chain(stages, feature_dim=1024, strides=(8, 32, 32), clip=clip, published=published)
 
 
 class MViTBlocks(nn.Module):
@@ -101,7 +101,7 @@ def _mvit(net: MViT, name: str) -> Backbone:
     clip = ClipSpec(frames=16, size=224, fps=7.5, mean=(0.45,) * 3, std=(0.225,) * 3, min_size=32)
     stages = {"patches": net.conv_proj, "blocks": MViTBlocks(net)}
     published = Published(net, heads=("head.",), torchvision=name)
-    return Backbone(stages, feature_dim=768, strides=(2, 32, 32), clip=clip, published=published)
+    return chain(stages, feature_dim=768, strides=(2, 32, 32), clip=clip, published=published)
 
 
 @BACKBONES.register("mvit_v1_b")
@@ -151,7 +151,7 @@ def _swin(net: SwinTransformer3d, name: str) -> Backbone:
     }
     clip = replace(ClipSpec(frames=32, size=224, fps=15.0), mean=IMAGENET_MEAN, std=IMAGENET_STD)
     published = Published(net, heads=("head.",), torchvision=name)
-    return Backbone(stages, feature_dim=net.num_features, strides=(2, 32, 32), clip=clip, published=published)
+    return chain(stages, feature_dim=net.num_features, strides=(2, 32, 32), clip=clip, published=published)
 
 
 @BACKBONES.register("swin3d_t")

@@ -9,7 +9,7 @@ from typing import Literal
 import torchvision.models as tv
 from torch import Tensor, nn
 
-from ssl_video.backbones.base import BACKBONES, FLOW_MEAN, FLOW_STD, Backbone, ClipSpec
+from ssl_video.backbones.base import BACKBONES, FLOW_MEAN, FLOW_STD, Backbone, ClipSpec, chain
 from ssl_video.backbones.inflation import inflated, with_channels
 from ssl_video.backbones.per_frame import frame_stages
 from ssl_video.backbones.weights import Published
@@ -55,7 +55,7 @@ def flow_stack(*, trunk: Literal["resnet18", "vgg16", "alexnet"] = "resnet18") -
         min_size=min_size,
         fixed_frames=True,
     )
-    return Backbone(
+    return chain(
         {"stack": Stack(), **frame_stages(net)},
         feature_dim=feature_dim,
         strides=(LENGTH, 32, 32),

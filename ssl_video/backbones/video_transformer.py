@@ -4,17 +4,20 @@ A. Arnab, M. Dehghani, G. Heigold, C. Sun, M. Lucic, C. Schmid: "ViViT: A Video 
 model 1, spatio-temporal attention).
 G. Bertasius, H. Wang, L. Torresani: "Is Space-Time Attention All You Need for Video Understanding?", ICML 2021.
 
-Both are put out as maps; there is no class token. Sizes are those of image transformers: width, depth and heads are
-192, 12, 3 (tiny), 384, 12, 6 (small) and 768, 12, 12 (base).
+Both are put out as maps; there is no class token. A network with joint attention also reads a choice of its tubelets;
+one with divided attention does not: with gaps, a frame and a place are no rows any more. Sizes are those of image
+transformers: width, depth and heads are 192, 12, 3 (tiny), 384, 12, 6 (small) and 768, 12, 12 (base).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
-from torch import Tensor, nn, zeros
+from torch import Tensor, arange, nn, zeros
 
-from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec
+from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, chain
+from ssl_video.capabilities import Tokens
 from ssl_video.errors import UserError
 
 WIDTHS = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # width, heads
@@ -35,11 +38,15 @@ class Tubelets(nn.Module):
 
     def forward(self, clip_BCTHW: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, D, T / t, H / h, W / w)."""
+        return self.projection(self.cut(clip_BCTHW)).permute(0, 4, 1, 2, 3)
+
+    def cut(self, clip_BCTHW: Tensor) -> Tensor:
+        """The pixels of each tubelet, (B, T / t, H / h, W / w, C t h w)."""
         x = clip_BCTHW
         for axis, side in enumerate(self.tubelet, 2):
             x = x.unfold(axis, side, side)
         x_BthwCpqr = x.permute(0, 2, 3, 4, 1, 5, 6, 7)
-        return self.projection(x_BthwCpqr.flatten(4)).permute(0, 4, 1, 2, 3)
+        return x_BthwCpqr.flatten(4)
 
 
 class Positions(nn.Module):
@@ -51,12 +58,17 @@ class Positions(nn.Module):
 
     def forward(self, x_BDthw: Tensor) -> Tensor:
         """The same shape."""
-        for table in self.tables:
-            size = tuple(1 if side == 1 else n for side, n in zip(table.shape[2:], x_BDthw.shape[2:], strict=True))
-            if size != table.shape[2:]:
-                table = F.interpolate(table, size, mode="trilinear", align_corners=False)
+        for table in self.fitted(x_BDthw.shape[2:]):
             x_BDthw = x_BDthw + table
         return x_BDthw
+
+    def fitted(self, grid: tuple[int, ...]) -> Iterator[Tensor]:
+        """The tables (1, D, t, h, w) for a map of ``grid`` cells; 1 along axes that they are not over."""
+        for table in self.tables:
+            size = tuple(1 if side == 1 else n for side, n in zip(table.shape[2:], grid, strict=True))
+            if size != table.shape[2:]:
+                table = F.interpolate(table, size, mode="trilinear", align_corners=False)
+            yield table
 
 
 class Attention(nn.Module):
@@ -93,10 +105,13 @@ class JointBlock(nn.Module):
 
     def forward(self, x_BDthw: Tensor) -> Tensor:
         """The same shape."""
-        x_BND = x_BDthw.flatten(2).transpose(1, 2)
-        x_BND = x_BND + self.attention(self.norm(x_BND))
-        x_BND = x_BND + self.mlp(x_BND)
+        x_BND = self.tokens(x_BDthw.flatten(2).transpose(1, 2))
         return x_BND.transpose(1, 2).unflatten(2, x_BDthw.shape[2:])
+
+    def tokens(self, x_BND: Tensor) -> Tensor:
+        """The same shape, of any tokens in any order."""
+        x_BND = x_BND + self.attention(self.norm(x_BND))
+        return x_BND + self.mlp(x_BND)
 
 
 class DividedBlock(nn.Module):
@@ -134,6 +149,37 @@ class Norm(nn.Module):
     def forward(self, x_BDthw: Tensor) -> Tensor:
         """The same shape."""
         return self.norm(x_BDthw.movedim(1, -1)).movedim(-1, 1)
+
+
+class JointTransformer(nn.Sequential):
+    """The stages of a network with joint attention, which also reads a choice of its tubelets (``TokenNetwork``)."""
+
+    def embed(self, clip_BCTHW: Tensor, keep_BK: Tensor | None = None) -> Tokens:
+        """Tokens of the tubelets whose numbers are kept, of all by default; no others are projected."""
+        first = self[0]
+        assert isinstance(first, nn.Sequential)
+        tubelets, positions = first
+        assert isinstance(tubelets, Tubelets) and isinstance(positions, Positions)
+        pixels_BthwP = tubelets.cut(clip_BCTHW)
+        B, t, h, w, _ = pixels_BthwP.shape
+        if keep_BK is None:
+            keep_BK = arange(t * h * w, device=clip_BCTHW.device).expand(B, -1)
+        pixels_BNP = pixels_BthwP.flatten(1, 3)
+        x_BKD = tubelets.projection(pixels_BNP.gather(1, keep_BK[..., None].expand(-1, -1, pixels_BNP.shape[2])))
+        for table_1Dthw in positions.fitted((t, h, w)):
+            table_ND = table_1Dthw.expand(-1, -1, t, h, w).flatten(2)[0].T
+            x_BKD = x_BKD + table_ND[keep_BK]
+        return Tokens(x_BKD, keep_BK, (t, h, w))
+
+    def blocks(self, tokens: Tokens) -> Tokens:
+        """The tokens behind all blocks and the last norm."""
+        x_BND = tokens.x_BND
+        for stage in self:
+            if isinstance(stage, JointBlock):
+                x_BND = stage.tokens(x_BND)
+            elif isinstance(stage, Norm):
+                x_BND = stage.norm(x_BND)
+        return replace(tokens, x_BND=x_BND)
 
 
 def _start(module: nn.Module) -> None:
@@ -176,7 +222,8 @@ class _Family:
             "norm": Norm(width),
         }
         clip = ClipSpec(frames, side, self.fps, mean=HALF, std=HALF, min_frames=tubelet[0], min_size=max(tubelet[1:]))
-        network = Backbone(stages, feature_dim=width, strides=tubelet, clip=clip)
+        whole = (nn.Sequential if self.divided else JointTransformer)(OrderedDict(stages))
+        network = chain(whole, feature_dim=width, strides=tubelet, clip=clip)
         _start(network)
         return network
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ssl_video.backbones.weights import current_names
 from ssl_video.errors import UserError
 from ssl_video.train.config import TrainingConfig
 from ssl_video.train.distributed import Ranks
@@ -55,7 +56,7 @@ def load_state(
     if state is None:
         return 0
     for name, module in modules.items():
-        module.load_state_dict(state[name])
+        module.load_state_dict(current_names(state[name], module.state_dict()))
     scales = [{k: group[k] for k in ("lr_scale", "decay_scale")} for group in optimizer.param_groups]
     optimizer.load_state_dict(state["optimizer"])
     for group, scale in zip(optimizer.param_groups, scales, strict=True):  # they are configuration, not state

@@ -1,0 +1,28 @@
+"""What networks start from: files of weights, how others name them, and entries of published ones, in files here."""
+
+from ssl_video.backbones.weights.entries import WEIGHTS, Entry, own_entry, start_from
+from ssl_video.backbones.weights.files import (
+    LoadReport,
+    current_names,
+    load_into,
+    load_weights,
+    read_state_dict,
+    videos_seen,
+)
+from ssl_video.backbones.weights.names import Names, Published, own_names
+
+__all__ = [
+    "WEIGHTS",
+    "Entry",
+    "LoadReport",
+    "Names",
+    "Published",
+    "current_names",
+    "load_into",
+    "load_weights",
+    "own_entry",
+    "own_names",
+    "read_state_dict",
+    "start_from",
+    "videos_seen",
+]

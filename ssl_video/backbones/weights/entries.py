@@ -1,0 +1,119 @@
+"""Published files of weights, one entry each: what it takes to use them, and what is known of them."""
+
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch
+from torch import Tensor, nn
+
+from ssl_video.backbones.weights.files import UNREADABLE, LoadReport, current_names, load_into, read_state_dict
+from ssl_video.backbones.weights.names import Published
+from ssl_video.errors import UserError, nearest
+from ssl_video.registry import Registry
+
+
+def unchanged(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Weights whose names are those of the published network."""
+    return weights
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A published file of weights, registered as NETWORK/NAME.
+
+    Args:
+        source: its address, from which it is fetched once into torch's cache, or its path.
+        options: those of the network that the weights are for.
+        rename: its tensors -> the same under the names of the network, the published ones where it has such.
+        mean: of the pixels that it was trained on, scaled to [0, 1]; None: those of the network's clips, as for the
+            next three.
+        std: of these pixels.
+        frames: of its clips.
+        stride: between these frames.
+        sha256: first digits of the file's digest, compared after it was fetched; empty if nobody says them.
+        licence: under which it is published.
+        trained_on: data sets.
+        checked: the independent implementation whose features these weights give here; empty if there was none.
+    """
+
+    source: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    rename: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = unchanged
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    frames: int | None = None
+    stride: int | None = None
+    sha256: str = ""
+    licence: str = ""
+    trained_on: str = ""
+    checked: str = ""
+
+
+WEIGHTS: Registry[Entry] = Registry("weights entry", "ssl_video.backbones.weights")
+
+
+def own_entry(source: str, name: str) -> Entry | None:
+    """The entry that ``source`` names among those of the backbone called ``name``; None if it names none."""
+    key = f"{name}/{source}"
+    return WEIGHTS[key] if key in WEIGHTS.names() else None
+
+
+def start_from(source: str, backbone: nn.Module, name: str, published: Published | None) -> LoadReport:
+    """Load initial weights into the ``backbone`` called ``name``.
+
+    ``source`` is an entry, of this network or of the one that it is made of, or a file, either with the backbone's own
+    names, such as the backbone.safetensors of a run, or as published.
+
+    Raises:
+        UserError: if there are no such weights, or they do not fit.
+    """
+    entry = own_entry(source, name)
+    if entry is None and published is not None and published.torchvision is not None:
+        entry = own_entry(source, published.torchvision)
+    if entry is not None:
+        weights = entry.rename(fetched(entry))
+    elif _is_file(source):
+        weights = read_state_dict(source)
+    else:
+        raise UserError(_no_entry(source, name, published))
+    own = backbone.state_dict()
+    if published is None or any(key in own for key in current_names(weights, own)):
+        return load_into(backbone, weights, source)
+    return load_into(published.network, published.adapt(weights, published.network), source, published.heads)
+
+
+def fetched(entry: Entry) -> dict[str, Tensor]:
+    """The tensors of an entry's file, which is fetched first if it has to be.
+
+    Raises:
+        UserError: if it cannot be fetched or read.
+    """
+    if "://" not in entry.source:
+        return read_state_dict(entry.source)
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(entry.source).path).name)
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(entry.source, str(path), entry.sha256 or None, progress=False)
+        return read_state_dict(path)
+    except (*UNREADABLE, pickle.UnpicklingError, UserError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"{entry.source} could not be loaded ({reason}); fetch it and give the file as weights."
+        ) from None
+
+
+def _is_file(source: str) -> bool:
+    path = Path(source).expanduser()
+    return path.exists() or path.suffix != "" or len(path.parts) > 1
+
+
+def _no_entry(source: str, name: str, published: Published | None) -> str:
+    of = (name,) if published is None or published.torchvision is None else (name, published.torchvision)
+    known = [key.partition("/")[2] for key in WEIGHTS.names() if key.partition("/")[0] in of]
+    if not known:
+        return f"No published weights of {name} are known, so {source!r} is none of them; give a file."
+    return f"There are no weights {source!r} of {name}; {nearest(source, known)}"

@@ -1,0 +1,117 @@
+"""Files of weights into networks: all keys fit, or they are refused and named. Those of other projects are read too."""
+
+import json
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ssl_video.errors import UserError
+
+V01 = re.compile(r"^(backbone\.)?stages\.")  # what names of a backbone's tensors began with in version 0.1
+WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model")  # where checkpoints of others keep the weights
+UNREADABLE = (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError)  # of files cut off or not there
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What was loaded; ``str`` makes a sentence of it.
+
+    ``left_out`` are the keys of the file that belong to heads, ``missing`` the counters of batch norms that old files
+    do not have.
+    """
+
+    source: str
+    loaded: tuple[str, ...]
+    left_out: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def __str__(self) -> str:
+        some = ", ".join(self.left_out[:4]) + (f" and {len(self.left_out) - 4} more" if len(self.left_out) > 4 else "")
+        return f"loaded {len(self.loaded)} tensors from {self.source}" + (f"; left out {some}" if some else "")
+
+
+def load_weights(module: nn.Module, path: Path | str, heads: tuple[str, ...] = ()) -> LoadReport:
+    """Load a state dict (safetensors, or torch.save read without executing anything) into ``module``.
+
+    ``heads`` are prefixes of keys, such as ``"fc."``, that are left out, whatever they hold.
+
+    Raises:
+        UserError: if the file is missing, truncated, holds more than tensors, or is of another architecture: any key
+            outside the heads that is missing, unexpected or of another shape. The module is unchanged then.
+    """
+    return load_into(module, read_state_dict(path), str(path), heads)
+
+
+def load_into(module: nn.Module, weights: Mapping[str, Tensor], what: str, heads: tuple[str, ...] = ()) -> LoadReport:
+    """As ``load_weights``, of tensors at hand; ``what`` names them in errors and in the report."""
+    own = {k: v for k, v in module.state_dict().items() if not k.startswith(heads)}
+    weights = current_names(weights, own)
+    given = {k: v for k, v in weights.items() if not k.startswith(heads)}
+    missing = tuple(k for k in own if k not in given)
+    faults = (
+        [f"unexpected {k}" for k in given if k not in own]
+        + [f"missing {k}" for k in missing if not k.endswith("num_batches_tracked")]
+        + [
+            f"{k} is {tuple(given[k].shape)} and should be {tuple(own[k].shape)}"
+            for k in own
+            if k in given and given[k].shape != own[k].shape
+        ]
+    )
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise UserError(f"{what} does not fit this architecture: {'; '.join(faults[:3])}{more}.")
+    module.load_state_dict(given, strict=False)
+    return LoadReport(what, tuple(given), tuple(k for k in weights if k not in given), missing)
+
+
+def current_names(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a backbone, or of what holds one, that version 0.1 wrote, under the names that they have ``own``."""
+    now = {k: V01.sub(r"\1network.", k) for k in weights}
+    return {k if k in own or now[k] not in own else now[k]: v for k, v in weights.items()}
+
+
+def read_state_dict(path: Path | str) -> dict[str, Tensor]:
+    """The tensors of a file, without the wrapping of common checkpoints. Raises UserError; nothing is executed."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"There is no file of weights {path}.")
+    try:
+        if path.suffix == ".safetensors":
+            content: object = load_file(path)
+        else:
+            with warnings.catch_warnings():  # torch's remarks on strange files; we answer below
+                warnings.simplefilter("ignore")
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path} is not a file of plain tensors, and loading more could execute its code; save a state_dict again."
+        ) from None
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{path} is not a whole file of weights ({reason}); fetch it again.") from None
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise UserError(f"{path} does not hold a state dict, names with tensors.")
+    wrapped = all(str(k).startswith("module.") for k in content)  # saved from DataParallel
+    return {str(k).removeprefix("module.") if wrapped else str(k): v for k, v in content.items()}
+
+
+def videos_seen(source: str) -> frozenset[str]:
+    """Digests of the videos that weights were trained on, where their file says so, as those of our runs do."""
+    path = Path(source).expanduser()
+    if path.suffix != ".safetensors":
+        return frozenset()
+    with safe_open(path, "pt") as file:
+        header = json.loads((file.metadata() or {}).get("ssl_video", "null"))
+    return frozenset(header.get("videos", ())) if isinstance(header, dict) else frozenset()

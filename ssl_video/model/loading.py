@@ -1,0 +1,218 @@
+"""Models by name: runs, exported folders, files, published weights and fresh ones."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote
+
+import torch
+from torch import Tensor
+
+from ssl_video.backbones.base import Backbone, build_backbone
+from ssl_video.backbones.weights import current_names, load_into, own_entry, own_names
+from ssl_video.encoders.base import ENCODERS, Encoder, build_encoder
+from ssl_video.errors import UserError
+from ssl_video.model.base import Classifier, Model
+from ssl_video.pretexts.base import Pretext, View, build_pretext
+from ssl_video.run import Run
+from ssl_video.tensors import load_tensors, read_header
+from ssl_video.video.colours import COLOURS
+
+EXPORTED = "model.safetensors"
+"""The weights in a folder that 'ssl-video export' wrote."""
+STUDENT = "backbone."  # what the keys of a pretext's own network begin with
+A_MODEL = "a run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME"
+
+
+def load_backbone(spec: Path | str) -> Backbone:
+    """The backbone of a model as of ``load_model``, in eval mode. Raises UserError; never executes a file."""
+    return load_model(str(spec)).backbone
+
+
+def load_model(spec: str, device: torch.device | str = "cpu") -> Model:
+    """A model, in eval mode, by one of these names.
+
+    * A run's or an exported folder, or a .safetensors of ours.
+    * ``net:NAME?weights=FILE&option=value``: a network with weights that others published, of a file or of an entry.
+    * ``random:NAME?option=value``: the same with fresh weights.
+    * ``random:RUN``: the network of a run, and its view of a video, with fresh weights: the baseline for that run.
+      What its pretext fitted to the data (``Pretext.fitted``) stays.
+
+    Where the pretext of a run cannot be built any more, that is warned of, and backbone and view are loaded.
+
+    Raises:
+        UserError: if there is no such thing, or its weights do not fit the architecture they claim.
+    """
+    device = torch.device(device)
+    if _names_encoder(spec):
+        raise UserError(f"{spec} is an encoder, not a network; 'ssl-video evaluate' alone takes it.")
+    kind, colon, rest = spec.partition(":")
+    if colon and kind == "random":
+        model = _random(spec, rest, device)
+    elif colon and kind == "net":
+        model = _published(spec, rest, device)
+    else:
+        model = _trained(spec, device)
+    for module in (model.backbone, model.pretext, model.classifier):
+        if module is not None:
+            module.to(device).eval()
+    return model
+
+
+def load_model_or_encoder(spec: str, device: torch.device | str = "cpu") -> Model | Encoder:
+    """A model as of ``load_model``, or an encoder by its name: ``improved-trajectories?gmm=64``. Raises UserError."""
+    return build_encoder(spec) if _names_encoder(spec) else load_model(spec, device)
+
+
+def untrained_twin(spec: str) -> str:
+    """The name of the same network with fresh weights: the baseline of the model that ``spec`` names."""
+    if spec.startswith("random:"):
+        return spec
+    if not spec.startswith("net:"):
+        return f"random:{spec}"
+    name, options = _parsed(spec.removeprefix("net:"))
+    entry = own_entry(options.pop("weights", ""), name)
+    pairs = {**(entry.options if entry else {}), **options}
+    return f"random:{name}" + "".join(f"{'&' if i else '?'}{k}={_text(v)}" for i, (k, v) in enumerate(pairs.items()))
+
+
+def _text(value: object) -> str:
+    return quote(",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value), safe=",:/")
+
+
+def _parsed(text: str) -> tuple[str, dict[str, str]]:
+    """``NAME?option=value&...`` as its name and its options; a plus is a plus."""
+    name, _, query = text.partition("?")
+    return name, dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
+
+
+def _names_encoder(spec: str) -> bool:
+    return not Path(spec).exists() and spec.partition("?")[0] in ENCODERS.names()
+
+
+def _random(spec: str, rest: str, device: torch.device) -> Model:
+    name, options = _parsed(rest)
+    weights_file = _weights_file(Path(name))
+    if Path(name).is_dir() and weights_file.exists():
+        _, header = load_tensors(weights_file)
+        backbone, view = _network(header, name)
+        pretext = _pretext(header, backbone, name)
+        heads = Run(Path(name)).pretext_file
+        if pretext is not None and pretext.fitted and heads.exists():  # classes of colours are no weights, say
+            kept = {k: v for k, v in load_tensors(heads)[0].items() if k in pretext.fitted}
+            load_into(pretext, pretext.state_dict() | kept, str(heads))
+        return Model(spec, backbone, view, {"architecture": backbone.architecture}, device, pretext)
+    if "weights" in options:
+        raise UserError(f"random: means fresh weights; for those of a file, write net:{rest}.")
+    return _fresh(spec, build_backbone(name, **options), device)
+
+
+def _published(spec: str, rest: str, device: torch.device) -> Model:
+    name, options = _parsed(rest)
+    if not options.get("weights"):
+        raise UserError(f"{spec} names no weights; write net:{name}?weights=FILE, or random:{name} for fresh ones.")
+    return _fresh(spec, build_backbone(name, **options), device)
+
+
+def _fresh(spec: str, backbone: Backbone, device: torch.device) -> Model:
+    """A network that no run has trained: it is shown the clips that it was designed for."""
+    clip, entry = backbone.clip, backbone.provenance.entry
+    stride = entry.stride if entry is not None and entry.stride is not None else 1
+    view = View(clip.frames, stride, max(clip.size, round(clip.size * 8 / 7)), clip.size)
+    return Model(spec, backbone, view, {"architecture": backbone.architecture}, device)
+
+
+def _trained(spec: str, device: torch.device) -> Model:
+    path = Path(spec)
+    file = _weights_file(path)
+    if not file.exists():
+        why = f"holds no {file.name} (is its training finished?)" if path.is_dir() else "does not exist"
+        raise UserError(f"{path} {why}; a model is {A_MODEL}.")
+    if _is_bare(file):
+        raise UserError(f"{file} does not say of which network its weights are; write net:NAME?weights={file}.")
+    weights, header = load_tensors(file)
+    backbone, view = _network(header, str(file))
+    load_into(backbone, own_names(weights, backbone.provenance.names), str(file))
+    model = Model(spec, backbone, view, header, device)
+    run = Run(file.parent)
+    if file == run.backbone_file:
+        model.pretext = _pretext_beside(run.pretext_file, header, backbone)
+        model.classifier = _classifier_beside(run.classifier_file, header, backbone)
+    return model
+
+
+def _weights_file(path: Path) -> Path:
+    """Where the weights of a model are: a run's folder has another file of them than an exported one."""
+    files = (Run(path).backbone_file, path / EXPORTED)
+    return next((f for f in files if f.exists()), files[0]) if path.is_dir() else path
+
+
+def _is_bare(file: Path) -> bool:
+    """True for a file of tensors that does not say what they are, as others write them."""
+    if file.suffix != ".safetensors":
+        return True
+    try:
+        return read_header(file) is None
+    except UserError:
+        return False  # whoever reads it will say what is wrong
+
+
+def _network(header: Mapping[str, Any], where: str) -> tuple[Backbone, View]:
+    """The backbone that a header describes, with fresh weights, and how to show videos to it."""
+    try:
+        backbone = build_backbone(header["architecture"], **header["options"])
+        pixels = {k: tuple(map(float, header["clip"][k])) for k in ("mean", "std")}  # published weights bring theirs
+        backbone.clip = replace(backbone.clip, **pixels)
+        numbers = {k: int(header["view"][k]) for k in ("frames", "stride", "short_side", "size")}
+        colours = header["view"].get("colours", "rgb")  # files of before this field are of RGB
+        if colours not in COLOURS:
+            raise ValueError(colours)
+        return backbone, View(**numbers, fps=header["view"].get("fps"), colours=colours)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{where} has a header that this version does not understand ({error!r}).") from None
+
+
+def _pretext(
+    header: Mapping[str, Any], backbone: Backbone, where: str, weights: Mapping[str, Tensor] | None = None
+) -> Pretext | None:
+    """The pretext that a header names, with ``weights``; None, with a warning, if it cannot be had any more."""
+    chosen = header.get("pretext")
+    if not chosen:
+        return None
+    try:
+        pretext = build_pretext(chosen["name"], backbone, chosen["options"])
+        if weights is not None:
+            load_into(pretext, weights, where)
+        return pretext
+    except (UserError, KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        warnings.warn(f"{where}: its pretext is left out, its backbone is loaded ({reason}).", stacklevel=2)
+        return None
+
+
+def _pretext_beside(file: Path, header: Mapping[str, Any], backbone: Backbone) -> Pretext | None:
+    """The pretext of a run whose exported network is ``backbone``; its own network is another where it differs.
+
+    A file of version 0.1 holds the heads alone, whose network is the exported one.
+    """
+    if not file.exists() or not header.get("pretext"):
+        return None
+    weights, _ = load_tensors(file)
+    exported = backbone.state_dict()
+    student = {k.removeprefix(STUDENT): v for k, v in weights.items() if k.startswith(STUDENT)}
+    if not student:
+        whole = {f"{STUDENT}{k}": v for k, v in exported.items()} | weights
+        return _pretext(header, backbone, str(file), whole)
+    student = current_names(student, exported)
+    same = student.keys() == exported.keys() and all(torch.equal(v, exported[k]) for k, v in student.items())
+    return _pretext(header, backbone if same else _network(header, str(file))[0], str(file), weights)
+
+
+def _classifier_beside(file: Path, header: Mapping[str, Any], backbone: Backbone) -> Classifier | None:
+    if not file.exists() or not header.get("classes"):
+        return None
+    classifier = Classifier(backbone.feature_dim, header["classes"])
+    load_into(classifier, load_tensors(file)[0], str(file))
+    return classifier
