@@ -17,4 +17,4 @@ def draw(out: Path) -> None:
         video = stored(Path(folder) / "tracks.npy", frames_THWC)
         torch.manual_seed(0)
         model = load_model("random:dense_resnet_8")
-        draw_affinity(affinity_of(Path(video.path), video.info, model, (136, 64), 10, (16, 22, 28, 34)), out)
+        draw_affinity(affinity_of(model, video, (136, 64), 10, (16, 22, 28, 34)), out)

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from drawings import frames_of, stored
-from ssl_video.apps.explain_cam import Painter, activation_maps, correlation, draw_pictures, flow_magnitudes, head_of
+from ssl_video.apps.cam_maps import activation_maps, correlation, flow_magnitudes, head_of
+from ssl_video.apps.cam_pictures import Painter, draw_pictures
+from ssl_video.apps.options import CamOptions
 from ssl_video.model import load_model
 
 
@@ -21,7 +23,8 @@ def draw(out: Path, run: str) -> None:
     with TemporaryDirectory() as folder:
         video = stored(Path(folder) / "tiles.npy", frames_THWC)
         head = head_of(model, video)
-        evidence, motion = activation_maps(model, video, head, short_side=144, step=2), flow_magnitudes(video)
+        evidence = activation_maps(model, video, head, CamOptions(short_side=144, step=2))
+        motion = flow_magnitudes(video)
     for (name, speed), evidence_Nhw, motion_Nhw in zip(
         shown, *(np.array_split(maps.values_Nhw, len(shown), axis=2) for maps in (evidence, motion)), strict=True
     ):

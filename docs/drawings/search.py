@@ -1,12 +1,12 @@
-"""Three drawn videos asked with, and the four that an index by an untrained network finds for each."""
+"""Three drawn videos as queries, and the four that an index by an untrained network finds for each."""
 
 import tempfile
 from pathlib import Path
 
 from drawings import blank
-from ssl_video.apps.index_folder import open_index
-from ssl_video.apps.index_update import IndexOptions, update_index
-from ssl_video.apps.search import Asking, Question, ask, load_search_model
+from ssl_video.apps.index_update import Work, index_videos
+from ssl_video.apps.options import IndexOptions
+from ssl_video.apps.search import load_search_model
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.video.reader import read_frames
@@ -19,11 +19,10 @@ def draw(out: Path) -> None:
         root = Path(folder)
         videos = scanned(load_splits(str(synthesize(root / "videos", train=64, test=3, frames=32))).train)
         model = load_search_model(None, spec="random:r2plus1d_4")
-        update_index(root / "index", model, videos, IndexOptions(clips=2), workers=0)
-        stored = open_index(root / "index")
+        index = index_videos(videos, model, root / "index", IndexOptions(clips=2), Work(workers=0))
         for row, video in zip(axes, videos.videos[8:11], strict=True):
-            shown = [(video.path, 0.5, "asked with")]
-            shown += [(n.path, n.start_s, f"{n.score:.2f}") for n in ask(stored, model, Question(video), Asking(4))]
+            shown = [(video.path, 0.5, "query")]
+            shown += [(n.path, n.start_s, f"{n.score:.2f}") for n in index.search(video, k=4)]
             for ax, (path, start_s, title) in zip(row, shown, strict=True):
                 ax.imshow(read_frames(path, [round(start_s * 25)])[0])
                 ax.set_title(title, fontsize=10)

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from drawings import frames_of, stored
+from ssl_video.apps.options import SpeedinessOptions
 from ssl_video.apps.speediness_curve import Curves, draw_speediness, speediness_curves
 from ssl_video.apps.speedup import versions
 from ssl_video.model import load_model
@@ -22,4 +23,4 @@ def curves_of(run: str) -> Curves:
     drift = frames_of("drift", 96, 310)
     with TemporaryDirectory() as folder:
         video = stored(Path(folder) / "drift.npy", np.concatenate([drift[:80], drift[80:230:3], drift[230:]]))
-        return speediness_curves(load_model(run), video, versions(4.0), step=2)
+        return speediness_curves(load_model(run), video, versions(4.0), SpeedinessOptions(2))

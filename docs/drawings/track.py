@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from drawings import blank
-from ssl_video.apps.track import paint_mask
+from ssl_video.apps.paint import paint_mask
 from ssl_video.datasets import synthetic
 from ssl_video.datasets.masks import objects_in
 from ssl_video.eval.carry import carry_masks
