@@ -171,7 +171,7 @@ def kendalls_taus(embeddings: Sequence[np.ndarray], stride: int) -> np.ndarray:
             if i != j:
                 nearest = cdist(queries_TD[::stride], keys_TD, "sqeuclidean").argmin(1)
                 constant = len(nearest) < 2 or np.ptp(nearest) == 0
-                taus.append(np.nan if constant else float(kendalltau(np.arange(len(nearest)), nearest).statistic))
+                taus.append(np.nan if constant else float(kendalltau(np.arange(len(nearest)), nearest)[0]))
     return np.array(taus)
 
 
