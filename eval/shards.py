@@ -116,7 +116,7 @@ def extract_to(
     what: Extraction = Extraction(),  # noqa: B008  (frozen)
     *,
     workers: int = 2,
-    ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+    ranks: Ranks = Ranks(),
     progress: bool = False,
 ) -> Features:
     """As ``extract``, but kept in a folder, shard by shard: an interrupted extraction is resumed, and ranks share it.

@@ -12,7 +12,7 @@ import torch
 from ssl_video.backbones.base import Backbone, backbone_options, build_backbone
 from ssl_video.backbones.weights import videos_seen
 from ssl_video.config import from_mapping, make_options, plain
-from ssl_video.datasets.base import Video, VideoList, VideoSet
+from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoSet
 from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import describe, held_out, load_splits
@@ -237,8 +237,8 @@ def lists_of(
 def _there(videos: VideoSet, data: DataConfig, objective: Objective, progress: bool) -> VideoSet:
     if all(Path(v.path).exists() for v in videos.videos):
         return videos
-    sources = (dataclasses.replace(v, path=v.source, copy_of="", reversed_path="", info=None) for v in videos.videos)
-    found = shown(dataclasses.replace(videos, videos=tuple(sources), problems=()), data, objective, progress)
+    sources = tuple(ListedVideo(v.source, v.labels, v.group, annotation=v.annotation) for v in videos.videos)
+    found = shown(VideoList(videos.name, sources, videos.classes), data, objective, progress)
     return dataclasses.replace(found, problems=videos.problems + found.problems)
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ssl_video.apps.catalogue import lines_of
 from ssl_video.backbones.base import Backbone, build_backbone
-from ssl_video.cli.list_command import lines_of
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import load_splits

@@ -150,8 +150,8 @@ def test_bad_input_is_one_sentence(folder, tmp_path, capsys):
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 100)
     save_finetuned(tmp_path / "fine")
     for more, answer in (
-        ((video, "--model", tmp_path / "fine"), "has no speediness head"),
-        ((video, "--model", "random:r2plus1d_4"), "has no speediness head"),
+        ((video, "--model", tmp_path / "fine"), "tells normal speed from faster"),
+        ((video, "--model", "random:r2plus1d_4"), "tells normal speed from faster"),
         ((tmp_path / "empty.mp4", "--model", run), "cannot be used"),
         ((tmp_path / "bad.mp4", "--model", run), "cannot be used"),
         ((tmp_path / "no.mp4", "--model", run), "There is no video file"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,17 @@ def scanned(
         first = f"the first: {problems[0].path}: {problems[0].reason}" if problems else "it lists none"
         raise UserError(f"None of the {len(problems)} videos in {videos.name} can be used; {first}.")
     return VideoSet(videos.name, tuple(usable), videos.classes, tuple(problems))
+
+
+def all_videos(data: str | Path | Sequence[str | Path] | VideoList) -> VideoList:
+    """The videos of all lists of a SPEC, or of several, not scanned; a set stays as it is. Raises UserError."""
+    if isinstance(data, VideoList):
+        return data
+    specs = [str(data)] if isinstance(data, str | Path) else [str(spec) for spec in data]
+    lists = [s for splits in map(load_splits, specs) for s in (splits.train, splits.test) if s is not None]
+    classes = lists[0].classes if len(specs) == 1 else ()
+    problems = tuple(p for one in lists for p in one.problems)
+    return VideoList(", ".join(specs), tuple(v for one in lists for v in one.videos), classes, problems)
 
 
 def one_video(path: Path) -> Video:

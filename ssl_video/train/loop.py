@@ -40,7 +40,7 @@ def train(
     dataset: ClipDataset,
     config: TrainingConfig,
     run: Run,
-    ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+    ranks: Ranks = Ranks(),
     monitors: Sequence[Monitor] = (),
     progress: bool = False,
 ) -> Objective:
