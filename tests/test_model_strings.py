@@ -14,8 +14,10 @@ from ssl_video.backbones.base import Backbone, ClipSpec, Tap, build_backbone
 from ssl_video.backbones.weights import WEIGHTS, Entry
 from ssl_video.capabilities import TokenNetwork, Tokens
 from ssl_video.errors import UserError
-from ssl_video.model import Model, header_of, load_backbone, load_model, save_run, untrained_twin
+from ssl_video.model import Model, load_backbone, load_model, untrained_twin
 from ssl_video.pretexts.base import PRETEXTS, Output, Pretext, View, build_pretext
+from ssl_video.pretraining import write_weights
+from ssl_video.run import Run
 from tests import speed_run
 
 NET = "r2plus1d_4?width=2"
@@ -129,7 +131,7 @@ def test_an_entry_brings_options_statistics_and_clips_of_its_network(entry):
 
 def test_a_run_that_started_from_an_entry_keeps_its_statistics(entry, tmp_path):
     pretext = build_pretext("speediness", build_backbone("r2plus1d_4", weights="tiny"), {"frames": 4})
-    save_run(tmp_path, pretext, header_of(pretext, "speediness", {}, []))
+    write_weights(Run(tmp_path), pretext)
     for spec in (str(tmp_path), f"random:{tmp_path}"):
         assert load_model(spec).backbone.clip.mean == entry.mean
 
@@ -206,7 +208,7 @@ class Lamp(Pretext):
 def lamp(tmp_path):
     """A run of a pretext that nobody knows any more."""
     pretext = Lamp(LampConfig(), build_backbone("r2plus1d_4", width=2))
-    save_run(tmp_path / "lamp", pretext, header_of(pretext, "lamp", {}, []))
+    write_weights(Run(tmp_path / "lamp"), pretext)
     return tmp_path / "lamp", pretext
 
 
