@@ -17,7 +17,7 @@ import torch
 
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.datasets.synthetic import synthesize
-from ssl_video.eval.features import ClipsOfVideos, extract, in_order
+from ssl_video.eval.features import ClipsOfVideos, Extraction, extract, in_order
 from ssl_video.model import Model, load_model
 from ssl_video.train.distributed import choose_device
 from ssl_video.video.info import Problem
@@ -44,7 +44,7 @@ def main() -> None:
         network = load_model(f"random:{a.backbone}", device)
         view = View(a.frames, 2, round(a.size * 8 / 7), a.size)
         model = Model(network.name, network.backbone, view, {}, device)
-        what = ClipsOfVideos(videos.videos, view, a.clips)
+        what = ClipsOfVideos(videos.videos, view, Extraction(a.clips, batch=BATCH))
         batch = torch.randint(0, 255, (BATCH, a.frames, a.size, a.size, 3), dtype=torch.uint8)
         speeds: dict[str, list[float]] = {"reading": [], "network": [], "extraction": []}
         for _ in range(a.rounds):
@@ -56,7 +56,7 @@ def main() -> None:
                 model.clip_features(batch).cpu()
             speeds["network"].append(-(-clips // BATCH) * BATCH / (time.perf_counter() - start))
             start = time.perf_counter()
-            extract(model, videos, clips=a.clips, workers=a.workers, batch=BATCH)
+            extract(model, videos, what.what, workers=a.workers)
             speeds["extraction"].append(clips / (time.perf_counter() - start))
     median = {name: statistics.median(values) for name, values in speeds.items()}
     shared = 1 / (1 / median["reading"] + 1 / median["network"])

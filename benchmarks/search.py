@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/search.py [--vectors 1000000] [--data SPEC ...] [--index-type ivfpq ...]
 
 The made vectors lie in 1,000 clusters, each in 32 dimensions of its own of 512, and have length 1: isotropic noise has
-no neighbours worth the name, and vectors of one plane would flatter any index. The questions are 500 more of them. With
+no neighbours worth the name, and vectors of one plane would flatter any index. The queries are 500 more of them. With
 ``--data`` the features of videos are extracted, by a random network unless ``--model`` names one, and every 20th video
-is taken out to ask with. Times are the processor's on one thread, so that other work on the machine does not count,
-with the vectors in the page cache; a question's is that of one at a time, the median of 200.
+is taken out to search with. Times are the processor's on one thread, so that other work on the machine does not count,
+with the vectors in the page cache; a query's is that of one at a time, the median of 200.
 """
 
 import argparse
@@ -19,11 +19,9 @@ import faiss
 import numpy as np
 
 from ssl_video.apps import nearest
-from ssl_video.apps.index_folder import open_index
-from ssl_video.apps.index_update import IndexOptions, update_index
+from ssl_video.apps.index_update import index_videos
+from ssl_video.apps.options import IndexOptions
 from ssl_video.apps.search import load_search_model
-from ssl_video.datasets.base import VideoSet
-from ssl_video.datasets.spec import load_splits
 
 CLUSTERS, DIM, WITHIN = 1000, 512, 32
 
@@ -42,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=a.folder) as folder:
         if a.vectors:
             vectors_RD, queries_QD = made(Path(folder) / "made.f32", a.vectors, 500)
-            print(f"\n{len(vectors_RD)} made vectors of {DIM}, {vectors_RD.nbytes / 1e6:.0f} MB, 500 questions")
+            print(f"\n{len(vectors_RD)} made vectors of {DIM}, {vectors_RD.nbytes / 1e6:.0f} MB, 500 queries")
             compare(vectors_RD, queries_QD, a.index_type, a.nprobe)
         if a.data:
             vectors_RD, queries_QD = real(Path(folder) / "index", a.model, a.data, a.clips)
@@ -66,20 +64,17 @@ def made(path: Path, count: int, queries: int, seed: int = 0) -> tuple[np.ndarra
 
 def real(index: Path, spec: str, data: list[str], clips: int) -> tuple[np.ndarray, np.ndarray]:
     """Standardised features of the clips of most videos, and those of the clips of every 20th."""
-    splits = [load_splits(d) for d in data]
-    parts = [p for s in splits for p in (s.train, s.test) if p is not None]
-    videos = VideoSet("real", tuple(v for p in parts for v in p.videos))
     start = time.process_time()
-    changes = update_index(index, load_search_model(None, spec=spec), videos, IndexOptions(clips))
-    print(f"\n{changes.videos} videos extracted and indexed in {time.process_time() - start:.0f} s")
-    stored = open_index(index)
-    asking_R = stored.owner_R % 20 == 0
-    return np.array(stored.vectors_RD[~asking_R]), np.array(stored.vectors_RD[asking_R])
+    made = index_videos(data, load_search_model(None, spec=spec), index, IndexOptions(clips))
+    print(f"\n{len(made)} videos extracted and indexed in {time.process_time() - start:.0f} s")
+    stored = made.stored
+    queries_R = stored.owner_R % 20 == 0
+    return np.array(stored.vectors_RD[~queries_R]), np.array(stored.vectors_RD[queries_R])
 
 
 def compare(vectors_RD: np.ndarray, queries_QD: np.ndarray, index_types: list[str], nprobes: list[int]) -> None:
     _, truth_QK = nearest.search(vectors_RD, None, queries_QD, 10)
-    print(f"exact: {latency(vectors_RD, None, queries_QD, 0, 0):.2f} ms a question")
+    print(f"exact: {latency(vectors_RD, None, queries_QD, 0, 0):.2f} ms a query")
     for index_type in index_types:
         start = time.process_time()
         index = nearest.make(vectors_RD, index_type)
@@ -88,7 +83,7 @@ def compare(vectors_RD: np.ndarray, queries_QD: np.ndarray, index_types: list[st
         text = nearest.factory_string(index_type, *vectors_RD.shape)
         print(f"{text}: built in {seconds:.0f} s, {size:.1f} MB")
         print("nprobe  1-recall@10  10-recall@10      ms   re-ranked: 1-recall@10  10-recall@10      ms")
-        for nprobe in nprobes if nearest.cells_of(index) else [0]:
+        for nprobe in nprobes if nearest.count_lists(index) else [0]:
             found = nearest.recall_of(vectors_RD, index, queries_QD, truth_QK, nprobe=nprobe)
             plain, exact = (latency(vectors_RD, index, queries_QD, n, nprobe) for n in (0, nearest.RERANK))
             print(
@@ -99,7 +94,7 @@ def compare(vectors_RD: np.ndarray, queries_QD: np.ndarray, index_types: list[st
 
 
 def latency(vectors_RD: np.ndarray, index: object, queries_QD: np.ndarray, rerank: int, nprobe: int) -> float:
-    """Milliseconds that one question takes, the median of 200 (20 where all vectors are read)."""
+    """Milliseconds that one query takes, the median of 200 (20 where all vectors are read)."""
     took = []
     for query_D in queries_QD[: 200 if index else 20]:
         start = time.process_time()

@@ -4,7 +4,7 @@
 
 Both loops take the same pretext module, augmentation, optimiser and precision, and one batch that stays in memory; they
 take turns over several rounds, and the median of the rounds' ratios counts. What the loop does besides at its default
-intervals, the signs of learning, is timed by itself and spread over the steps between; records and checkpoints are
+intervals, the monitors, is timed by itself and spread over the steps between; records and checkpoints are
 inside the rounds (one of each a round: more often than by default). The last row trains from files, with workers.
 """
 
@@ -24,13 +24,13 @@ from ssl_video.datasets.cached import cached
 from ssl_video.datasets.spec import held_out, load_splits, scanned
 from ssl_video.eval.online import monitors_for
 from ssl_video.pretexts.base import Context, Pretext, Progress, build_pretext
-from ssl_video.train.config import RunConfig
+from ssl_video.run import Run
+from ssl_video.train.config import DataConfig, TrainingConfig
 from ssl_video.train.data import ClipDataset, batches, tensors, usable
-from ssl_video.train.distributed import choose_device
+from ssl_video.train.distributed import Ranks, choose_device
 from ssl_video.train.loop import train
 from ssl_video.train.optim import build_optimizer
 from ssl_video.train.precision import channels_last, choose_precision, fp32_where_bf16_is_wrong
-from ssl_video.train.report import read_metrics
 
 
 @dataclasses.dataclass
@@ -46,7 +46,7 @@ class InMemory(ClipDataset):
         return dict(self.made[number])
 
 
-def bare(pretext: Pretext, dataset: ClipDataset, config: RunConfig, steps: int, device: torch.device) -> float:
+def bare(pretext: Pretext, dataset: ClipDataset, config: TrainingConfig, steps: int, device: torch.device) -> float:
     """Seconds of as many steps as short as they can be written."""
     optimizer = build_optimizer(config.optim, pretext)
     dtype = choose_precision(config.precision, device)
@@ -64,11 +64,11 @@ def bare(pretext: Pretext, dataset: ClipDataset, config: RunConfig, steps: int, 
     return time.perf_counter() - start
 
 
-def looped(pretext: Pretext, dataset: ClipDataset, config: RunConfig, steps: int, device: torch.device) -> float:
+def looped(pretext: Pretext, dataset: ClipDataset, config: TrainingConfig, steps: int, device: torch.device) -> float:
     """Seconds of as many steps of the training loop, checkpoint included."""
     with tempfile.TemporaryDirectory() as run:
         start = time.perf_counter()
-        train(pretext, dataset, config, steps, Path(run), device)
+        train(pretext, dataset, dataclasses.replace(config, steps=steps), Run(Path(run)), Ranks(device=device))
         finish(device)
         return time.perf_counter() - start
 
@@ -93,7 +93,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     device = choose_device(arguments.device)
-    config = RunConfig(batch_size=arguments.batch_size, workers=0, precision=arguments.precision, monitor_every=10**9)
+    config = TrainingConfig(
+        batch_size=arguments.batch_size, workers=0, precision=arguments.precision, monitor_every=10**9
+    )
     torch.manual_seed(0)
     backbone = build_backbone(arguments.backbone).to(device)
     side = {"short_side": arguments.size, "crop": arguments.size, "min_size": arguments.size}
@@ -102,7 +104,7 @@ def main() -> None:
     channels_last(pretext)
     fp32_where_bf16_is_wrong(pretext)
     videos = cached(scanned(load_splits(arguments.data).train), "raw", arguments.size)
-    videos, kept = held_out(usable(videos, pretext), RunConfig.held_out, seed=0)
+    videos, kept = held_out(usable(videos, pretext), DataConfig.held_out, seed=0)
     count = arguments.batch_size
     one_batch = dataclasses.replace(videos, videos=(videos.videos * count)[:count], problems=())
     memory, files = InMemory(one_batch, pretext, 0), ClipDataset(videos, pretext, 0)
@@ -124,11 +126,12 @@ def main() -> None:
     pretext.train()
     monitors_s = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as run:
-        train(pretext, files, dataclasses.replace(config, workers=arguments.workers), 2 * steps, Path(run), device)
-        last = read_metrics(Path(run))[-1]
+        from_files = dataclasses.replace(config, workers=arguments.workers, steps=2 * steps)
+        train(pretext, files, from_files, Run(Path(run)), Ranks(device=device))
+        last = Run(Path(run)).records()[-1]
 
     bare_s, loop_s = (statistics.median(t) for t in zip(*times, strict=True))
-    spread_s = monitors_s / RunConfig.monitor_every
+    spread_s = monitors_s / TrainingConfig.monitor_every
     ratio = statistics.median(looped_s / bare_s for bare_s, looped_s in times)
     clips, shape = 2 * count, f"{arguments.frames}x{arguments.size}x{arguments.size}"
     print(
@@ -140,7 +143,7 @@ def main() -> None:
     print(f"| bare loop, batch in memory | {1e3 * bare_s:.1f} | {clips / bare_s:.1f} | 1.000 |")
     print(f"| training loop, batch in memory | {1e3 * loop_s:.1f} | {clips / loop_s:.1f} | {ratio:.3f} |")
     print(
-        f"| and its signs of learning ({monitors_s:.1f} s every {RunConfig.monitor_every} steps) | "
+        f"| and its monitors ({monitors_s:.1f} s every {TrainingConfig.monitor_every} steps) | "
         f"{1e3 * (loop_s + spread_s):.1f} | {clips / (loop_s + spread_s):.1f} | {ratio + spread_s / bare_s:.3f} |"
     )
     print(

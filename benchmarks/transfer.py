@@ -8,10 +8,8 @@ Runs that are finished are not repeated, so an interrupted comparison goes on wh
 """
 
 import argparse
-import json
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -19,7 +17,7 @@ import torch
 
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.eval.base import Task, evaluate
-from ssl_video.files import write_text
+from ssl_video.eval.results import write_results
 from ssl_video.model import load_model
 
 ROWS = (
@@ -52,7 +50,7 @@ def numbers(run: Path, task: Task, seed: int) -> dict[str, list[float]]:
         made = {(p, *o): evaluate(p, model, task, options=o, seed=seed) for p, o, _ in ROWS}
         results += made.values()
         found[column] = [made[(p, *o)].metrics[metric] for p, o, metric in ROWS]
-    write_text(run / "transfer.json", json.dumps([asdict(r) for r in results], indent=1) + "\n")
+    write_results(run / "transfer.json", results)
     return found
 
 

@@ -44,7 +44,7 @@ def confusion(scores_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
 
 
 def draw_confusion(counts_KK: np.ndarray, classes: Sequence[str], path: Path) -> None:
-    """Write a picture: each row's counts as parts of its videos, the counts themselves where there is room."""
+    """Write a picture: each row's counts as fractions of its videos, the counts themselves where there is room."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no pyplot: no global state, no display
     from matplotlib.figure import Figure
 

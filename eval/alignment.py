@@ -13,8 +13,9 @@ import numpy as np
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.phases import NONE, FramePhases, numbered, phases_of
 from ssl_video.errors import UserError
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.frames import calibrate_on_frames, embed_frames
+from ssl_video.eval.takes import Takes, Videos
 from ssl_video.model import Model
 
 
@@ -23,19 +24,22 @@ class AlignmentConfig:
     """Options of the alignment protocol."""
 
     stride: int = 5
-    """Kendall's tau and retrieval ask with every stride-th frame."""
+    """Every stride-th frame is a query of Kendall's tau and of retrieval."""
     fractions: tuple[float, ...] = (0.1, 0.5, 1.0)
-    """Parts of the labelled training videos that the phase classifier is trained on, from the first one on."""
+    """Fractions of the labelled training videos that the phase classifier is trained on, from the first one on."""
     ks: tuple[int, ...] = (5, 10, 15)
     """Numbers of frames that retrieval looks at."""
     phases: int = 5
-    """Equal parts into which phases from 0 to 1 are cut; named phases stay as they are."""
+    """Equal intervals into which phases from 0 to 1 are cut; named phases stay as they are."""
     episodes: int = 0
     """Draws of few-shot classification for each number of training videos; 0: none."""
     shots: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
     """Numbers of training videos of few-shot classification."""
     calibrate: bool = True
     """Recompute batch-norm statistics on the training list first."""
+    stage: str | None = None
+    """The stage of the network whose clips around a frame are read, instead of the pretext's own embeddings of frames;
+    None: those, or else the last stage."""
 
 
 @dataclass
@@ -68,7 +72,7 @@ class Alignment(Evaluation):
         "pouring": AlignmentConfig(stride=2, calibrate=False),
         "few-shot": AlignmentConfig(episodes=50),
     }
-    takes: ClassVar[Takes] = "phase sequences"
+    takes: ClassVar[Takes] = Videos()
 
     def run(self, model: Model, task: Task, config: AlignmentConfig, seed: int) -> Outcome:
         """Raises UserError if no action has two videos to compare."""
@@ -76,15 +80,15 @@ class Alignment(Evaluation):
             raise UserError("alignment takes a stride and phases of 1 or more, and fractions above 0 and up to 1.")
         test_set, one_list = task.test or task.train, task.test is None
         if config.calibrate:
-            model = calibrate_on_frames(model, task.train.videos)
+            model = calibrate_on_frames(model, task.train.videos, stage=config.stage)
         test_phases = _phases(test_set.videos, config.phases)
         train = _with_phases(task.train, config.phases) if not one_list and any(test_phases) else None
         train_phases = _phases(train.videos, config.phases) if train is not None else []
 
-        test_embedded, problems = embed_frames(model, test_set.videos)
+        test_embedded, problems = embed_frames(model, test_set.videos, config.stage)
         train_embedded: list[np.ndarray | None] = []
         if train is not None and train.videos:
-            train_embedded, more = embed_frames(model, train.videos)
+            train_embedded, more = embed_frames(model, train.videos, config.stage)
             problems = problems + more
         rng = np.random.default_rng(seed)
         rows, counts = [], {"test": len(test_set.videos), "labelled": sum(p is not None for p in test_phases)}
@@ -172,7 +176,7 @@ def kendalls_taus(embeddings: Sequence[np.ndarray], stride: int) -> np.ndarray:
 
 
 def classification_accuracy(train: Sequence[Frames], test: Sequence[Frames]) -> float:
-    """Part of test frames whose phase an SVM (RBF kernel, C = 1) gets right; trained on one phase, it says that one."""
+    """Fraction of test frames whose phase an SVM (RBF, C = 1) gets right; trained on one phase, it says that one."""
     from sklearn.svm import SVC
 
     x_ND, y_N = joined(train)
@@ -210,7 +214,7 @@ def progression_score(train: Sequence[Frames], test: Sequence[Frames], phases: i
 
 
 def progression_targets(phases_T: np.ndarray, phases: int) -> np.ndarray:
-    """(T, phases - 1) time since the end of each phase but the last, as a part of the video; negative before it.
+    """(T, phases - 1) time since the end of each phase but the last, as a fraction of the video; negative before it.
 
     A phase ends with its last frame. One that the video has not ends with the first frame of a later phase; if there is
     none, with the video.
@@ -224,9 +228,9 @@ def progression_targets(phases_T: np.ndarray, phases: int) -> np.ndarray:
 
 
 def frame_retrieval(videos: Sequence[Frames], k: int, stride: int) -> float:
-    """AP@k: part of the k nearest frames of all other videos that are of the same phase, averaged over videos.
+    """AP@k: fraction of the k nearest frames of all other videos that are of the same phase, averaged over videos.
 
-    Every stride-th frame asks. If the others have fewer than k frames, all of them are looked at.
+    Every stride-th frame is a query. If the others have fewer than k frames, all of them are looked at.
     """
     from scipy.spatial.distance import cdist
 
@@ -243,12 +247,12 @@ def joined(videos: Sequence[Frames]) -> Frames:
     return np.concatenate([x_TD for x_TD, _ in videos]), np.concatenate([y_T for _, y_T in videos])
 
 
-def _phases(videos: Sequence[Video], parts: int) -> list[FramePhases | None]:
-    return [phases_of(v, parts) for v in videos]
+def _phases(videos: Sequence[Video], intervals: int) -> list[FramePhases | None]:
+    return [phases_of(v, intervals) for v in videos]
 
 
-def _with_phases(videos: VideoSet, parts: int) -> VideoSet:
-    kept = tuple(v for v in videos.videos if phases_of(v, parts) is not None)
+def _with_phases(videos: VideoSet, intervals: int) -> VideoSet:
+    kept = tuple(v for v in videos.videos if phases_of(v, intervals) is not None)
     return VideoSet(videos.name, kept, videos.classes)
 
 

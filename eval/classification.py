@@ -21,18 +21,12 @@ from ssl_video.video.view import View
 
 @dataclass(frozen=True)
 class ClassificationConfig:
-    """How clips are drawn and changed, and what is trained."""
+    """How clips are changed, and what is trained."""
 
-    view: View
-    """Clips as the test shows them."""
-    classes: tuple[str, ...]
-    """Names of the classes."""
-    several: bool = False
-    """Videos have several labels: one yes or no a class is learned."""
     crop: Literal["random", "resized"] = "random"
     """random: a square of the view's size; resized: a random rectangle, resized to it."""
     area: tuple[float, float] = (0.25, 1.0)
-    """Part of the frame that a resized crop takes."""
+    """Fraction of the frame that a resized crop takes."""
     short_sides: tuple[int, ...] = ()
     """Shorter sides, one of which is drawn before a random crop; without any, the view's."""
     flip: float = 0.5
@@ -40,7 +34,7 @@ class ClassificationConfig:
     colour: float = 0.15
     """Standard deviation of the random colour matrix around the identity; 0 turns colour changes off. RGB only."""
     colour_part: float = 1.0
-    """Part of the clips whose colours are changed."""
+    """Fraction of the clips whose colours are changed."""
     dropout: float = 0.5
     """Dropout before the linear layer."""
     top: int | None = None
@@ -51,15 +45,30 @@ class Classification(Objective):
     """Cross-entropy over classes; for videos with several labels, binary cross-entropy for each class.
 
     The label of a video is part of its sample.
+
+    Args:
+        config: see there.
+        backbone: the network to train.
+        view: clips as the test shows them.
+        classes: their names.
+        several: videos have several labels: one yes or no a class is learned.
     """
 
     Config = ClassificationConfig
     config: ClassificationConfig
     needs = Needs(modality="any")
 
-    def __init__(self, config: ClassificationConfig, backbone: Backbone):
+    def __init__(
+        self,
+        config: ClassificationConfig,
+        backbone: Backbone,
+        view: View,
+        classes: tuple[str, ...],
+        several: bool = False,
+    ):
         super().__init__(config, backbone)
-        self.classifier = Classifier(backbone.feature_dim, config.classes, config.dropout)
+        self.shown, self.classes, self.several = view, classes, several
+        self.classifier = Classifier(backbone.feature_dim, classes, config.dropout)
         stages = list(backbone.stages.values())
         if config.top is not None and not 0 <= config.top <= len(stages):
             raise UserError(f"{backbone.architecture} has {len(stages)} stages; top must be between 0 and that.")
@@ -70,7 +79,7 @@ class Classification(Objective):
     @property
     def view(self) -> View:
         """Clips as the test shows them."""
-        return self.config.view
+        return self.shown
 
     def train(self, mode: bool = True) -> "Classification":
         """Stages that are not trained stay in eval mode: their batch norms keep their statistics."""
@@ -83,7 +92,7 @@ class Classification(Objective):
         """A clip from a random place; one that is longer than the video shows its last frame again and again."""
         offsets = self.view.offsets(video)
         first = int(rng.integers(max(video.frames - int(offsets[-1]), 1)))
-        target_K = np.zeros(len(self.config.classes), np.float32)
+        target_K = np.zeros(len(self.classes), np.float32)
         target_K[list(video.labels)] = 1
         return Sample(tuple(np.minimum(first + offsets, video.frames - 1).tolist()), {"target_K": target_K})
 
@@ -91,12 +100,12 @@ class Classification(Objective):
         """One crop and one flip for all frames of a clip."""
         c = self.config
         if not self.training:
-            clip_THWC = c.view.prepare(frames_THWC)
+            clip_THWC = self.view.prepare(frames_THWC)
         elif c.crop == "resized":
-            clip_THWC = augment.resized_crop(frames_THWC, c.view.size, c.area, rng)
+            clip_THWC = augment.resized_crop(frames_THWC, self.view.size, c.area, rng)
         else:
-            side = int(rng.choice(c.short_sides)) if c.short_sides else c.view.short_side
-            clip_THWC = augment.crop(augment.resize_short_side(frames_THWC, side), c.view.size, rng)
+            side = int(rng.choice(c.short_sides)) if c.short_sides else self.view.short_side
+            clip_THWC = augment.crop(augment.resize_short_side(frames_THWC, side), self.view.size, rng)
         if self.training:
             clip_THWC = augment.flip(clip_THWC, rng, c.flip)
         return {"clip_THWC": np.ascontiguousarray(clip_THWC), "target_K": sample.data["target_K"]}
@@ -108,10 +117,10 @@ class Classification(Objective):
         mixes = self.training and spec.modality == "rgb" and self.view.colours == "rgb"
         colours = self._colours(len(clip_BTHWC), ctx) if mixes else {}
         clip_BTHWC = in_colours(clip_BTHWC, self.view.colours)
-        features_BDthw = self.backbone(augment.to_float(clip_BTHWC, spec.mean, spec.std, weight.dtype, **colours))
+        features_BDthw = self.backbone(self.backbone.normalise(clip_BTHWC, **colours))
         logits_BK = self.classifier(features_BDthw).to(weight.dtype)
         target_BK = target_BK.to(logits_BK)
-        if self.config.several:
+        if self.several:
             loss = F.binary_cross_entropy_with_logits(logits_BK, target_BK)
         else:
             loss = F.cross_entropy(logits_BK, target_BK)

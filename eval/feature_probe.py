@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_video.datasets.base import FeatureShards
 from ssl_video.datasets.youtube8m import FeatureSequence, FeatureSet
 from ssl_video.errors import UserError
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
+from ssl_video.eval.base import EVALUATIONS, Evaluation, FeatureTask, Outcome, Task
 from ssl_video.eval.multilabel import average_precision, best, targets_of
+from ssl_video.eval.takes import Takes, check_two_lists
 from ssl_video.model import Model
 from ssl_video.video.info import Problem
 
@@ -51,6 +53,20 @@ class FeatureProbeConfig:
     """Vectors held in memory, from which batches are drawn at random; the shards come in random order as well."""
 
 
+class FeatureSequences(Takes):
+    """Published features without videos, in two lists."""
+
+    of_files = False
+
+    def check(self, protocol: str, task: Task | FeatureTask) -> None:
+        """Raise UserError for videos, and if there is one list only."""
+        if not isinstance(task.train, FeatureShards):
+            raise UserError(
+                f"{protocol} takes published features, such as youtube8m:ROOT, but {task.data} holds videos."
+            )
+        check_two_lists(protocol, task)
+
+
 @EVALUATIONS.register("features")
 class FeatureProbe(Evaluation):
     """A logistic classifier on published features (YouTube-8M); hit@1, hit@5, mAP, GAP@20. It takes no model.
@@ -65,9 +81,10 @@ class FeatureProbe(Evaluation):
         "max": FeatureProbeConfig(pooling="max"),
         "late": FeatureProbeConfig(pooling="late"),
     }
-    takes: ClassVar[Takes] = "feature sequences"
+    takes: ClassVar[Takes] = FeatureSequences()
+    takes_model = "never"
 
-    def run(self, model: Model | None, task: Task, config: FeatureProbeConfig, seed: int) -> Outcome:
+    def run(self, model: Model | None, task: FeatureTask, config: FeatureProbeConfig, seed: int) -> Outcome:
         """Train on the training shards, test on those of the test list; videos without a label are left out."""
         assert task.test is not None
         problems: list[Problem] = []
@@ -107,7 +124,7 @@ def fit(train: FeatureSet, config: FeatureProbeConfig, seed: int, problems: list
             optimizer.step()
             seen += len(batch) if epoch == 0 else 0
     if made is None:
-        raise UserError(f"No video of {train.videos.name} has features and a label; {_why(problems)}.")
+        raise UserError(f"No video of {train.listed.name} has features and a label; {_why(problems)}.")
     return made[0], seen
 
 

@@ -1,24 +1,74 @@
-"""Features of whole videos from a frozen backbone: extracted once, used by every probe."""
+"""Features of whole videos from a frozen backbone: extracted once, used by every protocol that trains on them."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError
 from ssl_video.eval.multilabel import targets_of
 from ssl_video.model import Model
-from ssl_video.train.data import read_video, start_worker
+from ssl_video.train.data import Loader, read_video
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError
 from ssl_video.video.view import View
+
+OfClips = Callable[[torch.Tensor], torch.Tensor]
+"""uint8 clips (K, T, H, W, C) to one row each."""
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Which clips of a video are shown to a network, and what is kept of each."""
+
+    clips: int = 8
+    """Clips of a video, see ``clip_starts``; a video shorter than a clip gives one, its last frame repeated."""
+    readout: str = "avg"
+    """How a feature map becomes a vector, see ``ssl_video.model.pool``."""
+    stage: str | None = None
+    """The stage of the network whose map it is; None: the last."""
+    crops: int = 1
+    """Crops of each clip, 1, 3 or 10 (``View.crops``); they count as clips, those of one crop together."""
+    still: bool = False
+    """A control: every clip shows its middle frame only, repeated."""
+    shuffle: bool = False
+    """A control: the frames of all clips of a video are exchanged at random."""
+    within: tuple[int, int] | None = None
+    """Frames between which all clips lie, see ``clip_starts``; None: the whole video."""
+    batch: int = 32
+    """Clips in one forward pass."""
+
+    def noted(self) -> dict[str, Any]:
+        """What features that are kept depend on. Options that version 0.1 had not are there if they are used."""
+        names = ("clips", "readout", "still", "shuffle", "crops")
+        more = {n: v for n, v in (("stage", self.stage), ("within", self.within)) if v is not None}
+        return {name: getattr(self, name) for name in names} | more
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """Options of protocols on the features of a frozen network."""
+
+    clips: int = 8
+    """Clips of a video, evenly spaced; 0: windows that overlap by half."""
+    readout: str = "rich"
+    """How a feature map becomes a vector: avg, max, rich or conv5."""
+    stage: str | None = None
+    """The stage of the network that is read; None: the last."""
+    calibrate: bool = True
+    """Recompute batch-norm statistics on the training list first, for every network alike."""
+
+    @property
+    def extraction(self) -> Extraction:
+        """What is extracted of a video."""
+        return Extraction(self.clips, self.readout, self.stage)
 
 
 @dataclass
@@ -45,6 +95,22 @@ class Features:
         return targets_of([v.labels for v in self.videos], classes)
 
 
+class FeatureStore:
+    """The features of training and test lists that were extracted already, by whatever they depend on.
+
+    Two protocols on one network, whose tasks hold one store, extract them once.
+    """
+
+    def __init__(self):
+        self._found: dict[Hashable, tuple[Features, Features]] = {}
+
+    def get(self, key: Hashable, make: Callable[[], tuple[Features, Features]]) -> tuple[Features, Features]:
+        """What is there under ``key``, else what ``make`` makes, which is there from then on."""
+        if key not in self._found:
+            self._found[key] = make()
+        return self._found[key]
+
+
 def clip_starts(frames: int, span: int, clips: int, within: tuple[int, int] | None = None) -> np.ndarray:
     """First frames of the clips of a video with ``frames`` frames; a clip covers ``span`` frames.
 
@@ -63,77 +129,51 @@ def clip_starts(frames: int, span: int, clips: int, within: tuple[int, int] | No
 
 @dataclass
 class ClipsOfVideos(Dataset):
-    """For each video (its number, first frames of its clips, uint8 clips (K, T, H, W, C)), or why it cannot be read.
-
-    See ``extract`` for the fields.
-    """
+    """For each video (its number, first frames of its clips, uint8 clips (K, T, H, W, C)), or why it cannot be read."""
 
     videos: Sequence[Video]
     view: View
-    clips: int
-    still: bool = False
-    shuffle: bool = False
-    crops: int = 1
-    within: tuple[int, int] | None = None
+    what: Extraction
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, number: int) -> tuple[int, np.ndarray, torch.Tensor | Problem]:
-        video, view = self.videos[number], self.view
-        starts = clip_starts(video.frames, view.span(video), self.clips, self.within)
+        video, view, what = self.videos[number], self.view, self.what
+        starts = clip_starts(video.frames, view.span(video), what.clips, what.within)
         positions_KT = np.minimum(starts[:, None] + view.offsets(video), video.frames - 1)
-        if self.still:
+        if what.still:
             positions_KT = np.repeat(positions_KT[:, [view.frames // 2]], view.frames, axis=1)
-        if self.shuffle:
+        if what.shuffle:
             positions_KT = np.random.default_rng([7, number]).permuted(positions_KT.ravel()).reshape(positions_KT.shape)
         unique, inverse = np.unique(positions_KT, return_inverse=True)
         try:
-            frames_VTHWC = view.crops(read_video(video, unique.tolist()), self.crops)
+            frames_VTHWC = view.crops(read_video(video, unique.tolist()), what.crops)
         except VideoError as error:
             return number, starts, Problem(video.source, str(error))
         clips_VKTHWC = frames_VTHWC[:, inverse.reshape(positions_KT.shape)]
         clips_KTHWC = clips_VKTHWC.reshape(-1, *clips_VKTHWC.shape[2:])
-        return number, np.tile(starts, self.crops), torch.from_numpy(clips_KTHWC)  # tensors travel in shared memory
+        return number, np.tile(starts, what.crops), torch.from_numpy(clips_KTHWC)  # tensors travel in shared memory
 
 
 def extract(
     model: Model,
     videos: VideoSet,
+    what: Extraction = Extraction(),
     *,
-    clips: int = 8,
-    readout: str = "avg",
     workers: int = 2,
-    batch: int = 32,
-    still: bool = False,
-    shuffle: bool = False,
-    crops: int = 1,
-    within: tuple[int, int] | None = None,
     none_is_an_error: bool = True,
 ) -> Features:
-    """Features of every video of a set.
+    """Features of every video of a scanned set, read by ``workers`` processes.
 
-    Args:
-        model: the frozen network.
-        videos: scanned videos.
-        clips: clips of a video, see ``clip_starts``; a video shorter than a clip gives one, its last frame repeated.
-        readout: how a feature map becomes a vector, see ``ssl_video.model.pool``.
-        workers: reading processes.
-        batch: clips in one forward pass.
-        still: a control: every clip shows its middle frame only, repeated.
-        shuffle: a control: the frames of all clips of a video are exchanged at random.
-        crops: crops of each clip, 1, 3 or 10 (``View.crops``); they count as clips, those of one crop together.
-        within: frames between which all clips lie, see ``clip_starts``; None: the whole video.
-        none_is_an_error: raise UserError if no video can be read.
+    Raises:
+        UserError: if no video can be read and ``none_is_an_error``, or the network has no such stage.
     """
 
     def features_of(clips_KTHWC: torch.Tensor) -> torch.Tensor:
-        return model.clip_features(clips_KTHWC, readout)
+        return model.clip_features(clips_KTHWC, what.readout, what.stage)
 
-    shown = for_modality(videos, model.backbone.clip.modality)
-    what = ClipsOfVideos(shown.videos, model.view, clips, still, shuffle, crops, within)
-    found = apply_to_clips(features_of, what, workers, batch)
-    found.problems += shown.problems[len(videos.problems) :]
+    found = _shown(features_of, model, videos, what, workers)
     if none_is_an_error:
         check_some(found, videos)
     return found
@@ -141,11 +181,16 @@ def extract(
 
 def predict(model: Model, videos: VideoSet, *, clips: int, crops: int = 1, workers: int = 2) -> Features:
     """As ``extract``, but the logits of the model's classifier, (K, classes) a video. Raises UserError without one."""
-    shown = for_modality(videos, model.backbone.clip.modality)
-    what = ClipsOfVideos(shown.videos, model.view, clips, crops=crops)
-    found = apply_to_clips(model.logits, what, workers, batch=32)
-    found.problems += shown.problems[len(videos.problems) :]
+    found = _shown(model.logits, model, videos, Extraction(clips, crops=crops), workers)
     check_some(found, videos)
+    return found
+
+
+def _shown(function: OfClips, model: Model, videos: VideoSet, what: Extraction, workers: int) -> Features:
+    """What ``function`` makes of the clips of the videos, or of their flow, as the model sees them."""
+    shown = for_modality(videos, model.backbone.clip.modality)
+    found = apply_to_clips(function, ClipsOfVideos(shown.videos, model.view, what), workers)
+    found.problems += shown.problems[len(videos.problems) :]
     return found
 
 
@@ -155,11 +200,9 @@ def check_some(found: Features, videos: VideoSet) -> None:
         raise UserError(f"No video of {videos.name} could be read; the first: {found.problems[0].reason}.")
 
 
-def apply_to_clips(
-    function: Callable[[torch.Tensor], torch.Tensor], what: ClipsOfVideos, workers: int, batch: int
-) -> Features:
-    """What ``function`` makes of uint8 clips (K, T, H, W, C), ``batch`` at a time, for every video that can be read."""
-    found = Features([], [], [], [])
+def apply_to_clips(function: OfClips, shown: ClipsOfVideos, workers: int) -> Features:
+    """What ``function`` makes of the clips of every video that can be read, a batch at a time."""
+    found, batch = Features([], [], [], []), shown.what.batch
     waiting: list[torch.Tensor] = []  # clips of the last videos of ``found``, not computed yet
 
     def compute() -> None:
@@ -169,11 +212,11 @@ def apply_to_clips(
         found.clips_KD += np.split(torch.cat(parts).numpy(), ends)
         waiting.clear()
 
-    for number, starts, clips_KTHWC in in_order(what, workers):
+    for number, starts, clips_KTHWC in in_order(shown, workers):
         if isinstance(clips_KTHWC, Problem):
             found.problems.append(clips_KTHWC)
             continue
-        found.videos.append(what.videos[number])
+        found.videos.append(shown.videos[number])
         found.starts.append(starts)
         waiting.append(clips_KTHWC)
         if sum(map(len, waiting)) >= batch:
@@ -198,11 +241,11 @@ def calibrate_batch_norm(
     subset = VideoSet(videos.name, videos.videos[:: max(1, len(videos.videos) // at_most)], videos.classes)
     calibrated = replace(model, backbone=backbone)
     waiting: list[torch.Tensor] = []
-    what = ClipsOfVideos(for_modality(subset, model.backbone.clip.modality).videos, model.view, clips)
-    for number, (_, _, clips_KTHWC) in enumerate(in_order(what, workers)):
+    shown = ClipsOfVideos(for_modality(subset, model.backbone.clip.modality).videos, model.view, Extraction(clips))
+    for number, (_, _, clips_KTHWC) in enumerate(in_order(shown, workers)):
         if isinstance(clips_KTHWC, torch.Tensor):
             waiting.append(clips_KTHWC)
-        if waiting and (len(waiting) == 16 or number == len(what) - 1):
+        if waiting and (len(waiting) == 16 or number == len(shown) - 1):
             with torch.no_grad():
                 backbone(calibrated.normalise(torch.cat(waiting)))
             waiting.clear()
@@ -220,9 +263,9 @@ def forget_batch_statistics(module: nn.Module) -> bool:
     return bool(norms)
 
 
-def in_order(what: ClipsOfVideos, workers: int) -> Iterator[tuple[int, np.ndarray, torch.Tensor | Problem]]:
-    """The items of ``what``, read by ``workers`` processes, in order."""
-    yield from DataLoader(what, batch_size=None, num_workers=workers, worker_init_fn=start_worker, collate_fn=_as_is)
+def in_order(shown: ClipsOfVideos, workers: int) -> Iterator[tuple[int, np.ndarray, torch.Tensor | Problem]]:
+    """The items of ``shown``, read by ``workers`` processes, in order."""
+    yield from Loader(shown, batch_size=None, num_workers=workers, collate_fn=_as_is)
 
 
 def _as_is(item: Any) -> Any:

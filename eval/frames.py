@@ -21,8 +21,12 @@ def small_frames(model: Model, video: Video) -> np.ndarray:
     return np.stack([resize_short_side(frame_HWC[None], side)[0] for frame_HWC in iterate_frames(video.path)])
 
 
-def embed_frames(model: Model, videos: Sequence[Video]) -> tuple[list[np.ndarray | None], list[Problem]]:
+def embed_frames(
+    model: Model, videos: Sequence[Video], stage: str | None = None
+) -> tuple[list[np.ndarray | None], list[Problem]]:
     """(T, D) embeddings of the frames of each video, None for one that cannot be read; and the problems of those.
+
+    At a ``stage`` they are those of the clips around the frames, see ``Model.frame_embeddings``.
 
     Raises:
         UserError: for a network that does not take RGB, or if no video can be read.
@@ -33,7 +37,7 @@ def embed_frames(model: Model, videos: Sequence[Video]) -> tuple[list[np.ndarray
     problems: list[Problem] = []
     for video in videos:
         try:
-            embedded.append(model.frame_embeddings(small_frames(model, video)))
+            embedded.append(model.frame_embeddings(small_frames(model, video), stage=stage))
         except VideoError as error:
             embedded.append(None)
             problems.append(Problem(video.source, str(error)))
@@ -42,7 +46,7 @@ def embed_frames(model: Model, videos: Sequence[Video]) -> tuple[list[np.ndarray
     return embedded, problems
 
 
-def calibrate_on_frames(model: Model, videos: Sequence[Video], at_most: int = 32) -> Model:
+def calibrate_on_frames(model: Model, videos: Sequence[Video], at_most: int = 32, stage: str | None = None) -> Model:
     """A copy of the model, heads of a pretext included, whose batch-norm statistics are those of frames of ``videos``.
 
     As ``features.calibrate_batch_norm``, for embeddings of frames.
@@ -54,6 +58,6 @@ def calibrate_on_frames(model: Model, videos: Sequence[Video], at_most: int = 32
         calibrated = replace(model, backbone=module)
     else:
         calibrated = replace(model, pretext=module, backbone=module.backbone)
-    embed_frames(calibrated, videos[:: -(-len(videos) // at_most)])
+    embed_frames(calibrated, videos[:: -(-len(videos) // at_most)], stage)
     module.eval()
     return calibrated

@@ -10,6 +10,7 @@ from ssl_video.eval.accuracy import accuracies, average_scores, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.features import Features, predict
 from ssl_video.eval.knn import unit
+from ssl_video.eval.results import predictions_of
 from ssl_video.eval.svm import svm_scores
 from ssl_video.model import Model, load_model
 
@@ -54,9 +55,9 @@ class Fusion(Evaluation):
             raise UserError(f"{config.partner} was trained for other classes than those of {task.data}.")
         test, scores, single = self._scores(model, partner, task, config)
         counts = {"train": len(task.train.videos), "test": len(test.videos), "classes": len(task.train.classes)}
-        return Outcome(
-            accuracies(scores, test.labels_N) | single, counts, test.problems, confusion(scores, test.labels_N)
-        )
+        found, confused = accuracies(scores, test.labels_N) | single, confusion(scores, test.labels_N)
+        predictions = predictions_of(test.videos, task.train.classes, scores)
+        return Outcome(found, counts, test.problems, confused, predictions=predictions)
 
     def _scores(self, model: Model, partner: Model, task: Task, config: FusionConfig):
         assert task.test is not None

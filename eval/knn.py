@@ -8,25 +8,21 @@ import numpy as np
 from ssl_video.encoders.base import Encoder
 from ssl_video.eval.accuracy import accuracies, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
+from ssl_video.eval.features import FeatureOptions
 from ssl_video.eval.linear import standardise
+from ssl_video.eval.results import predictions_of
 from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model
 
 
 @dataclass(frozen=True)
-class KnnConfig:
+class KnnConfig(FeatureOptions):
     """Options of the nearest-neighbour classifier."""
 
     k: int = 5
     """Neighbours that vote."""
     temperature: float = 0.1
     """A neighbour's vote weighs exp(cosine / temperature)."""
-    clips: int = 8
-    """Clips of a video, evenly spaced."""
-    readout: str = "rich"
-    """How a feature map becomes a vector: avg, max, rich or conv5."""
-    calibrate: bool = True
-    """Recompute batch-norm statistics on the training list first."""
 
 
 @EVALUATIONS.register("knn")
@@ -39,15 +35,14 @@ class Knn(Evaluation):
 
     def run(self, model: Model | Encoder, task: Task, config: KnnConfig, seed: int) -> Outcome:
         """The training list votes, the test list is classified; nothing is drawn at random."""
-        train, test = train_and_test_features(
-            model, task, clips=config.clips, readout=config.readout, calibrate=config.calibrate
-        )
+        train, test = train_and_test_features(model, task, config.extraction, calibrate=config.calibrate)
         x_train, x_test = standardise(train.mean_ND, test.mean_ND)
         scores = knn_scores(x_train, train.labels_N, x_test, len(task.train.classes), config.k, config.temperature)
         counts = {"train": len(train.videos), "test": len(test.videos), "classes": len(task.train.classes)}
         found = accuracies(scores, test.labels_N)
         confused = confusion(scores, test.labels_N)
-        return Outcome(found, counts, train.problems + test.problems, confused)
+        predictions = predictions_of(test.videos, task.train.classes, scores)
+        return Outcome(found, counts, train.problems + test.problems, confused, predictions=predictions)
 
 
 def unit(x_ND: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Linear probe: a linear classifier on the features of a frozen backbone, extracted once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,27 +11,23 @@ from torch import Tensor, nn
 from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
-from ssl_video.eval.features import Features
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
+from ssl_video.eval.features import Extraction, FeatureOptions, Features
 from ssl_video.eval.multilabel import multilabel_numbers
+from ssl_video.eval.results import predictions_of
 from ssl_video.eval.shards import Rows, train_and_test_features
+from ssl_video.eval.takes import LabelledVideos, Takes
 from ssl_video.model import Model
 
 
 @dataclass(frozen=True)
-class LinearConfig:
+class LinearConfig(FeatureOptions):
     """Options of the linear probe."""
 
     classifier: Literal["auto", "ridge", "logistic", "sgd", "adam"] = "auto"
     """auto: ridge for one label a video, logistic for several. ridge: closed form on standardised features, its penalty
     chosen by leave-one-out on the training list. logistic: L-BFGS on standardised features, its penalty chosen on a
     fifth of the training list. With several labels a video, logistic, sgd and adam learn a yes or no a class (BCE)."""
-    clips: int = 8
-    """Clips of a video, evenly spaced; 0: windows that overlap by half."""
-    readout: str = "rich"
-    """How a feature map becomes a vector: avg, max, rich or conv5."""
-    calibrate: bool = True
-    """Recompute batch-norm statistics on the training list first, for every network alike."""
     crops: int = 1
     """Crops of a clip: 1, 3 or 10."""
     average: Literal["features", "logits", "probabilities"] = "features"
@@ -55,6 +51,11 @@ class LinearConfig:
     shuffle: bool = False
     """Control: the frames of a video's clips are exchanged at random."""
 
+    @property
+    def extraction(self) -> Extraction:
+        """With crops and controls."""
+        return replace(super().extraction, crops=self.crops, still=self.still, shuffle=self.shuffle)
+
 
 @EVALUATIONS.register("linear")
 class Linear(Evaluation):
@@ -67,7 +68,7 @@ class Linear(Evaluation):
     """
 
     Config = LinearConfig
-    takes: ClassVar[Takes] = "labels"
+    takes: ClassVar[Takes] = LabelledVideos(several=True)
     presets: ClassVar = {
         "default": LinearConfig(),
         "logistic": LinearConfig(classifier="logistic"),
@@ -92,26 +93,19 @@ class Linear(Evaluation):
 
     def run(self, model: Model | Encoder, task: Task, config: LinearConfig, seed: int) -> Outcome:
         """Train on the training list, test on the test list."""
-        train, test = train_and_test_features(
-            model,
-            task,
-            clips=config.clips,
-            readout=config.readout,
-            calibrate=config.calibrate,
-            still=config.still,
-            shuffle=config.shuffle,
-            crops=config.crops,
-        )
+        train, test = train_and_test_features(model, task, config.extraction, calibrate=config.calibrate)
         assert task.test is not None
         classes, problems = len(task.train.classes), train.problems + test.problems
         counts = {"train": len(train.videos), "test": len(test.videos), "classes": classes}
         several = task.train.multi_label or task.test.multi_label
         scores_NK, clips_KC = classify(train, test, classes, config, seed, several)
+        predictions = predictions_of(test.videos, task.train.classes, scores_NK)
         if several:
             metrics, counted = multilabel_numbers(scores_NK, test.targets_NK(classes))
-            return Outcome(metrics, counts | counted, problems)
+            return Outcome(metrics, counts | counted, problems, predictions=predictions)
         found = accuracies(scores_NK, test.labels_N) | clip_accuracy(clips_KC, test.labels_N)
-        return Outcome(found, counts, problems, confusion(scores_NK, test.labels_N))
+        confused = confusion(scores_NK, test.labels_N)
+        return Outcome(found, counts, problems, confused, predictions=predictions)
 
 
 def classify(

@@ -30,7 +30,7 @@ def best(scores_NK: np.ndarray, targets_NK: np.ndarray, k: int) -> tuple[np.ndar
 
 
 def hit_at(scores_NK: np.ndarray, targets_NK: np.ndarray, k: int) -> float:
-    """The part of the videos of whose k best classes at least one is true (Karpathy et al., CVPR 2014)."""
+    """The fraction of the videos of whose k best classes at least one is true (Karpathy et al., CVPR 2014)."""
     return float(best(scores_NK, targets_NK, k)[1].any(1).mean())
 
 

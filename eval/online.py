@@ -1,10 +1,10 @@
-"""Signs of learning while a network trains, for the loop to call; they use a held-out part of the training list."""
+"""Monitors of a training, for the loop to call; they use a held-out fraction of the training list."""
 
 import torch
 
 from ssl_video.datasets.base import VideoSet
 from ssl_video.eval.accuracy import accuracies
-from ssl_video.eval.features import calibrate_batch_norm, extract
+from ssl_video.eval.features import Extraction, calibrate_batch_norm, extract
 from ssl_video.eval.linear import ridge_scores
 from ssl_video.eval.pretext import PretextConfig, pretext_numbers
 from ssl_video.model import Model
@@ -12,7 +12,7 @@ from ssl_video.train.loop import Monitor
 from ssl_video.train.objective import Objective
 
 AT_MOST = 200
-"""Videos of each part that a sign looks at."""
+"""Videos of each list that a monitor looks at."""
 
 
 def monitors_for(train: VideoSet, held_out: VideoSet, usable_held_out: VideoSet, device: torch.device) -> list[Monitor]:
@@ -29,9 +29,9 @@ def monitors_for(train: VideoSet, held_out: VideoSet, usable_held_out: VideoSet,
     probed, tested = _thin(train), _thin(held_out)
 
     def probe(pretext: Objective, _step: int) -> dict[str, float]:
-        model = Model("", pretext.backbone, pretext.view, {}, device)
+        model = Model("", pretext.exported(), pretext.view, {}, device)
         model = calibrate_batch_norm(model, probed, clips=1, workers=0)
-        x, x_test = (extract(model, part, clips=2, readout="rich", workers=0) for part in (probed, tested))
+        x, x_test = (extract(model, part, Extraction(2, "rich"), workers=0) for part in (probed, tested))
         scores = ridge_scores(x.mean_ND, x.labels_N, x_test.mean_ND, len(train.classes))
         return {"probe_top1": accuracies(scores, x_test.labels_N)["top1"]}
 

@@ -1,11 +1,11 @@
-"""How near carried points come: PCK, the percentage of correct key points (here a part of 1)."""
+"""How near carried points come: PCK, the percentage of correct key points (here a fraction)."""
 
 import numpy as np
 
 DISTANCES = (0.1, 0.2, 0.3, 0.4, 0.5)
-"""Parts of the size of the body within which a point is correct."""
+"""Fractions of the size of the body within which a point is correct."""
 BOX = 0.6
-"""The size of a body is this part of the diagonal of the box around its points."""
+"""The size of a body is this fraction of the diagonal of the box around its points."""
 
 
 def correct_points(points_J2: np.ndarray, truth_J2: np.ndarray) -> np.ndarray:
@@ -24,7 +24,7 @@ def correct_points(points_J2: np.ndarray, truth_J2: np.ndarray) -> np.ndarray:
 
 
 def pck(correct_FJD: np.ndarray) -> dict[str, float]:
-    """``PCK@0.1`` and so on: the part of frames in which a point is correct, on the mean over points.
+    """``PCK@0.1`` and so on: the fraction of frames in which a point is correct, on average over points.
 
     Points that are never known are left out.
     """

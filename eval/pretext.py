@@ -11,7 +11,8 @@ from torch import Tensor
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
+from ssl_video.eval.takes import Takes, Videos
 from ssl_video.model import Model
 from ssl_video.train.data import ClipDataset, Key, batches, grouping, tensors, usable
 from ssl_video.train.distributed import Ranks
@@ -37,7 +38,7 @@ class PretextTest(Evaluation):
 
     Config = PretextConfig
     presets: ClassVar = {"default": PretextConfig()}
-    takes: ClassVar[Takes] = "videos"
+    takes: ClassVar[Takes] = Videos()
 
     def run(self, model: Model, task: Task, config: PretextConfig, seed: int) -> Outcome:
         """No label of the data set is used."""

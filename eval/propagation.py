@@ -19,15 +19,16 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_video.datasets.base import Video
-from ssl_video.datasets.jhmdb import joints_of
 from ssl_video.datasets.masks import MOST, VOID, Masks, masks_in, masks_of, objects_in
+from ssl_video.datasets.points import points_of
 from ssl_video.errors import UserError
 from ssl_video.eval.affinity import Affinity
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Takes, Task
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.carry import carry_masks, carry_points
 from ssl_video.eval.dense import FrameFeatures, lab_features, network_features
 from ssl_video.eval.points import correct_points, pck
 from ssl_video.eval.regions import boundary_f, confusion, jaccard, mean_iou, statistics
+from ssl_video.eval.takes import Takes, Videos
 from ssl_video.model import Model
 from ssl_video.video.info import Problem, VideoError
 from ssl_video.video.reader import iterate_frames
@@ -95,8 +96,8 @@ class Propagation(Evaluation):
         "crw-vip": replace(CRW_DAVIS, measure="parts", side=560, square=True, context=4, first_frame=True),
         "timecycle-davis": TIMECYCLE_DAVIS,
     }
-    takes: ClassVar[Takes] = "mask sequences"
-    needs_model: ClassVar[bool] = False
+    takes: ClassVar[Takes] = Videos()
+    takes_model = "if asked"
 
     def run(self, model: Model | None, task: Task, config: PropagationConfig, seed: int) -> Outcome:
         """Raises UserError if there is no model where one is needed, or no sequence that can be measured."""
@@ -207,17 +208,17 @@ def _part_scores(video: Video, features: FrameFeatures | None, config: Propagati
 
 def _point_scores(video: Video, features: FrameFeatures | None, config: PropagationConfig) -> _Measured:
     """(frames, points, distances): whether a point is correct."""
-    joints_TJ2 = joints_of(video)
-    if joints_TJ2 is None:
+    truth_TJ2 = points_of(video)
+    if truth_TJ2 is None:
         raise VideoError("it has no points beside it")
-    known_T = np.isfinite(joints_TJ2.sum(2)).any(1)  # of some joint, both x and y
+    known_T = np.isfinite(truth_TJ2.sum(2)).any(1)  # of some point, both x and y
     if not known_T[0]:
         raise VideoError("its first frame has no points")
     if features is None:
-        carried = repeat(joints_TJ2[0], video.frames)
+        carried = repeat(truth_TJ2[0], video.frames)
     else:
-        carried = carry_points(iterate_frames(video.path), joints_TJ2[0], features, config.affinity)
-    correct = [correct_points(points_J2, joints_TJ2[t]) for t, points_J2 in enumerate(carried) if t and known_T[t]]
+        carried = carry_points(iterate_frames(video.path), truth_TJ2[0], features, config.affinity)
+    correct = [correct_points(points_J2, truth_TJ2[t]) for t, points_J2 in enumerate(carried) if t and known_T[t]]
     if not correct:
         raise VideoError("none of its frames but the first one has points")
     return _Measured(np.array(correct), len(correct), video.frames - 1 - len(correct))
@@ -265,7 +266,7 @@ def _first_mask(video: Video) -> tuple[Masks, np.ndarray]:
         raise VideoError("its first frame has no mask")
     if not objects_in(first_HW):
         raise VideoError("the mask of its first frame is empty")
-    if not video.copy_of and video.info is not None and first_HW.shape != (video.info.height, video.info.width):
+    if not video.copy_of and first_HW.shape != (video.info.height, video.info.width):
         size = f"{first_HW.shape[1]}x{first_HW.shape[0]}"
         raise VideoError(f"its first mask has {size} pixels, its frames {video.info.width}x{video.info.height}")
     return masks, first_HW

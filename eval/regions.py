@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 TOLERANCE = 0.008
-"""Distance, as a part of the picture's diagonal, at which boundaries still meet."""
+"""Distance, as a fraction of the picture's diagonal, at which boundaries still meet."""
 
 
 def jaccard(mask_HW: np.ndarray, truth_HW: np.ndarray) -> float:
@@ -20,7 +20,7 @@ def jaccard(mask_HW: np.ndarray, truth_HW: np.ndarray) -> float:
 
 
 def boundary(mask_HW: np.ndarray) -> np.ndarray:
-    """The pixels that differ from the one to their right, below, or right below; outside, the mask goes on."""
+    """The pixels that differ from the one to their right, below, or right below; outside, the mask continues."""
     grown = np.pad(mask_HW, ((0, 1), (0, 1)), mode="edge")
     return (mask_HW ^ grown[:-1, 1:]) | (mask_HW ^ grown[1:, :-1]) | (mask_HW ^ grown[1:, 1:])
 
@@ -45,7 +45,7 @@ def boundary_f(mask_HW: np.ndarray, truth_HW: np.ndarray, tolerance: float = TOL
 
 
 def statistics(values_T: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, recall (the part of values above 0.5) and decay of an object's values over a video.
+    """Mean, recall (the fraction of values above 0.5) and decay of an object's values over a video.
 
     Decay is the mean of the first quarter less that of the last; quarters share the frame where they meet.
     """

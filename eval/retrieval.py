@@ -1,28 +1,26 @@
-"""Video retrieval: test videos ask, training videos answer."""
+"""Video retrieval: each test video is a query, the training videos are searched."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 
+from ssl_video.datasets.base import Video
 from ssl_video.encoders.base import Encoder
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
+from ssl_video.eval.features import FeatureOptions
 from ssl_video.eval.knn import unit
 from ssl_video.eval.linear import standardise
+from ssl_video.eval.results import BEST, Prediction, names_of
 from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model
 
 
 @dataclass(frozen=True)
-class RetrievalConfig:
+class RetrievalConfig(FeatureOptions):
     """Options of the retrieval protocol."""
 
-    clips: int = 8
-    """Clips of a video, evenly spaced; 0: windows that overlap by half."""
-    readout: str = "rich"
-    """How a feature map becomes a vector: avg, max, rich or conv5."""
-    calibrate: bool = True
-    """Recompute batch-norm statistics on the training list first."""
     centre: Literal["none", "own", "train"] = "train"
     """own: subtract each list's own mean; train: standardise both lists by the training list."""
     ks: tuple[int, ...] = (1, 5, 10, 20, 50)
@@ -33,7 +31,7 @@ class RetrievalConfig:
 
 @EVALUATIONS.register("retrieval")
 class Retrieval(Evaluation):
-    """Recall at k: the part of test videos of whose k nearest training videos at least one has the same class.
+    """Recall at k: the fraction of test videos of whose k nearest training videos at least one has the same class.
 
     ``vcop`` follows Xu et al., "Self-Supervised Spatiotemporal Learning via Video Clip Order Prediction", CVPR 2019:
     ten clips, the last feature map max-pooled and flattened, cosine on raw features. ``coclr`` follows Han, Xie and
@@ -51,9 +49,7 @@ class Retrieval(Evaluation):
 
     def run(self, model: Model | Encoder, task: Task, config: RetrievalConfig, seed: int) -> Outcome:
         """Queries are the test list, the gallery is the training list."""
-        gallery, queries = train_and_test_features(
-            model, task, clips=config.clips, readout=config.readout, calibrate=config.calibrate
-        )
+        gallery, queries = train_and_test_features(model, task, config.extraction, calibrate=config.calibrate)
         x_gallery, x_queries = gallery.mean_ND, queries.mean_ND
         if config.centre == "own":
             x_gallery, x_queries = x_gallery - x_gallery.mean(0), x_queries - x_queries.mean(0)
@@ -62,9 +58,56 @@ class Retrieval(Evaluation):
         banned = None
         if config.other_groups:
             banned = np.array([[bool(q.group) and q.group == g.group for g in gallery.videos] for q in queries.videos])
-        recalls = recall_at(unit(x_queries), unit(x_gallery), queries.labels_N, gallery.labels_N, config.ks, banned)
+        found = neighbours(unit(x_queries), unit(x_gallery), max(config.ks), banned)
+        recalls = recalls_of(found, queries.labels_N, gallery.labels_N, config.ks)
         counts = {"queries": len(queries.videos), "gallery": len(gallery.videos), "classes": len(task.train.classes)}
-        return Outcome(recalls, counts, gallery.problems + queries.problems)
+        predictions = nearest_classes(found, queries.videos, gallery.videos, task.train.classes)
+        return Outcome(recalls, counts, gallery.problems + queries.problems, predictions=predictions)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The rows of a gallery that are nearest to a query, the nearest first, and their inner products with it."""
+
+    rows_k: np.ndarray
+    similarities_k: np.ndarray
+
+
+def neighbours(
+    queries_MD: np.ndarray, gallery_ND: np.ndarray, k: int, banned_MN: np.ndarray | None = None
+) -> list[Neighbours]:
+    """The ``k`` nearest of each query, by exact inner-product search; fewer if the gallery, or what is allowed, has."""
+    import faiss
+
+    index = faiss.IndexFlatIP(gallery_ND.shape[1])
+    index.add(np.ascontiguousarray(gallery_ND, np.float32))  # pyright: ignore[reportCallIssue]
+    depth = len(gallery_ND) if banned_MN is not None else min(k, len(gallery_ND))
+    found = index.search(np.ascontiguousarray(queries_MD, np.float32), depth)  # pyright: ignore[reportCallIssue]
+
+    def kept(similarities_k: np.ndarray, rows_k: np.ndarray, query: int) -> Neighbours:
+        those = slice(None) if banned_MN is None else ~banned_MN[query][rows_k]
+        return Neighbours(rows_k[those][:k], similarities_k[those][:k])
+
+    return [kept(*pair, query) for query, pair in enumerate(zip(*found, strict=True))]
+
+
+def recalls_of(
+    found: Sequence[Neighbours], labels_M: np.ndarray, labels_N: np.ndarray, ks: Sequence[int]
+) -> dict[str, float]:
+    """``recall@k`` for each k; a k beyond the gallery looks at all of it."""
+    hits_M = [labels_N[one.rows_k] == label for one, label in zip(found, labels_M, strict=True)]
+    return {f"recall@{k}": sum(bool(hits[:k].any()) for hits in hits_M) / len(found) for k in ks}
+
+
+def nearest_classes(
+    found: Sequence[Neighbours], queries: Sequence[Video], gallery: Sequence[Video], classes: Sequence[str]
+) -> list[Prediction]:
+    """For each query that has a neighbour, the classes of the nearest ones."""
+    return [
+        Prediction(query.source, names_of(query, classes), ranked[0], float(one.similarities_k[0]), ranked)
+        for query, one in zip(queries, found, strict=True)
+        if (ranked := tuple(names_of(gallery[row], classes) for row in one.rows_k[:BEST]))
+    ]
 
 
 def recall_at(
@@ -75,17 +118,5 @@ def recall_at(
     ks: tuple[int, ...],
     banned_MN: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """``recall@k`` for each k, by exact inner-product search; a k beyond the gallery looks at all of it."""
-    import faiss
-
-    index = faiss.IndexFlatIP(gallery_ND.shape[1])
-    index.add(np.ascontiguousarray(gallery_ND, np.float32))  # pyright: ignore[reportCallIssue]
-    depth = len(gallery_ND) if banned_MN is not None else min(max(ks), len(gallery_ND))
-    _, ranked_Mk = index.search(np.ascontiguousarray(queries_MD, np.float32), depth)  # pyright: ignore[reportCallIssue]
-    recalls = dict.fromkeys(ks, 0)
-    for query, ranked in enumerate(ranked_Mk):
-        allowed = ranked if banned_MN is None else ranked[~banned_MN[query][ranked]]
-        hits = labels_N[allowed] == labels_M[query]
-        for k in ks:
-            recalls[k] += bool(hits[:k].any())
-    return {f"recall@{k}": hits / len(queries_MD) for k, hits in recalls.items()}
+    """``recall@k`` for each k, see ``neighbours`` and ``recalls_of``."""
+    return recalls_of(neighbours(queries_MD, gallery_ND, max(ks), banned_MN), labels_M, labels_N, ks)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError
 from ssl_video.eval.base import Task
-from ssl_video.eval.features import Features, calibrate_batch_norm, check_some, extract
+from ssl_video.eval.features import Extraction, Features, calibrate_batch_norm, check_some, extract
 from ssl_video.files import write_text, written_aside
 from ssl_video.model import Model
 from ssl_video.train.distributed import Ranks
@@ -47,95 +47,91 @@ class Rows:
 
 
 def train_and_test_features(
-    model: Model | Encoder,
-    task: Task,
-    *,
-    clips: int,
-    readout: str,
-    calibrate: bool,
-    still: bool = False,
-    shuffle: bool = False,
-    crops: int = 1,
+    model: Model | Encoder, task: Task, what: Extraction, *, calibrate: bool
 ) -> tuple[Features, Features]:
-    """Features of both lists of a task, remembered in ``task.memory``; see ``extract``.
+    """Features of both lists of a task, extracted once for all tasks that hold the same store; see ``extract``.
 
     ``calibrate`` recomputes the batch-norm statistics on the training list first (``calibrate_batch_norm``). An encoder
-    is fitted to the training list and gives one vector a video, of which ``clips``, ``readout``, ``calibrate`` and
-    ``crops`` say nothing. Features of a network are kept in ``task.folder``, if there is one.
+    is fitted to the training list and gives one vector a video, of which neither this nor ``what`` says anything.
+    Features of a network are kept in ``task.folder``, if there is one.
 
     Raises:
-        UserError: if no video can be read, or a control is asked for that an encoder does not have.
+        UserError: if no video can be read, or something is asked for that an encoder does not have.
     """
     assert task.test is not None
+    test, lists = task.test, (_files(task.train), _files(task.test))
     if isinstance(model, Encoder):
-        if still or shuffle:
-            raise UserError(f"{model.name} sees whole videos; the controls still and shuffle are for networks.")
-        return _encoded(model, task, task.test)
-    key = (id(model), clips, readout, calibrate, still, shuffle, crops)
-    if key not in task.memory:
-        calibrated = calibrate_batch_norm(model, task.train, workers=task.workers) if calibrate else model
-        options = {"clips": clips, "readout": readout, "still": still, "shuffle": shuffle, "crops": crops}
-        found = []
-        for name, part in (("train", task.train), ("test", task.test)):
-            if task.folder is None:
-                found.append(extract(calibrated, part, workers=task.workers, **options))
-            else:
-                where = "-".join(f"{k}={v}" for k, v in {**options, "calibrate": calibrate}.items())
-                kept = task.folder / "features" / where / name
-                weights = fingerprint(model)  # before the calibration, whose last bits another machine may round
-                found.append(extract_to(kept, calibrated, part, workers=task.workers, weights=weights, **options))
-        task.memory[key] = model, *found  # the model is kept alive, so that its id stays its own
-    return task.memory[key][1:]
+        if what.still or what.shuffle or what.stage is not None:
+            raise UserError(f"{model.name} sees whole videos; the options still, shuffle and stage are for networks.")
+        return task.features.get((model.name, lists), lambda: _encoded(model, task, test))
+    weights = fingerprint(model)  # before the calibration, whose last bits another machine may round
+    key = weights, what, calibrate, lists
+    return task.features.get(key, lambda: _extracted(model, task, test, what, calibrate, weights))
+
+
+def _files(videos: VideoSet) -> tuple[str, tuple[str, ...]]:
+    return videos.hash, tuple(v.path for v in videos.videos)
+
+
+def _extracted(
+    model: Model, task: Task, test: VideoSet, what: Extraction, calibrate: bool, weights: str
+) -> tuple[Features, Features]:
+    calibrated = calibrate_batch_norm(model, task.train, workers=task.workers) if calibrate else model
+    options = "-".join(f"{k}={v}" for k, v in (what.noted() | {"calibrate": calibrate}).items())
+
+    def extracted(name: str, videos: VideoSet) -> Features:
+        if task.folder is None:
+            return extract(calibrated, videos, what, workers=task.workers)
+        kept = FeatureFolder(task.folder / "features" / options / name, weights)
+        found = extract_to(kept, calibrated, videos, what, workers=task.workers)
+        check_some(found, videos)
+        return found
+
+    return extracted("train", task.train), extracted("test", test)
 
 
 def _encoded(encoder: Encoder, task: Task, test: VideoSet) -> tuple[Features, Features]:
-    key = (id(encoder),)
-    if key not in task.memory:
-        encoder.fit(task.train, task.workers)
-        both = []
-        for part in (task.train, test):
-            found = encoder.encode(part, task.workers)
-            starts = [np.zeros(1, int)] * len(found.videos)
-            both.append(Features(found.videos, [x[None] for x in found.features_ND], starts, found.problems))
-        task.memory[key] = encoder, *both  # the encoder is kept alive, so that its id stays its own
-    return task.memory[key][1:]
+    encoder.fit(task.train, task.workers)
+
+    def encoded(videos: VideoSet) -> Features:
+        found = encoder.encode(videos, task.workers)
+        starts = [np.zeros(1, int)] * len(found.videos)
+        return Features(found.videos, [x[None] for x in found.features_ND], starts, found.problems)
+
+    return encoded(task.train), encoded(test)
+
+
+@dataclass(frozen=True)
+class FeatureFolder:
+    """Where features are kept, and of which ``weights`` they are (``fingerprint``)."""
+
+    folder: Path
+    weights: str
 
 
 def extract_to(
-    folder: Path,
+    kept: FeatureFolder,
     model: Model,
     videos: VideoSet,
+    what: Extraction = Extraction(),  # noqa: B008  (frozen)
     *,
-    clips: int = 8,
-    readout: str = "avg",
     workers: int = 2,
-    still: bool = False,
-    shuffle: bool = False,
-    crops: int = 1,
-    weights: str | None = None,
-    ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+    ranks: Ranks = Ranks(),
     progress: bool = False,
-    none_is_an_error: bool = True,
 ) -> Features:
-    """As ``extract``, but kept in a folder, shard by shard: an interrupted extraction goes on, and ranks share it.
+    """As ``extract``, but kept in a folder, shard by shard: an interrupted extraction is resumed, and ranks share it.
 
     A shard is ``NUMBER.npy``, the vectors of the clips of up to 256 videos, and ``NUMBER.json``, which says whose they
-    are and is written last. The features that are returned are mapped from these files. ``weights`` tells one model
-    from another, by default ``fingerprint(model)``.
+    are and is written last. The features that are returned are mapped from these files, and may be of no video at all
+    (``check_some``).
 
     Raises:
         UserError: if the folder holds features of another model, other videos or other options.
     """
-    what = {"clips": clips, "readout": readout, "still": still, "shuffle": shuffle, "crops": crops}
-    about = {
-        **what,
-        "weights": weights or fingerprint(model),
-        "data": videos.hash,
-        "videos": len(videos.videos),
-        "shard": SHARD,
-    }
+    folder = kept.folder
     if ranks.first:
-        _claim(folder, about)
+        about = {"weights": kept.weights, "data": videos.hash, "videos": len(videos.videos), "shard": SHARD}
+        _claim(folder, what.noted() | about)
     ranks.barrier()
     numbers = range(-(-len(videos.videos) // SHARD))
     mine = numbers[ranks.rank :: ranks.world_size]
@@ -144,13 +140,11 @@ def extract_to(
         if (folder / f"{number:05d}.json").exists():
             continue
         part = VideoSet(videos.name, videos.videos[number * SHARD : (number + 1) * SHARD], videos.classes)
-        _write_shard(folder, number, extract(model, part, workers=workers, **what, none_is_an_error=False))
+        _write_shard(folder, number, extract(model, part, what, workers=workers, none_is_an_error=False))
     ranks.barrier()
     whole = Features([], [], [], [])
     for number in numbers:
         _read_shard(folder, number, videos.videos[number * SHARD : (number + 1) * SHARD], whole)
-    if none_is_an_error:
-        check_some(whole, videos)
     return whole
 
 

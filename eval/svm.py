@@ -9,26 +9,24 @@ from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
+from ssl_video.eval.features import FeatureOptions
 from ssl_video.eval.knn import unit
 from ssl_video.eval.linear import standardise
+from ssl_video.eval.results import predictions_of
 from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model
 
 
 @dataclass(frozen=True)
-class SvmConfig:
+class SvmConfig(FeatureOptions):
     """Options of the SVM protocol."""
 
+    clips: int = 0
+    """Clips of a video, evenly spaced; 0: windows that overlap by half."""
     c: float = 1.0
     """C, the weight of the training errors."""
     frames: int = 0
     """Consecutive frames of a clip; 0: clips of the network's own view."""
-    clips: int = 0
-    """Clips of a video, evenly spaced; 0: windows that overlap by half."""
-    readout: str = "rich"
-    """How a feature map becomes a vector: avg, max, rich or conv5."""
-    calibrate: bool = True
-    """Recompute batch-norm statistics on the training list first."""
     scale: Literal["none", "l2", "standardise+l2"] = "standardise+l2"
     """What is done to a video's vector: length 1, or standardised by the training list and then length 1."""
 
@@ -55,9 +53,7 @@ class Svm(Evaluation):
         """Train on the training list, test on the test list."""
         if config.frames and isinstance(model, Model):
             model = replace(model, view=replace(model.view, frames=config.frames, stride=1))
-        train, test = train_and_test_features(
-            model, task, clips=config.clips, readout=config.readout, calibrate=config.calibrate
-        )
+        train, test = train_and_test_features(model, task, config.extraction, calibrate=config.calibrate)
         x_train, x_test = train.mean_ND, test.mean_ND
         if config.scale == "standardise+l2":
             x_train, x_test = standardise(x_train, x_test)
@@ -65,8 +61,9 @@ class Svm(Evaluation):
             x_train, x_test = unit(x_train), unit(x_test)
         scores = svm_scores(x_train, train.labels_N, x_test, len(task.train.classes), config.c, seed)
         counts = {"train": len(train.videos), "test": len(test.videos), "classes": len(task.train.classes)}
-        found = accuracies(scores, test.labels_N)
-        return Outcome(found, counts, train.problems + test.problems, confusion(scores, test.labels_N))
+        found, confused = accuracies(scores, test.labels_N), confusion(scores, test.labels_N)
+        predictions = predictions_of(test.videos, task.train.classes, scores)
+        return Outcome(found, counts, train.problems + test.problems, confused, predictions=predictions)
 
 
 def svm_scores(

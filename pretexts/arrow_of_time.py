@@ -34,7 +34,7 @@ from ssl_video.pretexts.base import (
     View,
     at_every_cell,
 )
-from ssl_video.video import augment, cues
+from ssl_video.video import cues
 
 FORWARD, BACKWARD = 0, 1
 STILL = {"flow": 1, "rgb": 8}
@@ -92,13 +92,10 @@ class ArrowOfTime(Pretext):
 
     def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """A part of the video, forward or backward: what it shows says nothing of its label."""
-        c = self.config
-        offsets = np.arange(c.frames) * c.stride
-        span = int(offsets[-1]) + 1
-        if video.frames < span:
-            return Skip(f"shorter than a clip of {span} {'flow fields' if self.of_flow else 'frames'}")
         label = int(rng.integers(2))
-        positions = rng.integers(video.frames - span + 1) + offsets
+        positions = self.view.draw(video, rng, f"{'flow fields' if self.of_flow else 'frames'} of a clip")
+        if isinstance(positions, Skip):
+            return positions
         data: dict[str, Any] = {"label": label, "borders_4": np.zeros(4, np.float32)}
         if "black_borders" in stats:
             borders_T4 = stats["black_borders"]  # field n lies between frames n and n + 1
@@ -110,30 +107,30 @@ class ArrowOfTime(Pretext):
                 positions = video.frames - 1 - positions
         return Sample(tuple(positions.tolist()), data, reversed=self.of_flow and label == BACKWARD)
 
+    def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
+        """As a clip spans."""
+        return self.view.spans(fps_N)
+
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any] | Redraw:
         """Artificial cues out; one crop and one flip for all frames."""
-        c, label = self.config, sample.data["label"]
+        label = sample.data["label"]
         order = -1 if label == BACKWARD and not self.of_flow else 1  # cues are sought in frames that run forward
         clean_THWC = self._without_cues(frames_THWC[::order], sample.data["borders_4"])
         if isinstance(clean_THWC, Redraw):
             return clean_THWC
-        clean_THWC = augment.resize_short_side(clean_THWC[::order], c.short_side)
-        clean_THWC = augment.crop(clean_THWC, c.crop, rng if self.training else None)
-        if self.training:
-            clean_THWC = augment.flip(clean_THWC, rng)
-        return {"clip_THWC": np.ascontiguousarray(clean_THWC), "label": label}
+        clip_THWC = self.view.prepare(clean_THWC[::order], rng if self.training else None)
+        return {"clip_THWC": np.ascontiguousarray(clip_THWC), "label": label}
 
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Binary cross-entropy of "backward", from the mean over the feature map."""
-        spec, clip_BTHWC = self.backbone.clip, batch["clip_THWC"]
+        clip_BTHWC, labels_B = batch["clip_THWC"], batch["label"]
         changes = self.training and not self.of_flow
         colours = ctx.colours(len(clip_BTHWC), self.config.colour) if changes else {}
-        x_BCTHW = augment.to_float(clip_BTHWC, spec.mean, spec.std, self.head.weight.dtype, **colours)
-        labels_B = batch["label"]
+        x_BCTHW = self.backbone.normalise(clip_BTHWC, **colours)
         if self.training and self.config.both_directions:
             x_BCTHW, labels_B = torch.cat([x_BCTHW, x_BCTHW.flip(2)]), torch.cat([labels_B, 1 - labels_B])
         features_BD = self.backbone(x_BCTHW).mean((2, 3, 4))
-        logits_B = self.head(features_BD).squeeze(1).to(self.head.weight.dtype)
+        logits_B = self.head(features_BD).squeeze(1).to(x_BCTHW.dtype)
         loss = F.binary_cross_entropy_with_logits(logits_B, labels_B.to(logits_B.dtype))
         accuracy = ((logits_B > 0) == (labels_B == BACKWARD)).double().mean()
         return Output(loss, {"accuracy": accuracy}, features_BD.detach())

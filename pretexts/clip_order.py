@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View
+from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View, place
 from ssl_video.pretexts.orders import in_every_order
 from ssl_video.video import augment
 
@@ -57,6 +57,7 @@ class ClipOrder(Pretext):
         super().__init__(config, backbone)
         if not 2 <= config.clips <= 5:
             raise UserError(f"The order of 2 to 5 clips can be predicted, not of {config.clips}.")
+        self.span = (config.clips * config.frames + (config.clips - 1) * config.gap - 1) * config.stride + 1
         self.orders = list(itertools.permutations(range(config.clips)))
         self.head = PairwiseHead(backbone.feature_dim, config.clips, config.width, len(self.orders), config.dropout)
 
@@ -68,14 +69,17 @@ class ClipOrder(Pretext):
     def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """Clips at equal distances from a random start on, and the order in which they are shown."""
         c = self.config
-        span = (c.clips * c.frames + (c.clips - 1) * c.gap - 1) * c.stride + 1
-        if video.frames < span:
-            return Skip(f"shorter than the {span} frames of {c.clips} clips and the gaps between them")
-        first = int(rng.integers(video.frames - span + 1))
+        first = place(video, self.span, rng, f"frames of {c.clips} clips and the gaps between them")
+        if isinstance(first, Skip):
+            return first
         starts_V = np.arange(c.clips) * (c.frames + c.gap)
         offsets_VT = starts_V[:, None] + np.arange(c.frames)
         frames = tuple(int(first + c.stride * offset) for offset in offsets_VT.ravel())
         return Sample(frames, {"class": int(rng.integers(len(self.orders)))})
+
+    def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
+        """As the clips and gaps span, at any rate."""
+        return np.full(len(fps_N), self.span)
 
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
         """The clips in the order of their class; all frames of a clip have one crop, each clip another."""
@@ -87,14 +91,13 @@ class ClipOrder(Pretext):
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Cross-entropy over all orders."""
         clips_BVTHWC, classes_B = batch["clips_VTHWC"], batch["class"]
-        spec, dtype = self.backbone.clip, self.head.fc8.weight.dtype
-        x_NCTHW = augment.to_float(clips_BVTHWC.flatten(0, 1), spec.mean, spec.std, dtype)
+        x_NCTHW = self.backbone.normalise(clips_BVTHWC.flatten(0, 1))
         features_ND = self.backbone(x_NCTHW).mean((2, 3, 4))
         features_BVD = features_ND.unflatten(0, clips_BVTHWC.shape[:2])
         if self.training and self.config.every_order:
             order_BV = torch.tensor(self.orders, device=classes_B.device)[classes_B]
             features_BVD, classes_B = in_every_order(features_BVD, order_BV, self.orders, range(len(self.orders)))
-        logits_BK = self.head(features_BVD).to(dtype)
+        logits_BK = self.head(features_BVD).to(x_NCTHW.dtype)
         loss = F.cross_entropy(logits_BK, classes_B)
         accuracy = (logits_BK.argmax(1) == classes_B).double().mean()
         return Output(loss, {"accuracy": accuracy}, features_ND.detach())

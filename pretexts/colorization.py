@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Redraw, Sample, Skip, View
+from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Redraw, Sample, Skip, View, place
 from ssl_video.video import augment
 from ssl_video.video.colours import in_colours, rgb_to_lab
 
@@ -105,19 +105,19 @@ class Colorization(Pretext):
     def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """The references and the target, evenly spaced, at a random place; never one frame twice."""
         offsets = np.maximum(self.view.offsets(video), np.arange(self.config.references + 1))
-        span = int(offsets[-1]) + 1
-        if video.frames < span:
-            return Skip(f"shorter than {len(offsets)} frames at {self.config.fps:g} a second, which span {span} frames")
-        first = int(rng.integers(video.frames - span + 1))
-        return Sample(tuple((first + offsets).tolist()))
+        what = f"frames of the file that {len(offsets)} frames at {self.config.fps:g} a second span"
+        first = place(video, int(offsets[-1]) + 1, rng, what)
+        return first if isinstance(first, Skip) else Sample(tuple((first + offsets).tolist()))
+
+    def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
+        """As a sample spans; in a slow file its frames follow each other."""
+        c = self.config
+        return np.maximum(np.floor(c.references * (fps_N / c.fps)), c.references) + 1
 
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any] | Redraw:
         """One crop and one flip for all frames; frames of one colour, gray ones above all, teach nothing."""
         c = self.config
-        frames_THWC = augment.resize_short_side(frames_THWC, c.short_side)
-        frames_THWC = augment.crop(frames_THWC, c.crop, rng if self.training else None)
-        if self.training:
-            frames_THWC = augment.flip(frames_THWC, rng)
+        frames_THWC = self.view.prepare(frames_THWC, rng if self.training else None)
         cells = -(-c.crop // STRIDE)
         spread = colour_spread(torch.from_numpy(augment.resize(frames_THWC, (cells, cells))))
         if spread < c.min_colour:
@@ -169,12 +169,12 @@ class Colorization(Pretext):
 
     def _point(self, clip_BTHWC: Tensor, missing_B2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pointer logits_BJI, the backbone's features_BDThw, and the true ab_BTP2 of its P = h * w cells."""
-        c, spec, dtype = self.config, self.backbone.clip, self.centroids_K2.dtype
+        c = self.config
         shown_BTHWC = in_colours(clip_BTHWC, self.view.colours)
         if c.lab_dropout:
             keep_B1112 = ~missing_B2[:, None, None, None]
             shown_BTHWC[..., 1:] = torch.where(keep_B1112, shown_BTHWC[..., 1:], 128.0)
-        features_BDThw = self.backbone(augment.to_float(shown_BTHWC, spec.mean, spec.std, dtype))
+        features_BDThw = self.backbone(self.backbone.normalise(shown_BTHWC))
         x_BDThw = with_location(features_BDThw) if c.location else features_BDThw
         embeddings_BTPD = self.head(x_BDThw).flatten(3).permute(0, 2, 3, 1)
         with torch.autocast(embeddings_BTPD.device.type, enabled=False):

@@ -84,24 +84,20 @@ class ContrastiveRandomWalk(Pretext):
 
     def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """T frames at the clip's rate, from a random one on."""
-        c, offsets_T = self.config, self.view.offsets(video)
-        if not np.diff(offsets_T).all():
-            return Skip(f"has fewer than {c.fps:g} frames a second")
-        span = int(offsets_T[-1]) + 1
-        if video.frames < span:
-            return Skip(f"shorter than the {span} frames that {c.frames} frames span")
-        first = int(rng.integers(video.frames - span + 1))
-        return Sample(tuple((first + offsets_T).tolist()))
+        frames_T = self.view.draw(video, rng)
+        return frames_T if isinstance(frames_T, Skip) else Sample(tuple(frames_T.tolist()))
+
+    def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
+        """As a clip spans."""
+        return self.view.spans(fps_N)
 
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
         """In training each frame has a crop of its own, so that a node's place does not tell where it goes."""
         c = self.config
-        frames_THWC = augment.resize_short_side(frames_THWC, c.short_side)
-        if not self.training:
-            frames_THWC = augment.crop(frames_THWC, c.crop, None)
-        elif c.crop_area == (1, 1):
-            frames_THWC = augment.crop(frames_THWC, c.crop, rng)
+        if not self.training or c.crop_area == (1, 1):
+            frames_THWC = self.view.prepare(frames_THWC, rng if self.training else None, flip=False)
         else:
+            frames_THWC = augment.resize_short_side(frames_THWC, c.short_side)
             crops = [augment.resized_crop(f[None], c.crop, c.crop_area, rng) for f in frames_THWC]
             frames_THWC = np.concatenate(crops)
         return {"clip_THWC": np.ascontiguousarray(frames_THWC)}
@@ -109,8 +105,7 @@ class ContrastiveRandomWalk(Pretext):
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """The mean loss of all cycles of at least ``min_cycle`` steps, and how many walks of each length return."""
         c, (B, T, *_) = self.config, batch["clip_THWC"].shape
-        spec, dtype = self.backbone.clip, next(self.head.parameters()).dtype
-        clip_BCTHW = augment.to_float(batch["clip_THWC"], spec.mean, spec.std, dtype)
+        clip_BCTHW = self.backbone.normalise(batch["clip_THWC"])
         frames_MCHW = clip_BCTHW.transpose(1, 2).flatten(0, 1)  # M = B * T
         features_MND = self._patches(frames_MCHW, ctx) if c.nodes == "patches" else self._cells(frames_MCHW)
         nodes_BTNE = self.head(features_MND).unflatten(0, (B, T))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View
+from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View, place
 from ssl_video.pretexts.orders import in_every_order
 from ssl_video.video import augment
 
@@ -69,6 +69,7 @@ class CubicPuzzles(Pretext):
                 f"{config.cell_frames} frames of {config.cell} pixels, and two cells into the short side of "
                 f"{config.short_side} pixels; change frames, crop, cell_frames, cell or short_side."
             )
+        self.span = (4 * config.cell_frames - 1) * config.stride + 1
         self.head = nn.Sequential(  # late fusion
             nn.Linear(4 * backbone.feature_dim, config.width),
             nn.ReLU(),
@@ -85,10 +86,9 @@ class CubicPuzzles(Pretext):
     def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """A clip of four cells in time, the kind of puzzle, and the frames of each piece, shaken inside its cell."""
         c = self.config
-        span = (4 * c.cell_frames - 1) * c.stride + 1
-        if video.frames < span:
-            return Skip(f"shorter than the {span} frames of a puzzle")
-        first = int(rng.integers(video.frames - span + 1))
+        first = place(video, self.span, rng, "frames of a puzzle")
+        if isinstance(first, Skip):
+            return first
         axis = int(rng.integers(2)) if c.puzzles == "both" else (SPACE, TIME)[c.puzzles == "time"]
         cells_P = np.arange(4) if axis == TIME else np.full(4, rng.integers(4))
         starts_P = cells_P * c.cell_frames + self._jitter(c.cell_frames - c.frames, rng)
@@ -97,6 +97,10 @@ class CubicPuzzles(Pretext):
         frames = tuple(int(first + c.stride * offset) for offset in offsets)
         class_ = int(rng.integers(len(PERMUTATIONS)))
         return Sample(frames, {"positions_PT": positions.reshape(4, c.frames), "axis": axis, "class": class_})
+
+    def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
+        """As a puzzle spans, over space too, at any rate."""
+        return np.full(len(fps_N), self.span)
 
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
         """Cut the pieces, each shaken inside its cell, and show them in the order of the class."""
@@ -118,14 +122,13 @@ class CubicPuzzles(Pretext):
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Cross-entropy over the 24 permutations; which axis a puzzle is of is not told."""
         pieces_BPTHWC, classes_B = batch["pieces_PTHWC"], batch["class"]
-        spec, dtype = self.backbone.clip, next(self.head.parameters()).dtype
-        x_NCTHW = augment.to_float(pieces_BPTHWC.flatten(0, 1), spec.mean, spec.std, dtype)
+        x_NCTHW = self.backbone.normalise(pieces_BPTHWC.flatten(0, 1))
         features_ND = self.backbone(x_NCTHW).mean((2, 3, 4))
         features_BPD = features_ND.unflatten(0, (-1, 4))
         if self.training and self.config.every_order:
             order_BP = torch.tensor(PERMUTATIONS, device=classes_B.device)[classes_B]
             features_BPD, classes_B = in_every_order(features_BPD, order_BP, PERMUTATIONS, range(len(PERMUTATIONS)))
-        logits_BK = self.head(features_BPD.flatten(1)).to(dtype)
+        logits_BK = self.head(features_BPD.flatten(1)).to(x_NCTHW.dtype)
         loss = F.cross_entropy(logits_BK, classes_B)
         accuracy = (logits_BK.argmax(1) == classes_B).double().mean()
         return Output(loss, {"accuracy": accuracy}, features_ND.detach())

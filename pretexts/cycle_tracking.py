@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Sample, Skip, View
-from ssl_video.video import augment
+from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Sample, Skip, View, place
 
 Localise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(frame_NDhw, query_NDhw) -> theta_N23 of the query in the frame, and affinity_NPhw."""
@@ -102,6 +101,8 @@ class CycleTracking(Pretext):
                 f"The maps of a frame of {c.size} pixels ({cells} cells a side) and of a patch of {c.patch} "
                 f"({patch_cells}) are not to scale; choose multiples of {backbone.strides[1]} for both."
             )
+        target = (c.frames - 1) * c.stride + c.gap
+        self.offsets = (*range(0, c.frames * c.stride, c.stride), target, target + c.stride)
         self.cells = patch_cells
         self.scale = c.patch / c.size
         self.temperature = c.embedding**-0.5 if c.temperature is None else c.temperature
@@ -119,33 +120,28 @@ class CycleTracking(Pretext):
 
     def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """T past frames, the frame of the patch, and one more behind it, which shows what moves there."""
-        c = self.config
-        target = (c.frames - 1) * c.stride + c.gap
-        offsets = (*range(0, c.frames * c.stride, c.stride), target, target + c.stride)
-        if video.frames <= offsets[-1]:
-            return Skip(f"shorter than the {offsets[-1] + 1} frames of a cycle")
-        first = int(rng.integers(video.frames - offsets[-1]))
-        return Sample(tuple(first + offset for offset in offsets))
+        first = place(video, self.offsets[-1] + 1, rng, "frames of a cycle")
+        return first if isinstance(first, Skip) else Sample(tuple(first + offset for offset in self.offsets))
+
+    def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
+        """As a sample spans, at any rate."""
+        return np.full(len(fps_N), self.offsets[-1] + 1)
 
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
         """One crop and one flip for all frames, and then a patch where something moves: (tx, ty, angle)."""
         c = self.config
-        frames_THWC = augment.resize_short_side(frames_THWC, c.short_side)
-        frames_THWC = augment.crop(frames_THWC, c.size, rng if self.training else None)
-        if self.training and c.flip:
-            frames_THWC = augment.flip(frames_THWC, rng)
+        frames_THWC = self.view.prepare(frames_THWC, rng if self.training else None, c.flip)
         pose_3 = draw_pose(moved(*frames_THWC[-2:]), c, rng)
         return {"frames_THWC": np.ascontiguousarray(frames_THWC[:-1]), "pose_3": pose_3.astype(np.float32)}
 
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """The losses of similarity, skip-cycles and long cycles."""
         c = self.config
-        frames_BTHWC, spec, dtype = batch["frames_THWC"], self.backbone.clip, self.project.weight.dtype
         frozen = self.training and ctx.step < c.detach_steps
-        device = frames_BTHWC.device.type
+        device = batch["frames_THWC"].device.type
         with torch.autocast(device, enabled=False):  # 8 bits of mantissa are not enough for a place
-            x_BTCHW = augment.to_float(frames_BTHWC, spec.mean, spec.std, dtype).transpose(1, 2)
-            theta_B23 = matrices(batch["pose_3"].to(dtype), self.scale)
+            x_BTCHW = self.backbone.normalise(batch["frames_THWC"]).transpose(1, 2)
+            theta_B23 = matrices(batch["pose_3"].to(x_BTCHW.dtype), self.scale)
             patch_BCHW = cut(x_BTCHW[:, -1], theta_B23, c.patch)
         maps_BTDhw = self.embed(x_BTCHW.flatten(0, 1), frozen).unflatten(0, x_BTCHW.shape[:2])
         patch_BDhw = self.embed(patch_BCHW, frozen)
@@ -165,9 +161,8 @@ class CycleTracking(Pretext):
             loss = -c.similarity_weight * similar + c.skip_weight * skip_loss
             loss = loss + c.long_weight * long_loss + c.direct_weight * direct_loss
         away_TB = (found_TB23 - theta_B23)[..., 2].norm(dim=-1)  # half frames, as all places
-        returned = (away_TB < self.scale).to(dtype).mean()
-        middle = (theta_B23[..., 2].norm(dim=-1) < self.scale).to(dtype).mean()
-        direct = ((direct_B23 - theta_B23)[..., 2].norm(dim=-1) < self.scale).to(dtype).mean()
+        direct_B, middle_B = (direct_B23 - theta_B23)[..., 2].norm(dim=-1), theta_B23[..., 2].norm(dim=-1)
+        returned, middle, direct = ((x < self.scale).to(x.dtype).mean() for x in (away_TB, middle_B, direct_B))
         numbers = {"accuracy": returned, "middle": middle, "direct": direct, "similarity": similar}
         numbers |= {"skip_loss": skip_loss, "long_loss": long_loss, "direct_loss": direct_loss}
         numbers |= {f"pixels_{n}": away * c.size / 2 for n, away in enumerate(away_TB.mean(1), 1)}

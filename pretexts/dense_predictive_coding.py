@@ -9,7 +9,7 @@ of other videos (easy), of other places of the same video (spatial), of other ti
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View
-from ssl_video.video import augment
 from ssl_video.video.colours import LUMINANCE
 
 POSITIVE, TEMPORAL, SPATIAL, EASY = 1, -1, -3, 0
@@ -93,24 +92,24 @@ class DensePredictiveCoding(Pretext):
         """One block: evaluations use the backbone, which has never seen more frames at once."""
         return View(self.config.frames, self.config.stride, self.config.short_side, self.config.crop)
 
+    @property
+    def all_blocks(self) -> View:
+        """What training reads: the blocks one after the other."""
+        return replace(self.view, frames=self.config.blocks * self.config.frames)
+
     def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """All blocks, at a random place of the video."""
-        c = self.config
-        offsets = np.arange(c.blocks * c.frames) * c.stride
-        span = int(offsets[-1]) + 1
-        if video.frames < span:
-            return Skip(f"shorter than the {c.blocks} blocks, which span {span} frames")
-        first = int(rng.integers(video.frames - span + 1))
-        return Sample(tuple((first + offsets).tolist()))
+        frames_T = self.all_blocks.draw(video, rng, f"frames of {self.config.blocks} blocks")
+        return frames_T if isinstance(frames_T, Skip) else Sample(tuple(frames_T.tolist()))
+
+    def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
+        """As all blocks span."""
+        return self.all_blocks.spans(fps_N)
 
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
         """One crop and one flip for all blocks: a place of the map stays the same place."""
-        c = self.config
-        frames_THWC = augment.resize_short_side(frames_THWC, c.short_side)
-        frames_THWC = augment.crop(frames_THWC, c.crop, rng if self.training else None)
-        if self.training:
-            frames_THWC = augment.flip(frames_THWC, rng)
-        return {"clip_THWC": np.ascontiguousarray(frames_THWC)}
+        clip_THWC = self.view.prepare(frames_THWC, rng if self.training else None)
+        return {"clip_THWC": np.ascontiguousarray(clip_THWC)}
 
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Cross-entropy of every predicted feature among the true ones of the whole batch."""
@@ -137,11 +136,10 @@ class DensePredictiveCoding(Pretext):
 
     def _blocks(self, clip_BTHWC: Tensor, ctx: Context) -> Tensor:
         """Every block as a clip_NCTHW of its own, each of its frames in other colours."""
-        c, spec, dtype = self.config, self.backbone.clip, self.aggregate.update.weight.dtype
         frames_N1HWC = clip_BTHWC.flatten(0, 1).unsqueeze(1)
         colours = self._colours(len(frames_N1HWC), ctx) if self.training else {}
-        frames_NC1HW = augment.to_float(frames_N1HWC, spec.mean, spec.std, dtype, **colours)
-        return frames_NC1HW.squeeze(2).unflatten(0, (-1, c.frames)).transpose(1, 2)
+        frames_NC1HW = self.backbone.normalise(frames_N1HWC, **colours)
+        return frames_NC1HW.squeeze(2).unflatten(0, (-1, self.config.frames)).transpose(1, 2)
 
     def _colours(self, frames: int, ctx: Context) -> dict[str, Tensor]:
         matrix_N33, shift_N = torch.eye(3).expand(frames, 3, 3), torch.zeros(frames)

@@ -74,6 +74,7 @@ class OrderPrediction(Pretext):
                 f"{config.window} pixels, and that into the short side of {config.short_side}; change one of them."
             )
         self.needs = replace(self.needs, statistics=(STATISTIC[config.motion],))
+        self.shortest = 3 * config.interval[0] + 1
         self.head = SortingHead(backbone.feature_dim, config.grid, config.width, config.dropout)
 
     @property
@@ -85,9 +86,8 @@ class OrderPrediction(Pretext):
     def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """Four frames where much moves, and the order and direction in which they are shown."""
         c = self.config
-        shortest = 3 * c.interval[0] + 1
-        if video.frames < shortest:
-            return Skip(f"shorter than the {shortest} frames of a tuple")
+        if video.frames < self.shortest:
+            return Skip(f"shorter than the {self.shortest} frames of a tuple")
         motion_T = stats[STATISTIC[c.motion]]
         if not moves(motion_T, c.motion):
             return Skip("no motion to sample")
@@ -97,6 +97,10 @@ class OrderPrediction(Pretext):
         class_ = int(rng.integers(len(ORDERS)))
         shown = ORDERS[class_][:: rng.choice((1, -1))]
         return Sample(tuple(int(first + offset) for offset in offsets), {"shown": shown, "class": class_})
+
+    def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
+        """As the closest four frames span, at any rate; whether something moves decides too."""
+        return np.full(len(fps_N), self.shortest)
 
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
         """Cut out where most moves, each frame shaken by itself, mirror all or none, keep one channel of each."""
@@ -123,15 +127,14 @@ class OrderPrediction(Pretext):
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Cross-entropy over the orders; each frame is a clip of one frame."""
         frames_BSHWC, classes_B = batch["frames_SHWC"], batch["class"]
-        spec, dtype = self.backbone.clip, self.head.fc8.weight.dtype
-        x_NC1HW = augment.to_float(frames_BSHWC.flatten(0, 1).unsqueeze(1), spec.mean, spec.std, dtype)
+        x_NC1HW = self.backbone.normalise(frames_BSHWC.flatten(0, 1).unsqueeze(1))
         features_NDhw = self.backbone(x_NC1HW).mean(2)
         frames_BSE = self.head.frame(features_NDhw).unflatten(0, (-1, 4))
         if self.training and self.config.every_order:
             both = ORDERS + tuple(order[::-1] for order in ORDERS)
             classes = 2 * tuple(range(len(ORDERS)))
             frames_BSE, classes_B = in_every_order(frames_BSE, batch["order_S"], both, classes)
-        logits_BK = self.head(frames_BSE).to(dtype)
+        logits_BK = self.head(frames_BSE).to(x_NC1HW.dtype)
         loss = F.cross_entropy(logits_BK, classes_B)
         accuracy = (logits_BK.argmax(1) == classes_B).double().mean()
         return Output(loss, {"accuracy": accuracy}, features_NDhw.mean((2, 3)).detach())

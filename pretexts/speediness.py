@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
-from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View, at_every_cell
+from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View, at_every_cell, place
 from ssl_video.video import augment
 
 NORMAL, SPED_UP = 0, 1
@@ -76,18 +76,26 @@ class Speediness(Pretext):
         """Clips at normal speed, cropped as at test."""
         return View(self.config.frames, self.config.stride, self.config.short_side, self.config.crop)
 
+    @property
+    def window(self) -> int:
+        """Frames, at normal speed, that both versions of a clip are drawn from."""
+        return round(self.config.window * self.config.frames) if self.training else 2 * self.config.frames
+
+    @property
+    def span(self) -> int:
+        """Frames of the file from the window's first to its last."""
+        return (self.window - 1) * self.config.stride + 1
+
     def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """A window of the video and two ways through it; at test exactly every frame against every second one."""
         c = self.config
-        window = round(c.window * c.frames) if self.training else 2 * c.frames
-        span = (window - 1) * c.stride + 1
-        if video.frames < span:
-            return Skip(f"shorter than the window of {span} frames")
-        first = int(rng.integers(video.frames - span + 1))
+        first = place(video, self.span, rng, "frames of the window")
+        if isinstance(first, Skip):
+            return first
         if self.training:
             factors = rng.uniform(*c.normal), rng.uniform(*c.sped_up)
             pick = drop_frames if c.drop_frames else space_evenly
-            views = [pick(window, f, c.frames, rng) for f in factors]
+            views = [pick(self.window, f, c.frames, rng) for f in factors]
         else:
             views = [np.arange(c.frames), np.arange(c.frames) * 2]
         labels = np.array([NORMAL, SPED_UP])
@@ -98,13 +106,13 @@ class Speediness(Pretext):
         frames = tuple(int(first + c.stride * o) for o in offsets)
         return Sample(frames, {"positions_VT": positions.reshape(len(views), c.frames), "labels_V": labels})
 
+    def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
+        """As the window spans, at any rate."""
+        return np.full(len(fps_N), self.span)
+
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
         """One crop and one flip for both versions, so that only their speed differs."""
-        c = self.config
-        frames_THWC = augment.resize_short_side(frames_THWC, c.short_side)
-        frames_THWC = augment.crop(frames_THWC, c.crop, rng if self.training else None)
-        if self.training:
-            frames_THWC = augment.flip(frames_THWC, rng)
+        frames_THWC = self.view.prepare(frames_THWC, rng if self.training else None)
         return {"clips_VTHWC": frames_THWC[sample.data["positions_VT"]], "labels_V": sample.data["labels_V"]}
 
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
@@ -116,9 +124,7 @@ class Speediness(Pretext):
             clips_NTHWC = augment.resize_batch(clips_NTHWC, self._side(ctx))
             colours = ctx.colours(B, self.config.colour)  # both versions of a clip get the same change
             colours = {name: x.repeat_interleave(V, 0) for name, x in colours.items()}
-        spec = self.backbone.clip
-        x_NCTHW = augment.to_float(clips_NTHWC, spec.mean, spec.std, self.head.weight.dtype, **colours)
-        features_ND = self._pool(self.backbone(x_NCTHW))
+        features_ND = self._pool(self.backbone(self.backbone.normalise(clips_NTHWC, **colours)))
         logits_N = self._logits(features_ND)
         targets_N = labels_BV.flatten().to(logits_N.dtype)
         loss = F.binary_cross_entropy_with_logits(logits_N, targets_N)

@@ -19,7 +19,6 @@ from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Sample, Skip, View
-from ssl_video.video import augment
 
 Similarity = Literal["l2", "cosine"]
 Loss = Literal["classification", "regression_mse", "regression_mse_var", "regression_huber"]
@@ -133,37 +132,36 @@ class TemporalCycleConsistency(Pretext):
     def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """T different frames, drawn uniformly and sorted ("offset_uniform"), each with its context."""
         c = self.config
-        if video.frames < c.offset + c.frames:
-            return Skip(f"has fewer than the {c.offset + c.frames} frames that {c.frames} different steps need")
+        shortest = c.offset + c.frames
+        if video.frames < shortest:
+            return Skip(f"shorter than the {shortest} frames that {c.frames} different steps need")
         steps_T = c.offset + np.sort(rng.choice(video.frames - c.offset, c.frames, replace=False))
         frames, positions = np.unique(context_of(steps_T, c.context_frames, c.context_stride), return_inverse=True)
         data = {"positions_TK": positions.reshape(c.frames, c.context_frames), "steps_T": steps_T}
         return Sample(tuple(map(int, frames)), data | {"length_1": np.array([video.frames])})
 
+    def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
+        """A frame for each step, at any rate."""
+        return np.full(len(fps_N), self.config.offset + self.config.frames)
+
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
         """One crop and one flip for the whole sequence, the frame numbers of its steps, the length of its video."""
-        frames_THWC = augment.resize_short_side(frames_THWC, self.config.size)
-        frames_THWC = augment.crop(frames_THWC, self.config.size, rng if self.training else None)
-        if self.training and self.config.flip:
-            frames_THWC = augment.flip(frames_THWC, rng)
+        frames_THWC = self.view.prepare(frames_THWC, rng if self.training else None, self.config.flip)
         clips_TKHWC = frames_THWC[sample.data["positions_TK"]]
         return {"clips_TKHWC": clips_TKHWC, "steps_T": sample.data["steps_T"], "length_1": sample.data["length_1"]}
 
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """The loss over cycles through the sequences of all ranks. Raises UserError for one sequence alone."""
-        c = self.config
-        clips_NTKHWC, dtype = batch["clips_TKHWC"], self.fully_connected[-1].weight.dtype
-        N, T = clips_NTKHWC.shape[:2]
+        c, (N, T, *_) = self.config, batch["clips_TKHWC"].shape
         if N * ctx.world_size < 2:
             raise UserError("Temporal cycle consistency compares videos; use a --batch-size of 2 or more.")
         changes = {name: x.repeat_interleave(T, 0) for name, x in self._colours(N, ctx).items()}
-        spec = self.backbone.clip
-        x_MCKHW = augment.to_float(clips_NTKHWC.flatten(0, 1), spec.mean, spec.std, dtype, **changes)
-        embeddings_NTD = self.embed(x_MCKHW).to(dtype).unflatten(0, (N, T))
+        x_MCKHW = self.backbone.normalise(batch["clips_TKHWC"].flatten(0, 1), **changes)
+        embeddings_NTD = self.embed(x_MCKHW).to(x_MCKHW.dtype).unflatten(0, (N, T))
 
-        times_NT = batch["steps_T"].to(dtype)
+        times_NT = batch["steps_T"].to(embeddings_NTD)
         if c.normalize_indices:
-            times_NT = times_NT / batch["length_1"].to(dtype)
+            times_NT = times_NT / batch["length_1"].to(times_NT)
         every_NTD, times_NT = ctx.gather(embeddings_NTD), ctx.gather(times_NT)
         with torch.autocast(every_NTD.device.type, enabled=False):
             if c.stochastic:
@@ -188,16 +186,16 @@ class TemporalCycleConsistency(Pretext):
     @torch.no_grad()
     def frame_embeddings(self, frames_THWC: np.ndarray, batch: int) -> Tensor:
         """(T, D) embeddings of all frames of a prepared video."""
-        spec, weight = self.backbone.clip, self.fully_connected[-1].weight
+        device = next(self.parameters()).device
         numbers_TK = context_of(np.arange(len(frames_THWC)), self.config.context_frames, self.config.context_stride)
         parts = []
         for start in range(0, len(frames_THWC), batch):
-            clips_BKHWC = torch.from_numpy(frames_THWC[numbers_TK[start : start + batch]]).to(weight.device)
-            parts.append(self.embed(augment.to_float(clips_BKHWC, spec.mean, spec.std, weight.dtype)))
+            clips_BKHWC = torch.from_numpy(frames_THWC[numbers_TK[start : start + batch]]).to(device)
+            parts.append(self.embed(self.backbone.normalise(clips_BKHWC)))
         return torch.cat(parts)
 
     def _colours(self, count: int, ctx: Context) -> dict[str, Tensor]:
-        """One change of brightness and contrast for each sequence, for ``augment.to_float``."""
+        """One change of brightness and contrast for each sequence, for ``Backbone.normalise``."""
         c = self.config
         if not self.training or not (c.brightness or c.contrast):
             return {}

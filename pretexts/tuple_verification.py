@@ -70,6 +70,7 @@ class TupleVerification(Pretext):
                 f"tau_min must be at least 1 and tau_max at least 2, not {config.tau_min} and {config.tau_max}."
             )
         self.needs = replace(self.needs, statistics=(STATISTIC[config.motion],))
+        self.shortest = 2 * config.tau_min + 3
         self.head = TripletHead(backbone.feature_dim, config.grid, config.width, config.dropout)
 
     @property
@@ -80,9 +81,8 @@ class TupleVerification(Pretext):
     def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """Five frames, b to d where much moves, and which three of them are shown in which direction."""
         c, T = self.config, video.frames
-        shortest = 2 * c.tau_min + 3
-        if shortest > T:
-            return Skip(f"shorter than the {shortest} frames of a tuple")
+        if self.shortest > T:
+            return Skip(f"shorter than the {self.shortest} frames of a tuple")
         within_T = stats[STATISTIC[c.motion]][c.tau_min : T - c.tau_min]  # of the frames that b to d may be
         if not moves(within_T, c.motion):
             return Skip("no motion to sample")
@@ -96,6 +96,10 @@ class TupleVerification(Pretext):
         label = int(rng.random() >= (c.negatives if self.training else 0.5))
         shown = TRIPLE if label == IN_ORDER else (TOO_EARLY, TOO_LATE)[rng.integers(2)]
         return Sample((a, b, middle, d, e), {"shown": shown[:: rng.choice((1, -1))], "label": label})
+
+    def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
+        """As the closest five frames span, at any rate; whether something moves decides too."""
+        return np.full(len(fps_N), self.shortest)
 
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any] | Redraw:
         """The three frames, or all five, unless c looks like a or e: then nobody could tell the tuples apart.
@@ -113,21 +117,20 @@ class TupleVerification(Pretext):
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Cross-entropy of the two classes; each frame is a clip of one frame."""
         frames_BSHWC = batch["frames_SHWC"]
-        spec, dtype = self.backbone.clip, self.head.fc8.weight.dtype
-        x_NC1HW = augment.to_float(frames_BSHWC.flatten(0, 1).unsqueeze(1), spec.mean, spec.std, dtype)
+        x_NC1HW = self.backbone.normalise(frames_BSHWC.flatten(0, 1).unsqueeze(1))
         features_NDhw = self.backbone(x_NC1HW).mean(2)
         frames_BSE = self.head.branch(features_NDhw).unflatten(0, frames_BSHWC.shape[:2])
         if "label" in batch:
             labels_N = batch["label"]
-            weights_N = torch.ones_like(labels_N, dtype=dtype)
+            weights_N = torch.ones_like(labels_N, dtype=x_NC1HW.dtype)
         else:  # all five frames: tuples, in both directions, count as often as they would be drawn
             tuples = [t[::way] for t in (TRIPLE, TOO_EARLY, TOO_LATE) for way in (1, -1)]
             order_B5 = torch.arange(5, device=frames_BSE.device).expand(len(frames_BSE), 5)
             labels = [IN_ORDER, IN_ORDER, SHUFFLED, SHUFFLED, SHUFFLED, SHUFFLED]
             frames_BSE, labels_N = in_every_order(frames_BSE, order_B5, tuples, labels)
             share = self.config.negatives
-            weights_N = torch.where(labels_N == IN_ORDER, (1 - share) / 2, share / 4).to(dtype)
-        logits_NK = self.head(frames_BSE).to(dtype)
+            weights_N = torch.where(labels_N == IN_ORDER, (1 - share) / 2, share / 4).to(x_NC1HW.dtype)
+        logits_NK = self.head(frames_BSE).to(x_NC1HW.dtype)
         losses_N = F.cross_entropy(logits_NK, labels_N, reduction="none")
         right_N = (logits_NK.argmax(1) == labels_N).double()
         loss, accuracy = ((weights_N * x_N).sum() / weights_N.sum() for x_N in (losses_N, right_N))

@@ -6,14 +6,58 @@ from ssl_video._version import __version__
 from ssl_video.errors import UserError
 
 if TYPE_CHECKING:
-    from ssl_video.model import load_backbone, load_model
+    from ssl_video.api import (
+        embed,
+        evaluate,
+        index,
+        list_backbones,
+        list_datasets,
+        list_encoders,
+        list_pretexts,
+        list_protocols,
+        list_recipes,
+        list_tables,
+        load_backbone,
+        load_model,
+        pretrain,
+        search,
+        track,
+    )
+    from ssl_video.pretraining import PretrainConfig
+    from ssl_video.run import Run
 
-__all__ = ["UserError", "__version__", "load_backbone", "load_model"]
+__all__ = [
+    "PretrainConfig",
+    "Run",
+    "UserError",
+    "__version__",
+    "embed",
+    "evaluate",
+    "index",
+    "list_backbones",
+    "list_datasets",
+    "list_encoders",
+    "list_pretexts",
+    "list_protocols",
+    "list_recipes",
+    "list_tables",
+    "load_backbone",
+    "load_model",
+    "pretrain",
+    "search",
+    "track",
+]
+
+_HOMES = {"PretrainConfig": "pretraining", "Run": "run"}
 
 
-def __getattr__(name: str):  # torch is imported only when a model is asked for
-    if name in ("load_backbone", "load_model"):
-        from ssl_video import model
+def __getattr__(name: str):  # torch is imported only when something is asked for
+    if name in __all__:
+        import importlib
 
-        return getattr(model, name)
+        return getattr(importlib.import_module(f"ssl_video.{_HOMES.get(name, 'api')}"), name)
     raise AttributeError(f"module 'ssl_video' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,12 +6,14 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import write_text
+
+T = TypeVar("T")
 
 
 def option_type(owner: Any) -> type:
@@ -34,6 +36,41 @@ def make_options(owner: Callable[..., Any], what: str, given: Mapping[str, objec
     """
     cls = option_type(owner)
     return {f.name: getattr(from_mapping(cls, given, what), f.name) for f in dataclasses.fields(cls)}
+
+
+def with_options(config: T, given: Mapping[str, object], what: str) -> T:
+    """A dataclass instance with some options changed, converted to their declared types.
+
+    An option of a nested dataclass is named with a dot, ``optim.lr``, or by its last word alone where only one has it.
+    Raises UserError for an unknown option or a value of another type.
+    """
+    for name, value in given.items():
+        config = _with_option(config, _whole_name(type(config), name, what).split("."), value, f"{what}: {name}")
+    return config
+
+
+def _with_option(config: T, names: list[str], value: object, what: str) -> T:
+    head, *rest = names
+    hint = typing.get_type_hints(type(config))[head]
+    new = _with_option(getattr(config, head), rest, value, what) if rest else convert(hint, value, what)
+    return dataclasses.replace(typing.cast(Any, config), **{head: new})
+
+
+def _whole_name(cls: type, name: str, what: str) -> str:
+    known = option_names(cls)
+    found = [k for k in known if k == name] or [k for k in known if k.rpartition(".")[2] == name]
+    if len(found) != 1:
+        raise UserError(f"The {what} has no option {name!r}; {nearest(name, found or known)}")
+    return found[0]
+
+
+def option_names(cls: type) -> list[str]:
+    """The names of all options of a dataclass, those of nested ones with a dot; a nested one is no option itself."""
+    names: list[str] = []
+    for name, hint in typing.get_type_hints(cls).items():
+        inner = option_names(typing.cast(type, hint)) if dataclasses.is_dataclass(hint) else []
+        names += [f"{name}.{other}" for other in inner] or [name]
+    return names
 
 
 def from_mapping(cls: type, given: Mapping[str, object], what: str) -> Any:

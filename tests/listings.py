@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from ssl_video.datasets.base import VideoSet
+from scipy.io import savemat
+
+from ssl_video.datasets.base import VideoList
 
 
 def put(root: Path, *names: str) -> None:
@@ -18,11 +20,18 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def seen(videos: VideoSet | None) -> list[tuple[str, str]]:
+def put_penn(root: Path, name: str, action: str, train: int) -> None:
+    """A video of Penn Action with its labels; ``train`` is 1, or -1 for a test video."""
+    put(root, f"frames/{name}/000001.jpg")
+    (root / "labels").mkdir(exist_ok=True)
+    savemat(root / "labels" / f"{name}.mat", {"action": action, "train": train, "nframes": 1})
+
+
+def seen(videos: VideoList | None) -> list[tuple[str, str]]:
     """(file name, class) of every video."""
     assert videos is not None
     return [(Path(v.path).name, videos.classes[v.label] if v.labels else "") for v in videos.videos]
 
 
-def names(videos: VideoSet | None) -> list[str]:
+def names(videos: VideoList | None) -> list[str]:
     return [name for name, _ in seen(videos)]

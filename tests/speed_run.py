@@ -7,8 +7,10 @@ import torch
 
 from ssl_video.backbones.base import build_backbone
 from ssl_video.eval.features import forget_batch_statistics
-from ssl_video.model import Classifier, header_of, save_classifier, save_run
+from ssl_video.model import Classifier, header_of_backbone
 from ssl_video.pretexts.base import build_pretext
+from ssl_video.pretraining import write_weights
+from ssl_video.run import Run
 from ssl_video.video.sound import CHANNELS, RATE
 from ssl_video.video.writer import write_video
 from tests.videos import pictures
@@ -24,16 +26,18 @@ def save(folder: Path, pretext: str = "speediness", **options: object) -> Path:
     made = build_pretext(pretext, build_backbone("r2plus1d_4", width=2, strides_t=(1, 1, 2, 1)), chosen)
     forget_batch_statistics(made.backbone)
     made.backbone(torch.randn(16, 3, 4, 16, 16))  # features of a size that tells frames apart
-    save_run(folder, made, header_of(made, pretext, {}, []))
+    write_weights(Run(folder), made)
     return folder
 
 
-def save_finetuned(folder: Path) -> Path:
-    """What fine-tuning leaves behind: a backbone with a classifier of three classes."""
+def save_finetuned(folder: Path, classes: tuple[str, ...] = ("jump", "run", "sit")) -> Path:
+    """What fine-tuning leaves behind: a backbone with a classifier."""
     torch.manual_seed(0)
     backbone = build_backbone("r2plus1d_4", width=2)
     view = build_pretext("speediness", backbone, {"frames": 4, "short_side": 18, "crop": 16}).view
-    save_classifier(folder, backbone, Classifier(backbone.feature_dim, ("jump", "run", "sit")), view, [])
+    classifier = Classifier(backbone.feature_dim, classes)
+    header = header_of_backbone(backbone, view, ()) | {"classes": classifier.classes}
+    Run(folder).save_classifier(classifier.state_dict(), backbone.state_dict(), header)
     return folder
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from ssl_video.apps import web_page
+from ssl_video.apps.options import Limits
 from ssl_video.apps.search import Neighbour
 from ssl_video.apps.search_report import figures
-from ssl_video.apps.web_page import Desk, Limits, admitted
+from ssl_video.apps.web_page import App, admitted
 from ssl_video.cli import main
 from ssl_video.errors import UserError
 from ssl_video.model import load_model
@@ -83,7 +84,7 @@ def test_a_file_above_the_limit_of_size_is_refused_unread(tmp_path):
 def test_a_video_above_the_limit_of_duration_is_refused(tmp_path):
     path = videos.mp4(tmp_path / "x.mp4")
     with pytest.raises(UserError, match=r"^x.mp4 lasts .* minutes, and at most 0.001 are taken"):
-        admitted(str(path), Limits(minutes=0.001))
+        admitted(str(path), Limits(max_minutes=0.001))
 
 
 def test_nothing_dropped_is_one_sentence():
@@ -93,33 +94,33 @@ def test_nothing_dropped_is_one_sentence():
 
 def test_names_with_html_are_shown_as_text(tmp_path, run):
     shown = figures([Neighbour(str(tmp_path / HOSTILE), 0, 1, 0.5)])
-    desk = Desk(load_model(str(run)), None, Limits(), tmp_path)
-    shown += desk.about(str(videos.mp4(tmp_path / HOSTILE)))
+    app = App(load_model(str(run)), None, Limits(), tmp_path)
+    shown += app.about(str(videos.mp4(tmp_path / HOSTILE)))
     assert shown.count("&lt;img src=x onerror=alert(&#x27;1&#x27;)&gt;.mp4") == 2
     assert "<img" not in shown
 
 
 def test_what_a_run_cannot_do_is_said_in_one_sentence(tmp_path, run):
-    said = Desk(load_model(str(run)), None, Limits(), tmp_path).refusals()
+    said = App(load_model(str(run)), None, Limits(), tmp_path).refusals()
     assert {name for name, sentence in said.items() if sentence} == {"neighbours", "track"}
-    said = Desk(load_model("random:dense_resnet_8?width=4"), None, Limits(), tmp_path).refusals()
+    said = App(load_model("random:dense_resnet_8?width=4"), None, Limits(), tmp_path).refusals()
     assert {name for name, sentence in said.items() if sentence} == {"neighbours", "speediness", "cam"}
     assert all(sentence.endswith(".") for sentence in said.values() if sentence)
 
 
 def test_a_fine_tuned_model_has_a_map_but_no_curve(tmp_path):
-    said = Desk(load_model(str(speed_run.save_finetuned(tmp_path / "tuned"))), None, Limits(), tmp_path).refusals()
+    said = App(load_model(str(speed_run.save_finetuned(tmp_path / "tuned"))), None, Limits(), tmp_path).refusals()
     assert said["speediness"]
     assert not said["cam"]
 
 
 def test_every_tab_gives_files_that_are_there(tmp_path, run):
-    desk = Desk(load_model(str(run)), None, Limits(), tmp_path)
+    app = App(load_model(str(run)), None, Limits(), tmp_path)
     video = str(videos.mp4(tmp_path / "$x_1$.mp4", count=12))
-    for written in (desk.speediness(video), desk.cam(video), desk.align(video, video)):
+    for written in (app.speediness(video), app.cam(video), app.align(video, video)):
         assert all(Path(path).stat().st_size for path in written)
         assert all(Path(path).is_relative_to(tmp_path) for path in written)
-    follower = Desk(load_model("random:dense_resnet_8?width=4"), None, Limits(), tmp_path)
+    follower = App(load_model("random:dense_resnet_8?width=4"), None, Limits(), tmp_path)
     film, said = follower.track(video, (20, 10))
     assert Path(film).stat().st_size
     assert said == "<p>The point 20,10 was last seen in frame 11; the last is 11.</p>"
@@ -136,7 +137,7 @@ def test_every_tab_gives_files_that_are_there(tmp_path, run):
     ],
 )
 def test_a_wrong_command_is_one_sentence(words, sentence, run, index, capsys, monkeypatch):
-    monkeypatch.setattr("ssl_video.cli.app_command.check_gradio", lambda: None)
+    monkeypatch.setattr("ssl_video.apps.web_page.check_gradio", lambda: None)
     assert main(["app", *({"RUN": str(run), "INDEX": str(index)}.get(w, w) for w in words)]) == 2
     said = capsys.readouterr().err
     assert sentence in said

@@ -9,7 +9,7 @@ from ssl_video.backbones.base import BACKBONES, FLOW_MEAN, FLOW_STD, Backbone, C
 from ssl_video.cli import main
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.flow import flow_of, for_modality
-from ssl_video.datasets.spec import scanned
+from ssl_video.datasets.spec import one_video
 from ssl_video.datasets.statistics import statistics_of
 from ssl_video.errors import UserError
 from ssl_video.pretexts.arrow_of_time import BACKWARD, FORWARD, STILL
@@ -73,7 +73,7 @@ def uncovered(count=9):
 def on_disk(tmp_path_factory) -> VideoSet:
     path = tmp_path_factory.mktemp("v") / "v.mp4"
     write_video(path, uncovered(), options={"crf": "0", "preset": "ultrafast"}, pixel_format="yuv444p")
-    return scanned(VideoSet("drawn", (Video(str(path)),)))
+    return VideoSet("drawn", (one_video(path),))
 
 
 def test_forward_clips_run_forward_and_backward_clips_are_frames_in_reverse_order():
@@ -124,7 +124,7 @@ def test_flow_of_one_direction_is_refused_where_both_are_needed(on_disk):
 
 def test_a_video_without_flow_is_left_out_and_named_once(on_disk, tmp_path):
     write_video(tmp_path / "one.mp4", uncovered(1))
-    mixed = VideoSet("mixed", on_disk.videos + scanned(VideoSet("", (Video(str(tmp_path / "one.mp4")),))).videos)
+    mixed = VideoSet("mixed", (*on_disk.videos, one_video(tmp_path / "one.mp4")))
     both = for_modality(mixed, "flow", reversed=True)
     assert [v.source for v in both.videos] == [on_disk.videos[0].path] and both.videos[0].backwards.frames == 8
     assert [p.reason for p in both.problems] == ["it has one frame only, and flow needs two"]
@@ -136,6 +136,8 @@ def test_a_video_shorter_than_a_clip_is_skipped_with_the_reason():
     assert isinstance(outcome, Skip) and "10 frames" in outcome.reason
     outcome = make(flow_backbone()).sample(video_of(3), {}, np.random.default_rng(0))
     assert isinstance(outcome, Skip) and "4 flow fields" in outcome.reason
+    assert make(stride=3).least_frames(np.array([25.0, 30.0])).tolist() == [10, 10]
+    assert make(flow_backbone()).least_frames(np.array([25.0])).tolist() == [4]
 
 
 def test_borders_of_flow_are_those_that_are_black_in_all_frames_around_the_fields_of_either_direction():

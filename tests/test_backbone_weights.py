@@ -12,7 +12,7 @@ from ssl_video.backbones.base import build_backbone
 from ssl_video.backbones.weights import load_weights
 from ssl_video.errors import UserError
 from ssl_video.model import load_model
-from ssl_video.train.checkpoint import save_weights
+from ssl_video.tensors import save_tensors
 
 
 def net(classes: int = 3) -> nn.ModuleDict:
@@ -218,7 +218,7 @@ def test_weights_that_torchvision_does_not_have_are_said():
 
 def test_weights_of_a_run_say_which_videos_they_have_seen(tmp_path):
     first = build_backbone("r2plus1d_4", width=4)
-    save_weights(tmp_path / "backbone.safetensors", first.state_dict(), {"videos": ["0a1b2c3d"]})
+    save_tensors(tmp_path / "backbone.safetensors", first.state_dict(), {"videos": ["0a1b2c3d"]})
     second = build_backbone("r2plus1d_4", width=4, weights=str(tmp_path / "backbone.safetensors"))
     assert second.provenance.trained_on == {"0a1b2c3d"}
     model = load_model(f"net:r2plus1d_4?width=4&weights={tmp_path / 'backbone.safetensors'}")

@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from ssl_video.apps.benchmark import cells_of, read_table, run_table, spread
+from ssl_video.apps.benchmark import run_table
+from ssl_video.apps.table import entries_of, read_table
+from ssl_video.apps.table_page import spread
 from ssl_video.cli import main
-from ssl_video.cli.benchmark_command import flag, packaged_tables
-from ssl_video.cli.pretrain_command import configure
 from ssl_video.config import load_yaml
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.errors import UserError
-from ssl_video.eval.base import Result
+from ssl_video.eval.results import Result
+from ssl_video.pretraining import PretrainConfig, changed
+from ssl_video.recipes import load_recipe, tables
 
 CONTENT = {
     "seeds": 2,
@@ -68,7 +70,7 @@ def test_a_row_may_stand_on_other_rows_which_are_measured_first(journal, tmp_pat
     asked, _ = journal()
     assert [name for name, *_ in asked[:3]] == ["scratch", "pretrained", "fused"]
     _, _, _, model, options = asked[2]
-    assert model.startswith(str(tmp_path / "cells" / "scratch-")) and model.endswith("a-split1-seed0/run")
+    assert model.startswith(str(tmp_path / "entries" / "scratch-")) and model.endswith("a-split1-seed0/run")
     assert "/pretrained-" in options["partner"]
 
 
@@ -149,7 +151,7 @@ def test_the_table_says_how_many_videos_were_used_and_left_out(journal, tmp_path
     assert "* a, split 2: 7 videos, 2 left out: scratch; pretrained" in (tmp_path / "table.md").read_text()
 
 
-def test_missing_cells_are_counted():
+def test_missing_entries_are_counted():
     assert spread([0.5], 3) == "0.500 (1 of 3)" and spread([], 3) == ""
 
 
@@ -172,18 +174,19 @@ def test_a_mistake_in_a_table_is_one_sentence(change, answer):
         read_table(CONTENT, {"c": "x"})
 
 
-def test_options_of_a_pretraining_become_flags_of_any_kind():
-    options = {"steps": 3, "pretext.zero_borders": False, "pretext.both_directions": True, "sync_bn": False}
-    words = [str(word) for name, value in options.items() for word in flag(name, value)]
-    config = configure(["--config", "arrow_of_time-small", *words])
-    assert (config.steps, config.pretext.zero_borders, config.pretext.both_directions) == (3, False, True)
+def test_options_of_a_pretraining_go_over_its_recipe_by_the_names_of_flags():
+    options = {"steps": 3, "pretext.zero_borders": False, "backbone.width": 4, "optim.lr": 0.5, "data": "videos"}
+    config = PretrainConfig.from_mapping(changed(load_recipe("arrow_of_time-small"), options))
+    assert config.data.spec == "videos" and config.backbone.options["width"] == 4
+    assert (config.training.steps, config.training.optim.lr, config.training.optim.warmup) == (3, 0.5, 0.05)
+    assert (config.pretext.options["zero_borders"], config.pretext.options["both_directions"]) == (False, True)
 
 
 def test_packaged_tables_are_whole():
-    for path in packaged_tables().values():
+    for path in tables().values():
         content = load_yaml(path)
         table = read_table(content, dict.fromkeys(content["data"], "somewhere"))
-        assert list(cells_of(table))
+        assert list(entries_of(table))
 
 
 def test_the_command_measures_real_files_and_goes_on(tmp_path, capsys):
@@ -219,7 +222,7 @@ rows:
     words += ["--data", f"drawn={tmp_path / 'drawn'}"]
     assert main(words) == 0
     (weights,) = (tmp_path / "out").glob("pretrained/*/*/backbone.safetensors")
-    (result,) = (tmp_path / "out").glob("cells/*/*/result.json")
+    (result,) = (tmp_path / "out").glob("entries/*/*/result.json")
     before = json.loads(result.read_text())["metrics"]
     weights.unlink()  # as if it had been stopped before its end
     result.unlink()

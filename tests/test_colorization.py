@@ -9,7 +9,7 @@ from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.eval.classification import Classification, ClassificationConfig
-from ssl_video.model import header_of, load_model, save_run
+from ssl_video.model import load_model
 from ssl_video.pretexts.base import Context, Progress, Redraw, Sample, Skip, View, build_pretext
 from ssl_video.pretexts.colorization import (
     cluster,
@@ -21,6 +21,8 @@ from ssl_video.pretexts.colorization import (
     regression_loss,
     with_location,
 )
+from ssl_video.pretraining import write_weights
+from ssl_video.run import Run
 from ssl_video.train.data import ClipDataset, samples_to_fit
 from ssl_video.video.augment import to_float
 from ssl_video.video.colours import LUMINANCE, in_colours, rgb_to_lab
@@ -381,7 +383,7 @@ def run(tmp_path):
     backbone = build_backbone("dense_resnet_8", width=4)
     pretext = build_pretext("colorization", backbone, OPTIONS | {"short_side": 32, "crop": 32})
     pretext.centroids_K2.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]))
-    save_run(tmp_path, pretext, header_of(pretext, "colorization", {}, ()))
+    write_weights(Run(tmp_path), pretext)
     return tmp_path
 
 

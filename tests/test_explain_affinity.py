@@ -1,13 +1,13 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from ssl_video.apps.explain_affinity import Affinity, affinity_of, draw_affinity
+from ssl_video.apps.options import AffinityOptions
 from ssl_video.backbones.base import ClipSpec, chain
 from ssl_video.cli import main
+from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.model import Model
 from ssl_video.video.info import VideoInfo
@@ -39,25 +39,25 @@ def wandering(places) -> np.ndarray:
 
 
 @pytest.fixture
-def video(tmp_path) -> Path:
+def video(tmp_path) -> Video:
     path = tmp_path / "v.npy"
     np.save(path, wandering([(1, 2), (1, 3), (4, 6), (5, 0)]))
-    return path
+    return Video(str(path), info=INFO)
 
 
 INFO = VideoInfo(4, 25.0, W, H, 4 / 25, "npy")
 
 
 def test_the_heat_is_where_the_point_s_cell_went(video):
-    found = affinity_of(video, INFO, pooling_model(), (2 * CELL, 2 * CELL - 1), 0, (1, 2, 3))
+    found = affinity_of(pooling_model(), video, (2 * CELL, 2 * CELL - 1), 0, (1, 2, 3))
     assert found.chances_Shw.shape == (3, H // CELL, W // CELL)
     assert found.chances_Shw.sum((1, 2)) == pytest.approx([1, 1, 1], abs=1e-5)
     assert [found.peak(place) for place in range(3)] == [(28, 12), (52, 36), (4, 44)]
 
 
 def test_chances_are_the_softmax_of_cosine_similarities(video):
-    found = affinity_of(video, INFO, pooling_model(), (0, 0), 0, (1,), temperature=0.3)
-    cells = np.load(video)[:2, ::CELL, ::CELL].astype(np.float64) / 127.5 - 1
+    found = affinity_of(pooling_model(), video, (0, 0), 0, (1,), AffinityOptions(temperature=0.3))
+    cells = np.load(video.path)[:2, ::CELL, ::CELL].astype(np.float64) / 127.5 - 1
     query, keys = cells[0, 0, 0], cells[1].reshape(-1, 3)
     similar = keys @ query / np.linalg.norm(keys, axis=1) / np.linalg.norm(query)
     expected = np.exp(similar / 0.3) / np.exp(similar / 0.3).sum()
@@ -65,7 +65,7 @@ def test_chances_are_the_softmax_of_cosine_similarities(video):
 
 
 def test_earlier_frames_and_smaller_frames_can_be_looked_at(video):
-    found = affinity_of(video, INFO, pooling_model(), (52, 36), 2, (0,), short_side=24)
+    found = affinity_of(pooling_model(), video, (52, 36), 2, (0,), AffinityOptions(short_side=24))
     assert found.chances_Shw.shape == (1, 3, 4)
     assert found.peak(0) == (24, 8)  # the cell of twice the size that holds it
 
@@ -81,14 +81,14 @@ def test_earlier_frames_and_smaller_frames_can_be_looked_at(video):
 )
 def test_a_point_or_frame_that_is_not_there_is_refused(video, point, frame, others, said):
     with pytest.raises(UserError, match=said):
-        affinity_of(video, INFO, pooling_model(), point, frame, others)
+        affinity_of(pooling_model(), video, point, frame, others)
 
 
 def test_a_map_of_one_cell_and_an_unknown_stage_are_refused(video):
     with pytest.raises(UserError, match="single cell"):
-        affinity_of(video, INFO, pooling_model(), (0, 0), 0, (1,), short_side=8)
+        affinity_of(pooling_model(), video, (0, 0), 0, (1,), AffinityOptions(short_side=8))
     with pytest.raises(UserError, match="no stage 'conv9'"):
-        affinity_of(video, INFO, pooling_model(), (0, 0), 0, (1,), stage="conv9")
+        affinity_of(pooling_model(), video, (0, 0), 0, (1,), AffinityOptions(stage="conv9"))
 
 
 def test_the_picture_has_the_point_and_the_heat_in_their_places(tmp_path):

@@ -3,17 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_video.apps.explain_cam import (
-    Head,
-    Maps,
-    Painter,
-    activation_maps,
-    correlation,
-    evidence_colours,
-    flow_magnitudes,
-    head_of,
-    overlay,
-)
+from ssl_video.apps.cam_maps import Head, Maps, activation_maps, correlation, flow_magnitudes, head_of
+from ssl_video.apps.cam_pictures import Painter, evidence_colours, overlay
+from ssl_video.apps.options import CamOptions
 from ssl_video.backbones.base import FLOW_MEAN, FLOW_STD, ClipSpec, chain
 from ssl_video.cli import main
 from ssl_video.datasets.spec import one_video
@@ -44,7 +36,7 @@ def loaded(folder, name):
 @torch.no_grad()
 def test_a_frames_map_is_the_mean_over_the_clips_that_show_it(folder):
     model, video = loaded(folder, "arrow")
-    maps = activation_maps(model, video, head_of(model, video), short_side=16).values_Nhw
+    maps = activation_maps(model, video, head_of(model, video), CamOptions(short_side=16)).values_Nhw
     frames = read_frames(video.path, range(20))
     sums, counts = np.zeros(maps.shape), np.zeros(20)
     for first in range(20 - 6):
@@ -103,7 +95,7 @@ def test_a_network_of_flow_is_shown_flow_and_every_frame_gets_a_map(folder):
 
 def test_frames_that_no_clip_shows_get_what_lies_between_their_neighbours(folder):
     model, video = loaded(folder, "speediness")  # frames 0, 2, 4, 6 and 9, 11, 13, 15
-    maps = activation_maps(model, video, head_of(model, video), step=9).values_Nhw
+    maps = activation_maps(model, video, head_of(model, video), CamOptions(step=9)).values_Nhw
     np.testing.assert_allclose(maps[7], maps[6] * 2 / 3 + maps[9] / 3, atol=1e-5)
     np.testing.assert_array_equal(maps[19], maps[15])
 
@@ -162,7 +154,7 @@ def test_the_command_writes_a_film_and_a_sheet(folder, tmp_path, capsys, name):
     said = capsys.readouterr().out
     assert "20 maps of" in said and ("correlation with the magnitude" in said) == (name == "speediness")
     shown = one_video(tmp_path / "a_cam.mp4")
-    assert shown.info is not None and shown.info.width == 64 * (3 if name == "speediness" else 2)
+    assert shown.info.width == 64 * (3 if name == "speediness" else 2)
     assert shown.frames == 20 and (tmp_path / "a_cam.png").stat().st_size > 1000
 
 
@@ -176,13 +168,13 @@ def test_bad_input_is_one_sentence(folder, tmp_path, capsys):
     run, video = folder / "speediness", folder / "a.mp4"
     (tmp_path / "empty.mp4").touch()
     for words, answer in (
-        ((video, "--model", "random:r2plus1d_4"), "has no linear head"),
+        ((video, "--model", "random:r2plus1d_4"), "says where a clip speaks for which answer"),
         ((video, "--model", run, "--class", "run"), "has no classes"),
         ((video, "--model", folder / "fine", "--class", "rum"), "did you mean 'run'"),
         ((tmp_path / "empty.mp4", "--model", run), "cannot be used"),
         ((tmp_path / "no.mp4", "--model", run), "There is no video file"),
         ((video, "--model", run, "--flow", "farnback"), "did you mean 'farneback'"),
-        ((video, "--model", run, "--speed", 0.5), "--speed from 1 to 16"),
+        ((video, "--model", run, "--speed", 0.5), "--speed is from 1 to 16"),
         ((video, "--model", run, "--speed", 4), "has 20 frames, but"),
         ((video, "--model", run, "--short-side", 4), "at least 16 pixels"),
     ):

@@ -19,12 +19,15 @@ from ssl_video.backbones.base import ClipSpec, build_backbone, chain
 from ssl_video.cli import main
 from ssl_video.datasets.base import Video
 from ssl_video.files import folder_written_aside
-from ssl_video.model import Classifier, Model, digest, header_of, load_model, save_run
+from ssl_video.model import Classifier, Model, digest, load_model
 from ssl_video.pretexts.base import View, build_pretext
+from ssl_video.pretraining import write_weights
+from ssl_video.run import Run
+from ssl_video.video.info import VideoInfo
 from tests.test_cli import said
 
 PRETEXT = {"frames": 8, "short_side": 32, "crop": 32, "min_size": 32, "max_size": 32}
-VIDEO = Video("/home/somebody/secret/videos/jump/1.mp4")
+VIDEO = Video("/home/somebody/secret/videos/jump/1.mp4", info=VideoInfo(40, 25.0, 12, 12, 1.6, "h264"))
 
 
 def run_of(folder, backbone: str = "r2plus1d_4", **options) -> Model:
@@ -36,7 +39,7 @@ def run_of(folder, backbone: str = "r2plus1d_4", **options) -> Model:
             nn.init.normal_(norm.running_mean, std=0.1)
             nn.init.uniform_(norm.running_var, 0.5, 2.0)
     data = {"spec": "ucf101:/home/somebody/secret/UCF", "split": 1, "hash": "0", "videos": 1}
-    save_run(folder, pretext, header_of(pretext, "speediness", data, [VIDEO]))
+    write_weights(Run(folder), pretext, data, [VIDEO])
     return load_model(str(folder))
 
 

@@ -54,9 +54,9 @@ def model(monkeypatch):
     return small_model()
 
 
-def classification(model, **options):
+def classification(model, several=False, **options):
     torch.manual_seed(1)
-    return Classification(ClassificationConfig(VIEW, ("a", "b"), **options), model.backbone)
+    return Classification(ClassificationConfig(**options), model.backbone, VIEW, ("a", "b"), several)
 
 
 def bright_or_dark(video, frames):
@@ -203,7 +203,7 @@ def test_ten_crops_are_corners_and_centre_and_their_mirror_images():
 def test_every_preset_draws_clips_and_trains_a_step(task, model):
     for name, preset in EVALUATIONS["finetune"].presets.items():
         small = {"frames": 4, "size": 8, "short_side": 12, "max_steps": 1, "batch_size": 2, "clips": 1}
-        if preset.short_sides:
+        if preset.classification.short_sides:
             small["short_sides"] = (8, 12, 14)
         folder = task.folder.with_name(name)
         result = evaluate("finetune", model, replace(task, folder=folder), preset=name, options=small)
@@ -212,8 +212,18 @@ def test_every_preset_draws_clips_and_trains_a_step(task, model):
 
 def test_presets_are_as_published():
     coclr: FinetuneConfig = EVALUATIONS["finetune"].presets["coclr"]
-    assert (coclr.epochs, coclr.lr, coclr.lr * coclr.backbone_scale, coclr.dropout) == (500, 1e-3, 1e-4, 0.9)
-    assert (coclr.crops, coclr.clips, coclr.milestones) == (10, 0, (400, 450))
+    assert (coclr.epochs, coclr.optim.lr, coclr.classification.dropout) == (500, 1e-3, 0.9)
+    assert coclr.optim.lr * coclr.optim.backbone_scale == 1e-4
+    assert (coclr.crops, coclr.clips, coclr.optim.milestones) == (10, 0, (0.8, 0.9))
+
+
+def test_options_of_its_parts_are_named_by_their_last_word_or_with_a_dot(task, model):
+    options = FAST | {"max_steps": 1, "optim.weight_decay": "0.5", "dropout": 0.25}
+    result = evaluate("finetune", model, task, options=options)
+    assert result.options["optim"]["weight_decay"] == 0.5 and result.options["optim"]["lr"] == 0.01
+    assert result.options["classification"]["dropout"] == 0.25
+    with pytest.raises(UserError, match=r"did you mean 'optim\.weight_decay'"):
+        evaluate("finetune", model, task, options={"weight_deca": 1})
 
 
 def test_a_model_without_a_classifier_says_so(model):

@@ -12,7 +12,7 @@ from torch import nn
 
 from ssl_video.backbones.base import BACKBONES, FLOW_MEAN, FLOW_STD, Backbone, ClipSpec, chain
 from ssl_video.cli import main
-from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.base import ListedVideo, VideoList, VideoSet
 from ssl_video.datasets.flow import flow_of, for_modality
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.errors import UserError
@@ -46,7 +46,7 @@ def write(path: Path, frames_THWC: np.ndarray) -> str:
 
 
 def scanned_set(*paths: str) -> VideoSet:
-    return scanned(VideoSet("drawn", tuple(Video(p) for p in paths)))
+    return scanned(VideoList("drawn", tuple(ListedVideo(p) for p in paths)))
 
 
 @pytest.mark.parametrize("method", ["farneback", "dis", "farneback?window=21"])
@@ -149,7 +149,7 @@ def test_a_copy_holds_the_flow_between_neighbours(tmp_path):
     frames = shifted(2, 1, 6)
     path = write(tmp_path / "v.mp4", frames)
     (video,) = flow_of(scanned_set(path), "dis", None, out=tmp_path / "c").videos
-    assert video.frames == 5 and video.source == path and video.info is not None and video.info.width == 96
+    assert video.frames == 5 and video.source == path and video.info.width == 96
     stored = read_frames(video.path, [4, 0, 2], video.info)
     assert stored.shape == (3, 64, 96, 2) and stored.dtype == np.uint8
     assert np.allclose(np.median(decode(stored)[:, 16:-16, 16:-16], axis=(1, 2)), [2, 1], atol=0.2)
@@ -272,5 +272,5 @@ def test_explain_flow_draws_a_sheet_and_a_video(tmp_path, capsys):
     assert main(["explain", "flow", path, "--method", "dis", "--out", str(tmp_path / "o")]) == 0
     assert capsys.readouterr().out.count("v_flow_dis") == 2
     (copy,) = scanned_set(str(tmp_path / "o" / "v_flow_dis.mp4")).videos
-    assert copy.info is not None and (copy.frames, copy.info.width, copy.info.height) == (11, 192, 64)
+    assert (copy.frames, copy.info.width, copy.info.height) == (11, 192, 64)
     assert (tmp_path / "o" / "v_flow_dis.png").stat().st_size > 1000

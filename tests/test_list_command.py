@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from ssl_video.apps.catalogue import lines_of
 from ssl_video.backbones.base import BACKBONES
 from ssl_video.backbones.cost import cost_of, multiply_adds
 from ssl_video.cli import main
-from ssl_video.cli.list_command import lines_of
 
 
 def printed(capsys, *words) -> list[str]:

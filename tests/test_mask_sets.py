@@ -4,8 +4,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from ssl_video.datasets.base import Video
-from ssl_video.datasets.jhmdb import joints_of, read_joints
+from ssl_video.datasets.jhmdb import read_joints
 from ssl_video.datasets.masks import masks_of, objects_in, read_mask
+from ssl_video.datasets.points import points_of
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.errors import UserError
 from ssl_video.video import pictures
@@ -167,8 +168,9 @@ def test_a_folder_that_is_not_the_set_is_said(tmp_path, name):
 def test_joints_count_from_0_and_frames_without_are_not_known(tmp_path):
     positions = np.random.default_rng(0).uniform(1, 50, (2, 15, 4))
     savemat(tmp_path / "j.mat", {"pos_img": positions})
-    video = Video(str(tmp_path), info=VideoInfo(6, 25.0, 24, 16, 0.1, "pictures"), annotation=str(tmp_path / "j.mat"))
-    joints_TJ2 = joints_of(video)
+    info = VideoInfo(6, 25.0, 24, 16, 0.1, "pictures")
+    video = Video(str(tmp_path), info=info, annotation=str(tmp_path / "j.mat"), annotated="jhmdb_joints")
+    joints_TJ2 = points_of(video)
     assert joints_TJ2 is not None
     assert joints_TJ2[3, 2].tolist() == (positions[:, 2, 3] - 1).tolist()
     assert np.isnan(joints_TJ2[4:]).all()

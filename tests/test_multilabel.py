@@ -8,13 +8,13 @@ from sklearn.metrics import average_precision_score
 
 from ssl_video.cli import main
 from ssl_video.datasets.base import Video, VideoSet
-from ssl_video.datasets.spec import load_splits
+from ssl_video.datasets.spec import load_features
 from ssl_video.datasets.tfrecord import crc32c
 from ssl_video.datasets.youtube8m import FeatureSequence, FeatureSet
 from ssl_video.errors import UserError
 from ssl_video.eval import features as features_module
 from ssl_video.eval import multilabel
-from ssl_video.eval.base import EVALUATIONS, Task, evaluate
+from ssl_video.eval.base import EVALUATIONS, FeatureTask, Task, evaluate
 from ssl_video.eval.feature_probe import FeatureProbeConfig, Scores, fit, pool, shuffled
 from ssl_video.eval.linear import LinearConfig, logistic_scores, sgd_scores, standardise
 from ssl_video.model import Model
@@ -204,9 +204,7 @@ def write_shards(root, kind: str, videos: int, seed: int) -> None:
         for label in labels:
             rgb[rng.integers(3), label * 100 : label * 100 + 100] += 90
         audio = rng.integers(0, 256, (3, 128), np.uint8)
-        context = {"id": made.of_bytes(b"%04d" % n), "labels": made.of_integers(labels)}
-        lists = {name: [made.of_bytes(row.tobytes()) for row in x] for name, x in (("rgb", rgb), ("audio", audio))}
-        records.append(made.sequence_example(context, lists))
+        records.append(made.seconds_of_features(labels, rgb, audio, b"%04d" % n))
     for file in range(3):
         made.write(root / f"{kind}{file}.tfrecord", records[file::3])
 
@@ -224,8 +222,8 @@ def youtube(tmp_path_factory):
 
 @pytest.mark.parametrize("preset", sorted(EVALUATIONS["features"].presets))
 def test_the_probe_on_features_learns_what_they_show_and_repeats(youtube, preset):
-    splits = load_splits(f"youtube8m:{youtube}")
-    task = Task("yt8m", 1, splits.train, splits.test)
+    found = load_features(f"youtube8m:{youtube}")
+    task = FeatureTask("yt8m", 1, found.train, found.test)
     options = {"batch_size": 8, "epochs": 3, "audio": False}
     first, again = (evaluate("features", None, task, preset=preset, options=options) for _ in range(2))
     assert first.metrics == again.metrics
@@ -247,8 +245,8 @@ def test_damaged_records_are_counted_once(youtube, tmp_path):
     for path in youtube.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "train0.tfrecord").write_bytes((youtube / "train0.tfrecord").read_bytes()[:-1])
-    splits = load_splits(f"youtube8m:{tmp_path}")
-    result = evaluate("features", None, Task("yt8m", 1, splits.train, splits.test), options={"epochs": 2})
+    found = load_features(f"youtube8m:{tmp_path}")
+    result = evaluate("features", None, FeatureTask("yt8m", 1, found.train, found.test), options={"epochs": 2})
     assert result.counts["train"] == 95
     assert [s["reason"] for s in result.skipped] == ["the file ends within a record"]
 
@@ -256,9 +254,9 @@ def test_damaged_records_are_counted_once(youtube, tmp_path):
 def test_shards_without_a_label_are_a_sentence(tmp_path):
     lists = {"rgb": [made.of_bytes(bytes(1024))], "audio": [made.of_bytes(bytes(128))]}
     made.write(tmp_path / "train0.tfrecord", [made.sequence_example({"id": made.of_bytes(b"x")}, lists)])
-    videos = load_splits(f"youtube8m:{tmp_path}").train
+    shards = load_features(f"youtube8m:{tmp_path}").train
     with pytest.raises(UserError, match=r"No video of .* has features and a label"):
-        fit(FeatureSet(videos), FeatureProbeConfig(), 0, [])
+        fit(FeatureSet(shards), FeatureProbeConfig(), 0, [])
 
 
 def test_pooling_is_over_time_and_late_fusion_keeps_evenly_spaced_seconds():

@@ -27,7 +27,7 @@ def test_exact_search_is_that_of_all_products(vectors):
 
 
 @pytest.mark.parametrize("index_type", ["IVF4,SQ8", "HNSW8", "IVF4,Flat", "PCA8,IVF4,SQ4"])
-def test_with_all_cells_and_all_candidates_compared_an_index_finds_what_exact_search_finds(vectors, index_type):
+def test_with_all_lists_and_all_candidates_compared_an_index_finds_what_exact_search_finds(vectors, index_type):
     index = nearest.make(vectors, index_type)
     cosines, rows = nearest.search(vectors, index, vectors[:7], 5, rerank=600, nprobe=4)
     expected, expected_rows = by_hand(vectors, vectors[:7], 5)
@@ -40,17 +40,17 @@ def test_without_reranking_scores_are_cosines_from_the_codes(vectors):
     assert np.allclose(cosines, np.take_along_axis(vectors[:7] @ vectors.T, rows, 1), atol=0.02)
 
 
-def test_cells_that_hold_too_few_give_minus_one_and_the_lowest_score(vectors):
+def test_lists_that_hold_too_few_give_minus_one_and_the_lowest_score(vectors):
     index = nearest.make(vectors, "IVF64,Flat")
     cosines, rows = nearest.search(vectors, index, vectors[:3], 500, nprobe=1)
     assert (rows[:, -1] == -1).all() and np.isneginf(cosines[:, -1]).all() and (rows[:, 0] == [0, 1, 2]).all()
 
 
-def test_cells_are_added_until_enough_is_found(vectors):
+def test_lists_are_added_until_enough_is_found(vectors):
     index = nearest.make(vectors, "IVF64,Flat")
     found = nearest.tune(vectors, index)
     assert found is not None and found.reranked_10 >= nearest.ENOUGH and found.nprobe in (8, 16, 32, 64)
-    assert f"{found.nprobe} cells" in found.sentence()
+    assert f"{found.nprobe} lists" in found.sentence()
 
 
 class FindsItselfOnly:
@@ -77,7 +77,7 @@ def test_an_exact_index_has_nothing_to_tune(vectors):
     assert nearest.make(vectors, "exact") is None and nearest.tune(vectors, None) is None
 
 
-def test_ivfpq_has_a_code_of_up_to_64_bytes_and_about_as_many_cells_as_vectors_in_one():
+def test_ivfpq_has_a_code_of_up_to_64_bytes_and_about_as_many_lists_as_vectors_in_one():
     assert nearest.factory_string("ivfpq", 1_000_000, 512) == "IVF1024,PQ64"
     assert nearest.factory_string("ivfpq", 10_000, 100) == "IVF128,PQ25"
     assert nearest.factory_string("HNSW32", 5, 512) == "HNSW32"

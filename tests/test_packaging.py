@@ -2,50 +2,10 @@ import os
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-PLUGIN = '''
-"""A toy pretext, as CONTRIBUTING.md shows it."""
-from dataclasses import dataclass
-import torch
-from ssl_video.pretexts.base import PRETEXTS, Pretext, Output, Sample, View
-from ssl_video.video import augment
-
-@dataclass(frozen=True)
-class BrightnessConfig:
-    """Options."""
-    frames: int = 4
-    """Frames of a clip."""
-
-@PRETEXTS.register("brightness")
-class Brightness(Pretext):
-    """Predict the mean brightness of a clip."""
-    Config = BrightnessConfig
-
-    def __init__(self, config, backbone):
-        super().__init__(config, backbone)
-        self.head = torch.nn.Linear(backbone.feature_dim, 1)
-
-    @property
-    def view(self):
-        return View(self.config.frames, 1, 32, 32)
-
-    def sample(self, video, stats, rng):
-        return Sample(tuple(range(self.config.frames)))
-
-    def transform(self, frames_THWC, sample, rng):
-        return {"clip_THWC": self.view.prepare(frames_THWC)}
-
-    def forward(self, batch, ctx):
-        spec = self.backbone.clip
-        x = augment.to_float(batch["clip_THWC"], spec.mean, spec.std)
-        features = self.backbone(x).mean((2, 3, 4))
-        error = (self.head(features).squeeze(1) - x.mean((1, 2, 3, 4))) ** 2
-        return Output(error.mean(), {"error": error.mean()}, features.detach())
-'''
+from tests.pages import ROOT, example
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +30,7 @@ def test_the_wheel_holds_ssl_video_alone_and_all_of_it(wheel):
 
 
 def test_an_outside_plug_in_adds_a_pretext_through_an_entry_point(tmp_path):
-    (tmp_path / "brightness.py").write_text(PLUGIN)
+    (tmp_path / "brightness.py").write_text(example("CONTRIBUTING.md", "python", 'PRETEXTS.register("brightness")'))
     info = tmp_path / "brightness-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brightness\nVersion: 1\n")

@@ -11,22 +11,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_video.backbones.base import build_backbone
-from ssl_video.cli.list_command import lines_of
-from ssl_video.cli.pretrain_command import load_recipe
+from ssl_video.apps.catalogue import lines_of
+from ssl_video.backbones.base import Backbone, build_backbone
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import load_splits
 from ssl_video.datasets.statistics import statistics_of
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, Progress, Sample, Skip, build_pretext
+from ssl_video.recipes import load_recipe
 from ssl_video.train.data import BatchKeys, ClipDataset, collate, grouping, tensors, usable
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import context_of
-from ssl_video.video.info import VideoInfo
+from ssl_video.video.info import Problem, VideoInfo
 
 CPU = torch.device("cpu")
 FRAMES = 160
+RATES = (2.0, 5.0, 7.99, 8.0, 10.0, 12.5, 24.0, 25.0, 29.97, 30.0, 60.0)
+"""Frames a second."""
 BATCH = 4
 every_pretext = pytest.mark.parametrize("name", PRETEXTS.names())
 
@@ -163,6 +165,68 @@ def test_a_video_of_one_frame_is_skipped_with_a_reason(name):
         assert isinstance(outcome, Skip) and outcome.reason
 
 
+def video_of(frames: int, fps: float) -> Video:
+    return Video(f"{frames}-at-{fps}.mp4", info=VideoInfo(frames, fps, 56, 56, frames / fps, "h264"))
+
+
+def drawn_statistics(video: Video, names) -> dict[str, np.ndarray]:
+    """Something moves in every video but those whose number of frames is a multiple of five."""
+    shapes = {"black_borders": (video.frames, 4)}
+    return {name: np.full(shapes.get(name, video.frames), video.frames % 5 > 0, np.float32) for name in names}
+
+
+@every_pretext
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_least_number_of_frames_is_enough_and_one_fewer_is_not(name, mode):
+    pretext = make(name).train(mode)
+    least_N = pretext.least_frames(np.array(RATES))
+    if least_N is None:
+        pytest.skip("only a draw can tell")
+    for fps, least in zip(RATES, least_N, strict=True):
+        for frames in (1000, least - 1, least, least + 1, 2 * least):
+            video = video_of(1000 if np.isinf(frames) else int(frames), fps)
+            stats = {key: np.ones_like(x) for key, x in drawn_statistics(video, pretext.needs.statistics).items()}
+            outcome = pretext.sample(video, stats, np.random.default_rng(0))
+            assert isinstance(outcome, Sample if video.frames >= least else Skip), video.path
+
+
+@every_pretext
+def test_the_usable_videos_are_those_of_which_a_sample_can_be_drawn(name, monkeypatch):
+    monkeypatch.setattr("ssl_video.train.data.statistics_of", drawn_statistics)
+    pretext = make(name).train()
+    videos = tuple(video_of(frames, fps) for frames in range(1, FRAMES, 3) for fps in RATES)
+    found = usable(VideoSet("mixed", videos), pretext, seed=3)
+    draws = [
+        pretext.sample(v, drawn_statistics(v, pretext.needs.statistics), np.random.default_rng([3, number]))
+        for number, v in enumerate(videos)
+    ]
+    assert found.videos == tuple(v for v, d in zip(videos, draws, strict=True) if isinstance(d, Sample))
+    expected = [Problem(v.path, d.reason) for v, d in zip(videos, draws, strict=True) if isinstance(d, Skip)]
+    assert list(found.problems) == expected
+    assert len(found.videos) > 10 and len(expected) > 10
+
+
+def test_where_lengths_decide_only_videos_that_fail_are_drawn():
+    pretext, drawn = make("speediness").train(), []
+
+    def sample(video, stats, rng):
+        drawn.append(video.frames)
+        return Skip("shorter than it should be")
+
+    pretext.sample = sample
+    found = usable(VideoSet("mixed", tuple(video_of(frames, 25.0) for frames in range(1, 200))), pretext)
+    assert drawn == list(range(1, pretext.span)) and len(found.videos) == 200 - pretext.span
+
+
+@every_pretext
+def test_the_exported_network_is_among_what_is_kept(name):
+    pretext = make(name)
+    pretext.after_step(Progress(1, 2))
+    kept = {id(x) for x in (*pretext.parameters(), *pretext.buffers())}
+    exported = pretext.exported()
+    assert isinstance(exported, Backbone) and {id(p) for p in exported.parameters()} <= kept
+
+
 @every_pretext
 def test_frames_are_asked_for_inside_the_video_and_never_wrapped(name, drawn):
     pretext = make(name).train()
@@ -170,7 +234,6 @@ def test_frames_are_asked_for_inside_the_video_and_never_wrapped(name, drawn):
     for number, frames in itertools.product(range(2), range(16, FRAMES, 9)):
         video = videos[number]
         stats = {key: x[:frames] for key, x in statistics_of(video, pretext.needs.statistics).items()}
-        assert video.info is not None
         shorter = replace(video, info=replace(video.info, frames=frames))
         for seed in range(5):
             outcome = pretext.sample(shorter, stats, np.random.default_rng(seed))

@@ -7,6 +7,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from ssl_video.cli import main
+from ssl_video.datasets.annotations import ANNOTATIONS
+from ssl_video.datasets.base import ListedVideo, VideoList
+from ssl_video.datasets.points import PointReader, points_of
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.errors import UserError
@@ -17,6 +20,7 @@ from ssl_video.eval.dense import lab_features, network_features
 from ssl_video.eval.propagation import Propagation
 from ssl_video.eval.regions import jaccard
 from ssl_video.model import load_model
+from ssl_video.video.info import VideoInfo
 from tests.tracks import davis, drawn, save_frames, save_mask, save_masks
 
 SMALL = "random:dense_resnet_8?width=4"
@@ -353,3 +357,31 @@ def test_a_class_beyond_the_number_of_classes_is_said(people):
 def test_masks_are_not_points(two):
     with pytest.raises(UserError, match="it has no points beside it"):
         measured(f"davis:{two[0]}", features="identity", preset="crw-jhmdb")
+
+
+@pytest.fixture
+def corners():
+    """Another form of points, known to nobody but this file: the corners of the frame, of which the last moves."""
+
+    @ANNOTATIONS.register("corners")
+    class Corners(PointReader):
+        def points(self, video):
+            points_TJ2 = np.tile(np.array([[0.0, 0], [95, 0], [0, 63]]), (video.frames, 1, 1))
+            points_TJ2[:, 2, 0] += 10 * np.arange(video.frames)
+            return points_TJ2
+
+    yield "corners"
+    ANNOTATIONS._members.pop("corners")
+
+
+def test_another_set_of_points_needs_its_own_file_only(corners, tmp_path):
+    folder = one(tmp_path, square(5)) / "JPEGImages" / "480p" / "a"
+    videos = scanned(VideoList("corners", (ListedVideo(str(folder), annotated=corners),)))
+    task = Task("corners", 1, videos, None)
+    result = evaluate("propagation", None, task, preset="crw-jhmdb", options={"features": "identity"})
+    assert result.metrics["PCK@0.1"] == pytest.approx(2 / 3)
+
+
+def test_an_unknown_form_of_annotation_is_a_sentence():
+    with pytest.raises(UserError, match="did you mean 'jhmdb_joints'"):
+        points_of(ListedVideo("x.mp4", annotated="jhmdb_jonts").scanned(VideoInfo(1, 25.0, 8, 8, 0.04, "h264")))

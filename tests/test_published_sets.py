@@ -12,7 +12,7 @@ from ssl_video.datasets import hmdb51, kinetics, ucf101
 from ssl_video.datasets.phases import annotation_of
 from ssl_video.datasets.spec import load_splits
 from ssl_video.errors import UserError
-from tests.listings import names, put, seen, write
+from tests.listings import names, put, put_penn, seen, write
 
 # ---- UCF101
 
@@ -304,12 +304,6 @@ def test_of_a_file_and_its_copies_in_other_formats_the_listed_one_is_read(tmp_pa
 
 
 # ---- Penn Action and Pouring
-
-
-def put_penn(root: Path, name: str, action: str, train: int) -> None:
-    write(root / "frames" / name / "000001.jpg", "")
-    (root / "labels").mkdir(exist_ok=True)
-    savemat(root / "labels" / f"{name}.mat", {"action": action, "train": train, "nframes": 1})
 
 
 def test_penn_action_is_read_with_its_labels_and_the_phases_beside_it(tmp_path):

@@ -1,6 +1,8 @@
+import ast
 import subprocess
 import sys
 import types
+from pathlib import Path
 from zlib import crc32
 
 import av
@@ -8,9 +10,11 @@ import numpy as np
 import pytest
 
 from ssl_video.errors import UserError
+from ssl_video.video import fetch
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.probe import probe, scan
 from ssl_video.video.reader import VideoError, get_reader, iterate_frames, read_frames
+from ssl_video.video.sound import RATE, read_sound
 from ssl_video.video.writer import write_video
 from tests import videos
 
@@ -151,3 +155,36 @@ def test_torchcodec_without_ffmpegs_libraries_is_said_before_a_video_is_blamed(m
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
     with pytest.raises(UserError, match="install FFmpeg"):
         get_reader("torchcodec")
+
+
+LIBRARIES = ("torchcodec", "torchvision.io", "decord", "imageio", "moviepy")
+
+
+def opens_media(node: ast.AST) -> bool:
+    """Whether this calls av.open other than for writing, or uses another library that reads videos."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Name("av"), attr="open"), args=args):
+            return [ast.unparse(mode) for mode in args[1:]] != ["'w'"]
+        case ast.ImportFrom(module=str(module), names=names):
+            return module.startswith(LIBRARIES) or (module == "av" and "open" in {n.name for n in names})
+        case ast.Import(names=names):
+            return any(name.name.startswith(LIBRARIES) for name in names)
+    return isinstance(node, ast.Attribute) and node.attr == "VideoCapture"
+
+
+def test_one_module_alone_opens_media():
+    root = Path(__file__).resolve().parents[1]
+    modules = [path for room in ("ssl_video", "pretexts", "eval") for path in (root / room).rglob("*.py")]
+    opening = {p.name for p in modules for node in ast.walk(ast.parse(p.read_text("utf-8"))) if opens_media(node)}
+    assert opening == {"fetch.py"}
+
+
+def test_a_video_may_be_fetched_as_bytes(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).random((2, 2 * RATE), np.float32)
+    path = str(videos.mp4(tmp_path / "a.mp4", 60, sound=[noise]))
+    info, wanted = probe(path), [50, 3, 3]
+    right, sound = read_frames(path, wanted), np.concatenate(list(read_sound(path)), axis=1)
+    monkeypatch.setattr(fetch, "fetch", lambda video: Path(video).read_bytes())
+    assert info.pts_step > 0 and probe(path) == info
+    assert np.array_equal(read_frames(path, wanted, info), right)
+    assert np.array_equal(np.concatenate(list(read_sound(path)), axis=1), sound)

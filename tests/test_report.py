@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,8 +16,9 @@ from ssl_video.cli import main
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.pretexts.base import PRETEXTS
+from ssl_video.run import Run
 from ssl_video.train.data import ClipDataset, usable
-from ssl_video.train.report import panels, read_metrics
+from ssl_video.train.report import panels
 from ssl_video.video.flow import encode
 from tests import videos
 from tests.test_cli import SMALL, said
@@ -140,6 +142,7 @@ def test_without_the_data_a_sentence_stands_in_the_place_of_the_samples(run, cap
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["data"] = "/nowhere/at all"
     (run / "config.yaml").write_text(yaml.safe_dump(config))
+    shutil.rmtree(run / "lists")  # as in a run of version 0.1
     _, page = pages(run)
     assert "There is no file or folder '/nowhere/at all'" in Tags(page).text and "speediness" in Tags(page).text
     assert "There is no file or folder" in capsys.readouterr().out
@@ -155,14 +158,14 @@ def test_videos_that_are_gone_though_listed_are_a_sentence_too(data, run, tmp_pa
     assert "cannot be shown" in markdown
 
 
-def test_other_videos_can_be_asked_with(run, data):
+def test_other_videos_can_be_shown(run, data):
     _, page = pages(run, "--data", data)
-    assert f"Asked with: 8 (the test list of {data}). Looked through: 16." in Tags(page).text
+    assert f"Queries: 8 (the test list of {data}). Looked through: 16." in Tags(page).text
 
 
-def test_of_other_videos_in_one_list_a_part_asks(run, data):
+def test_of_other_videos_in_one_list_a_fraction_are_queries(run, data):
     _, page = pages(run, "--data", data / "videos")
-    assert "Asked with: 5 (a part of" in Tags(page).text
+    assert "Queries: 5 (a fraction of" in Tags(page).text
 
 
 def test_one_video_alone_has_no_neighbours(run, tmp_path):
@@ -211,16 +214,22 @@ def test_a_fine_tuning_shows_its_curves(run):
 def test_a_line_cut_off_ends_the_records_and_strange_values_are_left_out(run):
     records = [{"step": 1, "loss": 2.0, "odd": "<b>", "more": [1]}, {"step": 2, "loss": float("nan")}]
     (run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records) + '{"step": 3, "lo')
-    assert [sorted(r) for r in read_metrics(run)] == [["loss", "step"], ["loss", "step"]]
+    assert [sorted(r) for r in Run(run).records()] == [["loss", "step"], ["loss", "step"]]
     markdown, _ = pages(run)
     assert "2 steps are noted" in markdown
 
 
-def test_that_the_videos_have_changed_is_said(run, data, tmp_path):
-    other = shutil.copytree(data, tmp_path / "data")
-    next((other / "videos").rglob("*.mp4")).unlink()
+def test_the_videos_are_those_that_the_run_has_noted(run, whole):
     config = yaml.safe_load((run / "config.yaml").read_text())
-    (run / "config.yaml").write_text(yaml.safe_dump(config | {"data": str(other / "videos")}))
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"held_out": 0.5}))
+    assert "Queries: 3 (held out from the training list)" in pages(run)[0]
+
+
+def test_that_videos_are_gone_is_said(run):
+    noted = Run(run).lists()
+    gone = replace(noted.training, videos=tuple(replace(v, path=f"/gone/{v.path}") for v in noted.training.videos[:1]))
+    there = replace(noted.training, videos=gone.videos + noted.training.videos[1:])
+    Run(run).write_lists(replace(noted, training=there))
     markdown, _ = pages(run)
     assert "have changed since the training" in markdown
 

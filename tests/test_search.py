@@ -13,17 +13,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_video.apps import index_folder, index_update
+from ssl_video.apps import index_folder, index_update, nearest
+from ssl_video.apps.index_build import standardisation
 from ssl_video.apps.index_folder import locked, open_index
-from ssl_video.apps.index_update import IndexOptions, standardisation, update_index
-from ssl_video.apps.search import Asking, Question, ask, query, split_range
+from ssl_video.apps.index_update import Work, index_videos, update_index
+from ssl_video.apps.options import IndexOptions, SearchOptions
+from ssl_video.apps.queries import Query, queries_of, split_range
+from ssl_video.apps.search import Index, search
 from ssl_video.cli import main
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.errors import UserError
 from ssl_video.eval import features as features_module
 from ssl_video.eval import shards as shards_module
-from ssl_video.eval.features import clip_starts, extract
+from ssl_video.eval.features import Extraction, clip_starts, extract
 from ssl_video.files import sha256
 from ssl_video.model import Model
 from ssl_video.train.data import read_video
@@ -35,6 +38,7 @@ from tests.nets import drawn_frames, tiny_backbone
 ROOT = Path(__file__).resolve().parents[1]
 INFO = VideoInfo(40, 25.0, 12, 12, 1.6, "h264")
 SPAN = 7  # frames of the view below
+IDLE = Work(workers=0)
 
 
 @pytest.fixture
@@ -57,7 +61,8 @@ def reads(monkeypatch):
         return drawn_frames(replace(video, path=f"/{content}.mp4", labels=(0,)), frames)
 
     def scanned(videos, **_options):
-        return replace(videos, videos=tuple(replace(v, info=v.info or INFO) for v in videos.videos))
+        known = (v if isinstance(v, Video) else v.scanned(INFO) for v in videos.videos)
+        return VideoSet(videos.name, tuple(known), videos.classes, videos.problems)
 
     monkeypatch.setattr(features_module, "read_video", read)
     monkeypatch.setattr(shards_module, "SHARD", 4)
@@ -78,59 +83,90 @@ def names(paths) -> list[str]:
     return [Path(p).name for p in paths]
 
 
-def first_clip(out: Path, number: int) -> Question:
-    return Question(drawn(out.parent / "asked", number).videos[0], (0, SPAN / 25))
+def first_clip(out: Path, number: int) -> Query:
+    return Query(drawn(out.parent / "queries", number).videos[0], (0, SPAN / 25))
 
 
-def found(out: Path, model, number: int, top_k: int = 99, **asking) -> list[str]:
-    """Names of what is found, asked with the first clip of a video of that number from elsewhere."""
-    question = first_clip(out, number)
-    return names(n.path for n in ask(open_index(out), model, question, Asking(top_k, **asking)))
+def found(out: Path, model, number: int, top_k: int = 99, **options) -> list[str]:
+    """Names of what is found, for the first clip of a video of that number from elsewhere."""
+    query = first_clip(out, number)
+    return names(n.path for n in search(open_index(out), model, query, SearchOptions(top_k, **options)))
 
 
 @pytest.fixture
 def index(tmp_path, model):
-    update_index(tmp_path / "i", model, drawn(tmp_path / "v", *range(8)), IndexOptions(3), workers=0)
+    update_index(tmp_path / "i", model, drawn(tmp_path / "v", *range(8)), IndexOptions(3), work=IDLE)
     return tmp_path / "i"
 
 
 def test_neighbours_are_those_of_cosines_written_out(index, model, tmp_path):
-    videos, asked = drawn(tmp_path / "v", *range(8)), drawn(tmp_path / "asked", 20)
-    clips = [c.astype(np.float64) for c in extract(model, videos, clips=3, readout="rich", workers=0).clips_KD]
+    videos, (other,) = drawn(tmp_path / "v", *range(8)), drawn(tmp_path / "queries", 20).videos
+    clips = [c.astype(np.float64) for c in extract(model, videos, Extraction(3, "rich"), workers=0).clips_KD]
     every = np.concatenate(clips)
     std = every.std(0)
     mean, scale = every.mean(0), np.where(std > 1e-3 * std.max(), 1 / np.maximum(std, 1e-12), 0)
-    question = (extract(model, asked, clips=3, readout="rich", workers=0).mean_ND[0] - mean) * scale
+    query = (extract(model, VideoSet("other", (other,)), Extraction(3, "rich"), workers=0).mean_ND[0] - mean) * scale
     scores = {}
     for n, own in enumerate(clips):
         for x in (own - mean) * scale:
-            cosine = x @ question / np.linalg.norm(x) / np.linalg.norm(question)
+            cosine = x @ query / np.linalg.norm(x) / np.linalg.norm(query)
             scores[f"{n}.mp4"] = max(cosine, scores.get(f"{n}.mp4", -1))
-    got = ask(open_index(index), model, Question(asked.videos[0]), Asking(8))
+    got = search(open_index(index), model, Query(other), SearchOptions(8))
     assert names(n.path for n in got) == sorted(scores, key=lambda name: -scores[name])
     assert np.allclose([n.score for n in got], sorted(scores.values(), reverse=True), atol=1e-4)
 
 
 def test_a_video_of_the_index_does_not_find_itself_but_its_copy_does(index, model, tmp_path):
     own = drawn(tmp_path / "v", 3).videos[0]
-    assert "3.mp4" not in names(n.path for n in query(index, own, 99, model))
+    assert "3.mp4" not in names(n.path for n in Index(index, model).search(own, 99))
     assert found(index, model, 3)[0] == "3.mp4"
 
 
+def test_an_index_is_made_opened_and_searched_by_paths(tmp_path, model, monkeypatch):
+    monkeypatch.setattr("ssl_video.apps.search.scanned", index_update.scanned)
+    videos = drawn(tmp_path / "v", *range(8))
+    made = index_videos(videos, model, tmp_path / "i", IndexOptions(3), IDLE)
+    other = str(drawn(tmp_path / "queries", 3).videos[0].path)
+    assert len(made) == 8 and names(made.videos) == [f"{n}.mp4" for n in range(8)]
+    assert made.search(other, k=2) == search(made.stored, model, Query(Video(other, info=INFO)), SearchOptions(2))
+    first = search(made.stored, model, first_clip(tmp_path / "i", 3), SearchOptions(2))
+    assert made.search(f"{other}@0-0.28", 2) == first
+    with pytest.raises(UserError, match=r"There is no video file nothing\.mp4"):
+        made.search("nothing.mp4")
+
+
+def test_a_search_by_python_says_what_is_wrong_in_a_sentence(index, model, tmp_path):
+    own = drawn(tmp_path / "v", 3).videos[0]
+    with pytest.raises(UserError, match=r"3\.mp4@1\.7-2 cannot be used as a query: it ends after 1\.60 s\."):
+        Index(index, model).search(Query(own, (1.7, 2.0)))
+    with pytest.raises(UserError, match="--top-k must be 1 or more"):
+        Index(index, model).search(own, 0)
+
+
+def test_queries_come_from_videos_ranges_folders_and_lists(tmp_path):
+    drawn(tmp_path / "v", 1, 2)
+    (tmp_path / "list.csv").write_text("path\nv/1.mp4\nv/9.mp4\n")
+    queries, problems = queries_of([str(tmp_path / w) for w in ("v", "v/2.mp4@1-2", "list.csv")])
+    assert [Path(q.name).name for q in queries] == ["1.mp4", "2.mp4", "2.mp4@1-2", "1.mp4"]
+    assert names(p.path for p in problems) == ["9.mp4"]
+    with pytest.raises(UserError, match="Name a video to search with"):
+        queries_of([])
+
+
 def test_moments_are_several_of_one_video_and_do_not_overlap(index, model, tmp_path):
-    asked = Question(drawn(tmp_path / "asked", 3).videos[0])
-    got = ask(open_index(index), model, asked, Asking(99, moments=True))
+    query = Query(drawn(tmp_path / "queries", 3).videos[0])
+    got = search(open_index(index), model, query, SearchOptions(99, moments=True))
     assert len(got) == 24 and len({n.path for n in got}) == 8
-    update_index(tmp_path / "w", model, drawn(tmp_path / "v", *range(8)), IndexOptions(clips=0), workers=0)
-    dense = ask(open_index(tmp_path / "w"), model, asked, Asking(99, moments=True))
+    update_index(tmp_path / "w", model, drawn(tmp_path / "v", *range(8)), IndexOptions(clips=0), work=IDLE)
+    dense = search(open_index(tmp_path / "w"), model, query, SearchOptions(99, moments=True))
     for a in dense:
         assert sum(a.path == b.path and a.start_s < b.end_s and b.start_s < a.end_s for b in dense) == 1
 
 
-def test_a_range_is_asked_with_by_frames_inside_it_only(index, model, tmp_path, reads):
+def test_a_range_is_searched_with_by_frames_inside_it_only(index, model, tmp_path, reads):
     own = drawn(tmp_path / "v", 3).videos[0]
     reads.clear()
-    got = ask(open_index(index), model, Question(own, (0.4, 0.8)), Asking(99, moments=True))
+    got = search(open_index(index), model, Query(own, (0.4, 0.8)), SearchOptions(99, moments=True))
     frames = [f for _, frames in reads for f in frames]
     assert min(frames) == 10 and max(frames) == 19
     own_moments = [(n.start_s, n.end_s) for n in got if n.path == own.path]
@@ -139,7 +175,7 @@ def test_a_range_is_asked_with_by_frames_inside_it_only(index, model, tmp_path, 
 
 def test_a_range_behind_the_end_is_a_phrase(index, model, tmp_path):
     with pytest.raises(VideoError, match=r"ends after 1\.60 s"):
-        ask(open_index(index), model, Question(drawn(tmp_path / "v", 3).videos[0], (1.7, 2.0)))
+        search(open_index(index), model, Query(drawn(tmp_path / "v", 3).videos[0], (1.7, 2.0)))
 
 
 @settings(deadline=None)
@@ -168,11 +204,11 @@ def test_a_range_is_split_off_unless_a_file_is_called_so(tmp_path, monkeypatch):
 @pytest.mark.parametrize("index_type", ["exact", "IVF2,SQ8"])
 def test_an_update_reads_only_what_is_new_or_changed(tmp_path, model, reads, index_type):
     out, options = tmp_path / "i", IndexOptions(3, index_type=index_type)
-    update_index(out, model, drawn(tmp_path / "v", *range(16)), options, workers=0)
+    update_index(out, model, drawn(tmp_path / "v", *range(16)), options, work=IDLE)
     before = {e.path: open_index(out).vectors_RD[e.first] for e in open_index(out).entries}
     (tmp_path / "v" / "2.mp4").write_text("77")
     reads.clear()
-    changes = update_index(out, model, drawn(tmp_path / "v", *range(17)), workers=0)
+    changes = update_index(out, model, drawn(tmp_path / "v", *range(17)), work=IDLE)
     assert sorted({name for name, _ in reads}) == ["16.mp4", "2.mp4"]
     assert names(changes.added) == ["16.mp4"] and names(changes.refreshed) == ["2.mp4"] and changes.videos == 17
     stored = open_index(out)
@@ -186,12 +222,12 @@ def test_an_update_reads_only_what_is_new_or_changed(tmp_path, model, reads, ind
 
 def test_a_file_that_was_only_touched_is_looked_at_again(index, model, tmp_path):
     os.utime(tmp_path / "v" / "3.mp4", ns=(1, 1))
-    assert names(update_index(index, model, drawn(tmp_path / "v", *range(8)), workers=0).refreshed) == ["3.mp4"]
+    assert names(update_index(index, model, drawn(tmp_path / "v", *range(8)), work=IDLE).refreshed) == ["3.mp4"]
 
 
 def test_nothing_is_written_when_nothing_has_changed(index, model, tmp_path):
     before = {p.name: p.stat().st_mtime_ns for p in index.iterdir()}
-    changes = update_index(index, model, drawn(tmp_path / "v", *range(8)), workers=0)
+    changes = update_index(index, model, drawn(tmp_path / "v", *range(8)), work=IDLE)
     assert not (changes.added or changes.refreshed or changes.removed) and changes.videos == 8
     assert {p.name: p.stat().st_mtime_ns for p in index.iterdir()} == before
 
@@ -199,7 +235,7 @@ def test_nothing_is_written_when_nothing_has_changed(index, model, tmp_path):
 @pytest.mark.parametrize("index_type", ["exact", "IVF2,SQ8"])
 def test_removed_videos_are_not_found_and_leave_the_files_when_they_are_many(tmp_path, model, index_type):
     out, folder = tmp_path / "i", tmp_path / "v"
-    update_index(out, model, drawn(folder, *range(16)), IndexOptions(3, index_type=index_type), workers=0)
+    update_index(out, model, drawn(folder, *range(16)), IndexOptions(3, index_type=index_type), work=IDLE)
     assert names(update_index(out, None, None, remove=[folder / "4.mp4"]).removed) == ["4.mp4"]
     assert open_index(out).header.rows == 48 and found(out, model, 4)[0] != "4.mp4"
     (folder / "5.mp4").unlink()
@@ -225,7 +261,7 @@ def test_what_cannot_be_read_is_listed_and_leaves_the_index_when_it_was_good_bef
     (tmp_path / "v" / "10.mp4").write_text("10")
     videos = drawn(tmp_path / "v", *range(11))
     (tmp_path / "v" / "8.mp4").unlink()
-    changes = update_index(index, model, videos, workers=0)
+    changes = update_index(index, model, videos, work=IDLE)
     assert {Path(p.path).name: p.reason for p in changes.problems} == {
         "2.mp4": "it is damaged", "9.mp4": "it is damaged", "8.mp4": "cannot be read: No such file or directory",
     }  # fmt: skip
@@ -236,34 +272,34 @@ def test_a_network_that_diverged_makes_no_index(tmp_path, model, monkeypatch):
     nothing = torch.nn.Parameter(torch.full_like(model.backbone.stages["stem"][0].weight, float("nan")))
     monkeypatch.setattr(model.backbone.stages["stem"][0], "weight", nothing)
     with pytest.raises(UserError, match="its features are not finite"):
-        update_index(tmp_path / "i", model, drawn(tmp_path / "v", 1), workers=0)
+        update_index(tmp_path / "i", model, drawn(tmp_path / "v", 1), work=IDLE)
 
 
 def test_a_folder_without_one_good_video_makes_no_index(tmp_path, model):
     videos = drawn(tmp_path / "v", 1)
     (tmp_path / "v" / "1.mp4").write_text("bad")
     with pytest.raises(UserError, match=r"No video would be in the index .*it is damaged"):
-        update_index(tmp_path / "i", model, videos, workers=0)
+        update_index(tmp_path / "i", model, videos, work=IDLE)
     (tmp_path / "v" / "1.mp4").write_text("1")
-    assert update_index(tmp_path / "i", model, videos, workers=0).videos == 1
+    assert update_index(tmp_path / "i", model, videos, work=IDLE).videos == 1
 
 
 def test_an_interrupted_extraction_goes_on_where_it_was(tmp_path, model, reads, monkeypatch):
     videos, whole = drawn(tmp_path / "v", *range(10)), shards_module.extract
 
-    def killed(model, part, **options):
+    def killed(model, part, what, **options):
         if part.videos[0].path.endswith("8.mp4"):
             raise KeyboardInterrupt
-        return whole(model, part, **options)
+        return whole(model, part, what, **options)
 
     monkeypatch.setattr(shards_module, "extract", killed)
     with pytest.raises(KeyboardInterrupt):
-        update_index(tmp_path / "i", model, videos, IndexOptions(1), workers=0)
+        update_index(tmp_path / "i", model, videos, IndexOptions(1), work=IDLE)
     with pytest.raises(UserError, match="no index"):
         open_index(tmp_path / "i")
     monkeypatch.setattr(shards_module, "extract", whole)
     reads.clear()
-    assert update_index(tmp_path / "i", model, videos, IndexOptions(1), workers=0).videos == 10
+    assert update_index(tmp_path / "i", model, videos, IndexOptions(1), work=IDLE).videos == 10
     assert [name for name, _ in reads] == ["8.mp4", "9.mp4"] and not (tmp_path / "i" / "extracted").exists()
 
 
@@ -280,10 +316,10 @@ def test_an_update_that_is_killed_leaves_the_old_index_and_the_next_one_succeeds
 
     monkeypatch.setattr(index_folder, "write_text", killed)
     with pytest.raises(KeyboardInterrupt):
-        update_index(index, model, drawn(tmp_path / "v", *range(12)), workers=0)
+        update_index(index, model, drawn(tmp_path / "v", *range(12)), work=IDLE)
     assert found(index, model, 3) == before
     monkeypatch.setattr(index_folder, "write_text", whole)
-    assert update_index(index, model, drawn(tmp_path / "v", *range(11)), workers=0).videos == 11
+    assert update_index(index, model, drawn(tmp_path / "v", *range(11)), work=IDLE).videos == 11
     stored = open_index(index)
     assert (index / stored.header.files["vectors"]).stat().st_size == 4 * stored.header.rows * stored.header.dim
     assert sorted(found(index, model, 9)) == sorted(f"{n}.mp4" for n in range(11))
@@ -292,7 +328,7 @@ def test_an_update_that_is_killed_leaves_the_old_index_and_the_next_one_succeeds
 def test_an_update_beside_a_reader_does_not_disturb_it(index, model, tmp_path):
     stored = open_index(index)
     update_index(index, None, None, remove=[tmp_path / "v" / f"{n}.mp4" for n in range(4)])
-    got = ask(stored, model, first_clip(index, 3), Asking(1))
+    got = search(stored, model, first_clip(index, 3), SearchOptions(1))
     assert names(n.path for n in got) == ["3.mp4"]
 
 
@@ -314,7 +350,7 @@ def test_a_second_process_that_wants_to_change_an_index_is_told_so(index, model,
 def test_a_file_that_was_cut_off_or_altered_or_is_gone_is_refused(tmp_path, model, kind, change):
     out = tmp_path / "i"
     index_type = "exact" if kind == "vectors" else "IVF2,SQ8"
-    update_index(out, model, drawn(tmp_path / "v", *range(8)), IndexOptions(3, index_type=index_type), workers=0)
+    update_index(out, model, drawn(tmp_path / "v", *range(8)), IndexOptions(3, index_type=index_type), work=IDLE)
     path = out / {"header": "header.json", **open_index(out).header.files}[kind]
     content = path.read_bytes()
     if change == "gone":
@@ -328,13 +364,13 @@ def test_a_file_that_was_cut_off_or_altered_or_is_gone_is_refused(tmp_path, mode
 
 def test_vectors_that_were_altered_are_noticed_when_they_are_compared_or_added_to(tmp_path, model):
     out = tmp_path / "i"
-    update_index(out, model, drawn(tmp_path / "v", *range(8)), IndexOptions(3, index_type="IVF2,SQ8"), workers=0)
+    update_index(out, model, drawn(tmp_path / "v", *range(8)), IndexOptions(3, index_type="IVF2,SQ8"), work=IDLE)
     path = out / open_index(out).header.files["vectors"]
     path.write_bytes(b"\0\0\x80\x3f" * (path.stat().st_size // 4))
     with pytest.raises(UserError, match="were changed"):
         found(out, model, 3)
     with pytest.raises(UserError, match="cut off or changed"):
-        update_index(out, model, drawn(tmp_path / "v", *range(9)), workers=0)
+        update_index(out, model, drawn(tmp_path / "v", *range(9)), work=IDLE)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +389,7 @@ def test_faiss_reads_no_file_whose_digest_is_not_the_stored_one(tmp_path, model,
     import faiss
 
     out = tmp_path / "i"
-    update_index(out, model, drawn(tmp_path / "v", *range(8)), IndexOptions(3, index_type="IVF2,SQ8"), workers=0)
+    update_index(out, model, drawn(tmp_path / "v", *range(8)), IndexOptions(3, index_type="IVF2,SQ8"), work=IDLE)
     stored = open_index(out)
     path = out / stored.header.files["faiss"]
     assert stored.header.sha256["faiss"] == sha256(path)
@@ -378,25 +414,33 @@ def test_a_newer_and_an_older_format_say_what_to_do(index, tmp_path):
         pass
 
 
+def test_an_index_made_by_version_0_1_opens():
+    index = Index(ROOT / "tests" / "made_by_0_1" / "index")
+    assert names(index.videos) == ["train-00000.mp4", "train-00005.mp4", "train-00007.mp4"]
+    vectors_RD = index.stored.vectors_RD
+    assert nearest.search(vectors_RD, None, vectors_RD, 1)[1].ravel().tolist() == list(range(6))
+    assert index.stored.header.model == "random:r2plus1d_4?width=2"
+
+
 def test_another_model_is_refused(index, model, tmp_path):
     other = replace(model, name="other", backbone=tiny_backbone(width=4).eval())
     with pytest.raises(UserError, match="built by another model than other"):
-        query(index, drawn(tmp_path / "v", 1).videos[0], 1, other)
+        Index(index, other)
     with pytest.raises(UserError, match="built by another model"):
-        update_index(index, other, drawn(tmp_path / "v", 1), workers=0)
+        update_index(index, other, drawn(tmp_path / "v", 1), work=IDLE)
 
 
 def test_options_of_an_index_stay(index, model, tmp_path):
     for options in (IndexOptions(clips=4), IndexOptions(readout="avg"), IndexOptions(index_type="ivfpq")):
         with pytest.raises(UserError, match="--clips 3 --readout rich --index-type exact"):
-            update_index(index, model, drawn(tmp_path / "v", 1), options, workers=0)
+            update_index(index, model, drawn(tmp_path / "v", 1), options, work=IDLE)
 
 
 def test_a_folder_of_something_else_is_not_touched(tmp_path, model):
     (tmp_path / "o").mkdir()
     (tmp_path / "o" / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match=r"no index \(thesis.txt\)"):
-        update_index(tmp_path / "o", model, drawn(tmp_path / "v", 1), workers=0)
+        update_index(tmp_path / "o", model, drawn(tmp_path / "v", 1), work=IDLE)
     assert names((tmp_path / "o").iterdir()) == ["thesis.txt"]
 
 

@@ -76,11 +76,11 @@ def test_an_index_is_brought_up_to_date_by_its_own_model(index, tmp_path, capsys
     assert f"removed: {more / 'd.mp4'}\n" in said and "3 videos are in" in said
 
 
-def test_moments_and_many_questions_as_json_lines(index, folder, capsys):
+def test_moments_and_many_queries_as_json_lines(index, folder, capsys):
     words = ["query", str(index), str(folder / "b.mp4"), f"{folder / 'c.mp4'}@0.2-0.9", "--top-k", "2", "--moments"]
     assert main([*words, "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(Path(x["question"]).name, x["rank"]) for x in lines] == [
+    assert [(Path(x["query"]).name, x["rank"]) for x in lines] == [
         ("b.mp4", 1), ("b.mp4", 2), ("c.mp4@0.2-0.9", 1), ("c.mp4@0.2-0.9", 2),
     ]  # fmt: skip
     assert {"path", "start_s", "end_s", "score"} < set(lines[0])
@@ -88,7 +88,7 @@ def test_moments_and_many_questions_as_json_lines(index, folder, capsys):
     assert capsys.readouterr().out.count("rank   score") == 2
 
 
-def test_a_folder_is_asked_with_and_what_is_bad_in_it_is_listed(index, folder, capsys):
+def test_a_folder_is_searched_with_and_what_is_bad_in_it_is_listed(index, folder, capsys):
     assert main(["query", str(index), str(folder), f"{folder / 'b.mp4'}@50-60", "--top-k", "1"]) == 0
     out = capsys.readouterr().out
     assert out.count("rank   score") == 3 and f"left out: {folder / 'damaged.mp4'}: " in out

@@ -15,8 +15,8 @@ from ssl_video.errors import UserError
 from ssl_video.eval import features as features_module
 from ssl_video.eval import shards as shards_module
 from ssl_video.eval.base import Task, evaluate
-from ssl_video.eval.features import extract
-from ssl_video.eval.shards import Rows, extract_to
+from ssl_video.eval.features import Extraction, FeatureStore, extract
+from ssl_video.eval.shards import FeatureFolder, Rows, extract_to, fingerprint
 from ssl_video.model import Model
 from ssl_video.train.data import read_video
 from ssl_video.video.reader import VideoError
@@ -49,13 +49,17 @@ def reads(monkeypatch):
     return seen
 
 
+def kept(folder, model):
+    return FeatureFolder(folder / "f", fingerprint(model))
+
+
 def test_kept_features_are_those_of_a_plain_extraction(tmp_path, model):
-    kept = extract_to(tmp_path / "f", model, video_set(10), clips=3, workers=0)
-    plain = extract(model, video_set(10), clips=3, workers=0)
-    assert [v.path for v in kept.videos] == [v.path for v in plain.videos] and len(kept.videos) == 9
-    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(kept.clips_KD, plain.clips_KD, strict=True))
-    assert kept.problems == plain.problems
-    assert isinstance(kept.clips_KD[0], np.memmap)
+    found = extract_to(kept(tmp_path, model), model, video_set(10), Extraction(3), workers=0)
+    plain = extract(model, video_set(10), Extraction(3), workers=0)
+    assert [v.path for v in found.videos] == [v.path for v in plain.videos] and len(found.videos) == 9
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(found.clips_KD, plain.clips_KD, strict=True))
+    assert found.problems == plain.problems
+    assert isinstance(found.clips_KD[0], np.memmap)
 
 
 def test_rows_of_several_arrays_are_those_of_their_concatenation():
@@ -67,34 +71,34 @@ def test_rows_of_several_arrays_are_those_of_their_concatenation():
         assert (rows[wanted] == whole[wanted]).all()
 
 
-def test_an_interrupted_extraction_goes_on_where_it_was(tmp_path, model, reads):
-    whole = extract_to(tmp_path / "f", model, video_set(10), clips=1, workers=0).mean_ND
+def test_an_interrupted_extraction_is_resumed_where_it_was(tmp_path, model, reads):
+    whole = extract_to(kept(tmp_path, model), model, video_set(10), Extraction(1), workers=0).mean_ND
     (tmp_path / "f" / "00001.json").unlink()  # as if it had been killed before
     reads.clear()
-    again = extract_to(tmp_path / "f", model, video_set(10), clips=1, workers=0).mean_ND
+    again = extract_to(kept(tmp_path, model), model, video_set(10), Extraction(1), workers=0).mean_ND
     assert sorted(reads) == [f"/v/class{n % 2}/{n}.mp4" for n in (4, 6, 5, 7)] and (again == whole).all()
 
 
 def test_features_of_another_model_or_of_other_videos_are_refused(tmp_path, model):
-    extract_to(tmp_path / "f", model, video_set(6), clips=1, workers=0)
+    extract_to(kept(tmp_path, model), model, video_set(6), Extraction(1), workers=0)
     other = replace(model, backbone=tiny_backbone(width=4).eval())
     for network, videos in ((other, video_set(6)), (model, video_set(7))):
         with pytest.raises(UserError, match="another model"):
-            extract_to(tmp_path / "f", network, videos, clips=1, workers=0)
+            extract_to(kept(tmp_path, network), network, videos, Extraction(1), workers=0)
 
 
 def test_a_shard_without_one_readable_video_is_whole(tmp_path, model, monkeypatch):
     monkeypatch.setattr(shards_module, "SHARD", 1)
-    assert len(extract_to(tmp_path / "f", model, video_set(7), clips=1, workers=0).videos) == 6
+    assert len(extract_to(kept(tmp_path, model), model, video_set(7), Extraction(1), workers=0).videos) == 6
 
 
-def test_a_probe_goes_on_with_kept_features(tmp_path, model, reads):
+def test_a_probe_resumes_from_kept_features(tmp_path, model, reads):
     whole = video_set(16)
     train, test = (replace(whole, videos=whole.videos[a:b]) for a, b in ((0, 10), (10, 16)))
     task = Task("drawn", 1, train, test, workers=0, folder=tmp_path)
     first = evaluate("linear", model, task)
     reads.clear()
-    again = evaluate("linear", model, replace(task, memory={}), options={"classifier": "ridge"})
+    again = evaluate("linear", model, replace(task, features=FeatureStore()), options={"classifier": "ridge"})
     assert again.metrics == first.metrics
     calibration = len(train.videos)
     assert len(reads) <= calibration

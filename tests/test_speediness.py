@@ -83,6 +83,7 @@ def test_a_video_shorter_than_the_window_is_skipped_with_the_reason():
     outcome = make().sample(video_of(11), {}, np.random.default_rng(0))
     assert isinstance(outcome, Skip)
     assert "12 frames" in outcome.reason
+    assert [make().train(mode).least_frames(np.array([25.0])).tolist() for mode in (True, False)] == [[12], [8]]
 
 
 def test_without_same_batch_one_version_is_drawn():

@@ -88,5 +88,5 @@ def test_a_wrong_list_is_a_sentence(tmp_path, changed, said):
 def test_missing_lists_and_a_second_split_are_sentences(tmp_path):
     with pytest.raises(UserError, match="There are no labels"):
         load_splits(f"sports1m:{tmp_path}")
-    with pytest.raises(UserError, match="one split only"):
+    with pytest.raises(UserError, match="no split 2; there are: 1"):
         load_splits(laid_out(tmp_path), split=2)

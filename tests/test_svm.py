@@ -6,6 +6,7 @@ from ssl_video.datasets.base import VideoSet
 from ssl_video.errors import UserError
 from ssl_video.eval import features as features_module
 from ssl_video.eval.base import EVALUATIONS, Task, evaluate
+from ssl_video.eval.features import clip_starts
 from ssl_video.eval.svm import svm_scores
 from ssl_video.model import Model
 from ssl_video.video.view import View
@@ -57,5 +58,4 @@ def test_c3d_takes_clips_of_16_frames_that_overlap_by_8(task, model, monkeypatch
     monkeypatch.setattr(features_module, "read_video", lambda v, frames: seen.append(frames) or drawn_frames(v, frames))
     evaluate("svm", model, task, preset="c3d")
     assert seen[0] == list(range(40))
-    found = next(iter(task.memory.values()))[1]
-    assert [s.tolist() for s in found.starts] == [[0, 8, 16, 24]] * 16
+    assert clip_starts(40, 16, EVALUATIONS["svm"].presets["c3d"].clips).tolist() == [0, 8, 16, 24]

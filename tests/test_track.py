@@ -12,15 +12,20 @@ from torch import nn
 
 from ssl_video.apps import track as app
 from ssl_video.apps.adapt import adapt
-from ssl_video.apps.track import PALETTE, mask_of_boxes, paint_mask, paint_points, track_masks, track_points
+from ssl_video.apps.marks import Marks, mask_of_boxes
+from ssl_video.apps.options import TrackOptions
+from ssl_video.apps.paint import PALETTE, paint_mask, paint_points
+from ssl_video.apps.track import Source, track, track_masks, track_points
 from ssl_video.backbones.base import ClipSpec, build_backbone, chain
 from ssl_video.cli import main
 from ssl_video.datasets.masks import read_mask
 from ssl_video.errors import UserError
 from ssl_video.eval.affinity import Affinity
 from ssl_video.eval.dense import FrameFeatures, network_features
-from ssl_video.model import Model, header_of, load_model, save_run
+from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import Output, Pretext, Sample, View, build_pretext
+from ssl_video.pretraining import write_weights
+from ssl_video.run import Run
 from ssl_video.video.reader import iterate_frames
 from ssl_video.video.writer import write_video
 from tests import videos
@@ -81,7 +86,7 @@ def folder(tmp_path) -> Path:
 
 
 def test_objects_are_followed_and_one_that_leaves_has_no_pixels_left(folder, tmp_path):
-    done = track_masks(folder, mask(0), pooling_features(), HOW, tmp_path / "o")
+    done = track_masks(Source(folder), mask(0), pooling_features(), HOW, tmp_path / "o")
     assert (done.start, done.frames, done.last_seen, done.broken) == (0, 4, {1: 3, 2: 1}, None)
     for n in range(4):
         found, truth = read_mask(tmp_path / "o" / "masks" / f"{n:05d}.png"), mask(n)
@@ -92,7 +97,7 @@ def test_objects_are_followed_and_one_that_leaves_has_no_pixels_left(folder, tmp
 
 
 def test_masks_have_a_palette_and_the_film_shows_every_frame(folder, tmp_path):
-    track_masks(folder, mask(0), pooling_features(), HOW, tmp_path / "o")
+    track_masks(Source(folder), mask(0), pooling_features(), HOW, tmp_path / "o")
     written = Image.open(tmp_path / "o" / "masks" / "00001.png")
     assert written.mode == "P"
     assert (np.asarray(written.convert("RGB"))[4, CELL + 4] == PALETTE[1]).all()
@@ -103,14 +108,16 @@ def test_masks_have_a_palette_and_the_film_shows_every_frame(folder, tmp_path):
 def test_void_is_background(folder, tmp_path):
     given = mask(0)
     given[:, 40:] = 255
-    done = track_masks(folder, given, pooling_features(), HOW, tmp_path / "o")
+    done = track_masks(Source(folder), given, pooling_features(), HOW, tmp_path / "o")
     assert done.last_seen == {1: 3}
     assert np.array_equal(read_mask(tmp_path / "o" / "masks" / "00000.png"), np.where(given == 255, 0, given))
 
 
 def test_points_are_followed(folder, tmp_path):
     start = np.array([(CELL - 0.5, CELL - 0.5)])  # the middle of the first object
-    done = track_points(folder, start, pooling_features(), Affinity(context=2, radius=3, topk=4), tmp_path / "o")
+    done = track_points(
+        Source(folder), start, pooling_features(), Affinity(context=2, radius=3, topk=4), tmp_path / "o"
+    )
     assert done.last_seen == {1: 3}
     rows = rows_of(tmp_path / "o" / "points.csv")
     assert [(row["frame"], row["point"]) for row in rows] == [(str(n), "1") for n in range(4)]
@@ -123,7 +130,7 @@ def test_points_are_followed(folder, tmp_path):
 def test_a_point_that_is_lost_has_an_empty_place(folder, tmp_path, monkeypatch):
     places = [np.array([(5.0, 6.0), (1.0, 2.0)]), np.array([(np.nan, np.nan), (3.0, 2.0)])]
     monkeypatch.setattr(app, "carry_points", lambda frames, *_: (p for p, _ in zip(places, frames, strict=False)))
-    done = track_points(folder, places[0], pooling_features(), HOW, tmp_path / "o")
+    done = track_points(Source(folder), places[0], pooling_features(), HOW, tmp_path / "o")
     assert done.last_seen == {1: 0, 2: 1}
     written = (tmp_path / "o" / "points.csv").read_text().splitlines()
     assert written == ["frame,point,x,y", "0,1,5.00,6.00", "0,2,1.00,2.00", "1,1,,", "1,2,3.00,2.00"]
@@ -141,11 +148,11 @@ def test_each_frame_is_done_before_the_next_is_read_and_no_frames_pile_up(tmp_pa
             yield frame_HWC
 
     monkeypatch.setattr(app, "iterate_frames", watched)
-    assert track_masks(tmp_path, mask(0), pooling_features(), HOW, out).frames == 12
+    assert track_masks(Source(tmp_path), mask(0), pooling_features(), HOW, out).frames == 12
 
 
 def test_tracking_can_start_later(folder, tmp_path):
-    done = track_masks(folder, mask(1), pooling_features(), HOW, tmp_path / "o", start=1)
+    done = track_masks(Source(folder, 1), mask(1), pooling_features(), HOW, tmp_path / "o")
     assert (done.start, done.frames, done.last_seen) == (1, 3, {1: 3, 2: 1})
     assert sorted(p.name for p in (tmp_path / "o" / "masks").iterdir()) == [f"{n:05d}.png" for n in (1, 2, 3)]
 
@@ -166,7 +173,7 @@ def test_what_was_tracked_before_a_video_breaks_off_is_kept_and_said(folder, tmp
 def test_a_file_that_was_cut_off_is_tracked_as_far_as_it_decodes(tmp_path):
     path = videos.avi_with_b_frames(tmp_path / "v.avi", 40)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 4 // 5])
-    done = track_points(path, np.array([(5, 5)]), pooling_features(), HOW, tmp_path / "o")
+    done = track_points(Source(path), np.array([(5, 5)]), pooling_features(), HOW, tmp_path / "o")
     assert 2 < done.frames < 40
     assert done.broken == f"the file announces 40 frames, of which {done.frames} decode"
 
@@ -241,10 +248,26 @@ def test_the_command_takes_boxes_and_points_side_by_side_or_one_by_one(clip, tmp
     assert sorted(p.name for p in (tmp_path / "p").iterdir()) == ["overlay.mp4", "points.csv"]
 
 
+def test_python_tracks_like_the_command(clip, tmp_path):
+    words = ["track", str(clip), "--model", RANDOM, "--side", "0", "--points", "7,7"]
+    torch.manual_seed(0)
+    assert main([*words, "--out", str(tmp_path / "a")]) == 0
+    torch.manual_seed(0)
+    done = track(clip, load_model(RANDOM), Marks(points=[(7, 7)]), tmp_path / "b", TrackOptions(side=0))
+    assert done.written == (tmp_path / "b" / "points.csv", tmp_path / "b" / "overlay.mp4") and done.frames == 18
+    assert rows_of(tmp_path / "a" / "points.csv") == rows_of(done.written[0])
+
+
+def test_the_old_name_of_a_flag_is_understood_with_a_note(clip, tmp_path, capsys):
+    words = ["track", str(clip), "--model", RANDOM, "--side", "0", "--points", "7,7", "--out", str(tmp_path / "o")]
+    assert main([*words, "--topk", "5"]) == 0
+    assert "calls --topk --top-k now" in capsys.readouterr().err
+
+
 def test_an_object_that_leaves_is_said(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("ssl_video.cli.track_command.network_features", lambda *_: pooling_features())
+    monkeypatch.setattr("ssl_video.apps.track.network_features", lambda *_: pooling_features())
     words = ["track", str(folder), "--mask", str(tmp_path / "mask.png"), "--model", RANDOM]
-    assert main([*words, "--out", str(tmp_path / "o"), "--topk", "1", "--radius", "3"]) == 0
+    assert main([*words, "--out", str(tmp_path / "o"), "--top-k", "1", "--radius", "3"]) == 0
     said = capsys.readouterr().out
     assert "object 2 was last seen in frame 1; the last frame is 3." in said and "object 1 was" not in said
 
@@ -279,7 +302,7 @@ MASK = ["--mask", "mask.png"]
         ([*MASK, "--start", "-1"], "--start"),
         ([*MASK, "--preset", "crw-davi"], "There is no preset 'crw-davi' of propagation; did you mean 'crw-davis'"),
         ([*MASK, "--side", "-1"], "--side must be 0 or more"),
-        ([*MASK, "--topk", "0"], "a topk of 1 or more"),
+        ([*MASK, "--top-k", "0"], "a topk of 1 or more"),
         ([*MASK, "--stage", "conv9"], "no stage 'conv9'"),
         ([*MASK, "--seed", "-1"], "--seed must be 0 or more"),
         ([*MASK, "--adapt-lr", "0"], "--adapt-lr greater than 0"),
@@ -331,7 +354,7 @@ def walker(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
     pretext = build_pretext("contrastive_random_walk", build_backbone("dense_resnet_8", width=4), OPTIONS)
-    save_run(folder, pretext, header_of(pretext, "contrastive_random_walk", {}, []))
+    write_weights(Run(folder), pretext)
     return folder
 
 
@@ -394,6 +417,6 @@ def test_a_model_without_heads_and_a_video_that_is_too_short_are_refused(walker,
     pretext = build_pretext(
         "contrastive_random_walk", build_backbone("dense_resnet_8", width=4), OPTIONS | {"frames": 13}
     )
-    save_run(tmp_path / "long", pretext, header_of(pretext, "contrastive_random_walk", {}, []))
+    write_weights(Run(tmp_path / "long"), pretext)
     with pytest.raises(UserError, match="shorter than the 13 frames"):
         adapt(load_model(str(tmp_path / "long")), video, 1, 1e-3)

@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Output, Redraw
-from ssl_video.train.checkpoint import checkpoints, load_checkpoint, load_weights_file, save_checkpoint, save_weights
-from ssl_video.train.config import RunConfig
+from ssl_video.run import Run
+from ssl_video.tensors import load_tensors, save_tensors
+from ssl_video.train.config import OptimConfig, TrainingConfig
 from ssl_video.train.data import MAX_ATTEMPTS, BatchKeys, ClipDataset, collate, grouping, usable
 from ssl_video.train.log import Log, collapse_indicators
 from ssl_video.train.loop import train
-from ssl_video.train.optim import LARS, OptimConfig, build_optimizer, learning_rate
+from ssl_video.train.objective import Progress
+from ssl_video.train.optim import LARS, build_optimizer, learning_rate, set_schedules
 from ssl_video.video.reader import VideoError
 from tests.nets import drawn_frames, video_set
-from tests.train_script import CPU, config_for, make_pretext, run
+from tests.train_script import config_for, make_pretext, run
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 8
@@ -75,7 +77,7 @@ def test_a_killed_and_resumed_run_ends_bit_for_bit_as_the_whole_one(uninterrupte
 
 def test_sigterm_saves_the_state_of_the_step_and_leaves(uninterrupted, tmp_path):
     assert script(tmp_path, STEPS, 1, "term=3").returncode == 130
-    assert checkpoints(tmp_path)[-1].name == "step_00000004.pt"
+    assert Run(tmp_path).checkpoints()[-1].name == "step_00000004.pt"
     run(tmp_path, STEPS, workers=0)
     assert_equal(end_of(uninterrupted), end_of(tmp_path))
 
@@ -170,8 +172,8 @@ def test_a_pretext_is_fitted_once_before_the_first_step(tmp_path):
 
     pretext.fit = fit
     dataset = ClipDataset(video_set(), pretext, 0, drawn_frames)
-    train(pretext, dataset, config_for(0), 3, tmp_path, CPU)
-    train(pretext, dataset, config_for(0), 6, tmp_path, CPU)
+    train(pretext, dataset, config_for(0, 3), Run(tmp_path))
+    train(pretext, dataset, config_for(0, 6), Run(tmp_path))
     assert fitted == [[(2, 4, 8, 8, 3)] * 3]
 
 
@@ -195,7 +197,7 @@ def test_an_unreadable_video_is_replaced_and_listed():
 
 def test_a_run_lists_the_videos_that_others_replaced_also_those_of_before_it_was_interrupted(tmp_path):
     (tmp_path / "replaced.json").write_text('{"/v/a.mp4": "truncated"}')
-    with Log(tmp_path, 0, 1, RunConfig(), first=True) as log:
+    with Log(Run(tmp_path), Progress(0, 1), TrainingConfig(), first=True) as log:
         log.write({"step": 1, "loss": 0.5}, {"/v/b.mp4": "nothing moves in it"})
     listed = json.loads((tmp_path / "replaced.json").read_text())
     assert listed == {"/v/a.mp4": "truncated", "/v/b.mp4": "nothing moves in it"}
@@ -222,6 +224,18 @@ def test_a_program_ends_though_it_still_holds_a_loader_with_workers():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_importing_the_package_installs_no_exit_hook():
+    code = (
+        "import atexit, torch\n"
+        "hooks = []\n"
+        "atexit.register = lambda function, *a, **k: hooks.append(function.__module__)\n"
+        "import ssl_video.train.loop, ssl_video.eval.features\n"
+        "print([h for h in hooks if h.startswith('ssl_video')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_workers_end_when_their_parent_was_killed():
@@ -273,12 +287,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
     pretext.forward = forward
     dataset = ClipDataset(video_set(), pretext, 0, drawn_frames)
     with pytest.raises(UserError, match="nan at step 4"):
-        train(pretext, dataset, config_for(0), 8, tmp_path, CPU)
-    assert [p.name for p in checkpoints(tmp_path)] == ["step_00000003.pt"]
+        train(pretext, dataset, config_for(0, 8), Run(tmp_path))
+    assert [p.name for p in Run(tmp_path).checkpoints()] == ["step_00000003.pt"]
 
 
 def test_the_last_good_checkpoint_survives_a_full_disk(tmp_path, monkeypatch):
-    save_checkpoint(tmp_path, 1, {"step": 1})
+    Run(tmp_path).save_checkpoint(1, {"step": 1})
 
     def full(_state, path):
         Path(path).write_bytes(b"half")
@@ -286,25 +300,25 @@ def test_the_last_good_checkpoint_survives_a_full_disk(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(UserError, match=r"No space left.*step_00000001\.pt"):
-        save_checkpoint(tmp_path, 2, {"step": 2})
+        Run(tmp_path).save_checkpoint(2, {"step": 2})
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step_00000001.pt"]
-    assert load_checkpoint(tmp_path) == {"step": 1}
+    assert Run(tmp_path).load_checkpoint() == {"step": 1}
 
 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
-    save_checkpoint(tmp_path, 1, {"step": 1})
+    Run(tmp_path).save_checkpoint(1, {"step": 1})
     half = tmp_path / "checkpoints" / ".step_00000002.77-abc.tmp.pt"
     half.write_bytes(b"half")
-    save_checkpoint(tmp_path, 2, {"step": 2})
-    assert not half.exists() and len(checkpoints(tmp_path)) == 2
+    Run(tmp_path).save_checkpoint(2, {"step": 2})
+    assert not half.exists() and len(Run(tmp_path).checkpoints()) == 2
 
 
 def test_a_truncated_checkpoint_gives_way_to_the_one_before(tmp_path):
-    save_checkpoint(tmp_path, 1, {"step": 1})
-    save_checkpoint(tmp_path, 2, {"step": 2})
-    newest = checkpoints(tmp_path)[-1]
+    Run(tmp_path).save_checkpoint(1, {"step": 1})
+    Run(tmp_path).save_checkpoint(2, {"step": 2})
+    newest = Run(tmp_path).checkpoints()[-1]
     newest.write_bytes(newest.read_bytes()[:100])
-    assert load_checkpoint(tmp_path) == {"step": 1}
+    assert Run(tmp_path).load_checkpoint() == {"step": 1}
 
 
 def test_a_malicious_pickle_is_not_executed(tmp_path):
@@ -315,49 +329,58 @@ def test_a_malicious_pickle_is_not_executed(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "step_00000001.pt").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(UserError, match="No checkpoint"):
-        load_checkpoint(tmp_path)
+        Run(tmp_path).load_checkpoint()
     (tmp_path / "backbone.safetensors").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(UserError, match="not a whole safetensors file"):
-        load_weights_file(tmp_path / "backbone.safetensors")
+        load_tensors(tmp_path / "backbone.safetensors")
     assert not (tmp_path / "owned").exists()
 
 
 def test_truncated_weights_are_refused(tmp_path):
     path = tmp_path / "w.safetensors"
-    save_weights(path, {"a": torch.zeros(100)}, {"architecture": "x"})
+    save_tensors(path, {"a": torch.zeros(100)}, {"architecture": "x"})
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(UserError, match="not a whole safetensors file"):
-        load_weights_file(path)
+        load_tensors(path)
 
 
 def test_the_average_follows_the_weights_by_its_decay(tmp_path):
     """From the start w0, after steps to w1 and w2: torch's average starts at w1 and is 0.9 w1 + 0.1 w2 then."""
     pretext, seen = make_pretext(), []
-    pretext.after_step = lambda _step: seen.append({k: v.detach().clone() for k, v in pretext.named_parameters()})
+    pretext.after_step = lambda _progress: seen.append({k: v.detach().clone() for k, v in pretext.named_parameters()})
     dataset = ClipDataset(video_set(), pretext, 0, drawn_frames)
-    average = train(pretext, dataset, config_for(0), 2, tmp_path, CPU)
-    assert average is not pretext
+    average = train(pretext, dataset, config_for(0, 2), Run(tmp_path))
+    assert average is not pretext and average.exported() is average.backbone
     for name, value in average.named_parameters():
         assert torch.allclose(value, 0.9 * seen[0][name] + 0.1 * seen[1][name], atol=1e-7), name
 
 
 def test_the_learning_rate_rises_then_falls_to_zero():
     config = OptimConfig(lr=1.0, warmup=0.1)
-    rates = [learning_rate(config, s, 100) for s in range(100)]
+    rates = [learning_rate(config, Progress(s, 100)) for s in range(100)]
     assert rates[:10] == sorted(rates[:10]) and rates[10] == 1.0
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] < 0.001
 
 
 def test_the_learning_rate_falls_at_milestones():
     config = OptimConfig(lr=1.0, warmup=0.0, schedule="steps", milestones=(0.5, 0.75), gamma=0.1)
-    rates = [learning_rate(config, s, 4) for s in range(4)]
+    rates = [learning_rate(config, Progress(s, 4)) for s in range(4)]
     assert rates == pytest.approx([1.0, 1.0, 0.1, 0.01])
+
+
+def test_the_weight_decay_follows_a_cosine_to_its_end_where_it_decays_at_all():
+    pretext, config = make_pretext(), OptimConfig(weight_decay=0.04, weight_decay_end=0.4)
+    optimizer, decays = build_optimizer(config, pretext), []
+    for step in (0, 5, 10):
+        set_schedules(optimizer, config, Progress(step, 10))
+        decays.append([g["weight_decay"] for g in optimizer.param_groups])
+    assert decays == [pytest.approx([x, 0, x, 0]) for x in (0.04, 0.22, 0.4)]
 
 
 def test_the_backbone_may_learn_slower_than_the_heads_and_norms_may_decay():
     pretext = make_pretext()
     groups = build_optimizer(OptimConfig(backbone_scale=0.1, weight_decay=0.5), pretext).param_groups
-    scale_of = {id(p): (g["scale"], g["weight_decay"]) for g in groups for p in g["params"]}
+    scale_of = {id(p): (g["lr_scale"], g["weight_decay"]) for g in groups for p in g["params"]}
     norm = pretext.backbone.stages["stem"][1].weight
     assert scale_of[id(pretext.head.weight)] == (1.0, 0.5)
     assert scale_of[id(pretext.head.bias)] == (1.0, 0.0)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -232,7 +233,7 @@ def test_statistics_are_measured_once_for_all_videos_and_unreadable_ones_are_pas
     for name in ("a.npy", "b.npy"):
         np.save(tmp_path / name, np.zeros((4, 20, 30, 3), np.uint8))
     (tmp_path / "broken.mp4").write_bytes(b"no video")
-    videos = tuple(Video(str(tmp_path / name)) for name in ("a.npy", "broken.mp4", "b.npy"))
+    videos = tuple(replace(video_of(4), path=str(tmp_path / name)) for name in ("a.npy", "broken.mp4", "b.npy"))
     measure(VideoSet("three", videos), ("flow_magnitude",))
     monkeypatch.setitem(STATISTICS, "flow_magnitude", None)  # nothing is measured again
     assert statistics_of(videos[2], ("flow_magnitude",))["flow_magnitude"].shape == (4,)

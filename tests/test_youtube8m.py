@@ -3,22 +3,14 @@
 import numpy as np
 import pytest
 
-from ssl_video.datasets.base import Splits
-from ssl_video.datasets.spec import load_splits, scanned
+from ssl_video.datasets.base import FeatureSplits
+from ssl_video.datasets.spec import load_features, load_splits
 from ssl_video.datasets.tfrecord import TFRecordError
 from ssl_video.datasets.youtube8m import FeatureSequence, FeatureSet, dequantised, sequence_of
 from ssl_video.errors import UserError
 from ssl_video.video.info import Problem
 from tests import tfrecords as made
-
-
-def frame_level(labels, rgb_TD, audio_TD, name: bytes = b"abcd") -> bytes:
-    context = {"id": made.of_bytes(name), "labels": made.of_integers(labels)}
-    rows = {
-        "rgb": [made.of_bytes(r.tobytes()) for r in rgb_TD],
-        "audio": [made.of_bytes(a.tobytes()) for a in audio_TD],
-    }
-    return made.sequence_example(context, rows)
+from tests.listings import put
 
 
 def video_level(labels, rgb_D, audio_D) -> bytes:
@@ -31,7 +23,7 @@ def random_bytes(rows: int, columns: int, seed: int = 0) -> np.ndarray:
 
 
 RGB_TD, AUDIO_TD = random_bytes(5, 1024), random_bytes(5, 128, 1)
-GOOD = frame_level([3, 3861, 3], RGB_TD, AUDIO_TD)
+GOOD = made.seconds_of_features([3, 3861, 3], RGB_TD, AUDIO_TD)
 
 
 def sequences(set_: FeatureSet) -> list[FeatureSequence]:
@@ -40,8 +32,8 @@ def sequences(set_: FeatureSet) -> list[FeatureSequence]:
     return [s for s in found if isinstance(s, FeatureSequence)]
 
 
-def loaded(root) -> tuple[Splits, FeatureSet]:
-    splits = load_splits(f"youtube8m:{root}")
+def loaded(root) -> tuple[FeatureSplits, FeatureSet]:
+    splits = load_features(f"youtube8m:{root}")
     return splits, FeatureSet(splits.train)
 
 
@@ -59,7 +51,7 @@ def test_a_video_level_record_is_a_sequence_of_one_row():
 
 
 def test_sound_that_is_longer_than_the_picture_is_cut():
-    assert sequence_of(frame_level([1], RGB_TD, random_bytes(6, 128)), 3862).features_TD.shape == (5, 1152)
+    assert sequence_of(made.seconds_of_features([1], RGB_TD, random_bytes(6, 128)), 3862).features_TD.shape == (5, 1152)
 
 
 def test_the_picture_alone_can_be_asked_for():
@@ -73,10 +65,10 @@ def test_bytes_become_numbers_from_minus_two_to_two():
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        (frame_level([3862], RGB_TD, AUDIO_TD), "label is not one of 0 to 3861"),
-        (frame_level([-1], RGB_TD, AUDIO_TD), "label is not one of 0 to 3861"),
-        (frame_level([1], RGB_TD[:, :1000], AUDIO_TD), "1024 bytes a second"),
-        (frame_level([1], RGB_TD, AUDIO_TD[:0]), "'audio' is empty"),
+        (made.seconds_of_features([3862], RGB_TD, AUDIO_TD), "label is not one of 0 to 3861"),
+        (made.seconds_of_features([-1], RGB_TD, AUDIO_TD), "label is not one of 0 to 3861"),
+        (made.seconds_of_features([1], RGB_TD[:, :1000], AUDIO_TD), "1024 bytes a second"),
+        (made.seconds_of_features([1], RGB_TD, AUDIO_TD[:0]), "'audio' is empty"),
         (made.sequence_example({}, {"rgb": [made.of_bytes(RGB_TD[0].tobytes())]}), "neither 'audio' nor 'mean_audio'"),
         (made.sequence_example({}, {"rgb": [made.of_floats([1.0])]}), "1024 bytes a second"),
         (video_level([1], [0.0] * 1023, [0.0] * 128), "mean_rgb does not hold 1024"),
@@ -102,7 +94,7 @@ def test_shards_are_found_in_every_layout(tmp_path, folder):
 
 
 def test_the_vocabulary_names_the_classes(tmp_path):
-    made.write(tmp_path / "train0.tfrecord", [frame_level([1], RGB_TD, AUDIO_TD)])
+    made.write(tmp_path / "train0.tfrecord", [made.seconds_of_features([1], RGB_TD, AUDIO_TD)])
     text = 'Index,TrainVideoCount,KnowledgeGraphId,Name\n0,788288,/m/0,Game\n1,5,/m/1,"Car, old"\n'
     (tmp_path / "vocabulary.csv").write_text(text)
     splits, train = loaded(tmp_path)
@@ -149,7 +141,13 @@ def test_damaged_records_are_problems_between_good_ones(tmp_path):
 def test_features_cannot_be_scanned_as_videos(tmp_path):
     made.write(tmp_path / "train0.tfrecord", [GOOD])
     with pytest.raises(UserError, match=r"holds features and no videos, .* 'ssl-video evaluate features'"):
-        scanned(loaded(tmp_path)[0].train)
+        load_splits(f"youtube8m:{tmp_path}")
+
+
+def test_videos_cannot_be_read_as_features(tmp_path):
+    put(tmp_path, "a.mp4")
+    with pytest.raises(UserError, match="holds videos and no published features"):
+        load_features(str(tmp_path))
 
 
 def test_the_hash_changes_with_the_shards(tmp_path):

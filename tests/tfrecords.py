@@ -4,6 +4,8 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 
 def crc32c(data: bytes) -> int:
     """Bit by bit."""
@@ -69,3 +71,12 @@ def example(features: Mapping[str, bytes]) -> bytes:
 def sequence_example(context: Mapping[str, bytes], lists: Mapping[str, Sequence[bytes]]) -> bytes:
     steps = {name: b"".join(field(1, step) for step in feature) for name, feature in lists.items()}
     return field(1, mapping(context)) + field(2, mapping(steps))
+
+
+def seconds_of_features(
+    labels: Iterable[int], rgb_TD: np.ndarray, audio_TD: np.ndarray, name: bytes = b"abcd"
+) -> bytes:
+    """A frame-level record of YouTube-8M: two rows of bytes a second."""
+    lists = {"rgb": rgb_TD, "audio": audio_TD}
+    rows = {kind: [of_bytes(row.tobytes()) for row in rows_TD] for kind, rows_TD in lists.items()}
+    return sequence_example({"id": of_bytes(name), "labels": of_integers(labels)}, rows)

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from ssl_video.pretexts.base import build_pretext
-from ssl_video.train.config import RunConfig
+from ssl_video.run import Run
+from ssl_video.train.config import OptimConfig, TrainingConfig
 from ssl_video.train.data import ClipDataset
 from ssl_video.train.distributed import join, leave
 from ssl_video.train.loop import Interrupted, train
 from ssl_video.train.objective import Progress
-from ssl_video.train.optim import OptimConfig
 from tests.nets import drawn_frames, tiny_backbone, video_set
 
 CPU = torch.device("cpu")
@@ -40,11 +40,10 @@ def make_pretext(double: bool = False):
     return pretext.double() if double else pretext
 
 
-def config_for(workers: int, **options) -> RunConfig:
+def config_for(workers: int, steps: int = 10, **options) -> TrainingConfig:
     optim = OptimConfig(lr=0.01, clip_norm=1.0, ema=0.9)
-    return RunConfig(
-        batch_size=4, workers=workers, log_every=2, checkpoint_every=3, monitor_every=4, optim=optim, **options
-    )
+    every = {"log_every": 2, "checkpoint_every": 3, "monitor_every": 4}
+    return TrainingConfig(steps=steps, batch_size=4, workers=workers, optim=optim, **every, **options)
 
 
 def run(folder: Path, steps: int, workers: int, kill: int = -1, term: int = -1, double: bool = False):
@@ -61,7 +60,7 @@ def run(folder: Path, steps: int, workers: int, kill: int = -1, term: int = -1, 
     folder.mkdir(parents=True, exist_ok=True)
     dataset = ClipDataset(video_set(), pretext, seed=0, read=drawn_frames)
     ranks = join(CPU)
-    trained = train(pretext, dataset, config_for(workers), steps, folder, CPU, ranks)
+    trained = train(pretext, dataset, config_for(workers, steps), Run(folder), ranks)
     if ranks.first:
         torch.save({"pretext": pretext.state_dict(), "average": trained.state_dict()}, folder / "end.pt")
     leave()

@@ -4,6 +4,7 @@ Test-time training, as the paper of the contrastive random walk proposes (Jabri 
 """
 
 import copy
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,13 +28,14 @@ CLIPS = 4
 
 @dataclass(frozen=True)
 class Adapted:
-    """A copy of a model that was trained on one video, and the pretext's loss in each step."""
+    """A copy of a model that was trained on one video, the pretext's loss in each step, and how long that took."""
 
     model: Model
     losses: tuple[float, ...]
+    seconds: float
 
 
-def adapt(model: Model, video: Path, steps: int, lr: float, seed: int = 0) -> Adapted:
+def adapt(model: Model, video: Path, steps: int, lr: float, seed: int = 0, *, progress: bool = False) -> Adapted:
     """Train a copy of ``model`` on a video by its pretext: AdamW, ``CLIPS`` samples a step, a constant learning rate.
 
     What the pretext fitted to its training data stays as it is. The same seed gives the same weights.
@@ -42,6 +44,7 @@ def adapt(model: Model, video: Path, steps: int, lr: float, seed: int = 0) -> Ad
         UserError: if the model has no pretext, or the video cannot serve it.
         VideoError: if the video cannot be decoded.
     """
+    since = time.perf_counter()
     pretext = _copied(model)
     name = video.name or video.resolve().name
     one = usable(VideoSet(name, (Video(str(video), info=probe(str(video))),)), pretext, seed)
@@ -50,7 +53,7 @@ def adapt(model: Model, video: Path, steps: int, lr: float, seed: int = 0) -> Ad
     optimizer = build_optimizer(OptimConfig(lr=lr), pretext)
     losses = []
     pretext.train()
-    for step in tqdm(range(steps), unit="step", desc="adapt", disable=None):
+    for step in tqdm(range(steps), unit="step", desc="adapt", disable=None if progress else True):
         optimizer.zero_grad(set_to_none=True)
         loss = pretext(tensors(next(loader), model.device), context_of(seed, Progress(step, steps), Ranks())).loss
         if not torch.isfinite(loss):
@@ -60,7 +63,9 @@ def adapt(model: Model, video: Path, steps: int, lr: float, seed: int = 0) -> Ad
         pretext.after_step(Progress(step + 1, steps))
         losses.append(loss.item())
     pretext.eval()
-    return Adapted(replace(model, backbone=pretext.backbone, pretext=pretext), tuple(losses))
+    return Adapted(
+        replace(model, backbone=pretext.backbone, pretext=pretext), tuple(losses), time.perf_counter() - since
+    )
 
 
 def _copied(model: Model) -> Pretext:

@@ -1,23 +1,23 @@
-"""Two videos of one action in step: frames matched by embeddings, a film side by side, and phases carried over."""
+"""Two videos of one action in step: frames matched by embeddings, shown side by side, and phases carried over."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from ssl_video.apps.options import AlignOptions, Method
 from ssl_video.datasets.base import Video
-from ssl_video.datasets.phases import FramePhases
+from ssl_video.datasets.phases import FramePhases, of_frames, phases_of, read_csv, write_csv
+from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
 from ssl_video.eval.frames import embed_frames
 from ssl_video.files import written_aside
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_height
 from ssl_video.video.reader import iterate_frames
-from ssl_video.video.writer import rate_of, write_video
+from ssl_video.video.writer import check_film, rate_of, write_video
 
-Method = Literal["dtw", "nearest"]
 AT_MOST = 50_000_000
 """Pairs of frames: the matrix of their distances takes 8 bytes each, and time warping twice as much again."""
 
@@ -34,6 +34,67 @@ class Match:
     path_P2: np.ndarray
     b_of_A: np.ndarray
     a_of_B: np.ndarray
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Two scanned videos in step: how their frames match, A's phases and B's as they were carried over (None without
+    phases), the fraction of B's frames in which those are its own (None without any to compare), and the files written.
+    """
+
+    a: Video
+    b: Video
+    match: Match
+    phases: FramePhases | None
+    carried: FramePhases | None
+    agreement: float | None
+    written: tuple[Path, ...]
+
+    @property
+    def rates_differ(self) -> bool:
+        """Whether one plays more than a hundredth faster."""
+        return abs(self.a.info.fps - self.b.info.fps) > 0.01 * self.a.info.fps
+
+
+def align(
+    a: Path | str,
+    b: Path | str,
+    model: Model,
+    out: Path | str,
+    options: AlignOptions = AlignOptions(),
+    phases: Path | None = None,
+) -> Aligned:
+    """Play two videos of one action in step, side by side.
+
+    Writes the video ``out`` in A's time, a picture of the match, and the phases of B where A has some.
+
+    Args:
+        a: the video that gives the time.
+        b: the video that follows it.
+        model: whose embeddings of frames are compared.
+        out: .mp4, .mov or .mkv; the other files lie beside it.
+        options: see ``AlignOptions``.
+        phases: a csv frame,phase of A; by default the one beside A, if it is there.
+
+    Raises:
+        UserError: if a file cannot be read, or the videos are too long for this.
+    """
+    out = Path(out)
+    check_film(out)
+    one, other = one_video(Path(a)), one_video(Path(b))
+    own = phases_of(one) if phases is None else of_frames(read_csv(phases), one.frames)
+    match = match_videos(model, one, other, options.method)
+    labels = None if own is None else carried(own, match)
+    written = [out, out.with_suffix(".png")]
+    write_side_by_side(out, one, other, match, options.height)
+    draw_match(written[1], match, (Path(a).name, Path(b).name), (own, labels))
+    known = None
+    if labels is not None:
+        written.append(out.with_name(f"{out.stem}_phases_of_B.csv"))
+        write_csv(written[2], labels.names_T)
+        known = phases_of(other)
+    agrees = None if known is None or labels is None else agreement(labels, known)
+    return Aligned(one, other, match, own, labels, agrees, tuple(written))
 
 
 def match_videos(model: Model, a: Video, b: Video, method: Method = "dtw") -> Match:
@@ -103,9 +164,8 @@ def carried(phases_A: FramePhases, match: Match) -> FramePhases:
     return FramePhases(tuple(phases_A.names_T[n] for n in match.a_of_B))
 
 
-def write_film(out: Path, a: Video, b: Video, match: Match, height: int = 360) -> None:
-    """A film of A, in its time and at its rate, beside the frames of B that match; ``height`` pixels at most."""
-    assert a.info is not None and b.info is not None
+def write_side_by_side(out: Path, a: Video, b: Video, match: Match, height: int = 360) -> None:
+    """A video of A, in its time and at its rate, beside the frames of B that match; ``height`` pixels at most."""
     height = min(height, a.info.height, b.info.height)
     write_video(out, _side_by_side(a, b, match, height), rate_of(a.info.fps), options={"crf": "18"})
 
@@ -147,6 +207,6 @@ def _changes(phases: FramePhases | None) -> list[int]:
 
 
 def agreement(labels: FramePhases, own: FramePhases) -> float | None:
-    """Part of the frames that have a phase in both, in which it is the same; None without any such frame."""
+    """Fraction of the frames that have a phase in both, in which it is the same; None without any such frame."""
     both = [(x, y) for x, y in zip(labels.names_T, own.names_T, strict=True) if x and y]
     return sum(x == y for x, y in both) / len(both) if both else None

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from ssl_video.apps.options import AffinityOptions
+from ssl_video.datasets.base import Video
+from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
 from ssl_video.files import written_aside
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_short_side
-from ssl_video.video.info import VideoInfo
-from ssl_video.video.reader import read_frames
+from ssl_video.video.reader import VideoError, read_frames
 
 
 @dataclass(frozen=True)
@@ -37,30 +39,74 @@ class Affinity:
         return int((column + 0.5) * W / w), int((row + 0.5) * H / h)
 
 
-def affinity_of(
-    video: Path,
-    info: VideoInfo,
+@dataclass(frozen=True)
+class Explained:
+    """Where a point was found in other frames, and the file written."""
+
+    affinity: Affinity
+    written: tuple[Path, ...]
+
+
+def explain_affinity(
+    video: Path | str,
     model: Model,
     point: tuple[int, int],
-    frame: int,
-    others: Sequence[int],
-    *,
-    short_side: int = 240,
-    stage: str | None = None,
-    temperature: float = 0.05,
-) -> Affinity:
-    """The softmax over a frame's cells of their cosine similarity to the cell of a point, for each other frame.
+    out: Path | str = ".",
+    frame: int = 0,
+    to: Sequence[int] = (),
+    options: AffinityOptions = AffinityOptions(),
+) -> Explained:
+    """Write ``NAME_affinity_X_Y_frameN.png``: where in other frames a network sees what it sees at a point of one.
 
     Args:
         video: the file.
-        info: what the scan found.
-        model: of RGB; every frame is shown to it as a clip of one frame.
-        point: x, y in pixels of the video.
-        frame: number of the point's frame.
-        others: numbers of the frames to compare with.
-        short_side: of the frames as the network sees them, in pixels; smaller videos keep their size.
-        stage: whose map is compared; None: the last.
-        temperature: similarities are divided by it.
+        model: of RGB, with a fine map, such as dense_resnet_8.
+        point: x, y in pixels of the video, from the top left.
+        out: folder.
+        frame: number of the point's frame, counted from 0.
+        to: numbers of up to 20 other frames; by default five later ones, evenly spaced.
+        options: see ``AffinityOptions``.
+
+    Raises:
+        UserError: if there is no such frame, point or stage, or the network or the video cannot serve.
+    """
+    video = Path(video)
+    if len(to) > 20:
+        raise UserError(f"--to takes at most 20 frames, which are drawn side by side, not {len(to)}.")
+    scanned = one_video(video)
+    try:
+        found = affinity_of(model, scanned, point, frame, to or later_frames(scanned, frame), options)
+    except VideoError as error:
+        raise UserError(f"{video} cannot be used: {error}.") from None
+    path = Path(out) / f"{video.stem}_affinity_{point[0]}_{point[1]}_frame{frame}.png"
+    draw_affinity(found, path)
+    return Explained(found, (path,))
+
+
+def later_frames(video: Video, frame: int) -> tuple[int, ...]:
+    """Up to five later frames of a scanned video, evenly spaced up to the last. Raises UserError if there is none."""
+    if video.frames == 1:
+        raise UserError(f"{video.source} has one frame only, and there is no other to look the point up in.")
+    if frame == video.frames - 1:
+        raise UserError(f"Frame {frame} is the last of {video.source}; name other frames with --to.")
+    if not 0 <= frame < video.frames:
+        return ()  # refused where the frames are read
+    steps = min(5, video.frames - 1 - frame)
+    return tuple(frame + (video.frames - 1 - frame) * n // steps for n in range(1, steps + 1))
+
+
+def affinity_of(
+    model: Model,
+    video: Video,
+    point: tuple[int, int],
+    frame: int,
+    others: Sequence[int],
+    options: AffinityOptions = AffinityOptions(),
+) -> Affinity:
+    """The softmax over a frame's cells of their cosine similarity to the cell of a point, for each other frame.
+
+    Every frame of the scanned video is shown to the network as a clip of one frame; for the arguments see
+    ``explain_affinity``.
 
     Raises:
         UserError: if there is no such frame, point or stage, or the network cannot serve.
@@ -68,21 +114,21 @@ def affinity_of(
     """
     numbers = (frame, *others)
     for number in numbers:
-        if not 0 <= number < info.frames:
-            raise UserError(f"{video} has the frames 0 to {info.frames - 1}; there is no frame {number}.")
+        if not 0 <= number < video.frames:
+            raise UserError(f"{video.source} has the frames 0 to {video.frames - 1}; there is no frame {number}.")
     if model.backbone.clip.modality != "rgb":
         raise UserError(f"{model.name} looks at {model.backbone.clip.modality}, and points are looked up in RGB.")
-    frames_THWC = read_frames(str(video), numbers, info)
+    frames_THWC = read_frames(video.path, numbers, video.info)
     (x, y), (H, W) = point, frames_THWC.shape[1:3]
     if not (0 <= x < W and 0 <= y < H):
         raise UserError(f"The point {x},{y} lies outside of the frames, which have {W}x{H} pixels (x,y from 0).")
-    small_THWC = resize_short_side(frames_THWC, min(short_side, H, W))
-    maps_ThwD = torch.cat([_map_of(model, small_HWC, stage) for small_HWC in small_THWC])
+    small_THWC = resize_short_side(frames_THWC, min(options.short_side, H, W))
+    maps_ThwD = torch.cat([_map_of(model, small_HWC, options.stage) for small_HWC in small_THWC])
     h, w = maps_ThwD.shape[1:3]
     if h * w == 1:
         raise UserError(f"The map of {model.name} has a single cell, so that there is nothing to choose from.")
     query_D = maps_ThwD[0, y * h // H, x * w // W]
-    chances_Shw = ((maps_ThwD[1:] @ query_D) / temperature).flatten(1).softmax(1).unflatten(1, (h, w))
+    chances_Shw = ((maps_ThwD[1:] @ query_D) / options.temperature).flatten(1).softmax(1).unflatten(1, (h, w))
     return Affinity(numbers, frames_THWC, point, chances_Shw.numpy())
 
 

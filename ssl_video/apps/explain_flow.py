@@ -6,44 +6,44 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_video.apps.options import FlowOptions
 from ssl_video.errors import UserError
 from ssl_video.files import written_aside
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.flow import colour_wheel, flow_method
-from ssl_video.video.reader import iterate_frames
+from ssl_video.video.reader import VideoError, iterate_frames
 from ssl_video.video.writer import write_video
 
 
-def explain_flow(
-    video: Path, out: Path, method: str = "farneback", *, short_side: int = 240, columns: int = 6, at_most: int = 300
-) -> tuple[Path, Path]:
-    """Write ``NAME_flow_METHOD.png`` and ``.mp4`` into ``out``.
-
-    Args:
-        video: the file.
-        out: folder.
-        method: see ``ssl_video.video.flow.flow_method``.
-        short_side: of the frames for which flow is computed, in pixels; smaller videos keep their size.
-        columns: frames on the sheet, evenly spaced.
-        at_most: frames from the start of the video that are looked at.
+def explain_flow(video: Path | str, out: Path | str = ".", options: FlowOptions = FlowOptions()) -> tuple[Path, Path]:
+    """Write ``NAME_flow_METHOD.png``, frames with their flow, and ``.mp4``, the video beside it; returns both paths.
 
     Raises:
-        UserError: if the method is unknown, or the video has fewer than two frames.
-        VideoError: if it cannot be decoded.
+        UserError: if the method is unknown, or the video cannot be decoded or has fewer than two frames.
     """
-    flow = flow_method(method)
-    frames_THWC = np.stack([_smaller(f, short_side) for f in islice(iterate_frames(str(video)), at_most)] or [[]])
+    video, out = Path(video), Path(out)
+    flow = flow_method(options.method)
+    frames_THWC = _first_frames(video, options)
     if len(frames_THWC) < 2:
         raise UserError(f"{video} has one frame only, and flow needs two.")
     flows_SHW2 = [flow(frames_THWC[n : n + 2])[0] for n in range(len(frames_THWC) - 1)]
     maximum = full_saturation(flows_SHW2)
-    stem = out / f"{video.stem}_flow_{method.partition('?')[0]}"
-    sheet, film = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".mp4")
-    chosen = np.unique(np.linspace(0, len(flows_SHW2) - 1, columns).round().astype(int))
+    stem = out / f"{video.stem}_flow_{options.method.partition('?')[0]}"
+    sheet, beside = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".mp4")
+    chosen = np.unique(np.linspace(0, len(flows_SHW2) - 1, options.columns).round().astype(int))
     titles = [f"frame {n}" for n in chosen]
     draw_sheet(frames_THWC[chosen], np.stack([flows_SHW2[n] for n in chosen]), titles, maximum, sheet)
-    write_video(film, _side_by_side(frames_THWC, flows_SHW2, maximum), options={"crf": "18"})
-    return sheet, film
+    write_video(beside, _side_by_side(frames_THWC, flows_SHW2, maximum), options={"crf": "18"})
+    return sheet, beside
+
+
+def _first_frames(video: Path, options: FlowOptions) -> np.ndarray:
+    """frames_THWC. Raises UserError."""
+    try:
+        frames = [_smaller(f, options.short_side) for f in islice(iterate_frames(str(video)), options.at_most)]
+    except VideoError as error:
+        raise UserError(f"{video} cannot be used: {error}.") from None
+    return np.stack(frames or [[]])
 
 
 def full_saturation(flows_SHW2: list[np.ndarray]) -> float:

@@ -19,7 +19,7 @@ from ssl_video.apps.model_card import Exported, card_of, config_of, sees_single_
 from ssl_video.errors import UserError
 from ssl_video.files import folder_written_aside, write_text
 from ssl_video.model import Model, header_of_backbone, load_model
-from ssl_video.train.checkpoint import save_weights
+from ssl_video.tensors import save_tensors
 
 Format = Literal["safetensors", "onnx", "torch-export"]
 Answer = Callable[[Tensor], tuple[np.ndarray, ...]]  # uint8 clips_BTHWC -> features_BD, map_BDthw (or features alone)
@@ -96,7 +96,7 @@ def export(model: Model, out: Path, form: Format) -> list[Parity]:
             names = model.backbone.provenance.names
             assert names is not None
             weights = {names.published[k]: v for k, v in weights.items()}
-        save_weights(folder / "model.safetensors", weights, header)
+        save_tensors(folder / "model.safetensors", weights, header)
         again = load_model(str(folder))
         checks = _compare("model.safetensors", model, lambda clips: answers(again, clips))
         if form != "safetensors":

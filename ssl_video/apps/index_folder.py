@@ -50,7 +50,7 @@ class Header:
     """What header.json says.
 
     ``weights`` is the fingerprint of the network, ``mean`` and ``scale`` standardise its features, ``rows`` counts
-    vectors, those of removed videos among them, and ``nprobe`` is 0 where faiss has no cells. ``files`` maps the kinds
+    vectors, those of removed videos among them, and ``nprobe`` is 0 where faiss has no lists. ``files`` maps the kinds
     of file to their names, ``sha256`` to their digests.
     """
 

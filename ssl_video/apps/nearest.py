@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ssl_video.apps.options import RERANK
 from ssl_video.errors import UserError
 
 EXACT = "exact"
@@ -17,16 +18,14 @@ FEW = 39 * 256
 BLOCK = 65536
 """Rows that are copied into memory at a time."""
 ENOUGH = 0.95
-"""Of the ten nearest, this share must be found after re-ranking for a number of cells to be enough."""
-RERANK = 200
-"""Candidates that are compared exactly, where nothing else is asked for."""
+"""Of the ten nearest, this fraction must be found after re-ranking for a number of lists to be enough."""
 
 
 @dataclass(frozen=True)
 class Recall:
-    """What an index finds of what exact search finds, at ``nprobe`` cells (0 where the index has none).
+    """What an index finds of what exact search finds, in ``nprobe`` lists (0 where the index has none).
 
-    ``codes_1`` and ``codes_10``: how often the nearest vector, and which share of the ten nearest, is among the ten
+    ``codes_1`` and ``codes_10``: how often the nearest vector, and which fraction of the ten nearest, is among the ten
     that come first by their codes. ``reranked_1`` and ``reranked_10``: the same after exact comparison of ``rerank``.
     """
 
@@ -40,9 +39,9 @@ class Recall:
 
     def sentence(self) -> str:
         """For the terminal."""
-        cells = f", {self.nprobe} cells searched" if self.nprobe else ""
+        lists = f", {self.nprobe} lists searched" if self.nprobe else ""
         return (
-            f"Against exact search, {self.queries} of its own clips asked{cells}: 1-recall@10 {self.codes_1:.3f}, "
+            f"Against exact search, {self.queries} of its own clips as queries{lists}: 1-recall@10 {self.codes_1:.3f}, "
             f"10-recall@10 {self.codes_10:.3f} from codes alone; {self.reranked_1:.3f} and {self.reranked_10:.3f} with "
             f"{self.rerank} candidates compared exactly."
         )
@@ -62,14 +61,14 @@ def factory_string(index_type: str, rows: int, dim: int) -> str:
             "for so few, or a factory string of faiss."
         )
     pieces = max(m for m in range(1, 65) if dim % m == 0 and (dim >= 4 * m or m == 1))
-    cells = 1 << round(np.log2(rows**0.5))
-    return f"IVF{min(cells, 65536)},PQ{pieces}"
+    lists = 1 << round(np.log2(rows**0.5))
+    return f"IVF{min(lists, 65536)},PQ{pieces}"
 
 
 def make(vectors_RD: np.ndarray, index_type: str, seed: int = 0) -> Any:
     """A faiss index, trained and filled, or None for "exact".
 
-    Training sees up to 50 vectors a cell, and 65,536 at least where there are as many.
+    Training sees up to 50 vectors a list, and 65,536 at least where there are as many.
 
     Raises:
         UserError: if faiss knows no such index, or cannot make it from these vectors.
@@ -104,8 +103,8 @@ def fill(index: Any, vectors_RD: np.ndarray) -> None:
         index.add(np.ascontiguousarray(vectors_RD[start : start + BLOCK]))
 
 
-def cells_of(index: Any) -> int:
-    """The number of cells of an inverted file, 0 for any other index."""
+def count_lists(index: Any) -> int:
+    """The number of lists of an inverted file, 0 for any other index."""
     import faiss
 
     ivf = None if index is None else faiss.try_extract_index_ivf(index)
@@ -123,7 +122,7 @@ def search(
         queries_QD: of length 1.
         k: neighbours.
         rerank: candidates of the index that are compared exactly; 0 goes by the codes alone.
-        nprobe: cells of an inverted file that are looked into.
+        nprobe: lists of an inverted file that are searched.
 
     Raises:
         ValueError: if a vector that was compared is not of length 1: the array was damaged.
@@ -133,7 +132,7 @@ def search(
     queries_QD = np.ascontiguousarray(queries_QD, np.float32)
     if index is None:
         return faiss.knn(queries_QD, vectors_RD, min(k, len(vectors_RD)), metric=faiss.METRIC_INNER_PRODUCT)
-    if nprobe and cells_of(index):
+    if nprobe and count_lists(index):
         faiss.extract_index_ivf(index).nprobe = nprobe
     distances_QC, rows_QC = index.search(queries_QD, min(max(k, rerank), index.ntotal))
     if not rerank:
@@ -169,13 +168,13 @@ def recall_of(
     ``own_Q``: the row that each query is itself, which does not count as found.
     """
 
-    def shares(compared: int) -> tuple[float, float]:
+    def fractions(compared: int) -> tuple[float, float]:
         _, rows = search(vectors_RD, index, queries_QD, 11, rerank=compared, nprobe=nprobe)
         rows = rows[:, :10] if own_Q is None else _without(rows, own_Q)
         hits = (truth_QK[:, :, None] == rows[:, None, :]).any(2)
         return float(hits[:, 0].mean()), float(hits.mean())
 
-    return Recall(nprobe, rerank, len(queries_QD), *shares(0), *shares(rerank))
+    return Recall(nprobe, rerank, len(queries_QD), *fractions(0), *fractions(rerank))
 
 
 def _without(rows_QK: np.ndarray, own_Q: np.ndarray) -> np.ndarray:
@@ -184,19 +183,19 @@ def _without(rows_QK: np.ndarray, own_Q: np.ndarray) -> np.ndarray:
 
 
 def tune(vectors_RD: np.ndarray, index: Any, queries: int = 200, seed: int = 1) -> Recall | None:
-    """The fewest cells (8 or a larger power of two) that find ``ENOUGH`` after re-ranking, and the recall there.
+    """The fewest lists (8 or a larger power of two) that find ``ENOUGH`` after re-ranking, and the recall there.
 
-    Vectors of the array are asked for the others. None for an exact index, or one of fewer than 12 vectors.
+    Some vectors of the array are the queries. None for an exact index, or one of fewer than 12 vectors.
     """
     if index is None or len(vectors_RD) < 12:
         return None
     own_Q = np.sort(np.random.default_rng(seed).permutation(len(vectors_RD))[:queries])
-    asked = np.ascontiguousarray(vectors_RD[own_Q])
-    truth = _without(search(vectors_RD, None, asked, 11)[1], own_Q)
-    cells = cells_of(index)
-    nprobe = min(8, cells)
+    queried = np.ascontiguousarray(vectors_RD[own_Q])
+    truth = _without(search(vectors_RD, None, queried, 11)[1], own_Q)
+    lists = count_lists(index)
+    nprobe = min(8, lists)
     while True:
-        found = recall_of(vectors_RD, index, asked, truth, own_Q, nprobe=nprobe)
-        if found.reranked_10 >= ENOUGH or nprobe >= cells:
+        found = recall_of(vectors_RD, index, queried, truth, own_Q, nprobe=nprobe)
+        if found.reranked_10 >= ENOUGH or nprobe >= lists:
             return found
-        nprobe = min(2 * nprobe, cells)
+        nprobe = min(2 * nprobe, lists)

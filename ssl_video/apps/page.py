@@ -107,8 +107,8 @@ def write_page(folder: Path, name: str, title: str, blocks: Sequence[Block]) -> 
 
 
 def _pictures(blocks: Sequence[Block]) -> list[Picture]:
-    cells = [c for b in blocks if isinstance(b, Table) for row in b.rows for c in row]
-    return [p for p in (*blocks, *cells) if isinstance(p, Picture)]
+    entries = [e for b in blocks if isinstance(b, Table) for row in b.rows for e in row]
+    return [p for p in (*blocks, *entries) if isinstance(p, Picture)]
 
 
 def _html(text: str) -> str:
@@ -125,12 +125,12 @@ def _html_block(block: Block) -> str:
             return f"<p>{_html_picture(block)}</p>"
         case Table(head, rows):
             names = "".join(f"<th>{_html(h)}</th>" for h in head)
-            lines = "\n".join(f"<tr>{''.join(f'<td>{_html_cell(c)}</td>' for c in row)}</tr>" for row in rows)
+            lines = "\n".join(f"<tr>{''.join(f'<td>{_html_entry(e)}</td>' for e in row)}</tr>" for row in rows)
             return f"<table>\n<tr>{names}</tr>\n{lines}\n</table>"
 
 
-def _html_cell(cell: str | Picture) -> str:
-    return _html(cell) if isinstance(cell, str) else _html_picture(cell)
+def _html_entry(entry: str | Picture) -> str:
+    return _html(entry) if isinstance(entry, str) else _html_picture(entry)
 
 
 def _html_picture(picture: Picture) -> str:
@@ -147,15 +147,15 @@ def _markdown_block(block: Block, pictures: str) -> str:
             parts = legible(text).split("`")
             return "`".join(p if n % 2 else _escaped(p) for n, p in enumerate(parts))
         case Picture():
-            return _markdown_cell(block, pictures)
+            return _markdown_entry(block, pictures)
         case Table(head, rows):
             lines = [[markdown(h) for h in head], ["---"] * len(head)]
-            lines += [[_markdown_cell(c, pictures) for c in row] for row in rows]
+            lines += [[_markdown_entry(e, pictures) for e in row] for row in rows]
             return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _markdown_cell(cell: str | Picture, pictures: str) -> str:
-    if isinstance(cell, str):
-        return markdown(cell)
-    below = f"<br>{markdown(cell.caption)}" if cell.caption else ""
-    return f"![]({pictures}/{cell.name}){below}"
+def _markdown_entry(entry: str | Picture, pictures: str) -> str:
+    if isinstance(entry, str):
+        return markdown(entry)
+    below = f"<br>{markdown(entry.caption)}" if entry.caption else ""
+    return f"![]({pictures}/{entry.name}){below}"

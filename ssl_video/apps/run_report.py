@@ -1,29 +1,40 @@
 """A page on a run: its curves, what its network saw, and nearest neighbours before and after the training."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ssl_video.apps.inputs import in_colours, jpeg, strips
-from ssl_video.apps.page import Block, Heading, Picture, Table, Words
+from ssl_video.apps.page import Block, Heading, Picture, Table, Words, write_page
+from ssl_video.apps.report_options import ReportOptions
+from ssl_video.backbones.weights import load_into
 from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.spec import held_out, load_splits
 from ssl_video.errors import UserError
 from ssl_video.eval.base import Task
+from ssl_video.eval.features import Extraction
 from ssl_video.eval.knn import unit
 from ssl_video.eval.linear import standardise
 from ssl_video.eval.retrieval import recall_at
 from ssl_video.eval.shards import train_and_test_features
-from ssl_video.model import Model
+from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import Pretext
+from ssl_video.pretraining import PretrainConfig, Say, choose_lists, lists_of, shown, silent, untrained
+from ssl_video.run import Run
+from ssl_video.train.config import DataConfig
 from ssl_video.train.data import ClipDataset, read_video
-from ssl_video.train.report import draw_curves, last_values, read_metrics, speed
+from ssl_video.train.distributed import CPU
+from ssl_video.train.report import draw_curves, last_values, speed
 from ssl_video.video.augment import crop, resize_short_side
 from ssl_video.video.cache import FLOW_CODEC
 from ssl_video.video.reader import VideoError, iterate_frames
 
+HELD_OUT = 0.1
+"""Fraction of a list that becomes queries, where the run held none out."""
 SIDE = 96
 """Pixels a side of the pictures of neighbours."""
 AT_MOST = 300
@@ -33,22 +44,142 @@ SAME, OTHER = (40, 160, 70), (200, 200, 200)
 
 
 @dataclass(frozen=True)
-class Lists:
-    """Videos of which to show samples and among which to look for neighbours, as the network sees them.
+class Shown:
+    """Videos of which to show samples, and among which to look for neighbours, as the network sees them.
 
-    ``asked`` are those asked with, none of which is in ``gallery``; ``what`` says in a sentence what they are.
+    ``queries`` are none of the ``gallery``; ``what`` says in a sentence what they are.
     """
 
+    samples: VideoSet
     gallery: VideoSet
-    asked: VideoSet
+    queries: VideoSet
     what: str
 
 
-def progress_of(run: Path) -> list[Block]:
-    """Curves, last values and throughput, from metrics.jsonl alone."""
-    records = read_metrics(run)
+def write_report(
+    run: Run,
+    out: Path | None = None,
+    options: ReportOptions | None = None,
+    device: torch.device = CPU,
+    say: Say = silent,
+) -> tuple[Path, Path]:
+    """Write a page on a run, as Markdown and as one HTML file, into ``out``, by default its folder; their paths.
+
+    What cannot be shown is said on the page, and to ``say``. Raises UserError if the folder is no run.
+    """
+    if not run.started and not run.records_file.is_file():
+        raise UserError(f"{run} is no run (it holds neither a configuration nor records); name a run's folder.")
+    blocks: list[Block] = list(progress_of(run))
+    try:
+        config = config_of(run)
+        blocks.insert(0, _about(config))
+        blocks += _of_videos(run, config, options or ReportOptions(), device, say)
+    except (UserError, VideoError) as error:
+        blocks += [Heading("Inputs and neighbours"), Words(f"They cannot be shown. {error}")]
+        say(f"The page has no inputs and no neighbours: {error}")
+    return write_page(out or run.folder, "report", run.folder.resolve().name, blocks)
+
+
+def config_of(run: Run) -> PretrainConfig:
+    """The configuration with which a run was made. Raises UserError for a folder without one, or a fine-tuning's."""
+    noted = run.config()
+    if not isinstance(noted.get("pretext"), Mapping):
+        raise UserError(f"{run.config_file} names no pretext: it is not that of a pretraining.")
+    return PretrainConfig.from_mapping(noted)
+
+
+def _about(config: PretrainConfig) -> Table:
+    data, training = config.data, config.training
+    rows = {"pretext": config.pretext.name, "backbone": config.backbone.name, "data": data.spec, "split": data.split}
+    rows |= {"batch": training.batch_size, "seed": training.seed}
+    return Table(("", ""), [(name, str(value)) for name, value in rows.items()])
+
+
+def _of_videos(run: Run, config: PretrainConfig, options: ReportOptions, device: torch.device, say: Say) -> list[Block]:
+    """What takes videos. Raises UserError if there are none; what else goes wrong is said in its place on the page."""
+    pretext, models = _networks(run, config, device)
+    videos = _videos(run, config, options, pretext)
+
+    def inputs() -> list[Block]:
+        words = "Frames as the loader gives them; their colours are changed and they are normalised on the device."
+        return [Words(words), *samples_of(pretext, videos.samples, options.samples, config.training.seed)]
+
+    def neighbours() -> list[Block]:
+        if not models:
+            raise UserError("The run has neither weights nor a checkpoint yet.")
+        if not videos.queries.videos:
+            raise UserError("One video alone has no neighbours.")
+        pretext.eval()
+        return neighbours_of(models, videos, options)
+
+    blocks: list[Block] = []
+    trained_on = next((m.run["data"]["hash"] for m in models.values() if m.run.get("data")), videos.samples.hash)
+    if options.data is None and trained_on != videos.samples.hash:
+        blocks.append(Words(f"The videos of {config.data.spec} or their list have changed since the training."))
+    for title, make in (("What the network saw", inputs), ("Nearest neighbours", neighbours)):
+        blocks.append(Heading(title))
+        try:
+            blocks += make()
+        except (UserError, VideoError) as error:
+            blocks.append(Words(str(error)))
+            say(f"{title}: {error}")
+    return blocks
+
+
+def _networks(run: Run, config: PretrainConfig, device: torch.device) -> tuple[Pretext, dict[str, Model]]:
+    """The pretext, and the networks to compare: with random weights and trained, to the end or to a checkpoint."""
+    torch.manual_seed(config.training.seed)
+    if run.finished:
+        before, after = load_model(f"random:{run}", device), load_model(str(run), device)
+        return after.pretext or untrained(config, weights=False), {"random weights": before, "trained": after}
+    before, after = untrained(config, weights=False), untrained(config, weights=False)
+    state = run.load_checkpoint()
+    if state is None:
+        return after, {}
+    weights = state.get("average") or state["pretext"]
+    weights = {k.removeprefix("module."): v for k, v in weights.items() if k != "n_averaged"}
+    load_into(after, weights, f"The newest checkpoint of {run}")
+    models = {}
+    for name, network in (("random weights", before), (f"after {state['step']} steps", after)):
+        network.to(device).eval()
+        models[name] = Model(name, network.exported(), network.view, {}, device, network)
+    return after, models
+
+
+def _videos(run: Run, config: PretrainConfig, options: ReportOptions, pretext: Pretext) -> Shown:
+    """The videos of the run, as it chose them, or others."""
+    pretext.train()  # it samples as it did in training
+    if options.data is not None:
+        return _other_videos(config, options, pretext)
+    lists = lists_of(run, config, pretext, progress=True)
+    if lists.held_out.videos:
+        return Shown(lists.training, lists.training, lists.held_out, "held out from the training list")
+    return _apart(lists.training, HELD_OUT, "a fraction of those trained on, since the run held none out")
+
+
+def _other_videos(config: PretrainConfig, options: ReportOptions, pretext: Pretext) -> Shown:
+    assert options.data is not None
+    data = DataConfig(options.data, options.split)
+    whole = chosen = choose_lists(replace(config, data=replace(data, held_out=0.0)), pretext, progress=True).training
+    test = load_splits(data.spec, data.split).test
+    if test is not None:
+        return Shown(chosen, whole, shown(test, data, pretext, True), f"the test list of {data.spec}")
+    return _apart(chosen, config.data.held_out or HELD_OUT, f"a fraction of {data.spec}")
+
+
+def _apart(videos: VideoSet, fraction: float, what: str) -> Shown:
+    """Some of the videos as queries, among the others."""
+    if len(videos.videos) < 2:
+        return Shown(videos, videos, replace(videos, videos=()), "")
+    gallery, queries = held_out(videos, fraction, seed=0)
+    return Shown(videos, gallery, queries, what)
+
+
+def progress_of(run: Run) -> list[Block]:
+    """Curves, last values and throughput, from its records alone."""
+    records = run.records()
     if not records:
-        return [Words("No step was noted yet: metrics.jsonl is absent or empty.")]
+        return [Words("No step was noted yet.")]
     replaced = max(int(r.get("replaced", 0)) for r in records)
     blocks: list[Block] = [
         Words(f"{records[-1]['step']} steps are noted. {speed(records)} {replaced} videos were replaced by others."),
@@ -85,39 +216,37 @@ def samples_of(pretext: Pretext, videos: VideoSet, count: int, seed: int) -> lis
     return blocks
 
 
-def neighbours_of(
-    models: Mapping[str, Model], lists: Lists, *, queries: int, neighbours: int, workers: int
-) -> list[Block]:
-    """The nearest videos of a few of those asked with, by each of the models, and the retrieval numbers of them all.
+def neighbours_of(models: Mapping[str, Model], videos: Shown, options: ReportOptions) -> list[Block]:
+    """The nearest videos of a few queries, by each of the models, and the retrieval numbers of all queries.
 
     Features and their standardisation are those of ``ssl-video evaluate retrieval``, of 4 clips a video. Raises
     UserError if no video can be read.
     """
-    gallery, asked = _thin(lists.gallery), _thin(lists.asked)
-    task = Task("", 1, gallery, asked, workers)
+    gallery, queries = _thin(videos.gallery), _thin(videos.queries)
+    task = Task("", 1, gallery, queries, options.workers)
     ranked = {name: _rank(model, task) for name, model in models.items()}
     first = next(iter(ranked.values()))
     blocks: list[Block] = [
         Words(
-            f"Asked with: {len(first.asked)} ({lists.what}). Looked through: {len(first.gallery)}. The number at a "
+            f"Queries: {len(first.queries)} ({videos.what}). Looked through: {len(first.gallery)}. The number at a "
             "neighbour is the cosine similarity."
             + (" A green frame: the same class." if gallery.labelled else "")
             + (f" {first.unreadable} could not be read." if first.unreadable else "")
         )
     ]
-    for m in np.unique(np.linspace(0, len(first.asked) - 1, queries).round().astype(int)).tolist():
-        head = ("", *map(str, range(1, min(neighbours, len(first.gallery)) + 1)))
-        video = first.asked[m]
-        query = _thumbnail(video, f"query_{m}.jpg", _name(video, asked), (255, 255, 255))
-        rows = [("asks", query, *[""] * (len(head) - 2))]
+    for m in np.unique(np.linspace(0, len(first.queries) - 1, options.queries).round().astype(int)).tolist():
+        head = ("", *map(str, range(1, min(options.neighbours, len(first.gallery)) + 1)))
+        video = first.queries[m]
+        query = _thumbnail(video, f"query_{m}.jpg", _name(video, queries), (255, 255, 255))
+        rows = [("query", query, *[""] * (len(head) - 2))]
         rows += [
-            (name, *_nearest(found, m, neighbours, f"query_{m}_{row}", gallery))
+            (name, *_nearest(found, m, options.neighbours, f"query_{m}_{row}", gallery))
             for row, (name, found) in enumerate(ranked.items(), 1)
         ]
         blocks.append(Table(head, rows))
     if first.recalls:
         rows = [(name, *(f"{value:.3f}" for value in found.recalls.values())) for name, found in ranked.items()]
-        blocks.append(Table(("of all that ask", *first.recalls), rows))
+        blocks.append(Table(("of all queries", *first.recalls), rows))
     return blocks
 
 
@@ -126,24 +255,24 @@ class _Ranked:
     """Readable videos of both lists, cosines between them, and recall at k where every video has one label."""
 
     gallery: list[Video]
-    asked: list[Video]
+    queries: list[Video]
     similarity_MN: np.ndarray
     recalls: dict[str, float]
     unreadable: int
 
 
 def _rank(model: Model, task: Task) -> _Ranked:
-    gallery, asked = train_and_test_features(model, task, clips=4, readout="rich", calibrate=True)
-    x_gallery, x_asked = (unit(x) for x in standardise(gallery.mean_ND, asked.mean_ND))
+    gallery, queries = train_and_test_features(model, task, Extraction(4, "rich"), calibrate=True)
+    x_gallery, x_queries = (unit(x) for x in standardise(gallery.mean_ND, queries.mean_ND))
     recalls = {}
-    if all(len(v.labels) == 1 for v in (*gallery.videos, *asked.videos)):
-        recalls = recall_at(x_asked, x_gallery, asked.labels_N, gallery.labels_N, (1, 5))
-    unreadable = len(gallery.problems) + len(asked.problems)
-    return _Ranked(gallery.videos, asked.videos, x_asked @ x_gallery.T, recalls, unreadable)
+    if all(len(v.labels) == 1 for v in (*gallery.videos, *queries.videos)):
+        recalls = recall_at(x_queries, x_gallery, queries.labels_N, gallery.labels_N, (1, 5))
+    unreadable = len(gallery.problems) + len(queries.problems)
+    return _Ranked(gallery.videos, queries.videos, x_queries @ x_gallery.T, recalls, unreadable)
 
 
 def _nearest(found: _Ranked, m: int, neighbours: int, name: str, videos: VideoSet) -> list[Picture]:
-    own, pictures = found.asked[m].labels, []
+    own, pictures = found.queries[m].labels, []
     for rank, n in enumerate(np.argsort(-found.similarity_MN[m], kind="stable")[:neighbours].tolist(), 1):
         video = found.gallery[n]
         frame = SAME if own and video.labels == own else OTHER
@@ -155,7 +284,7 @@ def _nearest(found: _Ranked, m: int, neighbours: int, name: str, videos: VideoSe
 def _thumbnail(video: Video, name: str, caption: str, frame: tuple[int, int, int]) -> Picture:
     """The middle frame of a video, cut to a square, in a coloured frame; gray if it cannot be read any more."""
     try:
-        if video.info is not None and video.info.codec == FLOW_CODEC:  # the fields of a video that is shown itself
+        if video.info.codec == FLOW_CODEC:  # the fields of a video that is shown itself
             picture_HWC = next(islice(iterate_frames(video.source), video.frames // 2, None))
         else:
             picture_HWC = read_video(video, [video.frames // 2])[0]

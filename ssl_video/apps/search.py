@@ -1,11 +1,12 @@
-"""Asking an index of videos: which are nearest to a video, or to a range of it, by what the network sees in them.
+"""Searching an index of videos: which are nearest to a video, or to a range of it, by what the network sees in them.
 
 A clip's features are standardised over the clips of the index's first build and scaled to length 1, so that the inner
 product of two is a cosine. ``index_update`` makes an index, ``index_folder`` says what lies on disk, ``nearest`` how
 vectors are found.
 """
 
-import re
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +15,16 @@ import torch
 
 from ssl_video.apps import nearest
 from ssl_video.apps.index_folder import AGAIN, Stored, open_index
-from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.apps.options import SearchOptions
+from ssl_video.apps.queries import ListedQuery, Query, query_of
+from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoSet
+from ssl_video.datasets.spec import scanned
 from ssl_video.errors import UserError
-from ssl_video.eval.features import extract
+from ssl_video.eval.features import Extraction, extract
 from ssl_video.eval.knn import unit
 from ssl_video.eval.shards import fingerprint
 from ssl_video.model import Model, load_model
+from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError
 
 
@@ -34,56 +39,88 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Question:
-    """A scanned video to ask with, or the part of it between two times in seconds."""
+class Found:
+    """A query and its neighbours, best first."""
 
-    video: Video
-    within_s: tuple[float, float] | None = None
+    query: Query
+    neighbours: tuple[Neighbour, ...]
+
+
+class Index:
+    """An index, opened once for many searches: ``Index("index").search("a.mp4", k=5)``.
+
+    ``model`` is the network that made it, or the name of a copy of it; None: the one that the index names. It is loaded
+    on ``device`` by the first search. ``stored`` is what lies on disk, as it was when the index was opened.
+
+    Raises:
+        UserError: if there is no index, it is damaged or of another format or, with the first search, of another model.
+    """
+
+    def __init__(self, folder: Path | str, model: Model | Path | str | None = None, device: torch.device | str = "cpu"):
+        self.stored = open_index(Path(folder))
+        self._given, self._device = model, device
+        if isinstance(model, Model):
+            check_model(self.stored, model)
+
+    def __len__(self) -> int:
+        return len(self.stored.entries)
 
     @property
-    def name(self) -> str:
-        """The video, and the range behind an @."""
-        return self.video.source + ("" if self.within_s is None else "@{:g}-{:g}".format(*self.within_s))
+    def videos(self) -> list[str]:
+        """The paths of its videos."""
+        return [entry.path for entry in self.stored.entries]
 
+    @functools.cached_property
+    def model(self) -> Model:
+        """The network that made it."""
+        if isinstance(self._given, Model):
+            return self._given
+        return load_search_model(self.stored, self._device, str(self._given or ""))
 
-@dataclass(frozen=True)
-class Asking:
-    """How to search: whole videos or moments; candidates compared exactly; cells searched, 0 for the index's own."""
+    def search(
+        self,
+        video: Path | str | Video | ListedQuery,
+        k: int = 5,
+        *,
+        moments: bool = False,
+        rerank: int = nearest.RERANK,
+        nprobe: int = 0,
+    ) -> list[Neighbour]:
+        """The ``k`` videos nearest to a video, best first; that file itself is left out.
 
-    top_k: int = 5
-    moments: bool = False
-    rerank: int = nearest.RERANK
-    nprobe: int = 0
+        A range of it is named by ``"a.mp4@12.5-15"`` (seconds). For the options see ``SearchOptions``.
 
+        Raises:
+            UserError: if the video cannot be used.
+        """
+        options = SearchOptions(k, moments, rerank, nprobe)
+        query = query_of(video)
+        (found,) = self.search_all([query], options)
+        assert isinstance(found, Found)  # of one query, a problem is an error
+        return list(found.neighbours)
 
-def split_range(text: str) -> tuple[str, tuple[float, float] | None]:
-    """``VIDEO@12.5-15`` as the video and the times; a file that is really called so is that file.
+    def search_all(
+        self, queries: Sequence[ListedQuery], options: SearchOptions = SearchOptions()
+    ) -> Iterator[Found | Problem]:
+        """What is found for each query in turn, or why it cannot be used; videos need not be scanned.
 
-    Raises:
-        UserError: if the range ends before it starts.
-    """
-    match = re.fullmatch(r"(.+)@(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text)
-    if match is None or Path(text).exists():
-        return text, None
-    start, end = float(match[2]), float(match[3])
-    if not start < end:
-        raise UserError(f"The range {match[2]}-{match[3]} of {match[1]} ends before it starts.")
-    return match[1], (start, end)
-
-
-def query(index: Path, video: Video, top_k: int, model: Model | None = None) -> list[Neighbour]:
-    """The ``top_k`` videos of the index nearest to a scanned ``video``, best first; the file asked with is left out.
-
-    Raises:
-        UserError: if there is no index, it is damaged or of another model, or the video cannot be read.
-    """
-    stored = open_index(index)
-    if model is not None:
-        check_model(stored, model)
-    try:
-        return ask(stored, model or load_search_model(stored), Question(video), Asking(top_k))
-    except VideoError as error:
-        raise UserError(f"{video.source} cannot be asked with: {error}.") from None
+        Raises:
+            UserError: if none can be used.
+        """
+        some = VideoList("the query", tuple(dict.fromkeys(query.video for query in queries)))
+        usable = scanned(some)
+        by_path = {video.path: video for video in usable.videos}
+        yield from usable.problems
+        for query in queries:
+            if query.video.path not in by_path:
+                continue
+            query = Query(by_path[query.video.path], query.within_s)
+            try:
+                yield Found(query, tuple(search(self.stored, self.model, query, options)))
+            except VideoError as error:
+                if len(queries) == 1:
+                    raise UserError(f"{query.name} cannot be used as a query: {error}.") from None
+                yield Problem(query.name, str(error))
 
 
 def load_search_model(stored: Stored | None, device: torch.device | str = "cpu", spec: str = "") -> Model:
@@ -114,41 +151,46 @@ def check_model(stored: Stored | None, model: Model) -> None:
         )
 
 
-def ask(stored: Stored, model: Model, question: Question, asking: Asking = Asking()) -> list[Neighbour]:
-    """What is nearest to a video, best first.
+def search(stored: Stored, model: Model, query: Query, options: SearchOptions = SearchOptions()) -> list[Neighbour]:
+    """What is nearest to a scanned video, best first.
 
-    The question is the mean over its clips. A video of the index counts with its best clip, and the file asked with is
-    left out; with ``moments`` every clip counts, but for those that overlap a better one or the range asked with.
+    The query is the mean over its clips. A video of the index counts with its best clip, and the query's own file is
+    left out; with ``moments`` every clip counts, but for those that overlap a better one or the query's range.
 
     Raises:
         VideoError: if the video cannot be read, or the range lies outside it.
         UserError: if the index turns out to be damaged.
     """
     header = stored.header
-    within = None if question.within_s is None else _frames(question.video, question.within_s)
-    one = VideoSet(question.name, (question.video,))
-    asked = extract(
-        model, one, clips=header.clips, readout=header.readout, workers=0, within=within, none_is_an_error=False
-    )
-    if not asked.videos:
-        raise VideoError(asked.problems[0].reason)
-    mean, scale = np.array(header.mean, np.float32), np.array(header.scale, np.float32)
-    vector_1D = unit((asked.mean_ND - mean) * scale)
-    own = place_of(question.video), question.within_s
-    cells, fetch = nearest.cells_of(stored.faiss_index), 4 * asking.top_k * (1 if asking.moments else 8)
-    nprobe = min(asking.nprobe or header.nprobe, cells)
+    vector_1D = _vector_of(query, stored, model)
+    own = indexed_path(query.video), query.within_s
+    lists, fetch = nearest.count_lists(stored.faiss_index), 4 * options.top_k * (1 if options.moments else 8)
+    nprobe = min(options.nprobe or header.nprobe, lists)
     while True:  # look further as long as too few are found: clips of one video crowd each other out
         fetch = min(fetch, header.rows)
         try:
             cosines, rows = nearest.search(
-                stored.vectors_RD, stored.faiss_index, vector_1D, fetch, rerank=asking.rerank, nprobe=nprobe
+                stored.vectors_RD, stored.faiss_index, vector_1D, fetch, rerank=options.rerank, nprobe=nprobe
             )
         except ValueError:
             raise UserError(f"The vectors of {stored.folder} were changed since it was made; {AGAIN}.") from None
-        found = _pick(stored, cosines[0], rows[0], own, asking)
-        if len(found) == asking.top_k or (fetch == header.rows and nprobe == cells):
+        found = _pick(stored, cosines[0], rows[0], own, options)
+        if len(found) == options.top_k or (fetch == header.rows and nprobe == lists):
             return found
-        fetch, nprobe = 4 * fetch, min(4 * nprobe, cells)
+        fetch, nprobe = 4 * fetch, min(4 * nprobe, lists)
+
+
+def _vector_of(query: Query, stored: Stored, model: Model) -> np.ndarray:
+    """(1, D) the standardised mean over the query's clips, of length 1. Raises VideoError."""
+    header = stored.header
+    within = None if query.within_s is None else _frames(query.video, query.within_s)
+    one = VideoSet(query.name, (query.video,))
+    what = Extraction(header.clips, header.readout, within=within)
+    seen = extract(model, one, what, workers=0, none_is_an_error=False)
+    if not seen.videos:
+        raise VideoError(seen.problems[0].reason)
+    mean, scale = np.array(header.mean, np.float32), np.array(header.scale, np.float32)
+    return unit((seen.mean_ND - mean) * scale)
 
 
 def _pick(
@@ -156,12 +198,12 @@ def _pick(
     cosines_K: np.ndarray,
     rows_K: np.ndarray,
     own: tuple[str, tuple[float, float] | None],
-    asking: Asking,
+    options: SearchOptions,
 ) -> list[Neighbour]:
     found: list[Neighbour] = []
     taken: dict[str, list[tuple[float, float]]] = {}
     everywhere = (0.0, float("inf"))
-    taken[own[0]] = [own[1] if asking.moments and own[1] else everywhere]
+    taken[own[0]] = [own[1] if options.moments and own[1] else everywhere]
     for cosine, row in zip(cosines_K.tolist(), rows_K.tolist(), strict=True):
         if row < 0 or stored.owner_R[row] < 0:  # fewer than asked for; a video that was removed
             continue
@@ -170,15 +212,14 @@ def _pick(
         before = taken.setdefault(entry.path, [])
         if any(start < e and s < end for s, e in before):
             continue
-        before.append((start, end) if asking.moments else everywhere)
+        before.append((start, end) if options.moments else everywhere)
         found.append(Neighbour(entry.path, start, end, cosine))
-        if len(found) == asking.top_k:
+        if len(found) == options.top_k:
             break
     return found
 
 
 def _frames(video: Video, within_s: tuple[float, float]) -> tuple[int, int]:
-    assert video.info is not None
     fps = _fps(video)
     first, end = (round(t * fps) for t in within_s)
     if first >= video.frames:
@@ -192,10 +233,9 @@ def seconds(video: Video, frame: int) -> float:
 
 
 def _fps(video: Video) -> float:
-    assert video.info is not None
     return video.info.fps or 25.0
 
 
-def place_of(video: Video) -> str:
+def indexed_path(video: ListedVideo) -> str:
     """What an index calls a video: the absolute path of the user's file, links resolved."""
     return str(Path(video.source).resolve())

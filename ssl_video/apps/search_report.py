@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_video.apps.search import Neighbour, Question
-from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.apps.search import Found, Neighbour
+from ssl_video.datasets.base import ListedVideo, Video, VideoList
 from ssl_video.datasets.spec import scanned
 from ssl_video.files import write_text
 from ssl_video.video.augment import resize_short_side
@@ -19,7 +19,7 @@ from ssl_video.video.reader import VideoError, read_frames
 from ssl_video.video.writer import write_video
 
 AT_MOST = 100
-"""Questions of one report; a browser plays no more thumbnails than these have."""
+"""Queries of one report; a browser plays no more thumbnails than these have."""
 FRAMES, FPS, SIDE = 24, 12, 120
 
 # what a name smuggles in would not run: the page may load nothing but its own data: URIs, and has no script
@@ -27,30 +27,30 @@ POLICY = "default-src 'none'; media-src data:; style-src 'unsafe-inline'"
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2em; color: #222; background: #fafafa }
 section { display: flex; flex-wrap: wrap; gap: 12px; padding: 1em 0; border-top: 1px solid #ccc }
-figure { margin: 0; width: 200px } figure.asked { padding-right: 12px; border-right: 3px solid #36c }
+figure { margin: 0; width: 200px } figure.query { padding-right: 12px; border-right: 3px solid #36c }
 video, .none { width: 200px; height: 150px; object-fit: contain; background: #000; color: #aaa; display: block }
 .none { line-height: 150px; text-align: center } figcaption { overflow-wrap: anywhere } small { color: #666 }
 """
 
 
-def write_report(path: Path, title: str, answers: Sequence[tuple[Question, list[Neighbour]]]) -> None:
-    """Write the page: a row a question, the video asked with at its left and what was found behind it, best first.
+def write_report(path: Path, title: str, results: Sequence[Found]) -> None:
+    """Write the page: a row a query, its video at the left and what was found behind it, best first.
 
-    A thumbnail plays two seconds around what was found, or the whole range asked with in as many seconds.
+    A thumbnail plays two seconds around what was found, or the whole range of the query in as many seconds.
     """
-    shown = answers[:AT_MOST]
-    infos = _infos([q.video for q, _ in shown], [n.path for _, found in shown for n in found])
+    shown = results[:AT_MOST]
+    infos = _infos([r.query.video for r in shown], [n.path for r in shown for n in r.neighbours])
     rows = []
-    for question, found in shown:
-        start, end = question.within_s or (0.0, infos[question.video.source].duration_s)
-        asked = _thumbnail(question.video.source, infos, start, end)
-        rows.append(f"<section>{_figure(asked, 'asked', '', question.name)}{_figures(found, infos)}</section>\n")
-    more = f"<p>The first {AT_MOST} of {len(answers)} questions are shown.</p>" if len(answers) > AT_MOST else ""
+    for query, neighbours in ((r.query, r.neighbours) for r in shown):
+        start, end = query.within_s or (0.0, infos[query.video.source].duration_s)
+        picture = _thumbnail(query.video.source, infos, start, end)
+        rows.append(f"<section>{_figure(picture, 'query', '', query.name)}{_figures(neighbours, infos)}</section>\n")
+    more = f"<p>The first {AT_MOST} of {len(results)} queries are shown.</p>" if len(results) > AT_MOST else ""
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f"<title>{escaped(title)}</title><style>{STYLE}</style></head>\n<body><h1>{escaped(title)}</h1>\n"
-        f"<p>Left: the video asked with. Then what was found: rank, cosine similarity, the time that matches best.</p>"
+        f"<p>Left: the query. Then its neighbours: rank, cosine similarity, the time that matches best.</p>"
         f"\n{more}{''.join(rows)}</body></html>\n"
     )
     write_text(path, page)
@@ -82,12 +82,12 @@ def _figure(picture: str, kind: str, said: str, name: str) -> str:
     return f'<figure class="{kind}">{picture}<figcaption>{caption}</figcaption></figure>\n'
 
 
-def _infos(asked: Iterable[Video], paths: Iterable[str]) -> dict[str, VideoInfo]:
+def _infos(queries: Iterable[Video], paths: Iterable[str]) -> dict[str, VideoInfo]:
     """What a scan says of each video; those found were scanned when they were indexed, and that is remembered."""
-    known = {v.source: v for v in asked}
-    others = tuple(Video(p) for p in dict.fromkeys(paths) if p not in known)
-    videos = scanned(VideoSet("found", (*known.values(), *others)), none_usable_is_an_error=False).videos
-    return {v.source: v.info for v in videos if v.info is not None}
+    known = {v.source: v for v in queries}
+    others = tuple(ListedVideo(p) for p in dict.fromkeys(paths) if p not in known)
+    videos = scanned(VideoList("found", (*known.values(), *others)), none_usable_is_an_error=False).videos
+    return {v.source: v.info for v in videos}
 
 
 def _thumbnail(path: str, infos: dict[str, VideoInfo], start_s: float, end_s: float) -> str:
@@ -104,7 +104,7 @@ def _thumbnail(path: str, infos: dict[str, VideoInfo], start_s: float, end_s: fl
         return '<div class="none">cannot be read</div>'
     rate = Fraction(FPS) if len(numbers) == FRAMES else Fraction(max(1.0, len(numbers) / 2)).limit_denominator(100)
     with tempfile.TemporaryDirectory() as folder:
-        film = Path(folder) / "thumbnail.mp4"
-        write_video(film, frames_THWC, rate, options={"crf": "30", "preset": "veryfast"})
-        content = base64.b64encode(film.read_bytes()).decode()
+        small = Path(folder) / "thumbnail.mp4"
+        write_video(small, frames_THWC, rate, options={"crf": "30", "preset": "veryfast"})
+        content = base64.b64encode(small.read_bytes()).decode()
     return f'<video src="data:video/mp4;base64,{content}" autoplay loop muted playsinline></video>'

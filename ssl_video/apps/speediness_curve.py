@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ssl_video.apps.windows import check_length, frames_of, offsets_at, over_windows
+from ssl_video.apps.options import SpeedinessOptions
+from ssl_video.apps.windows import bar, check_length, frames_of, offsets_at, over_windows
 from ssl_video.capabilities import SpeedLogits
 from ssl_video.datasets.base import Video
-from ssl_video.files import write_text, written_aside
+from ssl_video.datasets.spec import one_video
+from ssl_video.errors import UserError
+from ssl_video.files import check_not_over, write_text, written_aside
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_height
 from ssl_video.video.writer import rate_of, write_video
@@ -26,18 +29,74 @@ COOL, WARM = "#1f8fb4", "#f59b1c"
 class Curves:
     """``normal_XN``: how likely frame n of the video, played X times as fast, is at its normal speed, in [0, 1].
 
-    ``speeds`` are the X. ``too_short_for`` are speeds at which the video is shorter than one clip. ``film`` are frames
-    of the video, evenly spaced and small.
+    ``speeds`` are the X. ``too_short_for`` are speeds at which the video is shorter than one clip. ``strip`` are
+    frames of the video, evenly spaced and small.
     """
 
     speeds: tuple[float, ...]
     normal_XN: np.ndarray
     too_short_for: tuple[float, ...] = ()
-    film: list[np.ndarray] = field(default_factory=list)
+    strip: list[np.ndarray] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Speediness:
+    """The speediness of a scanned video, one number a frame, the frames of a clip's span, and the files written."""
+
+    video: Video
+    normal_N: np.ndarray
+    span: int
+    written: tuple[Path, ...]
+
+
+def speediness(
+    video: Path | str,
+    model: Model,
+    out: Path | str = ".",
+    options: SpeedinessOptions = SpeedinessOptions(),
+    *,
+    overlay: bool = False,
+    progress: bool = False,
+) -> Speediness:
+    """Write the speediness of a video as a csv and a picture and, with ``overlay``, as a video with the curve below.
+
+    Args:
+        video: the file.
+        model: a run of the pretext speediness.
+        out: a folder, or a .csv file, beside which the others lie.
+        options: see ``SpeedinessOptions``.
+        overlay: write the video, too.
+        progress: show a bar, on a terminal.
+
+    Raises:
+        UserError: if the model has no such head, or the video cannot be used or is shorter than a clip.
+    """
+    video, out = Path(video), Path(out)
+    is_folder = not out.suffix or out.is_dir()
+    table = out / f"{video.stem}_speediness.csv" if is_folder else out
+    if table.suffix != ".csv":
+        raise UserError(f"--out names a folder or a .csv file, not {out}.")
+    picture, shown = table.with_suffix(".png"), table.with_suffix(".mp4")
+    check_not_over(video, table, picture, shown)
+    scanned = one_video(video)
+    curves = speediness_curves(model, scanned, options=options, progress=progress)
+    normal_N, fps = curves.normal_XN[0], scanned.info.fps
+    write_csv(table, {"speediness": normal_N}, fps)
+    draw_speediness(picture, curves, fps, video.name)
+    if overlay:
+        write_overlay(shown, scanned, normal_N)
+    written = (table, picture, shown) if overlay else (table, picture)
+    return Speediness(scanned, normal_N, model.view.span(scanned), written)
 
 
 def speediness_curves(
-    model: Model, video: Video, speeds: Sequence[float] = (1.0,), *, step: int = 1, batch: int = 16, film: int = 10
+    model: Model,
+    video: Video,
+    speeds: Sequence[float] = (1.0,),
+    options: SpeedinessOptions = SpeedinessOptions(),
+    *,
+    strip: int = 10,
+    progress: bool = False,
 ) -> Curves:
     """Speediness of a scanned video at every frame, for each of several speeds at which it is played.
 
@@ -49,9 +108,9 @@ def speediness_curves(
         model: a run of the pretext speediness.
         video: scanned.
         speeds: ascending, the first is 1.
-        step: frames from one clip to the next.
-        batch: clips in one forward pass.
-        film: frames kept for pictures.
+        options: see ``SpeedinessOptions``.
+        strip: frames kept for pictures.
+        progress: show a bar, on a terminal.
 
     Raises:
         UserError: if the model has no such head, or the video is shorter than a clip at speed 1.
@@ -61,7 +120,7 @@ def speediness_curves(
     check_length(model, video, offsets[0])
     fit = sum(int(o[-1]) < video.frames for o in offsets)
     kept: list[np.ndarray] = []
-    shown = set(((np.arange(film) + 0.5) * video.frames / film).astype(int).tolist())
+    shown = set(((np.arange(strip) + 0.5) * video.frames / strip).astype(int).tolist())
 
     def prepared() -> Iterator[np.ndarray]:
         for number, frame_HWC in enumerate(frames_of(video)):
@@ -75,7 +134,8 @@ def speediness_curves(
 
     middles: list[list[int]] = [[] for _ in range(fit)]
     values: list[list[float]] = [[] for _ in range(fit)]
-    for kind, first, value in over_windows(normal, prepared(), video.frames, offsets[:fit], step, batch):
+    frames = bar(prepared(), video, progress)
+    for kind, first, value in over_windows(normal, frames, offsets[:fit], options.step, options.batch_size):
         middles[kind].append(first + int(offsets[kind][-1]) // 2)
         values[kind].append(float(value))
     every_N = np.arange(video.frames)
@@ -93,12 +153,12 @@ def write_csv(path: Path, columns: dict[str, np.ndarray], fps: float) -> None:
     write_text(path, text.getvalue())
 
 
-def film_and_axes(film: Sequence[np.ndarray], fps: float, frames: int, title: str) -> tuple[Any, Any]:
-    """A figure, and below a strip of film its axes of time in seconds, over the whole video."""
+def strip_and_axes(strip: Sequence[np.ndarray], fps: float, frames: int, title: str) -> tuple[Any, Any]:
+    """A figure, and below a strip of frames its axes of time in seconds, over the whole video."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    strip_HWC = np.concatenate(list(film), axis=1)
+    strip_HWC = np.concatenate(list(strip), axis=1)
     height = float(np.clip(9.0 * strip_HWC.shape[0] / strip_HWC.shape[1], 0.3, 3.0))
     figure = Figure(figsize=(10, height + 2.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -112,9 +172,9 @@ def film_and_axes(film: Sequence[np.ndarray], fps: float, frames: int, title: st
 
 
 def draw_speediness(path: Path, curves: Curves, fps: float, title: str) -> None:
-    """A PNG: the speediness of a video under a strip of its film, blue where it looks sped up, orange where not."""
+    """A PNG: the speediness of a video under a strip of its frames, blue where it looks sped up, orange where not."""
     normal_N = curves.normal_XN[0]
-    figure, ax = film_and_axes(curves.film, fps, len(normal_N), title)
+    figure, ax = strip_and_axes(curves.strip, fps, len(normal_N), title)
     time_N = (np.arange(len(normal_N)) + 0.5) / fps
     ax.fill_between(time_N, 0.5, normal_N, where=normal_N >= 0.5, interpolate=True, color=WARM, alpha=0.5)
     ax.fill_between(time_N, 0.5, normal_N, where=normal_N <= 0.5, interpolate=True, color=COOL, alpha=0.5)
@@ -127,8 +187,7 @@ def draw_speediness(path: Path, curves: Curves, fps: float, title: str) -> None:
 
 
 def write_overlay(path: Path, video: Video, normal_N: np.ndarray, height: int = 360) -> None:
-    """A film of the video with its speediness below: the curve, filled up to the frame shown; ``height`` pixels."""
-    assert video.info is not None
+    """The video with its speediness below: the curve, filled up to the frame shown; ``height`` pixels."""
     height = min(height, video.info.height)
 
     def pictures() -> Iterator[np.ndarray]:

@@ -3,21 +3,23 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from ssl_video.apps.options import Form, SpeedinessOptions, SpeedupOptions
 from ssl_video.apps.smooth_speed import of_duration, of_mean
-from ssl_video.apps.speediness_curve import COOL, WARM, Curves, film_and_axes
+from ssl_video.apps.speediness_curve import COOL, WARM, Curves, speediness_curves, strip_and_axes, write_csv
 from ssl_video.apps.windows import frames_of
 from ssl_video.datasets.base import Video
+from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
-from ssl_video.files import written_aside
+from ssl_video.files import check_not_over, written_aside
+from ssl_video.model import Model
 from ssl_video.video.augment import resize_height
 from ssl_video.video.sound import has_sound, read_sound, stretched
-from ssl_video.video.writer import rate_of, write_video
+from ssl_video.video.writer import check_film, rate_of, write_video
 
-Form = Literal["duration", "mean"]
 FASTEST = 100.0
 """The largest speed, as much as the filter that stretches sound takes."""
 STEP = 1.25
@@ -37,6 +39,61 @@ class Plan:
     speed_N: np.ndarray
     kept_M: np.ndarray
     result_N1: np.ndarray
+
+
+@dataclass(frozen=True)
+class SpedUp:
+    """A scanned video, its curves and plan, whether the result has sound, and the files written."""
+
+    video: Video
+    curves: Curves
+    plan: Plan
+    sound: bool
+    written: tuple[Path, ...]
+
+
+def speed_up(
+    video: Path | str,
+    model: Model,
+    out: Path | str,
+    options: SpeedupOptions = SpeedupOptions(),
+    *,
+    progress: bool = False,
+) -> SpedUp:
+    """Speed up a video where nothing is lost by it.
+
+    Writes the video ``out``, and beside it a picture and a csv of its speed and, if asked for, a comparison.
+
+    Args:
+        video: the file.
+        model: a run of the pretext speediness.
+        out: .mp4, .mov or .mkv.
+        options: see ``SpeedupOptions``.
+        progress: show a bar, on a terminal.
+
+    Raises:
+        UserError: if the model has no such head, the video cannot be used, or the factor is not possible.
+    """
+    video, out = Path(video), Path(out)
+    check_film(out)
+    check_not_over(video, out)
+    scanned = one_video(video)
+    fps, factor = scanned.info.fps, options.factor
+    max_speed = min(2 * factor, FASTEST) if options.max_speed is None else options.max_speed
+    check_factor(factor, max_speed, scanned.frames)
+    step = max(1, model.view.span(scanned) // 8) if options.step is None else options.step
+    looking = SpeedinessOptions(step, options.batch_size)
+    curves = speediness_curves(model, scanned, versions(max_speed), looking, progress=progress)
+    allowed_N = allowed_speeds(curves, options.threshold)
+    plan = plan_speed(allowed_N, factor, max_speed, (options.smooth * fps) ** 2, form=options.form, beta=options.beta)
+    sound = write_speedup(out, scanned, plan, options.mute)
+    written = [out, out.with_suffix(".png"), out.with_suffix(".csv")]
+    draw_plan(written[1], plan, curves.strip, fps, video.name)
+    write_csv(written[2], {"allowed": allowed_N, "speed": plan.speed_N, "starts_at": plan.result_N1[:-1]}, fps)
+    if options.compare:
+        written.append(out.with_name(f"{out.stem}_compare{out.suffix}"))
+        write_comparison(written[3], scanned, plan)
+    return SpedUp(scanned, curves, plan, sound, tuple(written))
 
 
 def check_factor(factor: float, max_speed: float, frames: int) -> None:
@@ -104,7 +161,6 @@ def plan_speed(
 
 def write_speedup(path: Path, video: Video, plan: Plan, mute: bool = False) -> bool:
     """Write the frames that a plan keeps, with the sound stretched to them. Returns whether there is sound."""
-    assert video.info is not None
     rate = rate_of(video.info.fps)
     sound = None
     if not mute and has_sound(video.path):
@@ -127,11 +183,10 @@ def kept_frames(video: Video, kept_M: Sequence[int] | np.ndarray) -> Iterator[np
 
 
 def write_comparison(path: Path, video: Video, plan: Plan, height: int = 360) -> None:
-    """A film: on the left the video sped up evenly, on the right by the plan, and below the curve of speed.
+    """A video: on the left the one sped up evenly, on the right by the plan, and below the curve of speed.
 
-    Two lines move over it, blue where the left film is and orange where the right one is.
+    Two lines move over it, blue where the left one is and orange where the right one is.
     """
-    assert video.info is not None
     fps, length, count = video.info.fps, len(plan.kept_M), len(plan.speed_N)
     even_M = np.minimum(((np.arange(length) + 0.5) * count / length).astype(int), count - 1)
     height = min(height, video.info.height)
@@ -179,9 +234,9 @@ def _draw_speeds(ax: Any, plan: Plan, fps: float) -> None:
     ax.set_ylim(0, 1.08 * max(plan.allowed_N.max(), plan.speed_N.max()))
 
 
-def draw_plan(path: Path, plan: Plan, film: Sequence[np.ndarray], fps: float, title: str) -> None:
-    """A PNG: V and S over time, under a strip of film."""
-    figure, ax = film_and_axes(film, fps, len(plan.speed_N), title)
+def draw_plan(path: Path, plan: Plan, strip: Sequence[np.ndarray], fps: float, title: str) -> None:
+    """A PNG: V and S over time, under a strip of frames."""
+    figure, ax = strip_and_axes(strip, fps, len(plan.speed_N), title)
     _draw_speeds(ax, plan, fps)
     ax.set_ylabel("speed")
     ax.legend(fontsize=8, ncols=3, loc="upper right", framealpha=0.8)

@@ -1,24 +1,29 @@
-"""Objects or points of a video's first frame, carried to its other frames: a mask or a row a frame, and a film."""
+"""Objects or points of a video's first frame, carried to its other frames: a mask or a row a frame, and a video."""
 
-import colorsys
 import csv
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from ssl_video.datasets.masks import MOST, objects_in, read_mask
-from ssl_video.errors import UserError
+from ssl_video.apps.adapt import Adapted, adapt
+from ssl_video.apps.marks import Marks, checked_points, mask_from_file, mask_of_boxes
+from ssl_video.apps.options import TrackOptions
+from ssl_video.apps.paint import paint_mask, paint_points, write_mask
+from ssl_video.datasets.masks import objects_in
+from ssl_video.errors import UserError, nearest
 from ssl_video.eval.affinity import Affinity
 from ssl_video.eval.carry import carry_masks, carry_points
-from ssl_video.eval.dense import FrameFeatures
+from ssl_video.eval.dense import FrameFeatures, network_features
+from ssl_video.eval.propagation import Propagation, PropagationConfig
 from ssl_video.files import written_aside
+from ssl_video.model import Model
 from ssl_video.video.info import VideoError
 from ssl_video.video.pictures import FPS, picture_files
 from ssl_video.video.reader import iterate_frames, opened
@@ -31,13 +36,85 @@ class Tracked:
 
     ``last_seen`` says of each object, by its number, or of each point, counted from 1, in which frame it was seen last.
     ``frames`` frames were done, from number ``start`` on; numbers count from the video's first frame, 0.
-    ``broken`` is a phrase that says why the video ended early, if it did.
+    ``broken`` is a phrase that says why the video ended early, if it did. ``written`` are the files, or the folder of
+    masks, and ``seconds`` how long it took; ``adapted`` is what the network came to where it was adapted to the video.
     """
 
     start: int
     frames: int
     last_seen: dict[int, int]
     broken: str | None
+    written: tuple[Path, ...] = ()
+    seconds: float = 0.0
+    adapted: Adapted | None = None
+
+
+def track(
+    video: Path | str,
+    model: Model,
+    marks: Marks,
+    out: Path | str,
+    options: TrackOptions = TrackOptions(),
+    *,
+    progress: bool = False,
+) -> Tracked:
+    """Carry what is marked in one frame of a video to the frames after it.
+
+    Writes ``masks/NUMBER.png`` or ``points.csv``, and ``overlay.mp4``, see ``track_masks`` and ``track_points``.
+
+    Args:
+        video: a file, or a folder with a picture for each frame.
+        model: a network with a fine map of single frames, such as dense_resnet_8.
+        marks: objects or points of the first frame.
+        out: a folder that is empty or not there yet.
+        options: see ``TrackOptions``.
+        progress: show bars, on a terminal.
+
+    Raises:
+        UserError: if anything of this does not fit, or the video cannot be read.
+    """
+    video, out, settings = Path(video), Path(out), settings_of(options)
+    check_new(out)
+    try:
+        frame_HWC = first_frame(video, options.start)
+        points_J2 = checked_points(marks.points, frame_HWC)
+        mask_HW = mask_of_boxes(marks.boxes, frame_HWC) if marks.mask is None else mask_from_file(marks.mask, frame_HWC)
+        features = network_features(model, options.stage, settings.side, settings.square)
+        adapted = None
+        if options.adapt_steps:
+            adapted = adapt(model, video, options.adapt_steps, options.adapt_lr, options.seed, progress=progress)
+            features = network_features(adapted.model, options.stage, settings.side, settings.square)
+        since, source = time.perf_counter(), Source(video, options.start, progress)
+        if marks.points:
+            done = track_points(source, points_J2, features, settings.affinity, out)
+        else:
+            done = track_masks(source, mask_HW, features, settings.affinity, out)
+    except VideoError as error:
+        raise UserError(f"{video} cannot be used: {error}.") from None
+    return replace(done, seconds=time.perf_counter() - since, adapted=adapted)
+
+
+def settings_of(options: TrackOptions) -> PropagationConfig:
+    """The preset under the options that were given. Raises UserError."""
+    if options.preset not in Propagation.presets:
+        known = nearest(options.preset, Propagation.presets)
+        raise UserError(f"There is no preset {options.preset!r} of propagation; {known}")
+    given = {
+        "side": options.side,
+        "context": options.context,
+        "radius": options.radius,
+        "topk": options.top_k,
+        "temperature": options.temperature,
+    }
+    return replace(Propagation.presets[options.preset], **{k: v for k, v in given.items() if v is not None})
+
+
+def check_new(out: Path) -> None:
+    """Raise UserError if ``out`` is a file, or a folder that is in use."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; --out must name a folder.")
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty; choose another --out.")
 
 
 def first_frame(video: Path, start: int = 0) -> np.ndarray:
@@ -51,105 +128,46 @@ def first_frame(video: Path, start: int = 0) -> np.ndarray:
     raise VideoError(f"there is no frame {start}: it ends before it" if start else "it has no frame")
 
 
-def mask_from_file(path: Path, frame_HWC: np.ndarray) -> np.ndarray:
-    """mask_HW of numbers of objects. Raises UserError if it does not fit the frame or has no object."""
-    try:
-        mask_HW = read_mask(path)
-    except VideoError as error:
-        raise UserError(f"The mask {path} cannot be used: {error}.") from None
-    if mask_HW.shape != frame_HWC.shape[:2]:
-        raise UserError(
-            f"The mask {path} has {_size(mask_HW)} pixels, but the frames of the video have {_size(frame_HWC)}; draw "
-            f"it on a frame of the video itself."
-        )
-    if not objects_in(mask_HW):
-        raise UserError(
-            f"The mask {path} is empty; mark each object with a number of its own from 1 to {MOST} (0 is the "
-            f"background, and 255 beside other numbers is void)."
-        )
-    return mask_HW
-
-
-def mask_of_boxes(boxes_N4: Sequence[Sequence[float]], frame_HWC: np.ndarray) -> np.ndarray:
-    """mask_HW of boxes (x, y, width, height), numbered from 1 on; a later one lies over those before it.
-
-    Raises:
-        UserError: if one is empty, does not lie within the frame or cannot be seen under others, or there are too many.
-    """
-    height, width = frame_HWC.shape[:2]
-    _check_count(len(boxes_N4), "boxes")
-    mask_HW = np.zeros((height, width), np.uint8)
-    for number, (x, y, w, h) in enumerate(boxes_N4, 1):
-        box = ",".join(f"{v:g}" for v in (x, y, w, h))
-        if not (w >= 1 and h >= 1 and x >= 0 and y >= 0 and x + w <= width and y + h <= height):
-            raise UserError(
-                f"The box {box} does not lie within the frame, which has {_size(frame_HWC)} pixels (x,y,width,height, "
-                f"from the top left)."
-            )
-        mask_HW[int(y) : int(y + h), int(x) : int(x + w)] = number
-    hidden = set(range(1, len(boxes_N4) + 1)) - set(objects_in(mask_HW))
-    if hidden:
-        raise UserError(f"Box {min(hidden)} lies wholly under later ones; name larger boxes before those on them.")
-    return mask_HW
-
-
-def checked_points(points_J2: Sequence[Sequence[float]], frame_HWC: np.ndarray) -> np.ndarray:
-    """points_J2 (x, y) in pixels. Raises UserError if one lies outside of the frame, or there are too many."""
-    height, width = frame_HWC.shape[:2]
-    _check_count(len(points_J2), "points")
-    for x, y in points_J2:
-        if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
-            raise UserError(
-                f"The point {x:g},{y:g} lies outside of the frame, which has {_size(frame_HWC)} pixels (x,y from 0)."
-            )
-    return np.asarray(points_J2, np.float64)
-
-
-def track_masks(
-    video: Path, mask_HW: np.ndarray, features: FrameFeatures, how: Affinity, out: Path, start: int = 0
-) -> Tracked:
-    """Write ``masks/NUMBER.png``, with a palette, for every frame from ``start`` on, and ``overlay.mp4``.
+def track_masks(source: "Source", mask_HW: np.ndarray, features: FrameFeatures, how: Affinity, out: Path) -> Tracked:
+    """Write ``masks/NUMBER.png``, with a palette, for every frame of ``source``, and ``overlay.mp4``.
 
     Args:
-        video: a file, or a folder with a picture a frame.
-        mask_HW: objects in frame ``start``; void is background.
+        source: the frames.
+        mask_HW: objects in the first one; void is background.
         features: of a frame.
         how: see ``Affinity``.
         out: an empty folder.
-        start: number of the frame that the mask is of.
 
     Raises:
         VideoError: if nothing can be read; what comes to an end later is kept and said (``Tracked.broken``).
     """
-    numbers = objects_in(mask_HW)
+    start, numbers = source.start, objects_in(mask_HW)
     last_seen = dict.fromkeys(numbers, start)
-    source = _Source(video, start)
 
-    def film() -> Iterator[np.ndarray]:
+    def painted() -> Iterator[np.ndarray]:
         carried = carry_masks(source.frames(), mask_HW, numbers, features, how)
         for number, mask_t_HW in enumerate(carried, start):
             write_mask(out / "masks" / f"{number:05d}.png", mask_t_HW)
             last_seen.update(dict.fromkeys(objects_in(mask_t_HW), number))
             yield paint_mask(source.read.popleft(), mask_t_HW)
 
-    frames = write_video(out / "overlay.mp4", film(), source.rate, options={"crf": "18"})
-    return Tracked(start, frames, last_seen, source.why_it_ended(frames))
+    written = out / "masks", out / "overlay.mp4"
+    frames = write_video(written[1], painted(), source.rate, options={"crf": "18"})
+    return Tracked(start, frames, last_seen, source.why_it_ended(frames), written)
 
 
-def track_points(
-    video: Path, points_J2: np.ndarray, features: FrameFeatures, how: Affinity, out: Path, start: int = 0
-) -> Tracked:
+def track_points(source: "Source", points_J2: np.ndarray, features: FrameFeatures, how: Affinity, out: Path) -> Tracked:
     """Write ``points.csv`` (frame,point,x,y) and ``overlay.mp4``; for the arguments see ``track_masks``.
 
     Points are counted from 1; x and y are in pixels, the centre of the first one at 0, and empty for a point that is
     lost.
     """
-    last_seen = dict.fromkeys(range(1, len(points_J2) + 1), start)
-    source = _Source(video, start)
+    last_seen = dict.fromkeys(range(1, len(points_J2) + 1), source.start)
+    written = out / "points.csv", out / "overlay.mp4"
 
-    def film() -> Iterator[np.ndarray]:
+    def painted() -> Iterator[np.ndarray]:
         carried = carry_points(source.frames(), points_J2, features, how)
-        for number, points_t_J2 in enumerate(carried, start):
+        for number, points_t_J2 in enumerate(carried, source.start):
             for point, (x, y) in enumerate(points_t_J2.tolist(), 1):
                 known = x == x
                 rows.writerow([number, point, *((f"{x:.2f}", f"{y:.2f}") if known else ("", ""))])
@@ -157,21 +175,21 @@ def track_points(
                     last_seen[point] = number
             yield paint_points(source.read.popleft(), points_t_J2)
 
-    with written_aside(out / "points.csv") as aside, aside.open("w", encoding="utf-8", newline="") as file:
+    with written_aside(written[0]) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["frame", "point", "x", "y"])
-        frames = write_video(out / "overlay.mp4", film(), source.rate, options={"crf": "18"})
-    return Tracked(start, frames, last_seen, source.why_it_ended(frames))
+        frames = write_video(written[1], painted(), source.rate, options={"crf": "18"})
+    return Tracked(source.start, frames, last_seen, source.why_it_ended(frames), written)
 
 
-class _Source:
+class Source:
     """The frames of a video up to where it breaks off, and what its file says of their rate and number.
 
     ``read`` holds the frames that ``frames`` has given and nobody has taken out again.
     """
 
-    def __init__(self, video: Path, start: int):
-        self.video, self.start = video, start
+    def __init__(self, video: Path, start: int = 0, progress: bool = False):
+        self.video, self.start, self.progress = video, start, progress
         self.read: deque[np.ndarray] = deque()  # not itertools.tee, which lets go of what it held 57 at a time
         self.error: str | None = None
         self.rate, self.announced = Fraction(FPS), 0
@@ -184,11 +202,12 @@ class _Source:
                 self.announced = stream.frames
 
     def frames(self) -> Iterator[np.ndarray]:
-        """frame_HWC by frame, with a bar on a terminal. Raises VideoError if there is none."""
+        """frame_HWC by frame. Raises VideoError if there is none."""
         total, first = max(0, self.announced - self.start) or None, True
         try:
             frames = iterate_frames(str(self.video), self.start)
-            for frame_HWC in tqdm(frames, total=total, unit="frame", desc="track", disable=None):
+            hidden = None if self.progress else True  # None: hidden unless on a terminal
+            for frame_HWC in tqdm(frames, total=total, unit="frame", desc="track", disable=hidden):
                 first = False
                 self.read.append(frame_HWC)
                 yield frame_HWC
@@ -206,62 +225,3 @@ class _Source:
         if self.start + frames < self.announced:
             return f"the file announces {self.announced} frames, of which {self.start + frames} decode"
         return None
-
-
-def palette() -> np.ndarray:
-    """colours_N3 of the 256 numbers, uint8: 0 is black, and neighbours differ in hue; 255 is white."""
-    colours = [colorsys.hsv_to_rgb(0.97 + n * 0.381966, 0.85, 1 - 0.35 * (n // 8 % 2)) for n in range(254)]
-    return np.array([(0, 0, 0), *np.multiply(colours, 255).astype(int), (255, 255, 255)], np.uint8)
-
-
-PALETTE = palette()
-
-
-def write_mask(path: Path, mask_HW: np.ndarray) -> None:
-    """A PNG of 8 bits with a palette; the values are the numbers of objects."""
-    picture = Image.fromarray(mask_HW)
-    picture.putpalette(PALETTE.tobytes())
-    with written_aside(path) as aside:
-        picture.save(aside)
-
-
-def paint_mask(frame_HWC: np.ndarray, mask_HW: np.ndarray) -> np.ndarray:
-    """The frame with each object half covered by its colour, and lined by it."""
-    painted_HWC = frame_HWC.copy()
-    inside_HW = mask_HW > 0
-    painted_HWC[inside_HW] = (frame_HWC[inside_HW].astype(np.uint16) + PALETTE[mask_HW[inside_HW]]) // 2
-    line_HW = np.zeros(mask_HW.shape, bool)
-    for axis in (0, 1):
-        for step in (1, -1):
-            line_HW |= _moved(mask_HW, step, axis) != mask_HW
-    line_HW &= inside_HW
-    painted_HWC[line_HW] = PALETTE[mask_HW[line_HW]]
-    return painted_HWC
-
-
-def paint_points(frame_HWC: np.ndarray, points_J2: np.ndarray) -> np.ndarray:
-    """The frame with a disc of its colour, rimmed in white, at each point that is not lost."""
-    painted_HWC = frame_HWC.copy()
-    height, width = frame_HWC.shape[:2]
-    radius = max(2.0, min(height, width) / 60)
-    y_H1, x_W = np.arange(height)[:, None], np.arange(width)
-    for number, (x, y) in enumerate(points_J2, 1):
-        distance_HW = np.hypot(x_W - x, y_H1 - y)  # NaN, a lost point, is nowhere near
-        painted_HWC[distance_HW <= radius + 1.5] = 255
-        painted_HWC[distance_HW <= radius] = PALETTE[number]
-    return painted_HWC
-
-
-def _moved(mask_HW: np.ndarray, step: int, axis: int) -> np.ndarray:
-    """The neighbours' values; beyond the border lie the border's own."""
-    places = np.clip(np.arange(mask_HW.shape[axis]) + step, 0, mask_HW.shape[axis] - 1)
-    return mask_HW.take(places, axis)
-
-
-def _check_count(count: int, what: str) -> None:
-    if count > MOST:
-        raise UserError(f"At most {MOST} {what} can be tracked at a time, not {count}.")
-
-
-def _size(picture: np.ndarray) -> str:
-    return f"{picture.shape[1]}x{picture.shape[0]}"

@@ -11,33 +11,24 @@ import signal
 import tempfile
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_video.apps import align, explain_cam, speediness_curve, track
-from ssl_video.apps.index_folder import Stored
-from ssl_video.apps.search import Question, ask
+from ssl_video.apps import align, cam_maps, cam_pictures, speediness_curve, track
+from ssl_video.apps.marks import Marks
+from ssl_video.apps.options import CamOptions, Limits, SpeedinessOptions, TrackOptions
+from ssl_video.apps.search import Index
 from ssl_video.apps.search_report import STYLE, escaped, figures
-from ssl_video.capabilities import SpeedLogits
+from ssl_video.capabilities import HeatMaps, SpeedLogits
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.eval.dense import network_features
-from ssl_video.eval.propagation import Propagation
 from ssl_video.model import Model
 from ssl_video.video.info import Problem, VideoError
 from ssl_video.video.probe import scan
 
-TRACKING = Propagation.presets["crw-davis-240"]
+TRACKING = track.settings_of(TrackOptions())
 NO_INDEX = "No index was given; start the page with one that this run made: ssl-video app RUN INDEX."
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The largest and the longest video that is taken."""
-
-    megabytes: float = 200.0
-    minutes: float = 5.0
 
 
 def check_gradio() -> None:
@@ -59,10 +50,10 @@ def admitted(path: str | None, limits: Limits = Limits()) -> Video:
         raise UserError("Drop a video first.")
     name = Path(path).name
     size = Path(path).stat().st_size
-    if size > 1e6 * limits.megabytes:
+    if size > 1e6 * limits.max_megabytes:
         raise UserError(
-            f"{name} has {size / 1e6:.1f} MB, and at most {limits.megabytes:g} MB are taken; cut it, or start the page "
-            "with a larger --max-megabytes."
+            f"{name} has {size / 1e6:.1f} MB, and at most {limits.max_megabytes:g} MB are taken; cut it, or start the "
+            "page with a larger --max-megabytes."
         )
     with Path(path).open("rb") as file:
         start = file.read(512)
@@ -71,10 +62,10 @@ def admitted(path: str | None, limits: Limits = Limits()) -> Video:
     info = dict(scan([path], 1))[path]
     if isinstance(info, Problem):
         raise UserError(f"{name} cannot be used as a video: {info.reason}.")
-    if info.duration_s > 60 * limits.minutes:
+    if info.duration_s > 60 * limits.max_minutes:
         raise UserError(
-            f"{name} lasts {info.duration_s / 60:.1f} minutes, and at most {limits.minutes:g} are taken; cut it, or "
-            "start the page with a larger --max-minutes."
+            f"{name} lasts {info.duration_s / 60:.1f} minutes, and at most {limits.max_minutes:g} are taken; cut it, "
+            "or start the page with a larger --max-minutes."
         )
     return Video(path, info=info)
 
@@ -97,30 +88,28 @@ def refusal(attempt: Callable[[], object]) -> str:
     return ""
 
 
-class Desk:
+class App:
     """What the page can do with a model, an index and uploaded files; every result is a file in ``folder``.
 
     All of its methods raise UserError or VideoError.
     """
 
-    def __init__(self, model: Model, stored: Stored | None, limits: Limits, folder: Path):
-        self.model, self.stored, self.limits, self.folder = model, stored, limits, folder
+    def __init__(self, model: Model, index: Index | None, limits: Limits, folder: Path):
+        self.model, self.index, self.limits, self.folder = model, index, limits, folder
 
     def refusals(self) -> dict[str, str]:
         """Why the model cannot do what a tab is for, in one sentence; empty where it can."""
         model = self.model
         return {
-            "neighbours": NO_INDEX if self.stored is None else "",
+            "neighbours": NO_INDEX if self.index is None else "",
             "speediness": refusal(lambda: model.need(SpeedLogits)),
-            # a classifier explains the class that it sees in a video; any other head is known without one
-            "cam": "" if model.classifier is not None else refusal(lambda: explain_cam.head_of(model, Video(""))),
+            "cam": "" if model.classifier is not None else refusal(lambda: model.need(HeatMaps)),
             "track": refusal(lambda: network_features(model, None, TRACKING.side, TRACKING.square)),
         }
 
     def about(self, path: str | None) -> str:
         """HTML: what was dropped."""
         video = admitted(path, self.limits)
-        assert video.info is not None
         i = video.info
         return (
             f"<p>{escaped(Path(video.path).name)}: {i.frames} frames of {i.width}x{i.height}, {i.duration_s:.2f} s.</p>"
@@ -128,57 +117,53 @@ class Desk:
 
     def neighbours(self, path: str | None) -> str:
         """HTML: the nearest videos of the index, which play."""
-        if self.stored is None:
+        if self.index is None:
             raise UserError(NO_INDEX)
-        video = admitted(path, self.limits)
-        found = ask(self.stored, self.model, Question(video))
+        found = self.index.search(admitted(path, self.limits))
         return f"<style>#neighbours {{ {STYLE} }}</style><section>{figures(found)}</section>"
 
     def speediness(self, path: str | None) -> tuple[str, str]:
-        """A film with the curve below it, and a picture of the curve."""
+        """The video with the curve below it, and a picture of the curve."""
         video = admitted(path, self.limits)
-        assert video.info is not None
         step = max(1, self.model.view.span(video) // 8)
-        curves = speediness_curve.speediness_curves(self.model, video, step=step)
-        film, picture = self._files("speediness")
-        speediness_curve.write_overlay(film, video, curves.normal_XN[0])
+        curves = speediness_curve.speediness_curves(self.model, video, options=SpeedinessOptions(step))
+        shown, picture = self._files("speediness")
+        speediness_curve.write_overlay(shown, video, curves.normal_XN[0])
         speediness_curve.draw_speediness(picture, curves, video.info.fps, plain(video))
-        return str(film), str(picture)
+        return str(shown), str(picture)
 
     def cam(self, path: str | None) -> tuple[str, str]:
-        """A film beside its activation maps, and a sheet of them."""
+        """The video beside its activation maps, and a sheet of them."""
         video = admitted(path, self.limits)
-        head = explain_cam.head_of(self.model, video)
+        head = cam_maps.head_of(self.model, video)
         step = max(1, self.model.view.span(video) // 8)
-        paint = explain_cam.Painter(explain_cam.activation_maps(self.model, video, head, step=step), None)
-        film, picture = self._files("cam")
-        explain_cam.write_film(film, video, paint)
-        explain_cam.draw_sheet(picture, video, paint, head, 6, plain(video))
-        return str(film), str(picture)
+        paint = cam_pictures.Painter(cam_maps.activation_maps(self.model, video, head, CamOptions(step=step)), None)
+        shown, picture = self._files("cam")
+        cam_pictures.write_beside(shown, video, paint)
+        cam_pictures.draw_sheet(picture, video, paint, head, 6, plain(video))
+        return str(shown), str(picture)
 
     def first_frame(self, path: str | None) -> Any:
         """frame_HWC to choose a point on."""
         return track.first_frame(Path(admitted(path, self.limits).path))
 
     def track(self, path: str | None, point: tuple[float, float]) -> tuple[str, str]:
-        """A film with the point in every frame, and HTML that says how far it was followed."""
+        """The video with the point in every frame, and HTML that says how far it was followed."""
         video = admitted(path, self.limits)
-        features = network_features(self.model, None, TRACKING.side, TRACKING.square)
-        points_J2 = track.checked_points([point], track.first_frame(Path(video.path)))
-        film, _ = self._files("track")
-        done = track.track_points(Path(video.path), points_J2, features, TRACKING.affinity, film.parent)
+        folder = self._files("track")[0].parent
+        done = track.track(video.path, self.model, Marks(points=[point]), folder)
         (x, y), seen = point, done.last_seen[1]
         said = f"<p>The point {x:g},{y:g} was last seen in frame {seen}; the last is {done.frames - 1}.</p>"
-        return str(film.parent / "overlay.mp4"), said
+        return str(folder / "overlay.mp4"), said
 
     def align(self, path_a: str | None, path_b: str | None) -> tuple[str, str]:
-        """A film of both videos in step, and a picture of the match."""
+        """Both videos in step, and a picture of the match."""
         a, b = admitted(path_a, self.limits), admitted(path_b, self.limits)
         match = align.match_videos(self.model, a, b)
-        film, picture = self._files("aligned")
-        align.write_film(film, a, b, match)
+        shown, picture = self._files("aligned")
+        align.write_side_by_side(shown, a, b, match)
         align.draw_match(picture, match, (plain(a), plain(b)))
-        return str(film), str(picture)
+        return str(shown), str(picture)
 
     def _files(self, name: str) -> tuple[Path, Path]:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +176,7 @@ def plain(video: Video) -> str:
     return Path(video.path).name.replace("$", "\\$")
 
 
-def page_of(desk: Desk) -> Any:
+def page_of(app: App) -> Any:
     """The page: a place to drop a video, and below it a tab for each thing to do with it. Returns gradio's Blocks."""
     import gradio as gr  # pyright: ignore[reportMissingImports]
 
@@ -202,30 +187,30 @@ def page_of(desk: Desk) -> Any:
             raise gr.Error(html.escape(str(error)), print_exception=False) from None
 
     def about(path: str | None) -> str:
-        return guarded(desk.about, path)
+        return guarded(app.about, path)
 
     def neighbours(path: str | None) -> str:
-        return guarded(desk.neighbours, path)
+        return guarded(app.neighbours, path)
 
     def speediness(path: str | None) -> tuple[str, str]:
-        return guarded(desk.speediness, path)
+        return guarded(app.speediness, path)
 
     def cam(path: str | None) -> tuple[str, str]:
-        return guarded(desk.cam, path)
+        return guarded(app.cam, path)
 
     def first_frame(path: str | None) -> Any:
-        return guarded(desk.first_frame, path)
+        return guarded(app.first_frame, path)
 
     def follow(path: str | None, event: gr.SelectData) -> tuple[str, str]:
-        return guarded(desk.track, path, tuple(event.index))
+        return guarded(app.track, path, tuple(event.index))
 
     def aligned(path_a: str | None, path_b: str | None) -> tuple[str, str]:
-        return guarded(desk.align, path_a, path_b)
+        return guarded(app.align, path_a, path_b)
 
-    cannot = desk.refusals()
+    cannot = app.refusals()
     still: Any = {"format": "png", "buttons": ["download", "fullscreen"]}  # no button that shares it with a website
     with gr.Blocks(title="ssl-video", analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gr.HTML(f"<h1>ssl-video: {escaped(desk.model.name)}</h1>")
+        gr.HTML(f"<h1>ssl-video: {escaped(app.model.name)}</h1>")
         dropped = gr.File(label="A video: drop it here", type="filepath", elem_id="video")
         said = gr.HTML()
         chain = dropped.upload(about, dropped, said, api_visibility="private")
@@ -262,17 +247,27 @@ def refused(gr: Any, sentence: str) -> bool:
     return bool(sentence)
 
 
-def serve(model: Model, stored: Stored | None, limits: Limits, host: str, port: int) -> None:
+def serve(
+    model: Model, index: Index | None, limits: Limits, address: tuple[str, int], ready: Callable[[str], None]
+) -> None:
     """Serve the page until it is interrupted. Uploads and results lie in a folder that goes with it.
+
+    Args:
+        model: what the page is about.
+        index: made by this model; None: no neighbours are shown.
+        limits: of what may be dropped.
+        address: host and port; port 0 is the first free one from 7860 on.
+        ready: called with the address of the page as soon as it can be opened.
 
     Raises:
         UserError: without gradio, or if the address cannot be had.
     """
+    host, port = address
     check_gradio()
     with tempfile.TemporaryDirectory(prefix="ssl-video-app-") as folder:
         # read when gradio is imported: no analytics, nothing fetched, its files in our folder
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=folder, HF_HUB_OFFLINE="1")
-        page = page_of(Desk(model, stored, limits, Path(folder)))
+        page = page_of(App(model, index, limits, Path(folder)))
         try:
             _, url, _ = page.launch(
                 server_name=host,
@@ -281,7 +276,7 @@ def serve(model: Model, stored: Stored | None, limits: Limits, host: str, port: 
                 ssr_mode=False,
                 quiet=True,
                 prevent_thread_lock=True,
-                max_file_size=int(1e6 * limits.megabytes),
+                max_file_size=int(1e6 * limits.max_megabytes),
                 allowed_paths=[],
                 footer_links=["settings"],
             )
@@ -289,8 +284,8 @@ def serve(model: Model, stored: Stored | None, limits: Limits, host: str, port: 
             where = f"port {port}" if port else "a port from 7860 on"
             raise UserError(f"The page cannot listen at {where} of {host}; choose another --port or --host.") from None
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the folder goes then, too
-        print(f"The page is at {url}; end it with Ctrl-C.", flush=True)
         try:
+            ready(url)
             page.block_thread()
         finally:
             page.close(verbose=False)

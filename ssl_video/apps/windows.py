@@ -29,6 +29,12 @@ def frames_of(video: Video) -> Iterator[np.ndarray]:
         raise UserError(f"{video.source} ends after {count} of the {video.frames} frames that a scan found in it.")
 
 
+def bar(frames: Iterable[np.ndarray], video: Video, progress: bool) -> Iterable[np.ndarray]:
+    """The frames of a scanned video, with ``progress`` and on a terminal under a bar."""
+    hidden = not (progress and sys.stderr.isatty())
+    return tqdm(frames, total=video.frames, unit="frame", leave=False, disable=hidden)
+
+
 def windows(
     frames: Iterable[np.ndarray], offsets: Sequence[np.ndarray], step: int
 ) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -49,17 +55,12 @@ def windows(
 def over_windows(
     function: Callable[[Tensor], Tensor],
     frames: Iterable[np.ndarray],
-    total: int,
     offsets: Sequence[np.ndarray],
     step: int,
     batch: int,
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """(kind, first frame, what ``function`` makes of the clip) of all ``windows``, ``batch`` clips at a time.
-
-    ``total`` is the number of frames, for the progress bar on a terminal.
-    """
-    shown = tqdm(frames, total=total, unit="frame", leave=False, disable=not sys.stderr.isatty())
-    clips = windows(shown, offsets, step)
+    """(kind, first frame, what ``function`` makes of the clip) of all ``windows``, ``batch`` clips at a time."""
+    clips = windows(frames, offsets, step)
     while waiting := list(islice(clips, batch)):
         with torch.no_grad():
             results = function(torch.from_numpy(np.stack([clip for _, _, clip in waiting]))).float().cpu()

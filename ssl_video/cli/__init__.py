@@ -36,6 +36,10 @@ REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, e
 USAGE = "usage: ssl-video COMMAND [options]\n\nSelf-supervised pretraining of video networks.\n\n" + "".join(
     f"  {name:<10} {what}\n" for name, what in COMMANDS.items()
 )
+NOTES = """
+'ssl-video COMMAND --help' lists a command's options; 'ssl-video pretrain' alone is a good start.
+Every command takes --plugin FILE.py, any number of times: a file with a pretext, a backbone, a data set or a protocol
+of your own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,20 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may not be UTF-8
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(
-            USAGE
-            + "\n'ssl-video COMMAND --help' lists a command's options; 'ssl-video pretrain' alone is a good start."
-        )
-        return 0
-    if argv[0] == "--version":
-        print(f"ssl-video {__version__}")
-        return 0
     try:
-        if argv[0] not in COMMANDS:
-            raise UserError(f"There is no command {argv[0]!r}; {nearest(argv[0], COMMANDS)}")
-        command = importlib.import_module(f"ssl_video.cli.{argv[0]}_command")
-        return command.run(argv[1:]) or 0
+        return _run(_load_plugins(argv))
     except UserError as error:
         print(f"ssl-video: {error}", file=sys.stderr)
         return 2
@@ -73,3 +65,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f" {error.filename}" if error.filename else ""
         print(f"ssl-video: The system refused to write or read{where}: {error.strerror}.", file=sys.stderr)
         return 2
+
+
+def _run(argv: Sequence[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(USAGE + NOTES)
+        return 0
+    if argv[0] == "--version":
+        print(f"ssl-video {__version__}")
+        return 0
+    if argv[0] not in COMMANDS:
+        raise UserError(f"There is no command {argv[0]!r}; {nearest(argv[0], COMMANDS)}")
+    command = importlib.import_module(f"ssl_video.cli.{argv[0]}_command")
+    return command.run(argv[1:]) or 0
+
+
+def _load_plugins(argv: Sequence[str]) -> list[str]:
+    """The words without ``--plugin FILE`` and ``--plugin=FILE``, wherever they stand; each FILE is run."""
+    rest, words = [], iter(argv)
+    for word in words:
+        flag, equals, path = word.partition("=")
+        if flag != "--plugin":
+            rest.append(word)
+            continue
+        if not equals:
+            path = next(words, "")
+        if not path:
+            raise UserError("--plugin needs a file: --plugin FILE.py.")
+        from ssl_video.registry import load_plugin  # --help without a plug-in does without it
+
+        load_plugin(path)
+    return rest

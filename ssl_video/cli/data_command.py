@@ -1,16 +1,16 @@
 """``ssl-video data``: scan, cache and synthesize videos, and compute their optical flow."""
 
-import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from ssl_video.cli.parsing import parse
-from ssl_video.datasets.base import VideoSet
-from ssl_video.errors import UserError, nearest
+from ssl_video.cli.parsing import action_of, parse
+
+if TYPE_CHECKING:
+    from ssl_video.datasets.prepare import Prepared
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ScanConfig:
     strict: bool = False
     """Exit with 2 if any file is bad."""
     workers: int | None = None
-    """Probing processes; by default one a core."""
+    """Scanning processes; by default one a core."""
 
 
 @dataclass(frozen=True)
@@ -87,98 +87,64 @@ class SynthesizeConfig:
 
 def run(argv: Sequence[str]) -> int:
     """The command: one of its actions."""
-    actions = {"scan": scan, "cache": cache, "flow": flow, "synthesize": synthesize}
-    if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: ssl-video data {'|'.join(actions)} [options]")
-        return 0
-    if argv[0] not in actions:
-        raise UserError(f"'ssl-video data' has no action {argv[0]!r}; {nearest(argv[0], actions)}")
-    return actions[argv[0]](argv[1:])
+    action = action_of(argv, "data", {"scan": scan, "cache": cache, "flow": flow, "synthesize": synthesize})
+    return 0 if action is None else action(argv[1:])
 
 
 def scan(argv: Sequence[str]) -> int:
-    """Probe every file, write a manifest, count what is usable."""
-    from ssl_video.datasets.manifest import manifest_rows, write_manifest
-    from ssl_video.datasets.spec import load_splits, scanned
+    """Scan every file, write a manifest, count what is usable."""
+    config = parse(ScanConfig, argv, "data scan", "Scan every video and write a manifest of what can be used.")
+    from ssl_video.datasets.prepare import scan_to_manifest
 
-    config = parse(ScanConfig, argv, "data scan", "Probe every video and write a manifest of what can be used.")
-    splits = load_splits(config.data, through_manifest=False)
-    for warning in splits.warnings:
+    done = scan_to_manifest(config.data, config.out, workers=config.workers, progress=True)
+    for warning in done.warnings:
         print(f"warning: {warning}")
-    parts = {"train": splits.train} if splits.test is None else {"train": splits.train, "test": splits.test}
-    rows, good, bad = [], 0, collections.Counter[str]()
-    for name, part in parts.items():
-        done = scanned(part, workers=config.workers, progress=True, none_usable_is_an_error=False)
-        rows += manifest_rows(done, "" if splits.test is None else name)
-        good += len(done.videos)
-        for problem in done.problems:
-            print(f"bad: {problem.path}: {problem.reason}")
-            bad[problem.reason] += 1
-    write_manifest(config.out, rows)
-    frames = sum(int(r.get("frames") or 0) for r in rows)
-    print(f"{good} of {good + bad.total()} files can be used ({frames} frames); {bad.total()} cannot.")
-    for reason, count in bad.most_common(10):
+    for problem in done.problems:
+        print(f"bad: {problem.path}: {problem.reason}")
+    bad = len(done.problems)
+    print(f"{done.videos} of {done.videos + bad} files can be used ({done.frames} frames); {bad} cannot.")
+    for reason, count in done.reasons.most_common(10):
         print(f"{count:>6}  {reason}")
     print(f"{config.out} is written.")
-    return 2 if good == 0 or (config.strict and bad) else 0
+    return 2 if done.videos == 0 or (config.strict and bad) else 0
 
 
 def cache(argv: Sequence[str]) -> int:
     """Copy every usable video to a form that reads fast."""
-    from ssl_video.datasets.cached import cached
-
     config = parse(CacheConfig, argv, "data cache", "Make copies of videos that read fast, frame for frame.")
+    from ssl_video.datasets.prepare import copy_videos
 
-    def copies_of(videos: VideoSet) -> VideoSet:
-        side, workers = config.short_side or None, config.workers
-        return cached(videos, config.kind, side, out=config.out, workers=workers, progress=True)
-
-    good, bad = _write_copies(config, copies_of)
-    print(f"{good} copies are in {config.out}, {bad} videos were left out.")
-    print(f"Next: ssl-video pretrain --data {config.out / 'manifest.csv'}")
+    side, workers = config.short_side, config.workers
+    done = copy_videos(config.data, config.out, config.kind, side, workers=workers, progress=True)
+    _tell(done)
+    print(f"{done.videos} copies are in {config.out}, {len(done.problems)} videos were left out.")
+    print(f"Next: ssl-video pretrain --data {done.manifest}")
     return 0
 
 
 def flow(argv: Sequence[str]) -> int:
     """Compute the optical flow of every usable video."""
-    from ssl_video.datasets.flow import flow_of
-
     config = parse(FlowConfig, argv, "data flow", "Compute the optical flow of videos, for networks that look at it.")
+    from ssl_video.datasets.prepare import flow_videos
 
-    def flows_of(videos: VideoSet) -> VideoSet:
-        side, reversed, out, workers = config.short_side or None, config.reversed, config.out, config.workers
-        return flow_of(videos, config.method, side, reversed=reversed, out=out, workers=workers, progress=True)
-
-    good, bad = _write_copies(config, flows_of)
-    print(f"The flow of {good} videos is in {config.out}, {bad} videos were left out.")
-    print(f"Next: ssl-video pretrain --backbone A_NETWORK_OF_FLOW --data {config.out / 'manifest.csv'}")
+    side, backwards, workers = config.short_side, config.reversed, config.workers
+    done = flow_videos(config.data, config.out, config.method, side, reversed=backwards, workers=workers, progress=True)
+    _tell(done)
+    print(f"The flow of {done.videos} videos is in {config.out}, {len(done.problems)} videos were left out.")
+    print(f"Next: ssl-video pretrain --backbone A_NETWORK_OF_FLOW --data {done.manifest}")
     return 0
 
 
-def _write_copies(config: CacheConfig | FlowConfig, copies_of: Callable[[VideoSet], VideoSet]) -> tuple[int, int]:
-    """Copies of all lists of the data and a manifest beside them; returns how many were made and left out."""
-    from ssl_video.datasets.manifest import manifest_rows, write_manifest
-    from ssl_video.datasets.spec import load_splits, scanned
-
-    splits = load_splits(config.data)
-    parts = {"train": splits.train} if splits.test is None else {"train": splits.train, "test": splits.test}
-    rows, good, bad = [], 0, 0
-    for name, part in parts.items():
-        copies = copies_of(scanned(part, workers=config.workers, progress=True))
-        rows += manifest_rows(copies, "" if splits.test is None else name)
-        good += len(copies.videos)
-        bad += len(copies.problems)
-        for problem in copies.problems:
-            print(f"left out: {problem.path}: {problem.reason}")
-    write_manifest(config.out / "manifest.csv", rows)
-    return good, bad
+def _tell(done: "Prepared") -> None:
+    for problem in done.problems:
+        print(f"left out: {problem.path}: {problem.reason}")
 
 
 def synthesize(argv: Sequence[str]) -> int:
     """Draw a set of videos."""
+    config = parse(SynthesizeConfig, argv, "data synthesize", "Draw a set of videos whose classes show only in motion.")
     from ssl_video.datasets.synthetic import synthesize as draw
 
-    config = parse(SynthesizeConfig, argv, "data synthesize", "Draw a set of videos whose classes show only in motion.")
     manifest = draw(
         config.out,
         config.kind,

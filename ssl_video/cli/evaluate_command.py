@@ -4,22 +4,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
-import torch
 import tyro
 
 from ssl_video.cli.parsing import parse
-from ssl_video.datasets.cached import read_from
-from ssl_video.datasets.spec import load_splits
 from ssl_video.errors import UserError
-from ssl_video.eval.accuracy import draw_confusion
-from ssl_video.eval.base import EVALUATIONS, Result, Task, evaluate, write_results
-from ssl_video.files import new_folder
-from ssl_video.model import Model, load_model_or_encoder
-from ssl_video.train.distributed import choose_device
-from ssl_video.train.loop import Interrupted
+
+if TYPE_CHECKING:
+    from ssl_video.eval.results import Result
 
 DESCRIPTION = "Measure a backbone or an encoder by a protocol: linear, finetune, svm, knn, retrieval, pretext, ..."
 
@@ -45,8 +38,10 @@ class EvaluateConfig:
     """Seeds 0 .. N-1 of the protocol (and of a random network's weights)."""
     out: Path | None = None
     """Write the results, with all that is needed to say what they are, as JSON, and the confusion matrix beside it."""
+    predictions: bool = False
+    """Write what is said of every test video into that JSON too."""
     run: Path | None = None
-    """Folder for what takes a protocol long, fine-tuned weights or extracted features, to go on with; finetune makes
+    """Folder for what takes a protocol long, fine-tuned weights or extracted features, to resume from; finetune makes
     one by default."""
     cache: Literal["none", "raw", "h264"] = "none"
     """Read from copies of the videos, made once: raw frames, or small h264 files."""
@@ -61,49 +56,30 @@ class EvaluateConfig:
 def run(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(EvaluateConfig, argv, "evaluate", DESCRIPTION)
-    protocol = EVALUATIONS[config.protocol]  # a wrong name is said before hours are spent on reading
-    of_features = protocol.takes == "feature sequences"
-    if config.model is None and not of_features and protocol.needs_model:
-        raise UserError(f"{config.protocol} needs --model: a run's folder, a .safetensors file or random:NAME.")
-    options = dict(_pair(o) for o in config.option)
-    device = choose_device(config.device)
-    splits = load_splits(config.data, config.split)
-    for warning in splits.warnings:
-        print(f"warning: {warning}")
-    train, test = splits.train, splits.test
-    if not of_features:
-        copies = (config.cache, config.cache_short_side)
-        train = read_from(train, *copies, progress=True)
-        test = read_from(test, *copies, progress=True) if test is not None else None
-    whole_run = config.run
-    if protocol.trains and whole_run is None:
-        whole_run = new_folder(config.protocol)
-        print(f"The training is kept in {whole_run}.")
-    results = []
-    for seed in range(config.seeds):
-        torch.manual_seed(seed)  # of a random network's weights
-        model = load_model_or_encoder(config.model, device) if config.model is not None else None
-        if isinstance(model, Model) and model.backbone.provenance.weights_report and seed == 0:
-            print(model.backbone.provenance.weights_report)
-        folder = whole_run if whole_run is None or config.seeds == 1 else whole_run / f"seed{seed}"
-        task = Task(config.data, config.split, train, test, config.workers, folder=folder)
-        try:
-            results.append(evaluate(config.protocol, model, task, preset=config.preset, options=options, seed=seed))
-        except Interrupted as stop:
-            print(f"ssl-video: {stop}: use --run {whole_run} to go on.", file=sys.stderr)
-            return 130
-        show(results[-1])
-    if config.out is not None:
-        write_results(config.out, results)
-        print(f"{config.out} is written.")
-        if results[-1].confusion:
-            picture = config.out.with_suffix(".confusion.png")
-            draw_confusion(np.sum([r.confusion for r in results], axis=0), train.classes, picture)
-            print(f"{picture} is written.")
+    from ssl_video.eval.harness import EvaluationConfig, Reading, evaluate_on, save_results
+    from ssl_video.train.loop import Interrupted
+
+    what = EvaluationConfig(
+        config.protocol,
+        config.data,
+        config.preset,
+        dict(_pair(o) for o in config.option),
+        range(config.seeds),
+        config.run,
+        config.device,
+        Reading(config.split, config.cache, config.cache_short_side, config.workers, progress=True),
+    )
+    try:
+        results = evaluate_on(config.model, what, print, show)
+    except Interrupted as stop:
+        print(f"ssl-video: {stop}: name that folder with --run to resume.", file=sys.stderr)
+        return 130
+    for path in save_results(config.out, results, config.predictions) if config.out is not None else ():
+        print(f"{path} is written.")
     return 0
 
 
-def show(result: Result) -> None:
+def show(result: "Result") -> None:
     """Print one result with its counts and what was left out."""
     counts = ", ".join(f"{v} {k}" for k, v in result.counts.items())
     of = f" of {result.model}" if result.model else ""
@@ -115,24 +91,6 @@ def show(result: Result) -> None:
         print(f"  {len(result.skipped)} videos were left out; the first: {first['path']}: {first['reason']}")
     if result.transductive:
         print("  warning: test videos were among the pretraining videos; the result is marked transductive")
-
-
-def side_by_side(models: Sequence[Model], protocols: Sequence[str], task: Task, out: Path) -> None:
-    """Print a row a metric and a column a model; all results go to the file ``out``."""
-    results = {(p, m.name): evaluate(p, m, task) for p in protocols for m in models}
-    print(f"\n{'on the test list of ' + task.data:<34}" + "".join(f"{_short(m.name):>14}" for m in models))
-    for protocol in protocols:
-        for metric in results[protocol, models[0].name].metrics:
-            row = "".join(f"{results[protocol, m.name].metrics[metric]:>14.3f}" for m in models)
-            print(f"{protocol + ' ' + metric:<34}{row}")
-    first = results[protocols[0], models[0].name]
-    chance = f"chance {1 / first.counts['classes']:.3f}, " if "top1" in first.metrics else ""
-    print(f"{chance}{first.counts['test']} test videos")
-    write_results(out, list(results.values()))
-
-
-def _short(model: str) -> str:
-    return "random" if model.startswith("random:") else "pretrained"
 
 
 def _pair(text: str) -> tuple[str, str]:

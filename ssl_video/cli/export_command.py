@@ -25,10 +25,10 @@ class ExportConfig:
 
 def run(argv: Sequence[str]) -> int:
     """The command. 1: the exported network was not the original, and nothing was written."""
+    config = parse(ExportConfig, argv, "export", "Export the backbone of a model, with a comparison of the two.")
     from ssl_video.apps.export import NotTheSame, export
     from ssl_video.model import load_model
 
-    config = parse(ExportConfig, argv, "export", "Export the backbone of a model, with a comparison of the two.")
     model = load_model(config.model)
     try:
         checks = export(model, config.out, config.format)

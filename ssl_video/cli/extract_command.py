@@ -5,14 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from ssl_video.cli.parsing import parse
-from ssl_video.datasets.cached import read_from
-from ssl_video.datasets.spec import load_splits
-from ssl_video.eval.shards import extract_to
-from ssl_video.model import load_model
-from ssl_video.train.distributed import choose_device, join, leave
 
 
 @dataclass(frozen=True)
@@ -33,6 +26,10 @@ class ExtractConfig:
     """Crops of a clip: 1, 3 or 10."""
     readout: str = "avg"
     """How a feature map becomes a vector: avg, max, rich or conv5."""
+    stage: str | None = None
+    """The stage of the network that is read; by default the last."""
+    batch_size: int = 32
+    """Clips in one forward pass."""
     cache: Literal["none", "raw", "h264"] = "none"
     """Read from copies of the videos, made once."""
     cache_short_side: int = 128
@@ -48,32 +45,11 @@ class ExtractConfig:
 def run(argv: Sequence[str]) -> int:
     """The command; under torchrun the processes share the work."""
     config = parse(ExtractConfig, argv, "extract", "Extract the features of videos into arrays on disk.")
-    device = choose_device(config.device)
-    ranks = join(device)
-    try:
-        torch.manual_seed(config.seed)
-        model = load_model(config.model, device)
-        splits = load_splits(config.data, config.split)
-        parts = {"train": splits.train} if splits.test is None else {"train": splits.train, "test": splits.test}
-        for name, part in parts.items():
-            with ranks.first_then_others():
-                videos = read_from(part, config.cache, config.cache_short_side, progress=ranks.first)
-            found = extract_to(
-                config.out / name,
-                model,
-                videos,
-                clips=config.clips,
-                crops=config.crops,
-                readout=config.readout,
-                workers=config.workers,
-                ranks=ranks,
-                progress=True,
-            )
-            if ranks.first:
-                problems = [*videos.problems, *found.problems]
-                for problem in problems:
-                    print(f"left out: {problem.path}: {problem.reason}")
-                print(f"{config.out / name}: {len(found.videos)} videos, {len(problems)} were left out.")
-    finally:
-        leave()
+    from ssl_video.eval.features import Extraction
+    from ssl_video.eval.harness import ExtractionConfig, Reading, extract_on
+
+    what = Extraction(config.clips, config.readout, config.stage, config.crops, batch=config.batch_size)
+    reading = Reading(config.split, config.cache, config.cache_short_side, config.workers, progress=True)
+    where = ExtractionConfig(config.data, config.out, what, config.seed, config.device, reading)
+    extract_on(config.model, where, print)
     return 0

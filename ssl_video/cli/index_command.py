@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from ssl_video.apps.index_update import Changes, IndexOptions, update_index
-from ssl_video.apps.search import load_search_model
+import tyro
+
+from ssl_video.apps.options import IndexOptions
 from ssl_video.cli.parsing import parse
-from ssl_video.datasets.base import VideoSet
-from ssl_video.datasets.spec import load_splits, scanned
-from ssl_video.errors import UserError
-from ssl_video.train.distributed import choose_device, join, leave
+
+if TYPE_CHECKING:
+    from ssl_video.apps.index_update import Changes
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,7 @@ class IndexConfig:
     """Videos, or folders of them, to take out of the index."""
     prune: bool = False
     """Take out the videos whose files are gone."""
-    index_type: str | None = None
-    """exact (default), ivfpq, or a factory string of faiss such as IVF1024,PQ32; for a new index."""
-    clips: int | None = None
-    """Clips of a video, evenly spaced, 8 by default; 0: windows that overlap by half. For a new index."""
-    readout: str | None = None
-    """How a feature map becomes a vector: rich (default), avg, max or conv5; for a new index."""
+    options: Annotated[IndexOptions, tyro.conf.arg(name="")] = IndexOptions()
     workers: int = 2
     """Reading processes."""
     device: str = "auto"
@@ -42,25 +38,22 @@ class IndexConfig:
 def run(argv: Sequence[str]) -> int:
     """The command; under torchrun the processes share the extraction."""
     config = parse(IndexConfig, argv, "index", "Make a search index of videos, or bring one up to date.")
-    if config.data is None and not config.remove and not config.prune:
-        raise UserError("There is nothing to do; name videos by --data, or take some out by --remove or --prune.")
-    if config.clips is not None and config.clips < 0:
-        raise UserError("--clips must be 0 or more.")
+    from ssl_video.apps.index_update import Work, update_index
+    from ssl_video.apps.search import load_search_model
+    from ssl_video.datasets.spec import all_videos
+    from ssl_video.train.distributed import choose_device, join, leave
+
     device = choose_device(config.device)
     ranks = join(device)
     try:
-        model = load_search_model(None, device, config.model) if config.model else None
         changes = update_index(
             config.out,
-            model,
-            _all_videos(config.data) if config.data else None,
-            IndexOptions(config.clips, config.readout, config.index_type),
+            load_search_model(None, device, config.model) if config.model else None,
+            all_videos(config.data) if config.data else None,
+            config.options,
             remove=config.remove,
             prune=config.prune,
-            workers=config.workers,
-            device=device,
-            ranks=ranks,
-            progress=True,
+            work=Work(config.workers, device, ranks, progress=True),
         )
         if ranks.first:
             _tell(config.out, config.data, changes)
@@ -69,18 +62,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _all_videos(data: str) -> VideoSet:
-    """The videos of all lists."""
-    splits = load_splits(data)
-    parts = [splits.train] if splits.test is None else [splits.train, splits.test]
-    for part in parts:
-        if part.shards:
-            scanned(part)  # says what features without videos are for
-    problems = tuple(p for part in parts for p in part.problems)
-    return VideoSet(data, tuple(v for part in parts for v in part.videos), splits.train.classes, problems)
-
-
-def _tell(out: Path, data: str | None, changes: Changes) -> None:
+def _tell(out: Path, data: str | None, changes: "Changes") -> None:
     if data and (Path(data) / "manifest.csv").is_file():
         print(f"{data}/manifest.csv was read; files that it does not list are not seen ('ssl-video data scan').")
     for problem in changes.problems:

@@ -1,36 +1,24 @@
 """``ssl-video list``: what there is."""
 
-import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import Any, Literal
 
 import tyro
 
-from ssl_video.backbones.base import BACKBONES
-from ssl_video.backbones.cost import cost_of
+from ssl_video.apps.catalogue import Kind, lines_of
 from ssl_video.cli.parsing import parse
-from ssl_video.datasets.base import DATASETS
-from ssl_video.encoders.base import ENCODERS
 from ssl_video.errors import UserError, nearest
-from ssl_video.eval.base import EVALUATIONS
-from ssl_video.pretexts.base import PRETEXTS
-
-Kind = Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes", "tables"]
 
 
 @dataclass(frozen=True)
 class ListConfig:
     """What to list."""
 
-    what: tyro.conf.Positional[
-        Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes", "tables"]
-    ]
+    what: tyro.conf.Positional[Kind]
     """Which kind of thing."""
-    containing: tyro.conf.Positional[str] = ""
-    """Only names with this text in them."""
+    pattern: tyro.conf.Positional[str] = "*"
+    """Only names that match, such as '*vit*', or that contain this text."""
     flops: bool = False
     """Of backbones: parameters, multiply-adds, and the size and strides of the feature map."""
     input: str | None = None
@@ -44,36 +32,16 @@ def run(argv: Sequence[str]) -> int:
         raise UserError(f"--flops and --input are for backbones, not for {config.what}.")
     if config.input and not config.flops:
         raise UserError("--input is the clip that --flops counts for; give --flops too.")
-    there = lines_of(config.what)
-    chosen = [name for name in there if config.containing in name]
+    chosen = lines_of(config.what, config.pattern)
     if not chosen:
-        raise UserError(
-            f"No name of {config.what} has {config.containing!r} in it; {nearest(config.containing, there)}"
-        )
+        known = nearest(config.pattern, lines_of(config.what))
+        raise UserError(f"No name of {config.what} matches {config.pattern!r}; {known}")
     if config.flops:
-        show_costs(chosen, None if config.input is None else size_of(config.input))
+        show_costs(list(chosen), None if config.input is None else size_of(config.input))
         return 0
-    for name in chosen:
-        print(f"{name:<22} {there[name]}")
+    for name, line in chosen.items():
+        print(f"{name:<22} {line}")
     return 0
-
-
-def lines_of(what: str) -> dict[str, str]:
-    """Name -> one line about it."""
-    if what in ("recipes", "tables"):
-        folder = files("ssl_video.recipes") if what == "recipes" else files("ssl_video.recipes") / "tables"
-        recipes = sorted(folder.iterdir(), key=lambda f: f.name)
-        texts = {f.name: f.read_text(encoding="utf-8") for f in recipes if f.name.endswith(".yaml")}
-        return {name.removesuffix(".yaml"): text.splitlines()[0].lstrip("# ") for name, text in texts.items()}
-    registries: dict[str, Any] = {
-        "pretexts": PRETEXTS,
-        "backbones": BACKBONES,
-        "encoders": ENCODERS,
-        "datasets": DATASETS,
-        "protocols": EVALUATIONS,
-    }
-    registry = registries[what]
-    return {name: (inspect.getdoc(registry[name]) or "").partition("\n")[0] for name in registry.names()}
 
 
 def size_of(text: str) -> tuple[int, int, int]:
@@ -87,6 +55,8 @@ def size_of(text: str) -> tuple[int, int, int]:
 
 def show_costs(names: Sequence[str], size: tuple[int, int, int] | None) -> None:
     """A row a backbone: its cost on that clip, or why it does not take it."""
+    from ssl_video.backbones.cost import cost_of
+
     print(f"{'backbone':<14}{'parameters':>12}{'multiply-adds':>15}  {'clip':<14}{'feature map':<14}strides")
     for name in names:
         try:

@@ -4,14 +4,18 @@ import contextlib
 import dataclasses
 import io
 import re
-from collections.abc import Sequence
-from typing import Any, TypeVar
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
 from ssl_video.errors import UserError, nearest
 
 T = TypeVar("T")
+
+RENAMED = {"--batch": "--batch-size", "--topk": "--top-k"}
+"""Flags of version 0.1 and what they are called now; they are understood for one more version, with a note."""
 
 
 def parse(cls: type[T], argv: Sequence[str], command: str, description: str, default: T | None = None) -> T:
@@ -21,12 +25,13 @@ def parse(cls: type[T], argv: Sequence[str], command: str, description: str, def
     """
     given: dict[str, Any] = {} if default is None else {"default": default}
     said = io.StringIO()
+    argv = list(_renamed(argv, flags_of(cls), command))
     asks_help = any(a in ("-h", "--help") for a in argv)
     try:
         with contextlib.nullcontext() if asks_help else contextlib.redirect_stderr(said):
             value, unknown = tyro.cli(
                 cls,
-                args=list(argv),
+                args=argv,
                 prog=f"ssl-video {command}",
                 description=description,
                 return_unknown_args=True,
@@ -44,14 +49,39 @@ def parse(cls: type[T], argv: Sequence[str], command: str, description: str, def
     return value
 
 
+def _renamed(argv: Sequence[str], flags: Sequence[str], command: str) -> Iterator[str]:
+    """The words with the new names of flags that the command has no more."""
+    for word in argv:
+        flag, equals, value = word.partition("=")
+        new = RENAMED.get(flag)
+        if new in flags and flag not in flags:
+            print(f"ssl-video: 'ssl-video {command}' calls {flag} {new} now; the old name will go.", file=sys.stderr)
+            word = f"{new}{equals}{value}"
+        yield word
+
+
 def flags_of(cls: type, prefix: str = "--") -> list[str]:
-    """All flags that a dataclass gives, nested ones dotted."""
+    """All flags that a dataclass gives; nested ones are dotted, unless their own name is left out (``name=""``)."""
     flags = []
-    for f in dataclasses.fields(cls):
-        name = f"{prefix}{f.name.replace('_', '-')}"
-        kind = f.type if isinstance(f.type, type) else None
-        flags += flags_of(kind, f"{name}.") if kind is not None and dataclasses.is_dataclass(kind) else [name]
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        kind, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        flag = f"{prefix}{name.replace('_', '-')}"
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            bare = any(getattr(mark, "name", None) == "" for mark in marks)
+            flags += flags_of(kind, prefix if bare else f"{flag}.")
+        else:
+            flags.append(flag)
     return flags
+
+
+def action_of(argv: Sequence[str], command: str, actions: Mapping[str, T]) -> T | None:
+    """The action that the first word names; None if that asks for help, which is printed. Raises UserError."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"usage: ssl-video {command} {'|'.join(actions)} [options]")
+        return None
+    if argv[0] not in actions:
+        raise UserError(f"'ssl-video {command}' has no action {argv[0]!r}; {nearest(argv[0], actions)}")
+    return actions[argv[0]]
 
 
 def name_given(argv: Sequence[str], flag: str) -> str | None:

@@ -1,8 +1,8 @@
-"""Videos, sets of videos, and the SPEC strings that name them."""
+"""Videos, sets of videos, and what else a data set may hold."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from ssl_video.registry import Registry
@@ -10,23 +10,23 @@ from ssl_video.video.info import Problem, VideoInfo
 
 
 @dataclass(frozen=True)
-class Video:
-    """One video file: where it is, and what a list or a folder says of it.
+class ListedVideo:
+    """One video file as a list or a folder names it: nobody has looked into it yet.
 
     ``labels`` are indices into the set's ``classes``, empty when unknown. ``group`` names what must not be shared
-    between train and test (the same actor, the same recording); "" when unknown. ``info`` is what the scan found.
-    ``copy_of`` is the user's file, where ``path`` is a copy of it that reads fast. ``reversed_path`` is the flow of the
-    video played backwards, where ``path`` is its flow and somebody asked for both. ``annotation`` is what people have
-    drawn: a folder of masks or a file, in the data set's own form.
+    between train and test (the same actor, the same recording); "" when unknown. ``copy_of`` is the user's file, where
+    ``path`` is a copy of it that reads fast. ``reversed_path`` is the flow of the video played backwards, where
+    ``path`` is its flow and somebody asked for both. ``annotation`` is where that lies which
+    people have drawn or noted of the frames, ``annotated`` the name of its form (``annotations``).
     """
 
     path: str
     labels: tuple[int, ...] = ()
     group: str = ""
-    info: VideoInfo | None = None
     copy_of: str = ""
     reversed_path: str = ""
     annotation: str = ""
+    annotated: str = ""
 
     @property
     def source(self) -> str:
@@ -34,36 +34,45 @@ class Video:
         return self.copy_of or self.path
 
     @property
-    def backwards(self) -> "Video":
-        """The flow of the video played backwards, of as many fields; it must have been asked for."""
-        assert self.reversed_path, f"nobody asked for the reversed flow of {self.source}"
-        return replace(self, path=self.reversed_path)
-
-    @property
     def label(self) -> int:
         """The only label. Raises ValueError if there is none or are many."""
         (label,) = self.labels
         return label
 
-    @property
-    def frames(self) -> int:
-        """Number of decodable frames; the set must have been scanned."""
-        assert self.info is not None, f"{self.path} was not scanned"
-        return self.info.frames
+    def scanned(self, info: VideoInfo) -> "Video":
+        """The same video, of which a scan found ``info``."""
+        return Video(**{f.name: getattr(self, f.name) for f in fields(ListedVideo)}, info=info)
 
 
 @dataclass(frozen=True)
-class VideoSet:
+class Video(ListedVideo):
+    """A video that was scanned: ``info`` is what the scan found."""
+
+    info: VideoInfo = field(kw_only=True)
+
+    @property
+    def frames(self) -> int:
+        """Number of decodable frames."""
+        return self.info.frames
+
+    @property
+    def backwards(self) -> "Video":
+        """The flow of the video played backwards, of as many fields; it must have been asked for."""
+        assert self.reversed_path, f"nobody asked for the reversed flow of {self.source}"
+        return replace(self, path=self.reversed_path)
+
+
+@dataclass(frozen=True)
+class VideoList:
     """One list of videos (a training list, a test list, a folder), and what was left out of it and why.
 
-    A set that was published as features has no videos but ``shards``: files of feature sequences.
+    Its videos may have been scanned or not: a manifest describes some.
     """
 
     name: str
-    videos: tuple[Video, ...]
+    videos: tuple[ListedVideo, ...]
     classes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
-    shards: tuple[str, ...] = ()
 
     @property
     def multi_label(self) -> bool:
@@ -78,23 +87,59 @@ class VideoSet:
     @property
     def hash(self) -> str:
         """16 hexadecimal digits that change with a file, a label or a frame count, but not when the set moves."""
-        digest = hashlib.sha256("\n".join(self.classes).encode(errors="surrogateescape"))  # names may not be UTF-8
-        for v in self.videos:
-            tail = "/".join(Path(v.source).parts[-2:])
-            digest.update(f"{tail}|{v.labels}|{v.info.frames if v.info else ''}\n".encode(errors="surrogateescape"))
-        for shard in self.shards:
-            digest.update(f"{Path(shard).name}|{Path(shard).stat().st_size}\n".encode(errors="surrogateescape"))
-        return digest.hexdigest()[:16]
+        return _hash(self.classes, map(_line, self.videos))
+
+
+@dataclass(frozen=True)
+class VideoSet(VideoList):
+    """A list of which all videos were scanned."""
+
+    videos: tuple[Video, ...]
+
+
+@dataclass(frozen=True)
+class FeatureShards:
+    """One list of a set that was published as features: files of feature sequences, and no videos."""
+
+    name: str
+    shards: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits that change with a file's name or size or a class, but not when the set moves."""
+        return _hash(self.classes, (f"{Path(shard).name}|{Path(shard).stat().st_size}" for shard in self.shards))
+
+
+def _line(video: ListedVideo) -> str:
+    tail = "/".join(Path(video.source).parts[-2:])
+    return f"{tail}|{video.labels}|{video.frames if isinstance(video, Video) else ''}"
+
+
+def _hash(classes: Iterable[str], lines: Iterable[str]) -> str:
+    digest = hashlib.sha256("\n".join(classes).encode(errors="surrogateescape"))  # names may not be UTF-8
+    for line in lines:
+        digest.update(f"{line}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Splits:
     """The training list and, where the data set has one, the test list of one split."""
 
-    train: VideoSet
-    test: VideoSet | None = None
-    warnings: tuple[str, ...] = field(default=())
+    train: VideoList
+    test: VideoList | None = None
+    warnings: tuple[str, ...] = ()
 
 
-# name -> function (root: Path, split: int) -> Splits of videos that were not scanned yet
-DATASETS: Registry[Callable[[Path, int], Splits]] = Registry("data set", "ssl_video.datasets")
+@dataclass(frozen=True)
+class FeatureSplits:
+    """As ``Splits``, of a set that was published as features."""
+
+    train: FeatureShards
+    test: FeatureShards | None = None
+    warnings: tuple[str, ...] = ()
+
+
+# name -> function (root: Path, split: int) -> Splits of videos that were not scanned yet, or of features
+DATASETS: Registry[Callable[[Path, int], Splits | FeatureSplits]] = Registry("data set", "ssl_video.datasets")

@@ -4,28 +4,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.base import VideoList, VideoSet
 from ssl_video.datasets.spec import scanned
 from ssl_video.errors import UserError
 from ssl_video.files import cache_dir
-from ssl_video.video.cache import build_clip_cache
+from ssl_video.video.cache import Kind, build_clip_cache
 from ssl_video.video.info import Problem
 
+CacheKind = Literal["none", "raw", "h264"]
+"""What videos are read from: the files themselves, or copies of a ``Kind``."""
 
-def read_from(
-    videos: VideoSet, cache: Literal["none", "raw", "h264"], short_side: int, *, progress: bool = False
-) -> VideoSet:
+
+def read_from(videos: VideoList, cache: CacheKind, short_side: int, *, progress: bool = False) -> VideoSet:
     """The usable videos of a set that need not be scanned yet, or with a ``cache`` their copies of that kind.
 
     ``short_side`` of the copies in pixels, 0 for the videos' own. Raises UserError if no video can be used.
     """
-    videos = scanned(videos, progress=progress)
-    return videos if cache == "none" else cached(videos, cache, short_side or None, progress=progress)
+    usable = scanned(videos, progress=progress)
+    return usable if cache == "none" else cached(usable, cache, short_side or None, progress=progress)
 
 
 def cached(
     videos: VideoSet,
-    kind: Literal["h264", "raw"],
+    kind: Kind,
     short_side: int | None,
     *,
     out: Path | None = None,
@@ -52,8 +53,7 @@ def copied(
     progress: bool = False,
 ) -> VideoSet:
     """The videos read from copies in ``out``; see ``build_clip_cache``. Raises UserError if none can be copied."""
-    pairs = [(v.path, v.info) for v in videos.videos if v.info is not None]
-    assert len(pairs) == len(videos.videos), "the set must have been scanned"
+    pairs = [(v.path, v.info) for v in videos.videos]
     copies = build_clip_cache(pairs, out, kind, short_side, reversed=reversed, workers=workers, progress=progress)
     kept, problems = [], list(videos.problems)
     for video in videos.videos:

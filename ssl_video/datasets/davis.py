@@ -12,7 +12,7 @@ J. Pont-Tuset et al.: "The 2017 DAVIS Challenge on Video Object Segmentation", 2
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_video.datasets.base import DATASETS, Splits, VideoSet
+from ssl_video.datasets.base import DATASETS, Splits, VideoList
 from ssl_video.datasets.listing import folders_of_frames, names_of_videos
 from ssl_video.errors import UserError
 
@@ -50,5 +50,5 @@ def _resolution(root: Path) -> str:
     return "480p" if "480p" in found else found[0]
 
 
-def _of(root: Path, resolution: str, names: Sequence[str], title: str) -> VideoSet:
+def _of(root: Path, resolution: str, names: Sequence[str], title: str) -> VideoList:
     return folders_of_frames(title, names, root / "JPEGImages" / resolution, root / "Annotations" / resolution)

@@ -62,7 +62,7 @@ def for_modality(
         UserError: if the network takes RGB and the set holds flow, no video has flow, or ``reversed`` flow is asked of
             a set that holds flow of one direction.
     """
-    flows = [v.info is not None and v.info.codec == FLOW_CODEC for v in videos.videos]
+    flows = [v.info.codec == FLOW_CODEC for v in videos.videos]
     if modality == "flow":
         return _flow_in_place(videos, all(flows), reversed, workers, progress)
     if any(flows):

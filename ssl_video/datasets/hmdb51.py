@@ -5,11 +5,12 @@ folders with the videos in ``videos/``, ``hmdb51_org/`` or the root.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from ssl_video.datasets.base import DATASETS, Splits
 from ssl_video.datasets.listing import (
-    Listed,
+    Line,
     class_names,
     first_folder,
     index_by_path,
@@ -29,15 +30,10 @@ OFFICIAL = (3570, 1530)
 def load_hmdb51(root: Path, split: int) -> Splits:
     """Training and test list ``split``; listed files that are absent are problems. Raises UserError."""
     lists = first_folder(root, ("testTrainMulti_7030_splits", "splits"))
-    by_split: dict[int, dict[str, Path]] = {}
-    for path in lists.iterdir():
-        if match := re.fullmatch(r"(.+)_test_split(\d+)\.txt", path.name):
-            by_split.setdefault(int(match[2]), {})[match[1]] = path
+    by_split = lists_in(lists)
     if not by_split:
         raise UserError(f"There are no lists <class>_test_split1.txt in {root}/testTrainMulti_7030_splits.")
-    chosen = list_of_split(by_split, split, root)
-    classes = class_names(chosen)
-    lines = [line for c in classes for line in parse_list(read_text(chosen[c]), c, chosen[c])]
+    classes, lines = read_lists(list_of_split(by_split, split, root))
     videos = first_folder(root, ("videos", "hmdb51_org"))
     index, name = index_by_path(videos), f"{root.resolve().name} split {split}"
     train, test = ([x for used, x in lines if used == use] for use in (TRAIN, TEST))
@@ -52,7 +48,22 @@ def load_hmdb51(root: Path, split: int) -> Splits:
     )
 
 
-def parse_list(text: str, class_name: str, source: Path) -> list[tuple[int, Listed]]:
+def lists_in(folder: Path) -> dict[int, dict[str, Path]]:
+    """Split -> class -> its list ``<class>_test_split<N>.txt``."""
+    by_split: dict[int, dict[str, Path]] = {}
+    for path in folder.glob("*.txt"):
+        if match := re.fullmatch(r"(.+)_test_split(\d+)\.txt", path.name):
+            by_split.setdefault(int(match[2]), {})[match[1]] = path
+    return by_split
+
+
+def read_lists(lists: Mapping[str, Path]) -> tuple[tuple[str, ...], list[tuple[int, Line]]]:
+    """The classes of the lists of a split, and the lines of all, see ``parse_list``. Raises UserError."""
+    classes = class_names(lists)
+    return classes, [line for c in classes for line in parse_list(read_text(lists[c]), c, lists[c])]
+
+
+def parse_list(text: str, class_name: str, source: Path) -> list[tuple[int, Line]]:
     """(UNUSED, TRAIN or TEST, video) of each line ``name.avi <0, 1 or 2>``. Raises UserError for any other line."""
     listed = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -62,7 +73,7 @@ def parse_list(text: str, class_name: str, source: Path) -> list[tuple[int, List
         if match is None:
             raise UserError(f"{source}, line {number}: {line.strip()!r} is not a file's name and 0, 1 or 2.")
         name = match[1]
-        listed.append((int(match[2]), Listed((f"{class_name}/{name}",), (class_name,), group_of(class_name, name))))
+        listed.append((int(match[2]), Line((f"{class_name}/{name}",), (class_name,), group_of(class_name, name))))
     return listed
 
 

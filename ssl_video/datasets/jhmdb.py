@@ -7,14 +7,15 @@
 H. Jhuang et al.: "Towards Understanding Action Recognition", ICCV 2013.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
 
-from ssl_video.datasets.base import DATASETS, Splits, Video, VideoSet
-from ssl_video.datasets.hmdb51 import TEST, TRAIN, parse_list
-from ssl_video.datasets.listing import MISSING, class_names, list_of_split, read_text
+from ssl_video.datasets.annotations import ANNOTATIONS
+from ssl_video.datasets.base import DATASETS, ListedVideo, Splits, Video, VideoList
+from ssl_video.datasets.hmdb51 import TEST, TRAIN, lists_in, read_lists
+from ssl_video.datasets.listing import MISSING, list_of_split
+from ssl_video.datasets.points import PointReader
 from ssl_video.errors import UserError
 from ssl_video.video.info import Problem, VideoError
 
@@ -28,15 +29,10 @@ MOST_FRAMES = 100_000
 def load_jhmdb(root: Path, split: int) -> Splits:
     """Training and test list ``split``; listed videos that are absent are problems. Raises UserError."""
     root = root.resolve()
-    by_split: dict[int, dict[str, Path]] = {}
-    for path in (root / "splits").iterdir() if (root / "splits").is_dir() else ():
-        if match := re.fullmatch(r"(.+)_test_split(\d+)\.txt", path.name):
-            by_split.setdefault(int(match[2]), {})[match[1]] = path
+    by_split = lists_in(root / "splits")
     if not by_split:
         raise UserError(f"There are no lists splits/CLASS_test_split1.txt in {root}.")
-    chosen = list_of_split(by_split, split, root)
-    classes = class_names(chosen)
-    lines = [line for c in classes for line in parse_list(read_text(chosen[c]), c, chosen[c])]
+    classes, lines = read_lists(list_of_split(by_split, split, root))
     train, test = (
         _set_of(root, f"{root.name} split {split} {name}", [v.names[0] for used, v in lines if used == use], classes)
         for use, name in ((TRAIN, "train"), (TEST, "test"))
@@ -44,7 +40,7 @@ def load_jhmdb(root: Path, split: int) -> Splits:
     return Splits(train, test) if train.videos else Splits(test)
 
 
-def _set_of(root: Path, title: str, listed: list[str], classes: tuple[str, ...]) -> VideoSet:
+def _set_of(root: Path, title: str, listed: list[str], classes: tuple[str, ...]) -> VideoList:
     videos, problems = [], []
     for name in listed:  # CLASS/VIDEO.avi
         stem = name.rpartition(".")[0]
@@ -54,26 +50,24 @@ def _set_of(root: Path, title: str, listed: list[str], classes: tuple[str, ...])
         if found is None:
             problems.append(Problem(str(places[0]), MISSING))
         else:
-            videos.append(Video(str(found), (classes.index(stem.partition("/")[0]),), annotation=str(joints)))
-    return VideoSet(title, tuple(videos), classes, tuple(problems))
+            label = classes.index(stem.partition("/")[0])
+            videos.append(ListedVideo(str(found), (label,), annotation=str(joints), annotated="jhmdb_joints"))
+    return VideoList(title, tuple(videos), classes, tuple(problems))
 
 
-def joints_of(video: Video) -> np.ndarray | None:
-    """joints_TJ2 of a scanned video: (x, y) in pixels, the centre of the first pixel at (0, 0); NaN: not known.
+@ANNOTATIONS.register("jhmdb_joints")
+class JhmdbJoints(PointReader):
+    """Frames of the file beyond the video's end are left out; the joints of frames that it has not are not known."""
 
-    None if it has no file of joints. Frames of the file beyond the video's end are left out; the joints of frames that
-    the file has not are not known.
-
-    Raises:
-        VideoError: if the file is not as it should be.
-    """
-    path = Path(video.annotation)
-    if path.suffix != ".mat" or not path.is_file():
-        return None
-    joints_TJ2 = read_joints(path)
-    out_TJ2 = np.full((video.frames, *joints_TJ2.shape[1:]), np.nan)
-    out_TJ2[: len(joints_TJ2)] = joints_TJ2[: video.frames]
-    return out_TJ2
+    def points(self, video: Video) -> np.ndarray | None:
+        """joints_TJ2, None without a file of them; see ``points.points_of``. Raises VideoError."""
+        path = Path(video.annotation)
+        if not path.is_file():
+            return None
+        joints_TJ2 = read_joints(path)
+        out_TJ2 = np.full((video.frames, *joints_TJ2.shape[1:]), np.nan)
+        out_TJ2[: len(joints_TJ2)] = joints_TJ2[: video.frames]
+        return out_TJ2
 
 
 def read_joints(path: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ back; where no validation list is there, a labelled test list does.
 from pathlib import Path
 
 from ssl_video.datasets.base import DATASETS, Splits
-from ssl_video.datasets.listing import Listed, class_names, csv_lines, index_by_name, look_up, read_text
+from ssl_video.datasets.listing import Line, class_names, csv_lines, index_by_name, list_of_split, look_up, read_text
 from ssl_video.errors import UserError
 
 SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
@@ -19,9 +19,8 @@ COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 @DATASETS.register("kinetics")
 def load_kinetics(root: Path, split: int) -> Splits:
     """The list ``train``, and ``val`` for testing; listed files that are absent are problems. Raises UserError."""
-    if split != 1:
-        raise UserError(f"Kinetics has one split only, not {split}; leave the split out.")
-    lists: dict[str, list[Listed]] = {}
+    root = list_of_split({1: root}, split, root)
+    lists: dict[str, list[Line]] = {}
     origin: dict[str, Path] = {}
     for path in sorted([*root.glob("*.csv"), *root.glob("annotations/*.csv")]):
         for name, listed in parse_csv(read_text(path), path).items():
@@ -39,7 +38,7 @@ def load_kinetics(root: Path, split: int) -> Splits:
     return Splits(train, look_up(f"{root.resolve().name} {test_name}", lists[test_name], classes, index, root))
 
 
-def parse_csv(text: str, source: Path) -> dict[str, list[Listed]]:
+def parse_csv(text: str, source: Path) -> dict[str, list[Line]]:
     """Its labelled lines under "train", "val" and "test"; {} if the columns are not those of Kinetics.
 
     Raises:
@@ -49,7 +48,7 @@ def parse_csv(text: str, source: Path) -> dict[str, list[Listed]]:
     header = [c.strip() for c in lines[0][1]] if lines else []
     if not set(COLUMNS) <= set(header):
         return {}
-    lists: dict[str, list[Listed]] = {}
+    lists: dict[str, list[Line]] = {}
     for number, cells in lines[1:]:
         if len(cells) != len(header):
             raise UserError(f"{source}, line {number}: {len(cells)} columns, where the header has {len(header)}.")
@@ -58,7 +57,7 @@ def parse_csv(text: str, source: Path) -> dict[str, list[Listed]]:
             continue  # a test list whose labels are held back
         try:
             names = _names(video_id, int(float(start)), int(float(end)))
-            lists.setdefault(SPLITS[split], []).append(Listed(names, (label,), group=video_id))
+            lists.setdefault(SPLITS[split], []).append(Line(names, (label,), group=video_id))
         except (ValueError, KeyError) as error:
             raise UserError(f"{source}, line {number}: a time or the split is wrong ({error}).") from None
     return lists

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ssl_video.datasets.base import Splits, Video, VideoSet
+from ssl_video.datasets.base import ListedVideo, Splits, VideoList
 from ssl_video.errors import UserError
 from ssl_video.video.info import Problem
 
@@ -24,7 +24,7 @@ MISSING = "listed but not there"
 
 
 @dataclass(frozen=True)
-class Listed:
+class Line:
     """One line of a published list: ``names`` that the file may have, the likeliest first, its classes and group."""
 
     names: tuple[str, ...]
@@ -86,8 +86,8 @@ def without_suffix(name: str) -> str:
 
 
 def look_up(
-    name: str, listed: Iterable[Listed], classes: Sequence[str], index: Mapping[str, tuple[str, ...]], root: Path
-) -> VideoSet:
+    name: str, listed: Iterable[Line], classes: Sequence[str], index: Mapping[str, tuple[str, ...]], root: Path
+) -> VideoList:
     """The set of the listed files that ``index`` knows; those that are absent or ambiguous are its problems.
 
     Of several files of one name, the one with the listed suffix is meant, if it is the only one.
@@ -99,11 +99,11 @@ def look_up(
         if len(found) > 1:
             found = tuple(p for p in found if p.endswith(listed_name[listed_name.rfind(".") :])) or found
         if len(found) == 1:
-            videos.append(Video(found[0], tuple(number[c] for c in line.class_names), line.group))
+            videos.append(ListedVideo(found[0], tuple(number[c] for c in line.class_names), line.group))
         else:
             reason = f"{len(found)} files have this name: {found[0]} and {found[1]}; keep one" if found else MISSING
             problems.append(Problem(str(folder / line.names[0]), reason))
-    return VideoSet(name, tuple(videos), tuple(classes), tuple(problems))
+    return VideoList(name, tuple(videos), tuple(classes), tuple(problems))
 
 
 def names_of_videos(path: Path) -> list[str]:
@@ -112,19 +112,19 @@ def names_of_videos(path: Path) -> list[str]:
     return list(dict.fromkeys(Path(word).parent.name if "/" in word else word for word in words))
 
 
-def folders_of_frames(name: str, videos: Iterable[str], frames: Path, annotations: Path) -> VideoSet:
-    """The set of the folders of pictures ``frames/VIDEO``, each with its annotation ``annotations/VIDEO``.
+def folders_of_frames(name: str, videos: Iterable[str], frames: Path, annotations: Path) -> VideoList:
+    """The set of the folders of pictures ``frames/VIDEO``, each with its masks ``annotations/VIDEO``.
 
-    Folders that are absent are problems; annotations are looked for by whoever needs them.
+    Folders that are absent are problems; masks are looked for by whoever needs them.
     """
     found, problems = [], []
     for video in videos:
         folder = frames / video
         if folder.is_dir():
-            found.append(Video(str(folder), annotation=str(annotations / video)))
+            found.append(ListedVideo(str(folder), annotation=str(annotations / video), annotated="mask_pictures"))
         else:
             problems.append(Problem(str(folder), MISSING))
-    return VideoSet(name, tuple(found), problems=tuple(problems))
+    return VideoList(name, tuple(found), problems=tuple(problems))
 
 
 def class_names(labels: Iterable[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_video.datasets.base import Splits, Video, VideoSet
+from ssl_video.datasets.base import ListedVideo, Splits, Video, VideoList
 from ssl_video.datasets.listing import MISSING, class_names, csv_lines, read_text
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import written_aside
@@ -67,12 +67,12 @@ def whole_path(path: Path | str) -> Path:
     return Path(path).parent.resolve() / Path(path).name
 
 
-def manifest_rows(videos: VideoSet, split: str = "") -> list[dict[str, Any]]:
+def manifest_rows(videos: VideoList, split: str = "") -> list[dict[str, Any]]:
     """Column -> value for every video of the set in its order, then for every problem."""
     names = videos.classes
     good = [
         {"path": v.path, "label": joined([names[n] for n in v.labels]), "group": v.group, "split": split}
-        | (asdict(v.info) if v.info else {})
+        | (asdict(v.info) if isinstance(v, Video) else {})
         for v in videos.videos
     ]
     return good + [{"path": p.path, "split": split, "reason": p.reason} for p in videos.problems]
@@ -118,10 +118,14 @@ def splits_of(rows: Sequence[Row], name: str) -> Splits:
     return Splits(_set_of(train, f"{name} train", classes), _set_of(test, f"{name} test", classes))
 
 
-def _set_of(rows: Sequence[Row], name: str, classes: tuple[str, ...]) -> VideoSet:
+def _set_of(rows: Sequence[Row], name: str, classes: tuple[str, ...]) -> VideoList:
     number = {c: i for i, c in enumerate(classes)}
-    videos = [Video(r.path, tuple(number[label] for label in r.labels), r.group, r.info) for r in rows if not r.reason]
-    return VideoSet(name, tuple(videos), classes, tuple(Problem(r.path, r.reason) for r in rows if r.reason))
+    videos = []
+    for row in rows:
+        if not row.reason:
+            video = ListedVideo(row.path, tuple(number[label] for label in row.labels), row.group)
+            videos.append(video.scanned(row.info) if row.info else video)
+    return VideoList(name, tuple(videos), classes, tuple(Problem(r.path, r.reason) for r in rows if r.reason))
 
 
 def header_rows(lines: Sequence[tuple[int, list[str]]], source: Path) -> list[Row]:

@@ -9,12 +9,14 @@ The kinds of pictures, told by the first one of a sequence:
 ``annotations/NAME.npz`` beside a drawn video, or up to two folders above it, has ``masks_THW``.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from ssl_video.datasets.annotations import ANNOTATIONS, reader_of
 from ssl_video.datasets.base import Video
 from ssl_video.video.info import VideoError
 from ssl_video.video.pictures import opened_picture, picture_files
@@ -76,11 +78,29 @@ class Masks:
         return masks_THW
 
 
+class MaskReader(ABC):
+    """Reads masks."""
+
+    @abstractmethod
+    def masks(self, video: Video) -> Masks:
+        """The masks of a scanned video, of which some or all may be absent."""
+
+
+@ANNOTATIONS.register("mask_pictures")
+class MaskPictures(MaskReader):
+    """A folder with a picture for each frame."""
+
+    def masks(self, video: Video) -> Masks:
+        """Those in the folder that the video names."""
+        return masks_in(Path(video.annotation), video)
+
+
 def masks_of(video: Video) -> Masks | None:
     """The masks of a scanned video, which its set names or which lie beside it; None if there are none."""
+    reader = reader_of(video, MaskReader)
+    if reader is not None:
+        return reader.masks(video)
     source = Path(video.source)
-    if video.annotation:
-        return masks_in(Path(video.annotation), video)
     places = (folder / "annotations" / f"{source.stem}.npz" for folder in list(source.parents)[:3])
     return next((Masks(p, video.frames) for p in places if p.is_file()), None)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_video.datasets.base import DATASETS, Splits, Video, VideoSet
+from ssl_video.datasets.base import DATASETS, ListedVideo, Splits, VideoList
 from ssl_video.datasets.listing import MISSING, class_names, list_of_split
 from ssl_video.errors import UserError
 from ssl_video.video.info import Problem
@@ -40,10 +40,10 @@ def load_penn_action(root: Path, split: int) -> Splits:
             problems.append(Problem(str(folder), str(error)))
     classes = class_names({action for _, action, _ in found})
 
-    def part(train: bool) -> VideoSet:
-        videos = [Video(str(f), (classes.index(action),)) for f, action, of_train in found if of_train == train]
+    def part(train: bool) -> VideoList:
+        videos = [ListedVideo(str(f), (classes.index(action),)) for f, action, of_train in found if of_train == train]
         name = f"{root.name} {'train' if train else 'test'}"
-        return VideoSet(name, tuple(videos), classes, tuple(problems) if train else ())
+        return VideoList(name, tuple(videos), classes, tuple(problems) if train else ())
 
     return Splits(part(True), part(False))
 

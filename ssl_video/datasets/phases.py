@@ -3,17 +3,19 @@
 * ``NAME_phases.csv`` beside ``NAME.mp4``, with the header ``frame,phase``: a row for each frame that has a phase.
   Frames are counted from 0, phases are names or whole numbers.
 * ``annotations/NAME.npz`` with an array ``phase_T``, a number from 0 to 1 for each frame (NaN: none), as synthetic sets
-  have it; it is cut into equal parts.
+  have it; it is cut into equal intervals.
 
 The folder ``annotations`` is looked for beside the video and up to two folders above, and may hold the csv as well.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ssl_video.datasets.annotations import reader_of
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.listing import csv_lines, read_text
 from ssl_video.errors import UserError
@@ -31,19 +33,31 @@ class FramePhases:
     beyond: int = 0
 
 
-def phases_of(video: Video, parts: int = 5) -> FramePhases | None:
-    """The phases of a scanned video, or None if there are none beside it.
+class PhaseReader(ABC):
+    """Reads phases that do not lie beside the video in one of the ways above."""
 
-    Labels of frames beyond the video's end are left out and counted. ``parts`` is the number of equal parts into which
-    phases from 0 to 1 are cut.
+    @abstractmethod
+    def phases(self, video: Video) -> Mapping[int, str]:
+        """Phase by frame of a scanned video. Raises UserError."""
+
+
+def phases_of(video: Video, intervals: int = 5) -> FramePhases | None:
+    """The phases of a scanned video, which its set names or which lie beside it; None if there are none.
+
+    Labels of frames beyond the video's end are left out and counted. Phases from 0 to 1 are cut into so many equal
+    ``intervals``.
 
     Raises:
         UserError: if the file is not as it should be.
     """
-    path = annotation_of(Path(video.source))
-    if path is None:
+    reader, path = reader_of(video, PhaseReader), annotation_of(Path(video.source))
+    if reader is not None:
+        found = reader.phases(video)
+    elif path is not None:
+        found = read_csv(path) if path.suffix == ".csv" else _read_array(path, intervals)
+    else:
         return None
-    phases = of_frames(read_csv(path) if path.suffix == ".csv" else _read_array(path, parts), video.frames)
+    phases = of_frames(found, video.frames)
     return phases if any(phases.names_T) else None
 
 
@@ -84,7 +98,7 @@ def write_csv(path: Path, names_T: Sequence[str]) -> None:
     write_text(path, "frame,phase\n" + "".join(f"{frame},{name}\n" for frame, name in enumerate(quoted) if name))
 
 
-def _read_array(path: Path, parts: int) -> dict[int, str]:
+def _read_array(path: Path, intervals: int) -> dict[int, str]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             phase_T = arrays["phase_T"] if "phase_T" in arrays else np.empty(0, np.float32)
@@ -92,8 +106,8 @@ def _read_array(path: Path, parts: int) -> dict[int, str]:
         raise UserError(f"{path} cannot be read: {error}.") from None
     if phase_T.ndim != 1 or not np.issubdtype(phase_T.dtype, np.floating):
         raise UserError(f"phase_T of {path} must hold one number for each frame.")
-    part_T = np.clip(np.floor(np.nan_to_num(phase_T) * parts), 0, parts - 1).astype(int)
-    return {frame: str(part_T[frame]) for frame in np.flatnonzero(~np.isnan(phase_T)).tolist()}
+    interval_T = np.clip(np.floor(np.nan_to_num(phase_T) * intervals), 0, intervals - 1).astype(int)
+    return {frame: str(interval_T[frame]) for frame in np.flatnonzero(~np.isnan(phase_T)).tolist()}
 
 
 def numbered(phases: Sequence[FramePhases]) -> tuple[tuple[str, ...], list[np.ndarray]]:

@@ -9,7 +9,7 @@ P. Sermanet et al.: "Time-Contrastive Networks: Self-Supervised Learning from Vi
 from dataclasses import replace
 from pathlib import Path
 
-from ssl_video.datasets.base import DATASETS, Splits, VideoSet
+from ssl_video.datasets.base import DATASETS, Splits, VideoList
 from ssl_video.datasets.folder import load_folder
 from ssl_video.datasets.listing import list_of_split
 from ssl_video.errors import UserError
@@ -23,7 +23,7 @@ def load_pouring(root: Path, split: int) -> Splits:
     if found.test is None:
         raise UserError(f"There are no folders videos/train and videos/test in {root}; name the folder of Pouring.")
 
-    def one_action(videos: VideoSet) -> VideoSet:
+    def one_action(videos: VideoList) -> VideoList:
         return replace(videos, videos=tuple(replace(v, labels=(0,)) for v in videos.videos), classes=("pouring",))
 
     return replace(found, train=one_action(found.train), test=one_action(found.test))

@@ -2,11 +2,12 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ssl_video.datasets.base import DATASETS, Splits, Video, VideoSet
+from ssl_video.datasets.base import DATASETS, FeatureSplits, ListedVideo, Splits, Video, VideoList, VideoSet
 from ssl_video.datasets.folder import load_folder
 from ssl_video.datasets.listing import leaks, shortcomings
 from ssl_video.datasets.synthetic import synthesize
@@ -29,18 +30,30 @@ def load_splits(spec: str, split: int = 1, *, through_manifest: bool = True) -> 
     data set, such as ``ucf101:ROOT``. ``split`` counts from 1.
 
     Raises:
-        UserError: if nothing is there, or none of the listed files is.
+        UserError: if nothing is there, none of the listed files is, or the set was published as features.
     """
     splits = _load(spec, split, through_manifest)
+    if isinstance(splits, FeatureSplits):
+        raise UserError(
+            f"{spec} holds features and no videos, for which there is the command 'ssl-video evaluate features'."
+        )
     sets = [splits.train] + ([splits.test] if splits.test else [])
     problems = [p for s in sets for p in s.problems]
-    if not any(s.videos or s.shards for s in sets):
+    if not any(s.videos for s in sets):
         first = f"the first: {problems[0].path}: {problems[0].reason}" if problems else "the lists are empty"
         raise UserError(f"None of the {len(problems)} videos of {spec} can be used; {first}.")
     return dataclasses.replace(splits, warnings=splits.warnings + shortcomings(splits) + leaks(splits))
 
 
-def _load(spec: str, split: int, through_manifest: bool) -> Splits:
+def load_features(spec: str, split: int = 1) -> FeatureSplits:
+    """The published features that ``spec`` names. Raises UserError if nothing is there, or videos are."""
+    splits = _load(spec, split, through_manifest=True)
+    if isinstance(splits, Splits):
+        raise UserError(f"{spec} holds videos and no published features; name a set such as youtube8m:ROOT.")
+    return splits
+
+
+def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSplits:
     if spec == "synthetic":  # the embedded set: made at the first use
         return load_table(synthesize(cache_dir() / "synthetic-clips", progress=True))
     path = Path(spec).expanduser()
@@ -61,37 +74,45 @@ def _load(spec: str, split: int, through_manifest: bool) -> Splits:
         return load_table(manifest) if through_manifest and manifest.is_file() else load_folder(path)
     if path.suffix.lower() in LIST_SUFFIXES:
         return load_table(path)
-    return Splits(VideoSet(path.name, (Video(str(path.resolve())),)))
+    return Splits(VideoList(path.name, (ListedVideo(str(path.resolve())),)))
 
 
 def scanned(
-    videos: VideoSet, *, workers: int | None = None, progress: bool = False, none_usable_is_an_error: bool = True
+    videos: VideoList, *, workers: int | None = None, progress: bool = False, none_usable_is_an_error: bool = True
 ) -> VideoSet:
-    """The set with every video's ``info`` known; files that cannot be used join its problems.
+    """The videos of a list with what a scan found; files that cannot be used join the problems.
 
     Videos that a manifest described already are not scanned again.
 
     Raises:
-        UserError: if no video is left and ``none_usable_is_an_error``, or if the set holds features instead of videos.
+        UserError: if no video is left and ``none_usable_is_an_error``.
     """
-    if videos.shards:
-        raise UserError(
-            f"{videos.name} holds features and no videos, for which there is the command 'ssl-video evaluate features'."
-        )
-    unknown = list(dict.fromkeys(v.path for v in videos.videos if v.info is None))
+    unknown = list(dict.fromkeys(v.path for v in videos.videos if not isinstance(v, Video)))
     found = dict(scan(unknown, workers, progress=progress)) if unknown else {}
     usable: list[Video] = []
     problems = list(videos.problems)
     for video in videos.videos:
-        info = video.info or found[video.path]
-        if isinstance(info, Problem):
+        if isinstance(video, Video):
+            usable.append(video)
+        elif isinstance(info := found[video.path], Problem):
             problems.append(info)
         else:
-            usable.append(dataclasses.replace(video, info=info))
+            usable.append(video.scanned(info))
     if not usable and none_usable_is_an_error:
         first = f"the first: {problems[0].path}: {problems[0].reason}" if problems else "it lists none"
         raise UserError(f"None of the {len(problems)} videos in {videos.name} can be used; {first}.")
-    return dataclasses.replace(videos, videos=tuple(usable), problems=tuple(problems))
+    return VideoSet(videos.name, tuple(usable), videos.classes, tuple(problems))
+
+
+def all_videos(data: str | Path | Sequence[str | Path] | VideoList) -> VideoList:
+    """The videos of all lists of a SPEC, or of several, not scanned; a set stays as it is. Raises UserError."""
+    if isinstance(data, VideoList):
+        return data
+    specs = [str(data)] if isinstance(data, str | Path) else [str(spec) for spec in data]
+    lists = [s for splits in map(load_splits, specs) for s in (splits.train, splits.test) if s is not None]
+    classes = lists[0].classes if len(specs) == 1 else ()
+    problems = tuple(p for one in lists for p in one.problems)
+    return VideoList(", ".join(specs), tuple(v for one in lists for v in one.videos), classes, problems)
 
 
 def one_video(path: Path) -> Video:

@@ -9,15 +9,14 @@ import re
 from pathlib import Path
 
 from ssl_video.datasets.base import DATASETS, Splits
-from ssl_video.datasets.listing import Listed, first_folder, index_by_name, look_up, read_text
+from ssl_video.datasets.listing import Line, first_folder, index_by_name, list_of_split, look_up, read_text
 from ssl_video.errors import UserError
 
 
 @DATASETS.register("sports1m")
 def load_sports1m(root: Path, split: int) -> Splits:
     """The lists of the two partitions; listed videos that are absent are problems. Raises UserError."""
-    if split != 1:
-        raise UserError(f"Sports-1M has one split only, not {split}; leave the split out.")
+    root = list_of_split({1: root}, split, root)
     lists = first_folder(root, ("original",))
     class_list = next((p for p in (root / "labels.txt", lists / "labels.txt") if p.is_file()), None)
     partitions = [lists / f"{name}_partition.txt" for name in ("train", "test")]
@@ -36,7 +35,7 @@ def load_sports1m(root: Path, split: int) -> Splits:
     return Splits(train, test)
 
 
-def parse_list(text: str, classes: tuple[str, ...], source: Path) -> list[Listed]:
+def parse_list(text: str, classes: tuple[str, ...], source: Path) -> list[Line]:
     """A list: ``ADDRESS class[,class...]`` a line, the classes as numbers from 0.
 
     Raises:
@@ -58,5 +57,5 @@ def parse_list(text: str, classes: tuple[str, ...], source: Path) -> list[Listed
                 f"{source}, line {number}: there is no class {max(numbers)}, since labels.txt names {len(classes)}, "
                 f"counted from 0{hint}."
             )
-        listed.append(Listed((f"{video}.mp4",), tuple(classes[n] for n in dict.fromkeys(numbers))))
+        listed.append(Line((f"{video}.mp4",), tuple(classes[n] for n in dict.fromkeys(numbers))))
     return listed

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ssl_video.datasets.base import DATASETS, Splits
 from ssl_video.datasets.listing import (
-    Listed,
+    Line,
     first_folder,
     index_by_path,
     list_of_split,
@@ -63,7 +63,7 @@ def parse_classes(text: str, source: Path) -> tuple[str, ...]:
     return tuple(named[i] for i in sorted(named))
 
 
-def parse_list(text: str, classes: tuple[str, ...], source: Path) -> list[Listed]:
+def parse_list(text: str, classes: tuple[str, ...], source: Path) -> list[Line]:
     """A list: ``Class/name.avi [number of the class]`` a line. Test lists have no number; the folder is the class.
 
     Raises:
@@ -82,7 +82,7 @@ def parse_list(text: str, classes: tuple[str, ...], source: Path) -> list[Listed
                 f"{source}, line {number}: the class of {class_name} is {match[2]} here and "
                 f"{classes.index(class_name) + 1} in classInd.txt; both must count from 1."
             )
-        listed.append(Listed((match[1],), (class_name,), group_of(class_name, name)))
+        listed.append(Line((match[1],), (class_name,), group_of(class_name, name)))
     return listed
 
 

@@ -9,14 +9,14 @@ numbers 0 to 3861.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ssl_video.datasets.base import DATASETS, Splits, VideoSet
-from ssl_video.datasets.listing import csv_lines, first_folder, read_text
+from ssl_video.datasets.base import DATASETS, FeatureShards, FeatureSplits
+from ssl_video.datasets.listing import csv_lines, first_folder, list_of_split, read_text
 from ssl_video.datasets.tfrecord import Feature, Steps, TFRecordError, parse_example, read_records
 from ssl_video.errors import UserError
 from ssl_video.video.info import Problem
@@ -37,25 +37,25 @@ class FeatureSequence:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The sequences in the shards of a set, read one after the other, never all in memory."""
+    """The sequences in the shards of a list, read one after the other, never all in memory."""
 
-    videos: VideoSet
+    listed: FeatureShards
     audio: bool = True
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
-        return self.videos.classes
+        return self.listed.classes
 
     def __iter__(self) -> Iterator[FeatureSequence | Problem]:
         """Every sequence in the order of the files, and a problem for what cannot be read."""
-        return self.read(self.videos.shards)
+        return self.read(self.listed.shards)
 
     def shuffled(self, seed: int) -> Iterator[FeatureSequence | Problem]:
         """As iteration, with the shards in a random order."""
-        return self.read(random.Random(seed).sample(self.videos.shards, len(self.videos.shards)))
+        return self.read(random.Random(seed).sample(self.listed.shards, len(self.listed.shards)))
 
-    def read(self, shards: tuple[str, ...] | list[str]) -> Iterator[FeatureSequence | Problem]:
+    def read(self, shards: Iterable[str]) -> Iterator[FeatureSequence | Problem]:
         """The sequences of these shards."""
         for shard in shards:
             for number, record in enumerate(read_records(shard)):
@@ -69,10 +69,9 @@ class FeatureSet:
 
 
 @DATASETS.register("youtube8m")
-def load_youtube8m(root: Path, split: int) -> Splits:
+def load_youtube8m(root: Path, split: int) -> FeatureSplits:
     """Shards of features for training, and those for validation as the test list; no videos. Raises UserError."""
-    if split != 1:
-        raise UserError(f"YouTube-8M has one split only, not {split}; leave the split out.")
+    root = list_of_split({1: root}, split, root)
     folder = first_folder(root, ("frame", "video")).resolve()
     shards: dict[str, list[str]] = {"train": [], "validate": [], "test": []}
     for path in sorted(folder.rglob("*.tfrecord")):
@@ -85,12 +84,12 @@ def load_youtube8m(root: Path, split: int) -> Splits:
     numbered = tuple(str(c) for c in range(CLASSES))
     classes = parse_vocabulary(read_text(vocabulary), vocabulary) if vocabulary.is_file() else numbered
     name = root.resolve().name
-    train = VideoSet(f"{name} train", (), classes, shards=tuple(shards["train"]))
+    train = FeatureShards(f"{name} train", tuple(shards["train"]), classes)
     kind = "validate" if shards["validate"] else "test"
-    test = VideoSet(f"{name} {kind}", (), classes, shards=tuple(shards[kind])) if shards[kind] else None
+    test = FeatureShards(f"{name} {kind}", tuple(shards[kind]), classes) if shards[kind] else None
     unused = (root / "video").is_dir() and folder.name == "frame"
     warning = f"The video-level features in {root / 'video'} are not used; name that folder as the root to use them."
-    return Splits(train, test, (warning,) if unused else ())
+    return FeatureSplits(train, test, (warning,) if unused else ())
 
 
 def parse_vocabulary(text: str, source: Path) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from ssl_video.model.base import Classifier, Model
 from ssl_video.model.loading import load_backbone, load_model, load_model_or_encoder, untrained_twin
 from ssl_video.model.readout import READOUTS, class_token, pool
-from ssl_video.model.saving import digest, header_of, header_of_backbone, save_classifier, save_run
+from ssl_video.model.saving import digest, header_of_backbone
 
 __all__ = [
     "READOUTS",
@@ -11,13 +11,10 @@ __all__ = [
     "Model",
     "class_token",
     "digest",
-    "header_of",
     "header_of_backbone",
     "load_backbone",
     "load_model",
     "load_model_or_encoder",
     "pool",
-    "save_classifier",
-    "save_run",
     "untrained_twin",
 ]

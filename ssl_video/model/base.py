@@ -77,14 +77,16 @@ class Model:
         return self.backbone(self.normalise(clips_BTHWC), stage)
 
     @torch.no_grad()
-    def clip_features(self, clips_BTHWC: Tensor, readout: str = "avg") -> Tensor:
-        """(B, D') features of prepared uint8 clips; ``cls`` is the class token, and ``pool`` says what the others are.
+    def clip_features(self, clips_BTHWC: Tensor, readout: str = "avg", stage: str | None = None) -> Tensor:
+        """(B, D') features of prepared uint8 clips, read (``pool``) from the map of a stage, by default the last.
+
+        ``cls`` is the class token behind the last block.
 
         Raises UserError for a readout that there is not, or that the network does not have.
         """
-        if readout == "cls":
+        if readout == "cls" and stage is None:
             return class_token(self.backbone, self.normalise(clips_BTHWC))
-        return pool(self.dense_map(clips_BTHWC), readout)
+        return pool(self.dense_map(clips_BTHWC, stage), readout)
 
     @torch.no_grad()
     def logits(self, clips_BTHWC: Tensor) -> Tensor:
@@ -93,18 +95,18 @@ class Model:
             raise UserError(f"{self.name} has no classifier; make one with 'ssl-video evaluate finetune --run FOLDER'.")
         return self.classifier(self.dense_map(clips_BTHWC))
 
-    def frame_embeddings(self, frames_THWC: np.ndarray, batch: int = 16) -> np.ndarray:
+    def frame_embeddings(self, frames_THWC: np.ndarray, batch: int = 16, stage: str | None = None) -> np.ndarray:
         """(T, D) one embedding a frame: the pretext's own where it has such, ``batch`` frames at a time.
 
-        Otherwise the features of the clip around the frame; border frames are repeated at the ends.
+        Otherwise, or at a ``stage``, the features of the clip around the frame; border frames are repeated at the ends.
         """
         prepared = self.view.prepare(frames_THWC)
-        if isinstance(self.pretext, FrameEmbeddings):
+        if stage is None and isinstance(self.pretext, FrameEmbeddings):
             return self.pretext.frame_embeddings(prepared, batch).float().cpu().numpy()
         offsets = (np.arange(self.view.frames) - self.view.frames // 2) * self.view.stride
         positions = np.clip(np.arange(len(prepared))[:, None] + offsets, 0, len(prepared) - 1)
         parts = [
-            self.clip_features(torch.from_numpy(prepared[positions[i : i + batch]])).cpu()
+            self.clip_features(torch.from_numpy(prepared[positions[i : i + batch]]), stage=stage).cpu()
             for i in range(0, len(prepared), batch)
         ]
         return torch.cat(parts).numpy()

@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ssl_video.backbones.base import Backbone, build_backbone
@@ -17,11 +16,12 @@ from ssl_video.encoders.base import ENCODERS, Encoder, build_encoder
 from ssl_video.errors import UserError
 from ssl_video.model.base import Classifier, Model
 from ssl_video.pretexts.base import Pretext, View, build_pretext
-from ssl_video.train.checkpoint import load_weights_file
+from ssl_video.run import Run
+from ssl_video.tensors import load_tensors, read_header
 from ssl_video.video.colours import COLOURS
 
-BACKBONE, EXPORTED = "backbone.safetensors", "model.safetensors"
-PRETEXT, CLASSIFIER = "pretext.safetensors", "classifier.safetensors"
+EXPORTED = "model.safetensors"
+"""The weights in a folder that 'ssl-video export' wrote."""
 STUDENT = "backbone."  # what the keys of a pretext's own network begin with
 A_MODEL = "a run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME"
 
@@ -96,12 +96,12 @@ def _random(spec: str, rest: str, device: torch.device) -> Model:
     name, options = _parsed(rest)
     weights_file = _weights_file(Path(name))
     if Path(name).is_dir() and weights_file.exists():
-        _, header = load_weights_file(weights_file)
+        _, header = load_tensors(weights_file)
         backbone, view = _network(header, name)
         pretext = _pretext(header, backbone, name)
-        heads = Path(name) / PRETEXT
+        heads = Run(Path(name)).pretext_file
         if pretext is not None and pretext.fitted and heads.exists():  # classes of colours are no weights, say
-            kept = {k: v for k, v in load_weights_file(heads)[0].items() if k in pretext.fitted}
+            kept = {k: v for k, v in load_tensors(heads)[0].items() if k in pretext.fitted}
             load_into(pretext, pretext.state_dict() | kept, str(heads))
         return Model(spec, backbone, view, {"architecture": backbone.architecture}, device, pretext)
     if "weights" in options:
@@ -128,23 +128,24 @@ def _trained(spec: str, device: torch.device) -> Model:
     path = Path(spec)
     file = _weights_file(path)
     if not file.exists():
-        why = f"holds no {BACKBONE} (is its training finished?)" if path.is_dir() else "does not exist"
+        why = f"holds no {file.name} (is its training finished?)" if path.is_dir() else "does not exist"
         raise UserError(f"{path} {why}; a model is {A_MODEL}.")
     if _is_bare(file):
         raise UserError(f"{file} does not say of which network its weights are; write net:NAME?weights={file}.")
-    weights, header = load_weights_file(file)
+    weights, header = load_tensors(file)
     backbone, view = _network(header, str(file))
     load_into(backbone, own_names(weights, backbone.provenance.names), str(file))
     model = Model(spec, backbone, view, header, device)
-    if file.name == BACKBONE:
-        model.pretext = _pretext_beside(file.with_name(PRETEXT), header, backbone)
-        model.classifier = _classifier_beside(file.with_name(CLASSIFIER), header, backbone)
+    run = Run(file.parent)
+    if file == run.backbone_file:
+        model.pretext = _pretext_beside(run.pretext_file, header, backbone)
+        model.classifier = _classifier_beside(run.classifier_file, header, backbone)
     return model
 
 
 def _weights_file(path: Path) -> Path:
     """Where the weights of a model are: a run's folder has another file of them than an exported one."""
-    files = (path / BACKBONE, path / EXPORTED)
+    files = (Run(path).backbone_file, path / EXPORTED)
     return next((f for f in files if f.exists()), files[0]) if path.is_dir() else path
 
 
@@ -153,9 +154,8 @@ def _is_bare(file: Path) -> bool:
     if file.suffix != ".safetensors":
         return True
     try:
-        with safe_open(file, "pt") as content:
-            return "ssl_video" not in (content.metadata() or {})
-    except (SafetensorError, OSError):
+        return read_header(file) is None
+    except UserError:
         return False  # whoever reads it will say what is wrong
 
 
@@ -199,7 +199,7 @@ def _pretext_beside(file: Path, header: Mapping[str, Any], backbone: Backbone) -
     """
     if not file.exists() or not header.get("pretext"):
         return None
-    weights, _ = load_weights_file(file)
+    weights, _ = load_tensors(file)
     exported = backbone.state_dict()
     student = {k.removeprefix(STUDENT): v for k, v in weights.items() if k.startswith(STUDENT)}
     if not student:
@@ -214,5 +214,5 @@ def _classifier_beside(file: Path, header: Mapping[str, Any], backbone: Backbone
     if not file.exists() or not header.get("classes"):
         return None
     classifier = Classifier(backbone.feature_dim, header["classes"])
-    load_into(classifier, load_weights_file(file)[0], str(file))
+    load_into(classifier, load_tensors(file)[0], str(file))
     return classifier

@@ -1,11 +1,12 @@
 """From a set of videos to batches of a pretext, with randomness that is counted and not drawn in passing."""
 
 import atexit
-import multiprocessing
+import functools
 import os
 import signal
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,19 +46,28 @@ def usable(videos: VideoSet, pretext: Objective, seed: int = 0) -> VideoSet:
     Raises:
         UserError: if none can.
     """
-    kept, problems = [], list(videos.problems)
-    for number, video in enumerate(videos.videos):
-        draw = _sample(pretext, video, np.random.default_rng([seed, number]))
+    reasons: dict[int, str] = {}
+    for number in np.flatnonzero(~long_enough(videos, pretext)).tolist():
+        draw = _sample(pretext, videos.videos[number], np.random.default_rng([seed, number]))
         if isinstance(draw, Skip):
-            problems.append(Problem(video.source, draw.reason))
-        else:
-            kept.append(video)
+            reasons[number] = draw.reason
+    kept = tuple(video for number, video in enumerate(videos.videos) if number not in reasons)
     if not kept:
         raise UserError(
             f"None of the {len(videos.videos)} videos of {videos.name} can serve this pretext (the first: "
-            f"{problems[len(videos.problems)].reason}); use longer videos or a shorter clip (see --help)."
+            f"{reasons[0]}); use longer videos or a shorter clip (see --help)."
         )
-    return with_company(VideoSet(videos.name, tuple(kept), videos.classes, tuple(problems)), pretext)
+    problems = [Problem(videos.videos[number].source, reason) for number, reason in reasons.items()]
+    return with_company(VideoSet(videos.name, kept, videos.classes, (*videos.problems, *problems)), pretext)
+
+
+def long_enough(videos: VideoSet, pretext: Objective) -> np.ndarray:
+    """(N,) whether a video can surely serve, by its number of frames and its rate alone: else a draw decides."""
+    fps_N = np.array([v.info.fps if v.info else np.nan for v in videos.videos])
+    least_N = None if pretext.needs.statistics else pretext.least_frames(fps_N)
+    if least_N is None:
+        return np.zeros(len(fps_N), bool)
+    return np.array([v.frames for v in videos.videos]) >= least_N
 
 
 def with_company(videos: VideoSet, pretext: Objective) -> VideoSet:
@@ -223,14 +233,13 @@ def batches(
     dataset: ClipDataset, keys: Sampler[list[Key]] | list[list[Key]], workers: int, pin: bool = False
 ) -> DataLoader:
     """A loader over ``keys``. Workers use one thread each: they are many."""
-    return DataLoader(
+    return Loader(
         dataset,
         batch_sampler=keys,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=start_worker,
     )
 
 
@@ -249,13 +258,34 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-@atexit.register
+class Loader(DataLoader):
+    """torch's, whose workers do not outlive the program: at exit Python waits for them, and they ignore SIGTERM."""
+
+    def __init__(self, dataset: Dataset, **options: Any):
+        super().__init__(dataset, worker_init_fn=start_worker, **options)
+
+    def __iter__(self) -> Any:
+        iterator = super().__iter__()
+        if self.num_workers:
+            _at_exit()
+            _with_workers.add(iterator)
+        return iterator
+
+
+_with_workers: weakref.WeakSet = weakref.WeakSet()
+
+
+@functools.cache
+def _at_exit() -> None:
+    atexit.register(_end_workers)
+
+
 def _end_workers() -> None:
-    # at exit Python sends SIGTERM to such children and waits for them; ours ignore it
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes the death of a worker for an error
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
+    workers = [worker for iterator in _with_workers for worker in iterator._workers]
+    if workers:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes the death of a worker for an error
+    for worker in workers:
+        worker.kill()
 
 
 def tensors(batch: Mapping[str, Any], device: torch.device) -> dict[str, torch.Tensor]:

@@ -4,38 +4,43 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 from ssl_video.errors import UserError
 
+T = TypeVar("T")
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which process this is, of how many."""
+    """Which process this is, of how many, and its device."""
 
     rank: int = 0
     world_size: int = 1
+    device: torch.device = CPU
 
     @property
     def first(self) -> bool:
         """True on the one process that writes files and talks to the terminal."""
         return self.rank == 0
 
-    def any(self, flag: bool, device: torch.device) -> bool:
+    def any(self, flag: bool) -> bool:
         """True on every rank if ``flag`` is true on one."""
         if self.world_size == 1:
             return flag
-        shared = torch.tensor(int(flag), device=device)
+        shared = torch.tensor(int(flag), device=self.device)
         dist.all_reduce(shared, dist.ReduceOp.MAX)
         return bool(shared.item())
 
-    def mean(self, numbers: dict[str, float], device: torch.device) -> dict[str, float]:
+    def mean(self, numbers: dict[str, float]) -> dict[str, float]:
         """The means over all ranks."""
         if self.world_size == 1:
             return numbers
-        shared = torch.tensor(list(numbers.values()), dtype=torch.float64, device=device)
+        shared = torch.tensor(list(numbers.values()), dtype=torch.float64, device=self.device)
         dist.all_reduce(shared)
         return dict(zip(numbers, (shared / self.world_size).tolist(), strict=True))
 
@@ -48,6 +53,14 @@ class Ranks:
         if self.first:
             self.barrier()
 
+    def share(self, thing: T) -> T:
+        """What the first rank has, on every rank: what several processes see is decided by one."""
+        if self.world_size == 1:
+            return thing
+        box = [thing]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world_size > 1:
@@ -58,12 +71,12 @@ def join(device: torch.device) -> Ranks:
     """Join the process group that torchrun announced in the environment, if it did."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
-        return Ranks()
+        return Ranks(device=device)
     if not dist.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Ranks(dist.get_rank(), dist.get_world_size())
+    return Ranks(dist.get_rank(), dist.get_world_size(), device)
 
 
 def leave() -> None:

@@ -5,7 +5,6 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -15,10 +14,9 @@ from tqdm import tqdm
 
 from ssl_video.config import plain
 from ssl_video.errors import UserError
-from ssl_video.files import write_text
-from ssl_video.train.checkpoint import cut_metrics
-from ssl_video.train.config import RunConfig
-from ssl_video.train.objective import Output
+from ssl_video.run import Run
+from ssl_video.train.config import TrainingConfig
+from ssl_video.train.objective import Output, Progress
 from ssl_video.video.info import Problem
 
 FEATURES_KEPT = 256
@@ -112,16 +110,15 @@ class Meter:
 class Log:
     """metrics.jsonl always; a bar on a terminal; TensorBoard and Weights & Biases when asked for. First rank only."""
 
-    def __init__(self, run: Path, start: int, steps: int, config: RunConfig, first: bool):
-        self.first = first
+    def __init__(self, run: Run, start: Progress, config: TrainingConfig, first: bool, progress: bool = False):
+        self.run, self.first = run, first
         self.writers: list[Any] = []
         if not first:
             return
-        cut_metrics(run / "metrics.jsonl", start)
-        self.list = run / "replaced.json"
-        self.listed: dict[str, str] = json.loads(self.list.read_text("utf-8")) if self.list.exists() else {}
-        self.file = (run / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
-        self.bar = tqdm(initial=start, total=steps, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        run.cut_records(start.step)
+        self.file = run.open_records()
+        hidden = not (progress and sys.stderr.isatty())
+        self.bar = tqdm(initial=start.step, total=start.steps, unit="step", disable=hidden, dynamic_ncols=True)
         if config.tensorboard:
             self.writers.append(_tensorboard(run))
         if config.wandb:
@@ -144,9 +141,7 @@ class Log:
         """One line, the bar's numbers, and videos of this rank that others had to replace, with the reason."""
         if not self.first:
             return
-        if replaced.keys() - self.listed:
-            self.listed |= replaced
-            write_text(self.list, json.dumps(self.listed, indent=1) + "\n")
+        self.run.note_replaced(replaced)
         self.file.write(json.dumps(record) + "\n")
         shown = ("loss", "accuracy", "clips_per_s", "waiting")
         self.bar.set_postfix({k: f"{record[k]:.3g}" for k in shown if k in record})
@@ -154,12 +149,12 @@ class Log:
             writer({k: v for k, v in record.items() if k != "step"}, record["step"])
 
 
-def _tensorboard(run: Path):
+def _tensorboard(run: Run):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UserError("--tensorboard needs the package tensorboard: pip install 'ssl-video[tensorboard]'.") from None
-    writer = SummaryWriter(str(run / "tensorboard"))
+    writer = SummaryWriter(str(run.tensorboard))
 
     def write(numbers: dict[str, float], step: int) -> None:
         for name, value in numbers.items():
@@ -169,12 +164,12 @@ def _tensorboard(run: Path):
     return write
 
 
-def _wandb(run: Path, config: RunConfig):
+def _wandb(run: Run, config: TrainingConfig):
     try:
         import wandb  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise UserError("--wandb needs the package wandb: pip install 'ssl-video[wandb]'.") from None
-    started = wandb.init(project="ssl-video", name=run.name, dir=str(run), config=plain(config))
+    started = wandb.init(project="ssl-video", name=run.folder.name, dir=str(run), config=plain(config))
     return lambda numbers, step: started.log(numbers, step=step)
 
 

@@ -214,7 +214,8 @@ class Objective(nn.Module, ABC):
     def least_frames(self, fps_N: np.ndarray) -> np.ndarray | None:
         """(N,) frames that videos of these rates (frames a second) need at least; infinite where no number is enough.
 
-        None: it cannot be said without drawing a sample of each (what a video shows decides, say).
+        ``sample`` skips a video with fewer and takes one with as many. Where ``needs`` names statistics, which say what
+        a video shows, it may skip longer ones too. None: only a sample of each video can tell which of them serve.
         """
         return None
 

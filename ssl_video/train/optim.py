@@ -1,52 +1,19 @@
-"""Optimisers and the schedule of the learning rate."""
+"""Optimisers, and the schedules of learning rate and weight decay."""
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_video.errors import UserError
+from ssl_video.train.config import OptimConfig
+from ssl_video.train.objective import Objective, Progress
 
 
-@dataclass(frozen=True)
-class OptimConfig:
-    """Optimiser, schedule, and what is done to gradients and weights around a step."""
-
-    name: Literal["sgd", "adam", "adamw", "lars"] = "adamw"
-    """Optimiser."""
-    lr: float = 1e-3
-    """Peak learning rate."""
-    weight_decay: float = 1e-4
-    """Weight decay; biases and the parameters of normalisation layers are left out."""
-    momentum: float = 0.9
-    """Momentum of sgd and lars; beta1 of adam and adamw."""
-    beta2: float = 0.999
-    """beta2 of adam and adamw."""
-    backbone_scale: float = 1.0
-    """Learning rate of the backbone, relative to that of the heads."""
-    decay_all: bool = False
-    """Weight decay for biases and normalisation layers too."""
-    schedule: Literal["cosine", "constant", "steps"] = "cosine"
-    """Course of the learning rate after the warm-up; cosine ends at 0, steps multiplies it by gamma at milestones."""
-    milestones: tuple[float, ...] = ()
-    """Parts of all steps after which the learning rate is multiplied by gamma (schedule steps)."""
-    gamma: float = 0.1
-    """Factor of the learning rate at a milestone."""
-    warmup: float = 0.05
-    """Part of all steps over which the learning rate rises linearly from near 0."""
-    clip_norm: float | None = None
-    """Largest norm of the gradient of all parameters together."""
-    accumulate: int = 1
-    """Batches whose gradients are averaged for one step."""
-    ema: float | None = None
-    """Decay of an exponential moving average of all weights; the averaged backbone is what the run exports."""
-
-
-def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
+def learning_rate(config: OptimConfig, progress: Progress) -> float:
     """The learning rate of a step, a pure function, so that nothing about it has to be saved."""
+    step, steps = progress.step, progress.steps
     warmup = round(config.warmup * steps)
     if step < warmup:
         return config.lr * (step + 1) / (warmup + 1)
@@ -57,19 +24,27 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser over the parameters that take gradients. Raises UserError if there are none."""
+def weight_decay(config: OptimConfig, progress: Progress) -> float:
+    """The weight decay of a step: constant, or along a half cosine to ``weight_decay_end``."""
+    if config.weight_decay_end is None:
+        return config.weight_decay
+    share = 0.5 * (1 - math.cos(math.pi * progress.fraction))
+    return config.weight_decay + share * (config.weight_decay_end - config.weight_decay)
+
+
+def build_optimizer(config: OptimConfig, objective: Objective) -> torch.optim.Optimizer:
+    """The optimiser over the objective's groups of parameters. Raises UserError if none takes a gradient.
+
+    Each of torch's groups notes ``lr_scale`` and ``decay_scale``, by which ``set_schedules`` multiplies.
+    """
     groups = []
-    for of_backbone in (True, False):
-        trained = [
-            p for n, p in module.named_parameters() if p.requires_grad and n.startswith("backbone.") == of_backbone
-        ]
-        scale = config.backbone_scale if of_backbone else 1.0
+    for group in objective.parameter_groups(config.backbone_scale):
         for decayed in (True, False):
-            chosen = [p for p in trained if (p.ndim > 1 or config.decay_all) == decayed]
+            chosen = [p for p in group.parameters if (p.ndim > 1 or config.decay_all) == decayed]
             if chosen:
-                decay = config.weight_decay if decayed else 0.0
-                groups.append({"params": chosen, "weight_decay": decay, "scale": scale})
+                decay_scale = group.decay_scale if decayed else 0.0
+                groups.append({"params": chosen, "lr_scale": group.lr_scale, "decay_scale": decay_scale})
+                groups[-1]["weight_decay"] = config.weight_decay * decay_scale
     if not groups:
         raise UserError("No parameter takes a gradient; there is nothing to train.")
     if config.name == "sgd":
@@ -78,6 +53,15 @@ def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optim
         return LARS(groups, config.lr, config.momentum)
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return kind(groups, config.lr, (config.momentum, config.beta2), fused=True)
+
+
+def set_schedules(optimizer: torch.optim.Optimizer, config: OptimConfig, progress: Progress) -> float:
+    """Set what the next step uses in every group; the learning rate before its scaling."""
+    lr, decay = learning_rate(config, progress), weight_decay(config, progress)
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+        group["weight_decay"] = decay * group["decay_scale"]
+    return lr
 
 
 class LARS(torch.optim.Optimizer):

@@ -1,15 +1,14 @@
 """The page a run leaves behind: what was done, and its curves. ``ssl-video report`` makes a fuller one of it."""
 
 import io
-import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ssl_video.files import write_text, written_aside
+from ssl_video.run import Record, Run
 
-Records = list[dict[str, Any]]
+Records = list[Record]
 
 CURVES = (
     ("loss", ("loss", "held_out_loss")),
@@ -22,30 +21,16 @@ CURVES = (
 NOT_LEARNING = ("step", "clips_per_s", "waiting", "replaced", "stop")
 
 
-def read_metrics(run: Path) -> Records:
-    """The records of metrics.jsonl, numbers only, up to a line cut off by a crash; none if there is no such file."""
-    path, records = run / "metrics.jsonl", []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(record, dict) or type(record.get("step")) is not int:
-            break
-        records.append({k: v for k, v in record.items() if type(v) in (int, float)})
-    return records
-
-
-def write_report(run: Path, data: Mapping[str, Any], again: str) -> None:
+def write_report(run: Run, data: Mapping[str, Any], again: str) -> None:
     """Write report.md and report.png into the run's folder; ``again`` is a sentence on how to repeat the run."""
-    records = read_metrics(run)
-    with written_aside(run / "report.png") as aside:
+    records = run.records()
+    with written_aside(run.report_picture) as aside:
         aside.write_bytes(draw_curves(records))
     lines = [
-        f"# {run.name}",
+        f"# {run.folder.name}",
         "",
         f"Trained on {data['videos']} videos of `{data['spec']}` (split {data['split']}, data hash {data['hash']}) for "
-        f"{records[-1]['step']} steps. The whole configuration is in `config.yaml`. {again}",
+        f"{records[-1]['step']} steps. The whole configuration is in `{run.config_file.name}`. {again}",
         "",
         speed(records),
         "",
@@ -53,10 +38,10 @@ def write_report(run: Path, data: Mapping[str, Any], again: str) -> None:
         "|---|---|",
         *(f"| {name} | {value} |" for name, value in last_values(records)),
         "",
-        "![curves](report.png)",
+        f"![curves]({run.report_picture.name})",
         "",
     ]
-    write_text(run / "report.md", "\n".join(lines))
+    write_text(run.report_file, "\n".join(lines))
 
 
 def speed(records: Records) -> str:

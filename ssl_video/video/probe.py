@@ -7,6 +7,7 @@ it was, and training can scan on the fly.
 ``python -m ssl_video.video.probe`` is the child: a path a line on stdin, a JSON answer a line on stdout.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -236,7 +237,7 @@ class Children:
         code = child.wait()
         for pipe in (child.stdin, child.stdout):
             if pipe is not None:
-                with _quiet():
+                with contextlib.suppress(OSError, ValueError):
                     pipe.close()
         return code if dead is None else dead
 
@@ -244,13 +245,6 @@ class Children:
         """End all children."""
         for child in list(self.alive):
             self._bury(child)
-
-
-class _quiet:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, *_rest: object) -> bool:
-        return isinstance(kind, type) and issubclass(kind, (OSError, ValueError))
 
 
 class _Memory:

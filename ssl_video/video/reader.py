@@ -11,9 +11,8 @@ by a forked worker hangs.
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
-import av
 import av.error
 import numpy as np
 from av.container import InputContainer
@@ -23,6 +22,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ssl_video.errors import UserError, nearest
+from ssl_video.video.fetch import open_decoder, open_media, torchcodec_works
 from ssl_video.video.info import VideoError, VideoInfo
 from ssl_video.video.pictures import iterate_folder, picture_files
 
@@ -125,15 +125,11 @@ def _frames_of(packet: Packet, strict: bool = False) -> list[VideoFrame]:
         return []
 
 
-# PyAV before 19 refuses a file whose tags are not UTF-8 unless told; from 19 on it always reads it.
-LENIENT: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
-
-
 @contextlib.contextmanager
 def opened(path: str, options: dict[str, str] | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its first video stream; what FFmpeg raises inside becomes a VideoError."""
     try:
-        with av.open(path, options=options or {}, **LENIENT) as container:
+        with open_media(path, options) as container:
             if not container.streams.video:
                 raise VideoError("it has no video stream")
             stream = container.streams.video[0]
@@ -247,10 +243,8 @@ def _torchcodec(path: str, frames: Sequence[int], info: VideoInfo | None = None)
     """torchcodec behind the same protocol, for files whose times are regular; the others are read by PyAV."""
     if info is None or not info.pts_step:  # nor have arrays and folders any
         return read_frames(path, frames, info)
-    from torchcodec.decoders import VideoDecoder  # pyright: ignore
-
     try:
-        decoder = VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
+        decoder = open_decoder(path)
         if len(decoder) != info.frames:
             return read_frames(path, frames, info)
         return decoder.get_frames_at(list(frames)).data.numpy()
@@ -265,19 +259,9 @@ def get_reader(name: str) -> Reader:
     """A reader by name. Raises UserError, also when what it needs is not installed."""
     if name not in READERS:
         raise UserError(f"There is no reader {name!r}; {nearest(name, READERS)}")
-    if name == "torchcodec" and not _torchcodec_works():
+    if name == "torchcodec" and not torchcodec_works():
         raise UserError(
             "The torchcodec reader needs torchcodec and the FFmpeg libraries: pip install 'ssl-video[torchcodec]' "
             "and install FFmpeg, or use the reader 'pyav'."
         )
     return READERS[name]
-
-
-def _torchcodec_works() -> bool:
-    try:
-        from torchcodec.decoders import VideoDecoder  # pyright: ignore
-
-        VideoDecoder(b"no video")  # FFmpeg's libraries are loaded with the first decoder only
-    except Exception as error:
-        return not isinstance(error, (ImportError, OSError)) and "libtorchcodec" not in str(error)
-    return True

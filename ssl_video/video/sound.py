@@ -13,7 +13,7 @@ from av.audio.stream import AudioStream
 from av.filter import Graph
 from av.video.stream import VideoStream
 
-from ssl_video.video.reader import LENIENT
+from ssl_video.video.fetch import open_media
 
 RATE = 48000
 """Samples a second of all sound here; every encoder takes it."""
@@ -37,7 +37,7 @@ def read_sound(path: str) -> Iterator[np.ndarray]:
 
     Sound that starts later is preceded by silence. What does not decode is passed over; nothing raises.
     """
-    with contextlib.suppress(av.error.FFmpegError, OSError, ValueError), av.open(path, **LENIENT) as container:
+    with contextlib.suppress(av.error.FFmpegError, OSError, ValueError), open_media(path) as container:
         if not container.streams.audio:
             return
         stream = container.streams.audio[0]

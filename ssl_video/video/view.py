@@ -15,7 +15,7 @@ class Timed(Protocol):
     """A scanned video: how many frames it has, and what else the scan found."""
 
     @property
-    def info(self) -> VideoInfo | None:
+    def info(self) -> VideoInfo:
         """What the scan found."""
         ...
 
@@ -32,10 +32,10 @@ class Skip:
     reason: str
 
 
-def place(video: Timed, span: int, rng: np.random.Generator, what: str = "a clip") -> int | Skip:
-    """The first of ``span`` consecutive frames at a random place of the video; ``what`` is what spans them."""
+def place(video: Timed, span: int, rng: np.random.Generator, what: str = "frames of a clip") -> int | Skip:
+    """The first of ``span`` consecutive frames at a random place of the video; ``what`` says what they are."""
     if video.frames < span:
-        return Skip(f"shorter than the {span} frames of {what}")
+        return Skip(f"shorter than the {span} {what}")
     return int(rng.integers(video.frames - span + 1))
 
 
@@ -59,7 +59,6 @@ class View:
         """(T,) numbers of a clip's frames, counted from its first."""
         if self.fps is None:
             return np.arange(self.frames) * self.stride
-        assert video.info is not None
         return np.floor(np.arange(self.frames) * (video.info.fps / self.fps)).astype(np.int64)
 
     def span(self, video: Timed) -> int:
@@ -70,11 +69,12 @@ class View:
         """(N,) as ``span``, of videos of these rates (frames a second); infinite where frames would repeat."""
         if self.fps is None:
             return np.full(len(fps_N), (self.frames - 1) * self.stride + 1.0)
-        offsets_NT = np.floor(np.arange(self.frames) * (fps_N[:, None] / self.fps))
-        repeats_N = (np.diff(offsets_NT, axis=1) == 0).any(1)
-        return np.where(repeats_N, np.inf, offsets_NT[:, -1] + 1)
+        rates_R, rate_N = np.unique(fps_N, return_inverse=True)
+        offsets_RT = np.floor(np.arange(self.frames) * (rates_R[:, None] / self.fps))
+        repeats_R = (np.diff(offsets_RT, axis=1) == 0).any(1)
+        return np.where(repeats_R, np.inf, offsets_RT[:, -1] + 1)[rate_N]
 
-    def draw(self, video: Timed, rng: np.random.Generator, what: str = "a clip") -> np.ndarray | Skip:
+    def draw(self, video: Timed, rng: np.random.Generator, what: str = "frames of a clip") -> np.ndarray | Skip:
         """(T,) frames of a clip at a random place, or why the video has none: too short, or fewer frames a second."""
         offsets_T = self.offsets(video)
         if self.fps is not None and not np.diff(offsets_T).all():
@@ -82,9 +82,13 @@ class View:
         first = place(video, int(offsets_T[-1]) + 1, rng, what)
         return first if isinstance(first, Skip) else first + offsets_T
 
-    def prepare(self, frames_THWC: np.ndarray) -> np.ndarray:
-        """Resize the short side and crop the centre; uint8 (T, size, size, C)."""
-        return augment.crop(augment.resize_short_side(frames_THWC, self.short_side), self.size, None)
+    def prepare(self, frames_THWC: np.ndarray, rng: np.random.Generator | None = None, flip: bool = True) -> np.ndarray:
+        """Resize the short side and crop the centre; uint8 (T, size, size, C).
+
+        With ``rng``, as in training: one crop at a random place for all frames, and all or none of them mirrored.
+        """
+        frames_THWC = augment.crop(augment.resize_short_side(frames_THWC, self.short_side), self.size, rng)
+        return frames_THWC if rng is None or not flip else augment.flip(frames_THWC, rng)
 
     def crops(self, frames_THWC: np.ndarray, crops: int) -> np.ndarray:
         """(crops, T, size, size, C) uint8: the centre, or 3 along the longer side, or 10: corners, centre, mirrored.

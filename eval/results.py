@@ -1,0 +1,160 @@
+"""What an evaluation found, and everything needed to say what it is."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_video.config import plain
+from ssl_video.datasets.base import Video
+from ssl_video.datasets.manifest import joined
+from ssl_video.files import write_text
+
+BEST = 5
+"""Classes that a prediction ranks."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a protocol says of one test video, classes by their names.
+
+    ``label`` is its true class; of several, as a manifest writes them. ``predicted`` has the highest
+    ``score``, in the protocol's own unit: a vote, a logit, a cosine. ``ranked`` are the five best classes, or the
+    classes of the nearest videos, the best first.
+    """
+
+    path: str
+    label: str
+    predicted: str
+    score: float
+    ranked: tuple[str, ...] = ()
+
+
+def predictions_of(videos: Sequence[Video], classes: Sequence[str], scores_NK: np.ndarray) -> list[Prediction]:
+    """The predictions that scores of classes make, a row a video."""
+    order_Nk = np.argsort(-scores_NK, axis=1, kind="stable")[:, :BEST]
+    return [
+        Prediction(
+            video.source,
+            names_of(video, classes),
+            classes[order_k[0]],
+            float(scores_K[order_k[0]]),
+            tuple(classes[k] for k in order_k),
+        )
+        for video, scores_K, order_k in zip(videos, scores_NK, order_Nk, strict=True)
+    ]
+
+
+def names_of(video: Video, classes: Sequence[str]) -> str:
+    """The class of a video by its name; of several, as a manifest writes them."""
+    names = [classes[label] for label in video.labels]
+    return names[0] if len(names) == 1 else joined(names)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Numbers of one evaluation, and everything needed to say what they are.
+
+    ``confusion`` counts test videos: row true class, column predicted; ``classes`` are its names. ``parts``: metrics of
+    parts of the test list by the parts' names, such as each video.
+    """
+
+    protocol: str
+    metrics: dict[str, float]
+    preset: str = "default"
+    options: dict[str, Any] = field(default_factory=dict)
+    model: str = ""
+    data: str = ""
+    split: int = 1
+    counts: dict[str, int] = field(default_factory=dict)
+    seed: int = 0
+    data_hash: str = ""
+    transductive: bool = False
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
+    confusion: list[list[int]] = field(default_factory=list)
+    parts: dict[str, dict[str, float]] = field(default_factory=dict)
+    predictions: list[Prediction] = field(default_factory=list)
+
+    def to_dict(self, predictions: bool = False) -> dict[str, Any]:
+        """Everything in the types of JSON; the predictions, a row for every test video, only if they are asked for."""
+        return plain(self if predictions else replace(self, predictions=[]))
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Result":
+        """What ``to_dict`` made a dict of, by this version or another: fields that it has not get their defaults."""
+        known = {f.name: content[f.name] for f in fields(cls) if f.name in content}
+        known["predictions"] = [_prediction(p) for p in known.get("predictions", ())]
+        return cls(**{"protocol": "", "metrics": {}, **known})
+
+    def row(self) -> dict[str, Any]:
+        """One row of a table: ``pandas.DataFrame([r.row() for r in results])``.
+
+        Metrics by their names; counts and options as ``counts.train`` and ``options.clips``.
+        """
+        names = ("model", "protocol", "preset", "data", "split", "seed")
+        return {
+            **{name: getattr(self, name) for name in names},
+            **self.metrics,
+            **dict(flat(self.counts, "counts")),
+            "left_out": len(self.skipped),
+            "transductive": self.transductive,
+            **dict(flat(self.options, "options")),
+        }
+
+    def table(self) -> str:
+        """The metrics, one a line; before them, where there are parts, their metrics, a part a line."""
+        width = max(map(len, self.metrics))
+        lines = [f"  {name:<{width}}  {value:.4f}" for name, value in self.metrics.items()]
+        if self.parts:
+            names = list(dict.fromkeys(name for row in self.parts.values() for name in row))
+            width = max(map(len, self.parts))
+            rows = [f"  {'':<{width}}" + "".join(f"  {name:>8}" for name in names)]
+            for part, row in self.parts.items():
+                entries = [f"{row[name]:.4f}" if name in row else "" for name in names]
+                rows.append(f"  {part:<{width}}" + "".join(f"  {entry:>8}" for entry in entries))
+            lines = rows + lines
+        return "\n".join(lines)
+
+
+def _prediction(content: Prediction | Mapping[str, Any]) -> Prediction:
+    if isinstance(content, Prediction):
+        return content
+    return Prediction(**{**content, "ranked": tuple(content["ranked"])})
+
+
+def flat(content: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values of nested mappings: ``a.b`` is the value of b in a, in the group ``group``."""
+    for name, value in content.items():
+        whole = f"{group}.{name}" if group else name
+        if isinstance(value, Mapping):
+            yield from flat(value, whole)
+        else:
+            yield whole, value
+
+
+def write_results(path: Path, results: Sequence[Result], predictions: bool = False) -> None:
+    """Results as a JSON list, see ``Result.to_dict``."""
+    write_text(path, json.dumps([r.to_dict(predictions) for r in results], indent=1) + "\n")
+
+
+def read_results(path: Path) -> list[Result]:
+    """What ``write_results`` wrote."""
+    return [Result.from_dict(content) for content in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def side_by_side(results: Sequence[Result], names: Mapping[str, str]) -> str:
+    """A row a metric, a column a model, under the names that models are given; then chance and how many videos."""
+    by = {(r.protocol, r.model): r for r in results}
+    first = results[0]
+    lines = [f"{'on the test list of ' + first.data:<34}" + "".join(f"{name:>14}" for name in names.values())]
+    for protocol in dict.fromkeys(r.protocol for r in results):
+        for metric in by[protocol, first.model].metrics:
+            row = "".join(f"{by[protocol, model].metrics[metric]:>14.3f}" for model in names)
+            lines.append(f"{protocol + ' ' + metric:<34}{row}")
+    chance = f"chance {1 / first.counts['classes']:.3f}, " if "top1" in first.metrics else ""
+    return "\n".join([*lines, f"{chance}{first.counts['test']} test videos"])

@@ -1,0 +1,259 @@
+"""The public verbs: ``import ssl_video as sv``, then ``sv.pretrain(...)``, ``sv.evaluate(...)`` and so on.
+
+Each is a thin call of the room that does the work. Where a model is asked for, it may be a Run, a Model, or whatever
+``load_model`` takes. Nothing is printed but warnings and, with ``progress``, bars on a terminal.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_video.apps.catalogue import (
+    list_backbones,
+    list_datasets,
+    list_encoders,
+    list_pretexts,
+    list_protocols,
+    list_recipes,
+    list_tables,
+)
+from ssl_video.apps.embedding import embed_frames, embed_videos
+from ssl_video.apps.index_update import Work, index_videos
+from ssl_video.apps.marks import Marks
+from ssl_video.apps.options import IndexOptions, SearchOptions, TrackOptions
+from ssl_video.apps.search import Index, Neighbour
+from ssl_video.apps.track import Tracked
+from ssl_video.apps.track import track as track_marks
+from ssl_video.eval.harness import EvaluationConfig, Reading, evaluate_on
+from ssl_video.eval.results import Result
+from ssl_video.model import Model, load_backbone, load_model
+from ssl_video.pretraining import PretrainConfig, changed
+from ssl_video.pretraining import pretrain as pretrain_by
+from ssl_video.recipes import load_recipe, small_recipe
+from ssl_video.run import Run
+
+__all__ = [
+    "embed",
+    "evaluate",
+    "index",
+    "list_backbones",
+    "list_datasets",
+    "list_encoders",
+    "list_pretexts",
+    "list_protocols",
+    "list_recipes",
+    "list_tables",
+    "load_backbone",
+    "load_model",
+    "pretrain",
+    "search",
+    "track",
+]
+
+Named = Run | Model | str | Path
+"""A model, or what names one."""
+
+
+def pretrain(
+    data: str | Path | PretrainConfig = "synthetic",
+    pretext: str = "speediness",
+    *,
+    recipe: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Run:
+    """Train a backbone on videos without labels.
+
+    ::
+
+        run = sv.pretrain("videos", pretext="clip_order", out="run", steps=500, optim__lr=1e-3)
+
+    Args:
+        data: a folder, a file or a SPEC such as ``ucf101:ROOT``; or a whole configuration, with which the options that
+            follow are not given.
+        pretext: a name of ``sv.list_pretexts()``.
+        recipe: where the options start, a name of ``sv.list_recipes()`` or a file; by default the pretext's small one.
+        out: folder of the run; by default a new one under runs/.
+        resume: resume the training in ``out``, if it has begun.
+        progress: show bars, on a terminal.
+        options: by the names of the command's flags, with ``__`` for a dot: ``steps=500``, ``pretext__frames=8``.
+
+    Raises:
+        UserError: if the videos, the options or the folder cannot serve.
+        Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
+    """
+    if isinstance(data, PretrainConfig):
+        config = data
+    else:
+        content = small_recipe(pretext) if recipe is None else load_recipe(recipe)
+        asked = {"data": str(data)} | ({"pretext": pretext} if recipe is None else {})
+        asked |= {name.replace("__", "."): value for name, value in options.items()}
+        config = PretrainConfig.from_mapping(changed(content, asked))
+    return pretrain_by(config, out, resume=resume, say=_warn, progress=progress)
+
+
+def evaluate(
+    model: Named | None,
+    protocol: str = "linear",
+    *,
+    data: str | Path,
+    split: int = 1,
+    preset: str = "default",
+    seed: int = 0,
+    workers: int = 2,
+    **options: Any,
+) -> Result:
+    """Measure what a network has learned.
+
+    ::
+
+        result = sv.evaluate(run, "linear", data="ucf101:UCF101")
+        result.metrics["top1"], result.to_dict(), result.predictions
+
+    Args:
+        model: the network or an encoder, or what names it; None for a protocol that does without.
+        protocol: a name of ``sv.list_protocols()``.
+        data: videos with whatever the protocol needs; they are scanned.
+        split: split of a data set with official lists.
+        preset: a named set of the protocol's options.
+        seed: of the protocol, and of the weights of ``random:NAME``.
+        workers: reading processes.
+        options: single options of the preset changed, with ``__`` for a dot.
+
+    Raises:
+        UserError: for a model or data that the protocol cannot use.
+    """
+    asked = {name.replace("__", "."): value for name, value in options.items()}
+    config = EvaluationConfig(protocol, str(data), preset, asked, (seed,), reading=Reading(split, workers=workers))
+    (result,) = evaluate_on(str(model) if isinstance(model, Run) else model, config, _warn)
+    return result
+
+
+def embed(
+    videos: Any,
+    model: Named = "random:r2plus1d_4",
+    *,
+    clips: int = 8,
+    readout: str = "avg",
+    device: str = "auto",
+) -> np.ndarray:
+    """(N, D) one vector a video: the mean over its clips, float32.
+
+    ::
+
+        z = sv.embed(["a.mp4", "b.mp4"], model=run)
+
+    Args:
+        videos: a path or several; or frames at hand, arrays or tensors of shape (T, H, W, C) or (N, T, H, W, C), uint8
+            or floats of RGB in 0 to 1. They are normalised here.
+        model: the network.
+        clips: clips of a video, evenly spaced.
+        readout: how a feature map becomes a vector: avg, max, rich, conv5, or cls.
+        device: auto, cpu, cuda or cuda:N, for a model that is named.
+
+    Raises:
+        UserError: if a video cannot be read, or the frames are of another shape or range.
+    """
+    network = _loaded(model, device)
+    if isinstance(videos, str | Path):
+        return embed_videos([Path(videos)], network, clips, readout)
+    if isinstance(videos, Sequence) and videos and all(isinstance(v, str | Path) for v in videos):
+        return embed_videos([Path(v) for v in videos], network, clips, readout)
+    return embed_frames(videos, network, clips, readout)
+
+
+def index(
+    videos: str | Path | Sequence[str | Path],
+    model: Named,
+    out: str | Path,
+    *,
+    options: IndexOptions = IndexOptions(),
+    device: str = "auto",
+    progress: bool = True,
+) -> Index:
+    """Make a search index of videos, or add them to the one in ``out``.
+
+    ::
+
+        index = sv.index("videos", model=run, out="index")
+        for neighbour in index.search("a.mp4", k=5):
+            print(neighbour.score, neighbour.path, neighbour.start_s)
+
+    Raises:
+        UserError: if nothing would be in it, or it is of another model.
+    """
+    return index_videos(videos, _loaded(model, device), out, options, Work(progress=progress))
+
+
+def search(
+    index: Index | str | Path,
+    video: str | Path,
+    k: int = 5,
+    *,
+    options: SearchOptions = SearchOptions(),
+    model: Named | None = None,
+) -> list[Neighbour]:
+    """The ``k`` videos of an index that are nearest to a video, or to a range of it such as ``a.mp4@12.5-15``.
+
+    ::
+
+        neighbours = sv.search("index", "a.mp4", k=5)
+
+    ``model`` is the one that made the index, if it is not any more where it was. Raises UserError.
+    """
+    if not isinstance(index, Index):
+        index = Index(index, str(model) if isinstance(model, Run) else model)
+    return index.search(video, k, moments=options.moments, rerank=options.rerank, nprobe=options.nprobe)
+
+
+def track(
+    video: str | Path,
+    model: Named,
+    out: str | Path,
+    *,
+    mask: str | Path | None = None,
+    boxes: Sequence[Sequence[float]] = (),
+    points: Sequence[Sequence[float]] = (),
+    options: TrackOptions = TrackOptions(),
+) -> Tracked:
+    """Carry objects or points of a video's first frame to its other frames.
+
+    ::
+
+        tracked = sv.track("a.mp4", model=run, out="tracked", points=[(120, 80)])
+
+    Args:
+        video: a file, or a folder with a picture for each frame.
+        model: a network with a fine map of single frames, such as dense_resnet_8.
+        out: a folder that is empty or not there yet.
+        mask: a picture of the objects in the first frame.
+        boxes: x, y, width and height of objects, in pixels from the top left.
+        points: x and y of points, likewise.
+        options: see ``ssl_video.apps.options.TrackOptions``.
+
+    Raises:
+        UserError: if anything of this does not fit, or the video cannot be read.
+    """
+    marks = Marks(None if mask is None else Path(mask), _numbers(boxes), _numbers(points))
+    return track_marks(video, _loaded(model), marks, out, options)
+
+
+def _loaded(model: Named, device: str = "auto") -> Model:
+    from ssl_video.train.distributed import choose_device
+
+    return model if isinstance(model, Model) else load_model(str(model), choose_device(device))
+
+
+def _numbers(rows: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(map(float, row)) for row in rows)
+
+
+def _warn(line: str) -> None:
+    """Of what is said, only what should not go unheard."""
+    if line.startswith("warning: "):
+        warnings.warn(line.removeprefix("warning: "), stacklevel=3)

@@ -1,0 +1,105 @@
+"""What there is: names of pretexts, networks, data sets, protocols and recipes, and a line about each."""
+
+import inspect
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from ssl_video.recipes import recipes, tables
+from ssl_video.registry import Registry
+
+Kind = Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes", "tables"]
+
+
+def list_pretexts(pattern: str = "*") -> list[str]:
+    """Names of pretexts that match; see ``lines_of``."""
+    return list(lines_of("pretexts", pattern))
+
+
+def list_backbones(pattern: str = "*") -> list[str]:
+    """Names of backbones that match: ``list_backbones("*vit*")``; see ``lines_of``."""
+    return list(lines_of("backbones", pattern))
+
+
+def list_encoders(pattern: str = "*") -> list[str]:
+    """Names of encoders that match; see ``lines_of``."""
+    return list(lines_of("encoders", pattern))
+
+
+def list_datasets(pattern: str = "*") -> list[str]:
+    """Names of data sets that match; see ``lines_of``."""
+    return list(lines_of("datasets", pattern))
+
+
+def list_protocols(pattern: str = "*") -> list[str]:
+    """Names of protocols of evaluation that match; see ``lines_of``."""
+    return list(lines_of("protocols", pattern))
+
+
+def list_recipes(pattern: str = "*") -> list[str]:
+    """Names of recipes of pretraining that match; see ``lines_of``."""
+    return list(lines_of("recipes", pattern))
+
+
+def list_tables(pattern: str = "*") -> list[str]:
+    """Names of tables of benchmarks that match; see ``lines_of``."""
+    return list(lines_of("tables", pattern))
+
+
+def lines_of(kind: Kind, pattern: str = "*") -> dict[str, str]:
+    """Name -> one line about it, of all names that match, sorted.
+
+    ``*`` stands for any text, ``?`` for one letter and ``[ab]`` for one of these; a text with none of them matches
+    every name that contains it.
+    """
+    wanted = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
+    lines = _recipes(kind) if kind in ("recipes", "tables") else _registered(_REGISTRIES[kind]())
+    return {name: line for name, line in lines.items() if fnmatchcase(name, wanted)}
+
+
+def _recipes(kind: str) -> dict[str, str]:
+    packaged = recipes() if kind == "recipes" else tables()
+    return {name: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for name, file in packaged.items()}
+
+
+def _registered(registry: Registry) -> dict[str, str]:
+    return {name: (inspect.getdoc(registry[name]) or "").partition("\n")[0] for name in registry.names()}
+
+
+def _pretexts() -> Registry:
+    from ssl_video.pretexts.base import PRETEXTS
+
+    return PRETEXTS
+
+
+def _backbones() -> Registry:
+    from ssl_video.backbones.base import BACKBONES
+
+    return BACKBONES
+
+
+def _encoders() -> Registry:
+    from ssl_video.encoders.base import ENCODERS
+
+    return ENCODERS
+
+
+def _datasets() -> Registry:
+    from ssl_video.datasets.base import DATASETS
+
+    return DATASETS
+
+
+def _protocols() -> Registry:
+    from ssl_video.eval.base import EVALUATIONS
+
+    return EVALUATIONS
+
+
+_REGISTRIES: dict[str, Callable[[], Registry]] = {  # imported one by one: a list of data sets needs no torch
+    "pretexts": _pretexts,
+    "backbones": _backbones,
+    "encoders": _encoders,
+    "datasets": _datasets,
+    "protocols": _protocols,
+}

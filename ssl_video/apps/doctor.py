@@ -1,0 +1,61 @@
+"""What is installed, what is missing, and which package brings it."""
+
+import importlib
+import importlib.metadata
+import os
+from dataclasses import dataclass
+
+from ssl_video.files import cache_dir
+
+MODULES = {
+    "torch": ("torch", "torch"),
+    "torchvision": ("torchvision", "torchvision"),
+    "PyAV": ("av", "av"),
+    "numpy": ("numpy", "numpy"),
+    "faiss": ("faiss", "faiss-cpu"),
+    "OpenCV": ("cv2", "opencv-python"),
+    "scikit-learn": ("sklearn", "scikit-learn"),
+    "matplotlib": ("matplotlib", "matplotlib"),
+    "pytorchvideo": ("pytorchvideo", "pytorchvideo"),
+    "torchcodec (extra)": ("torchcodec", "ssl-video[torchcodec]"),
+    "tensorboard (extra)": ("tensorboard", "ssl-video[tensorboard]"),
+    "onnxruntime (extra)": ("onnxruntime", "ssl-video[export]"),
+    "wandb (extra)": ("wandb", "ssl-video[wandb]"),
+    "gradio (extra)": ("gradio", "ssl-video[app]"),
+}
+"""Name -> module, and the package that brings it."""
+NEEDED = ("torch", "torchvision", "av", "numpy")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at, what was found in a phrase, and whether ssl-video can work with that."""
+
+    name: str
+    said: str
+    good: bool = True
+
+
+def findings() -> list[Finding]:
+    """All libraries, the devices and the folder of the cache."""
+    return [*(_library(name) for name in MODULES), _devices(), Finding("cache", str(cache_dir()))]
+
+
+def _library(name: str) -> Finding:
+    module, package = MODULES[name]
+    try:
+        importlib.import_module(module)
+        return Finding(name, "present" if "[" in package else importlib.metadata.version(package))
+    except Exception as error:  # a broken library can raise anything while it is imported
+        hint = "apt-get install libgl1, or pip install opencv-python-headless" if "libGL" in str(error) else None
+        said = f"missing: {' '.join(str(error).split())[:100]}; {hint or f'pip install {package!r}'}"
+        return Finding(name, said, module not in NEEDED)
+
+
+def _devices() -> Finding:
+    try:
+        import torch
+    except Exception:  # said above
+        return Finding("devices", "unknown without torch", False)
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return Finding("devices", f"{len(os.sched_getaffinity(0))} CPU cores, {', '.join(gpus) if gpus else 'no GPU'}")

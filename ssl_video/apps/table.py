@@ -1,0 +1,197 @@
+"""A table of models x data sets x splits x seeds: what its YAML says.
+
+A table is YAML::
+
+    title: Transfer to UT-Interaction
+    seeds: 3                      # on a set's first split; one on the others
+    data:
+      ut: {spec: "ucf101:ROOT", splits: [1, 2, 3], cache: raw, cache_short_side: 72}
+    rows:
+      - {name: from scratch, model: "random:r2plus1d_4", protocol: finetune, options: {epochs: 60}}
+      - {name: speediness, model: "recipe:small", protocol: finetune, options: {epochs: 60}, published: {ut: 0.5}}
+      - {name: both, model: "row:from scratch", protocol: fusion, options: {partner: "row:speediness"}}
+
+A model is a run's folder, a file, ``random:NAME``, ``recipe:NAME`` (pretrained on the training list of every split with
+every seed, and kept), or ``row:NAME``, what the fine-tuning of another row left. Each row of a pretrained model is
+followed by the same network with random weights.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ssl_video.config import from_mapping, load_yaml
+from ssl_video.errors import UserError, nearest
+from ssl_video.recipes import load_recipe, table_file
+from ssl_video.train.config import CacheKind
+
+
+@dataclass(frozen=True)
+class Data:
+    """One data set of a table."""
+
+    spec: str | None = None
+    """SPEC of the videos; None: to be named on the command line."""
+    splits: tuple[int, ...] = (1,)
+    """Splits; the first is measured with every seed."""
+    cache: CacheKind = "none"
+    """Read from copies of the videos, made once."""
+    cache_short_side: int = 128
+    """Shorter side of the copies, in pixels."""
+
+    @property
+    def first(self) -> int:
+        """The split that is measured with every seed."""
+        return next(iter(self.splits))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table."""
+
+    name: str
+    """What the table calls it."""
+    model: str | None = None
+    """See the module; None: a row of published numbers only."""
+    protocol: str = "linear"
+    """How it is measured."""
+    preset: str = "default"
+    """The protocol's preset."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Single options of the preset changed."""
+    pretrain: Mapping[str, Any] = field(default_factory=dict)
+    """Options over the recipe, by the names of flags; ``pretrained:NAME`` is the network pretrained for another row."""
+    pretrain_on: str | None = None
+    """The data set whose first split a recipe is pretrained on; None: the one that is measured."""
+    metric: str = "top1"
+    """The metric to show, or several with ' / ' between them."""
+    published: Mapping[str, float] = field(default_factory=dict)
+    """Published numbers by data set, shown as such."""
+    architecture: str = ""
+    """Shown beside the name."""
+    only: tuple[str, ...] = ()
+    """The data sets that it is measured on; all, if none is named."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Everything that a table is made of."""
+
+    rows: tuple[Row, ...]
+    data: Mapping[str, Data]
+    title: str = "Benchmark"
+    seeds: int = 1
+    recipes: Mapping[str, Any] = field(default_factory=dict)
+    """What the recipes of the rows hold, by name: what was made by another version of a recipe is made anew."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One measurement."""
+
+    row: Row
+    data: str
+    split: int
+    seed: int
+
+
+PRETRAINED = "pretrained:"
+
+
+def load_table(name: str, specs: Mapping[str, str], seeds: int | None = None) -> Table:
+    """A table by its packaged name or its file, with the recipes that its rows name.
+
+    ``specs`` say where its data sets are; ``seeds`` stands in for its own number. Raises UserError.
+    """
+    content = load_yaml(table_file(name))
+    if seeds is not None:
+        content["seeds"] = seeds
+    table = read_table(content, specs)
+    named = {recipe_of(row) for row in table.rows} - {""}
+    return replace(table, recipes={recipe: load_recipe(recipe) for recipe in named})
+
+
+def read_table(content: Mapping[str, Any], specs: Mapping[str, str]) -> Table:
+    """The table of a YAML file's content, its data sets' SPECs replaced by ``specs``. Raises UserError."""
+    rows = [from_mapping(Row, r, f"row {n} of the table") for n, r in enumerate(_list(content, "rows"), 1)]
+    given = content.get("data")
+    if not isinstance(given, Mapping) or not given:
+        raise UserError("The table names no data; write 'data: {NAME: {spec: SPEC}}'.")
+    for name in specs:
+        if name not in given:
+            raise UserError(f"The table has no data set {name!r}; {nearest(name, given)}")
+    data = {}
+    for name, value in given.items():
+        own = {"spec": value} if isinstance(value, str) else value
+        data[name] = from_mapping(Data, own | ({"spec": specs[name]} if name in specs else {}), f"data set {name}")
+        if not data[name].splits:
+            raise UserError(f"The data set {name} of the table has no splits; write 'splits: [1]'.")
+    for other in set(content) - {"rows", "data", "title", "seeds"}:
+        raise UserError(f"The table has no entry {other!r}; {nearest(str(other), ('rows', 'data', 'title', 'seeds'))}")
+    names = [r.name for r in rows]
+    if len(set(names)) < len(names):
+        raise UserError("Two rows of the table have the same name; rename one.")
+    for row in rows:
+        for referred in referred_by(row):
+            if referred not in names:
+                raise UserError(f"Row {row.name!r} refers to a row {referred!r}; {nearest(referred, names)}")
+        for other in {*row.only, *([row.pretrain_on] if row.pretrain_on else [])} - set(data):
+            raise UserError(f"Row {row.name!r} names a data set {other!r}; {nearest(other, data)}")
+    whole = tuple(r for row in rows for r in (row, *_baseline(row)))
+    return Table(whole, data, str(content.get("title", "Benchmark")), int(content.get("seeds", 1)))
+
+
+def _list(content: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
+    rows = content.get(key)
+    if not isinstance(rows, list) or not rows or not all(isinstance(r, Mapping) and "name" in r for r in rows):
+        raise UserError(f"The table needs {key!r}, a list of mappings with a name each.")
+    return rows
+
+
+def referred_by(row: Row) -> list[str]:
+    """The names of the rows that a row stands on."""
+    values = (row.model, *row.options.values(), *row.pretrain.values())
+    return [v.partition(":")[2] for v in values if isinstance(v, str) and v.startswith(("row:", PRETRAINED))]
+
+
+def _baseline(row: Row) -> Iterator[Row]:
+    """The same network with random weights, for a row of a pretrained one."""
+    if row.model is not None and not row.model.startswith(("random:", "row:")) and row.protocol != "pretext":
+        content = {k: v for k, v in vars(row).items() if k not in ("published", "name", "model")}
+        yield Row(name=f"{row.name}: random weights", model=f"random:{row.model}", **content)
+
+
+def entries_of(table: Table) -> Iterator[Entry]:
+    """All entries that can be measured, a row after what it refers to, the first splits first."""
+    done: list[Row] = []
+
+    def ordered(row: Row) -> Iterator[Row]:
+        for name in referred_by(row):
+            yield from ordered(next(r for r in table.rows if r.name == name))
+        if row not in done:
+            done.append(row)
+            yield row
+
+    rows = [r for row in table.rows if row.model is not None for r in ordered(row)]
+    places = [
+        (number, seed, name, split)
+        for name, data in table.data.items()
+        if data.spec is not None
+        for number, split in enumerate(data.splits)
+        for seed in (range(table.seeds) if number == 0 else (0,))
+    ]
+    for _, seed, name, split in sorted(places, key=lambda p: p[:2]):
+        for row in rows:
+            if not row.only or name in row.only:
+                yield Entry(row, name, split, seed)
+
+
+def recipe_of(row: Row) -> str:
+    """The name of the recipe that a row is pretrained by, also if it shows the network with random weights; else ""."""
+    model = (row.model or "").removeprefix("random:")
+    return model.removeprefix("recipe:") if model.startswith("recipe:") else ""
+
+
+def named(table: Table, name: str) -> Row:
+    """The row of that name."""
+    return next(r for r in table.rows if r.name == name)

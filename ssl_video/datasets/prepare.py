@@ -1,0 +1,106 @@
+"""Whole data sets made ready: scanned into a manifest, or with copies or the flow of their videos beside them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ssl_video.datasets.base import Splits, VideoList, VideoSet
+from ssl_video.datasets.cached import cached
+from ssl_video.datasets.flow import flow_of
+from ssl_video.datasets.manifest import manifest_rows, write_manifest
+from ssl_video.datasets.spec import load_splits, scanned
+from ssl_video.video.info import Problem
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A manifest that was written: how many videos and frames it lists, and what cannot be used and why."""
+
+    manifest: Path
+    videos: int
+    frames: int
+    problems: tuple[Problem, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """How often each reason was met."""
+        return Counter(problem.reason for problem in self.problems)
+
+
+def scan_to_manifest(data: str, out: Path, *, workers: int | None = None, progress: bool = False) -> Prepared:
+    """Scan every file of a SPEC and write the manifest ``out`` of what can be used, which may be nothing.
+
+    A manifest that lies in the folder is not looked at, so that new files are seen.
+    """
+    splits = load_splits(data, through_manifest=False)
+
+    def usable(videos: VideoList) -> VideoSet:
+        return scanned(videos, workers=workers, progress=progress, none_usable_is_an_error=False)
+
+    return _written(out, splits, usable)
+
+
+def copy_videos(
+    data: str,
+    out: Path,
+    kind: Literal["h264", "raw"] = "h264",
+    short_side: int = 128,
+    *,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Prepared:
+    """Make copies of a SPEC's videos that read fast, and ``out``/manifest.csv; see ``datasets.cached``.
+
+    ``short_side`` is that of the copies in pixels; 0 keeps the size.
+    """
+
+    def copies(videos: VideoList) -> VideoSet:
+        whole = scanned(videos, workers=workers, progress=progress)
+        return cached(whole, kind, short_side or None, out=out, workers=workers, progress=progress)
+
+    return _written(out / "manifest.csv", load_splits(data), copies)
+
+
+def flow_videos(
+    data: str,
+    out: Path,
+    method: str = "farneback",
+    short_side: int = 128,
+    *,
+    reversed: bool = False,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Prepared:
+    """Compute the flow of a SPEC's videos, and write ``out``/manifest.csv; see ``datasets.flow``.
+
+    ``short_side`` is that of the frames in pixels; 0 keeps the size. ``reversed``: of the videos played backwards.
+    """
+
+    def flows(videos: VideoList) -> VideoSet:
+        whole, side = scanned(videos, workers=workers, progress=progress), short_side or None
+        return flow_of(whole, method, side, reversed=reversed, out=out, workers=workers, progress=progress)
+
+    return _written(out / "manifest.csv", load_splits(data), flows)
+
+
+def _written(manifest: Path, splits: Splits, prepare: Callable[[VideoList], VideoSet]) -> Prepared:
+    rows, problems, videos = [], [], 0
+    for name, one in _lists(splits):
+        done = prepare(one)
+        rows += manifest_rows(done, name)
+        problems += done.problems
+        videos += len(done.videos)
+    write_manifest(manifest, rows)
+    frames = sum(int(row.get("frames") or 0) for row in rows)
+    return Prepared(manifest, videos, frames, tuple(problems), splits.warnings)
+
+
+def _lists(splits: Splits) -> Iterator[tuple[str, VideoList]]:
+    """The lists with the names that a manifest has for them, none where there is one only."""
+    if splits.test is None:
+        yield "", splits.train
+    else:
+        yield from (("train", splits.train), ("test", splits.test))

@@ -1,0 +1,324 @@
+"""Pretraining: from videos to a run."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_video.backbones.base import Backbone, backbone_options, build_backbone, unloaded_backbone
+from ssl_video.backbones.weights import videos_seen
+from ssl_video.config import from_mapping, make_options, plain
+from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoSet
+from ssl_video.datasets.cached import read_from
+from ssl_video.datasets.flow import for_modality
+from ssl_video.datasets.spec import describe, held_out, load_splits
+from ssl_video.datasets.statistics import measure
+from ssl_video.errors import UserError
+from ssl_video.eval.base import Task
+from ssl_video.eval.harness import Say, compare, silent
+from ssl_video.eval.online import monitors_for
+from ssl_video.eval.results import Result, write_results
+from ssl_video.files import new_folder
+from ssl_video.model import digest, header_of_backbone, load_model
+from ssl_video.pretexts.base import PRETEXTS, Pretext, build_pretext
+from ssl_video.run import Lists, Run
+from ssl_video.train.config import DataConfig, TrainingConfig
+from ssl_video.train.data import ClipDataset, read_video, usable, with_company
+from ssl_video.train.distributed import Ranks, choose_device, join, leave
+from ssl_video.train.loop import train
+from ssl_video.train.objective import Objective
+from ssl_video.train.parallel import check
+from ssl_video.train.report import write_report
+from ssl_video.video.reader import get_reader
+
+MAY_CHANGE = {"workers", "reader", "device", "tensorboard", "wandb"}
+"""Options that may differ on resuming: nothing that a result depends on."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A registered thing by its name, with some of its options; the others have their defaults."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Everything that a pretraining depends on.
+
+    Raises UserError for names and options that are not there, and for values that cannot be. In files and flags it is
+    flat (``to_mapping``): the same word is a key of a recipe, of a run's config.yaml, and a flag.
+    """
+
+    pretext: Choice = Choice("speediness")
+    backbone: Choice = Choice("r2plus1d_4")
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    probe: bool = False
+    """After training, run the linear probe and retrieval with the trained and with the untrained network."""
+
+    def __post_init__(self):
+        cls, name = PRETEXTS[self.pretext.name], self.backbone.name
+        pretext = make_options(cls, f"pretext {self.pretext.name}", self.pretext.options)
+        backbone = vars(from_mapping(backbone_options(name), self.backbone.options, f"backbone {name}"))
+        object.__setattr__(self, "pretext", Choice(self.pretext.name, pretext))
+        object.__setattr__(self, "backbone", Choice(name, backbone))
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, Any]) -> "PretrainConfig":
+        """From the flat form: a recipe, or the configuration of a run. Raises UserError."""
+        flat = {"spec" if k == "data" else k: v for k, v in given.items() if k not in ("config", "resume", "out")}
+        choices = {kind: _choice(flat.pop(kind)) for kind in ("pretext", "backbone") if kind in flat}
+        whole = from_mapping(_Flat, flat, "recipe")
+        parts = {name: _part(kind, whole) for name, kind in (("data", DataConfig), ("training", TrainingConfig))}
+        return cls(**choices, **parts, probe=whole.probe)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The flat form, which ``from_mapping`` turns back into an equal configuration."""
+        flat = {**plain(self.data), **plain(self.training), "probe": self.probe}
+        choices = {"pretext": self.pretext, "backbone": self.backbone}
+        flat |= {kind: {"name": chosen.name, **plain(chosen.options)} for kind, chosen in choices.items()}
+        return {"data": flat.pop("spec"), **flat}
+
+
+@dataclass(frozen=True)
+class _Flat(TrainingConfig, DataConfig):
+    """All options but those of the two choices."""
+
+    probe: bool = False
+
+
+def _part(kind: type, whole: _Flat) -> Any:
+    return kind(**{f.name: getattr(whole, f.name) for f in dataclasses.fields(kind)})
+
+
+def _choice(given: Any) -> Choice:
+    """A name, or a mapping of a name and options."""
+    if isinstance(given, str):
+        return Choice(given)
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+        raise UserError(f"A pretext or a backbone is a name, or a mapping with a 'name' and options, not {given!r}.")
+    return Choice(given["name"], {k: v for k, v in given.items() if k != "name"})
+
+
+def changed(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe under some options by their dotted names, such as ``pretext``, ``pretext.frames`` or ``optim.lr``.
+
+    Options of a pretext or backbone that another one takes the place of do not carry over.
+    """
+    flat = dict(recipe)
+    for name, value in changes.items():
+        group, _, option = name.partition(".")
+        if group in ("pretext", "backbone"):
+            before = _choice(flat.get(group) or getattr(PretrainConfig, group).name)
+            if option in ("", "name"):
+                flat[group] = {"name": value, **(before.options if value == before.name else {})}
+            else:
+                flat[group] = {"name": before.name, **before.options, option: value}
+        elif option:
+            flat[group] = {**flat.get(group, {}), option: value}
+        else:
+            flat[group] = value
+    return flat
+
+
+def pretrain(
+    config: PretrainConfig,
+    out: Path | str | None = None,
+    *,
+    resume: bool = False,
+    say: Say = silent,
+    progress: bool = False,
+) -> Run:
+    """Train a backbone on videos without labels; every process of torchrun calls it alike.
+
+    Args:
+        config: what to train.
+        out: folder of the run; by default a new one under runs/.
+        resume: the folder's training is resumed (if it has begun, with the configuration that it has noted).
+        say: gets lines on what is done, on the first process.
+        progress: show bars, where there is a terminal.
+
+    Raises:
+        UserError: if the videos, the options or the folder cannot serve.
+        Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
+    """
+    ranks = join(choose_device(config.training.device))
+    try:
+        return _pretrain(config, out, resume, say if ranks.first else silent, progress, ranks)
+    finally:
+        leave()
+
+
+def resumed(config: PretrainConfig, run: Run) -> PretrainConfig:
+    """The configuration with which the training of ``run`` is resumed, ``config`` being what is asked for now.
+
+    Raises UserError if they differ in something that results depend on.
+    """
+    noted, asked = PretrainConfig.from_mapping(run.config()).to_mapping(), config.to_mapping()
+    for name, value in asked.items():
+        if name not in MAY_CHANGE and value != noted[name]:
+            raise UserError(
+                f"A resumed run keeps its configuration, but --{name.replace('_', '-')} differs from that in {run}; "
+                f"leave the option out, or start a new run with another --out."
+            )
+    return config
+
+
+def _pretrain(
+    config: PretrainConfig, out: Path | str | None, resume: bool, say: Say, progress: bool, ranks: Ranks
+) -> Run:
+    run = ranks.share(Run(new_folder(config.pretext.name) if out is None else Path(out)))
+    if ranks.first:
+        run.claim(resume)
+    check(config.training, ranks)
+    get_reader(config.data.reader)  # a missing package is said before the videos are scanned
+    pretext = untrained(config, say, weights=not (resume and run.checkpoints()))
+    lists = ranks.share(lists_of(run, config, pretext, say, progress) if ranks.first else None)
+    assert lists is not None
+    training, held = lists.training, lists.held_out
+    if ranks.first:
+        _check_same(run, training)
+        run.write_config(config.to_mapping())
+        run.write_lists(lists)
+    ranks.barrier()
+    dataset = ClipDataset(training, pretext, config.training.seed, partial(read_video, reader=config.data.reader))
+    monitors = monitors_for(training, held, held, ranks.device) if held.videos else []
+    steps = config.training.steps_over(len(training.videos))
+    say(f"{sum(p.numel() for p in pretext.parameters()) / 1e6:.2f} M parameters, {steps} steps, into {run}")
+    trained = train(pretext, dataset, config.training, run, ranks, monitors, progress)
+    if ranks.first:
+        _finish(run, config, pretext, trained.exported(), training)
+        say(f"\n{run.backbone_file} and {run.report_file} are written.")
+        if config.probe:
+            write_results(run.probe_file, probe(config, run, ranks.device, progress))
+    ranks.barrier()
+    return run
+
+
+def untrained(config: PretrainConfig, say: Say = silent, *, weights: bool = True) -> Pretext:
+    """The pretext and its network as a training starts with them. Raises UserError.
+
+    Without ``weights`` its backbone keeps the weights that it was drawn with.
+    """
+    torch.manual_seed(config.training.seed)
+    name, options = config.backbone.name, config.backbone.options
+    if weights:
+        backbone = build_backbone(name, **options)
+    else:  # a checkpoint has them, and their file may be gone
+        backbone = unloaded_backbone(name, **options)
+        start = options["weights"]
+        if start and Path(start).exists():
+            backbone.provenance = dataclasses.replace(backbone.provenance, trained_on=videos_seen(start))
+    if backbone.provenance.weights_report:
+        say(backbone.provenance.weights_report)
+    return build_pretext(config.pretext.name, backbone, config.pretext.options)
+
+
+def lists_of(
+    run: Run, config: PretrainConfig, objective: Objective, say: Say = silent, progress: bool = False
+) -> Lists:
+    """The videos of a run as they were chosen; chosen now, if it has noted none yet (or is of version 0.1).
+
+    Copies that are gone are made again. Raises UserError if there are no such videos any more.
+    """
+    lists = run.lists()
+    if lists is None:
+        return choose_lists(config, objective, say, progress)
+    say(f"{len(lists.training.videos)} videos are trained on, {len(lists.held_out.videos)} are held out, as noted.")
+    parts = (_there(videos, config.data, objective, progress) for videos in (lists.training, lists.held_out))
+    return Lists(*parts)
+
+
+def _there(videos: VideoSet, data: DataConfig, objective: Objective, progress: bool) -> VideoSet:
+    if all(Path(v.path).exists() for v in videos.videos):
+        return videos
+    sources = tuple(ListedVideo(v.source, v.labels, v.group, annotation=v.annotation) for v in videos.videos)
+    found = shown(VideoList(videos.name, sources, videos.classes), data, objective, progress)
+    return dataclasses.replace(found, problems=videos.problems + found.problems)
+
+
+def _check_same(run: Run, training: VideoSet) -> None:
+    """Raise UserError if the videos are not those that the run has noted: it would not be the same training."""
+    noted = run.lists()
+    if noted is not None and noted.training.hash != training.hash:
+        gone = len(noted.training.videos) - len(training.videos)
+        what = f"{gone} of its {len(noted.training.videos)} videos are gone" if gone else "its videos have changed"
+        raise UserError(f"{run} cannot be resumed: {what}; bring them back, or start a new run with another --out.")
+
+
+def choose_lists(config: PretrainConfig, objective: Objective, say: Say = silent, progress: bool = False) -> Lists:
+    """Which videos of the configured data are trained on, which are held out, and which are left out, and why."""
+    splits = load_splits(config.data.spec, config.data.split)
+    for warning in splits.warnings:
+        say(f"warning: {warning}")
+    whole = shown(splits.train, config.data, objective, progress)
+    measure(whole, objective.needs.statistics, progress=progress)
+    say(describe(dataclasses.replace(splits, train=whole)))
+    fit = usable(whole, objective)
+    say_left_out(fit, say)
+    if not config.data.held_out or len(fit.videos) < 2:
+        return Lists(fit, VideoSet(f"{fit.name} (held out)", (), fit.classes))
+    training, kept = held_out(fit, config.data.held_out, seed=0)
+    return Lists(with_company(training, objective), kept)
+
+
+def shown(videos: VideoList, data: DataConfig, objective: Objective, progress: bool = False) -> VideoSet:
+    """What the network looks at: the usable videos, their copies if these are asked for, or their flow."""
+    modality = objective.backbone.clip.modality
+    cache = "none" if modality == "flow" else data.cache  # flow is a copy already
+    readable = read_from(videos, cache, data.cache_short_side, progress=progress)
+    return for_modality(readable, modality, reversed=objective.needs.reversed, progress=progress)
+
+
+def say_left_out(videos: VideoSet, say: Say) -> None:
+    """The videos that cannot be used, counted, the first few named."""
+    for problem in videos.problems[:5]:
+        say(f"  left out: {problem.path}: {problem.reason}")
+    if videos.problems:
+        more = len(videos.problems) - 5
+        rest = f" (and {more} more)" if more > 0 else ""
+        say(f"{len(videos.problems)} of {len(videos.videos) + len(videos.problems)} videos are left out{rest}.")
+
+
+def _finish(run: Run, config: PretrainConfig, pretext: Pretext, exported: Backbone, videos: VideoSet) -> None:
+    data = {"spec": config.data.spec, "split": config.data.split, "hash": videos.hash, "videos": len(videos.videos)}
+    data["left_out"] = len(videos.problems)
+    write_weights(run, pretext, data, videos.videos, exported)
+    write_report(run, data, f"`ssl-video pretrain --config {run.config_file} --out ANOTHER_FOLDER` repeats the run.")
+
+
+def write_weights(
+    run: Run,
+    pretext: Pretext,
+    data: Mapping[str, Any] | None = None,
+    videos: Iterable[Video] = (),
+    exported: Backbone | None = None,
+) -> None:
+    """Write a pretext, and the network of it that counts (by default its own), so that the folder is a model.
+
+    ``data`` says in the header what it was trained on, and ``videos`` are known again by their digests.
+    """
+    backbone = exported or pretext.exported()
+    header = header_of_backbone(backbone, pretext.view, backbone.provenance.trained_on | {digest(v) for v in videos})
+    header["pretext"] = {"name": PRETEXTS.name_of(type(pretext)), "options": dataclasses.asdict(pretext.config)}
+    run.save_weights(pretext.state_dict(), backbone.state_dict(), header | {"data": dict(data or {})})
+
+
+def probe(config: PretrainConfig, run: Run, device: torch.device, progress: bool = False) -> list[Result]:
+    """Linear probe and retrieval of the run and of its untrained network; none where the data has no test list."""
+    splits = load_splits(config.data.spec, config.data.split)
+    if splits.test is None:
+        return []
+    torch.manual_seed(config.training.seed)
+    models = [load_model(str(run), device), load_model(f"random:{run}", device)]
+    assert models[0].pretext is not None
+    train_list, test_list = (shown(v, config.data, models[0].pretext, progress) for v in (splits.train, splits.test))
+    task = Task(config.data.spec, config.data.split, train_list, test_list, config.training.workers)
+    protocols = ["linear"] if train_list.multi_label else ["linear", "retrieval"]
+    return compare(models, protocols, task)

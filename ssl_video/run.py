@@ -1,0 +1,296 @@
+"""A run: the folder of one training, and all that lies in it. No other module spells the name of a file in it.
+
+config.yaml             the whole configuration, in the words of the command's flags
+lists/*.jsonl           the videos trained on, held out, and left out with the reason, as they were chosen
+metrics.jsonl           a record each so many steps
+replaced.json           videos whose place others took, with the reason
+checkpoints/step_*.pt   to resume from
+backbone.safetensors    the network that counts, with a header that says how to build it: what makes a run a model
+pretext.safetensors     what was trained, whole, with its heads and fitted buffers
+classifier.safetensors  of a fine-tuning
+report.md, report.png   a page
+probe.json              results of the trained and the untrained network, if they were asked for
+best/                   a fine-tuning's weights of the best validation, a model of its own
+"""
+
+import json
+import pickle
+import re
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from torch import Tensor
+
+from ssl_video.config import load_yaml, save_yaml
+from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.errors import UserError
+from ssl_video.files import write_text, written_aside
+from ssl_video.tensors import load_tensors, save_tensors
+from ssl_video.video.info import Problem, VideoInfo
+
+KEEP = 2
+"""Checkpoints that are kept: the newest, and one more in case the newest cannot be read."""
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The videos of a run as they were chosen, as its network sees them (copies, or flow, where it was given such).
+
+    ``held_out`` is empty if none was kept from training; ``problems`` of ``training`` are what was left out, and why.
+    """
+
+    training: VideoSet
+    held_out: VideoSet
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one training. Making one of these touches nothing."""
+
+    folder: Path
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    # what is there
+
+    @property
+    def started(self) -> bool:
+        """True once a training has written its configuration here."""
+        return self.config_file.is_file()
+
+    @property
+    def finished(self) -> bool:
+        """True if the weights are written: the run is a model."""
+        return self.backbone_file.is_file()
+
+    @property
+    def empty(self) -> bool:
+        """True if nothing lies in the folder, or there is none."""
+        return not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir()))
+
+    @property
+    def backbone_file(self) -> Path:
+        """Weights of the network that counts."""
+        return self.folder / "backbone.safetensors"
+
+    @property
+    def pretext_file(self) -> Path:
+        """Weights of what was trained."""
+        return self.folder / "pretext.safetensors"
+
+    @property
+    def classifier_file(self) -> Path:
+        """Weights of a fine-tuning's classifier."""
+        return self.folder / "classifier.safetensors"
+
+    @property
+    def probe_file(self) -> Path:
+        """Results of the trained and the untrained network."""
+        return self.folder / "probe.json"
+
+    def probe(self) -> list[Record]:
+        """These results as mappings, none if they were not asked for."""
+        return json.loads(self.probe_file.read_text("utf-8")) if self.probe_file.is_file() else []
+
+    @property
+    def report_file(self) -> Path:
+        """The page that the training leaves behind."""
+        return self.folder / "report.md"
+
+    @property
+    def report_picture(self) -> Path:
+        """The curves on that page."""
+        return self.folder / "report.png"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of event files."""
+        return self.folder / "tensorboard"
+
+    @property
+    def best(self) -> "Run":
+        """The weights of a fine-tuning's best validation, as a run of their own."""
+        return Run(self.folder / "best")
+
+    @property
+    def config_file(self) -> Path:
+        """The whole configuration, which repeats the run."""
+        return self.folder / "config.yaml"
+
+    # configuration and lists
+
+    def claim(self, resume: bool) -> None:
+        """Raise UserError unless a training may write here: the folder is new or empty, or it is to be resumed."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self} is a file; --out must name a folder.")
+        if not self.empty and not resume:
+            more = "use --resume to resume it, or " if self.checkpoints() else ""
+            raise UserError(f"{self} exists and is not empty; {more}choose another --out.")
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Note the configuration; one that is noted already stays."""
+        if not self.started:
+            save_yaml(self.config_file, config)
+
+    def config(self) -> dict[str, Any]:
+        """The configuration as a mapping. Raises UserError if there is none."""
+        return load_yaml(self.config_file)
+
+    def write_lists(self, lists: Lists) -> None:
+        """Note the videos as they were chosen."""
+        for name, videos in (("training", lists.training), ("held_out", lists.held_out)):
+            head = {"name": videos.name, "classes": videos.classes}
+            lines = [head, *map(asdict, videos.videos), *({"left_out": asdict(p)} for p in videos.problems)]
+            write_text(self._list(name), "".join(json.dumps(line) + "\n" for line in lines))
+
+    def lists(self) -> Lists | None:
+        """The videos as they were chosen; None for a run of version 0.1, which did not note them."""
+        if not self._list("training").is_file():
+            return None
+        return Lists(_read_list(self._list("training")), _read_list(self._list("held_out")))
+
+    def _list(self, name: str) -> Path:
+        return self.folder / "lists" / f"{name}.jsonl"
+
+    # records
+
+    @property
+    def records_file(self) -> Path:
+        """One JSON object a line."""
+        return self.folder / "metrics.jsonl"
+
+    def records(self) -> list[Record]:
+        """The records, numbers only, up to a line cut off by a crash; none if nothing was noted."""
+        found: list[Record] = []
+        if not self.records_file.is_file():
+            return found
+        for line in self.records_file.read_text(encoding="utf-8", errors="replace").splitlines():
+            record = _record(line)
+            if record is None:
+                break
+            found.append({k: v for k, v in record.items() if type(v) in (int, float)})
+        return found
+
+    def open_records(self) -> TextIO:
+        """To write more lines at the end."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.records_file.open("a", encoding="utf-8", buffering=1)
+
+    def cut_records(self, step: int) -> None:
+        """Drop the records after ``step``: a resumed run writes them again."""
+        if not self.records_file.exists():
+            return
+        kept = []
+        for line in self.records_file.read_text(encoding="utf-8").splitlines():
+            record = _record(line)
+            if record is None or record["step"] > step:
+                break
+            kept.append(line + "\n")
+        write_text(self.records_file, "".join(kept))
+
+    def replaced(self) -> dict[str, str]:
+        """Videos whose place others took, with the reason."""
+        file = self.folder / "replaced.json"
+        return json.loads(file.read_text("utf-8")) if file.exists() else {}
+
+    def note_replaced(self, videos: Mapping[str, str]) -> None:
+        """Add to ``replaced``."""
+        before = self.replaced()
+        if videos.keys() - before:
+            write_text(self.folder / "replaced.json", json.dumps(before | dict(videos), indent=1) + "\n")
+
+    # checkpoints
+
+    def checkpoints(self) -> list[Path]:
+        """Oldest first."""
+        return sorted((self.folder / "checkpoints").glob("step_*.pt"))
+
+    def last_step(self) -> int:
+        """Steps done at the newest checkpoint, 0 without one."""
+        there = self.checkpoints()
+        return int(re.sub(r"\D", "", there[-1].stem)) if there else 0
+
+    def save_checkpoint(self, step: int, state: Mapping[str, Any]) -> None:
+        """Write ``state`` aside, rename it, and remove all but the newest ``KEEP`` checkpoints.
+
+        Raises:
+            UserError: when it cannot be written (a full disk); the checkpoints that are there stay as they are.
+        """
+        path = self.folder / "checkpoints" / f"step_{step:08d}.pt"
+        try:
+            with written_aside(path) as aside:
+                torch.save(dict(state), aside)
+        except (OSError, RuntimeError) as error:
+            there = self.checkpoints()
+            rest = f"the last good one is {there[-1].name}" if there else "there is no earlier one"
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"The checkpoint of step {step} could not be written ({reason}); {rest}: make room and use --resume."
+            ) from None
+        halves = path.parent.glob(".step_*.tmp.pt")  # of a run that was killed while it wrote
+        for old in (*self.checkpoints()[:-KEEP], *halves):
+            old.unlink(missing_ok=True)
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The newest checkpoint that can be read, or None if there is none. Raises UserError if none can be read."""
+        there = self.checkpoints()
+        for path in reversed(there):
+            try:
+                with warnings.catch_warnings():  # torch's remarks on strange files; we answer below
+                    warnings.simplefilter("ignore")
+                    return torch.load(path, map_location="cpu", weights_only=True)
+            except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+                continue
+        if there:
+            folder = self.folder / "checkpoints"
+            raise UserError(f"No checkpoint in {folder} can be read; start the run anew with another --out.")
+        return None
+
+    def remove_checkpoints(self) -> None:
+        """A finished training needs none."""
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+
+    # weights
+
+    def save_weights(self, trained: Mapping[str, Tensor], exported: Mapping[str, Tensor], header: Record) -> None:
+        """Write what was trained, then the network that counts: with it the run is finished, and a model."""
+        save_tensors(self.pretext_file, trained, header)
+        save_tensors(self.backbone_file, exported, header)
+
+    def save_classifier(self, classifier: Mapping[str, Tensor], backbone: Mapping[str, Tensor], header: Record) -> None:
+        """Write a fine-tuned network and its classifier; the folder is a model from then on."""
+        save_tensors(self.classifier_file, classifier, header)
+        save_tensors(self.backbone_file, backbone, header)
+
+    def header(self) -> Record:
+        """What was written with the weights. Raises UserError if there are none."""
+        return load_tensors(self.backbone_file)[1]
+
+
+def _record(line: str) -> Record | None:
+    try:
+        record = json.loads(line)
+    except ValueError:  # cut off by a crash
+        return None
+    return record if isinstance(record, dict) and type(record.get("step")) is int else None
+
+
+def _read_list(path: Path) -> VideoSet:
+    try:
+        head, *lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        videos = tuple(_video(line) for line in lines if "left_out" not in line)
+        problems = tuple(Problem(**line["left_out"]) for line in lines if "left_out" in line)
+        return VideoSet(head["name"], videos, tuple(head["classes"]), problems)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({type(error).__name__}); the run's lists are damaged.") from None
+
+
+def _video(line: Mapping[str, Any]) -> Video:
+    return Video(**{**line, "labels": tuple(line["labels"]), "info": VideoInfo(**line["info"])})

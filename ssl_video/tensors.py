@@ -1,0 +1,44 @@
+"""Files of tensors (safetensors) with a header of ours as JSON in their metadata."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ssl_video.errors import UserError
+from ssl_video.files import written_aside
+
+KEY = "ssl_video"
+"""Under which the header stands in the metadata."""
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and a header, aside, then renamed."""
+    whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    with written_aside(path) as aside:
+        save_file(whole, aside, {KEY: json.dumps(header)})
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of a file of ``save_tensors``. Raises UserError; nothing in the file is executed."""
+    header = read_header(path)
+    if header is None:
+        raise UserError(f"{path} was not written by ssl-video: it does not say of which architecture it is.")
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118  (not a dict)
+
+
+def read_header(path: Path) -> dict[str, Any] | None:
+    """The header of a safetensors file, None if another program wrote it. Raises UserError if it is no whole one."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {}).get(KEY, "null"))
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}.") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is not a whole safetensors file ({' '.join(str(error).split())}).") from None
+    return header if isinstance(header, dict) else None

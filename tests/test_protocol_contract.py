@@ -1,0 +1,227 @@
+"""What every protocol promises, on a tiny task of what it takes. A protocol without a case here fails."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.spec import load_features, load_splits, scanned
+from ssl_video.datasets.synthetic import synthesize
+from ssl_video.encoders.base import Encoded, Encoder
+from ssl_video.errors import UserError
+from ssl_video.eval.base import EVALUATIONS, FeatureTask, Task, configured, evaluate
+from ssl_video.eval.results import Result
+from ssl_video.model import Model, load_model
+from ssl_video.video.reader import iterate_frames
+from ssl_video.video.view import View
+from tests import speed_run, tfrecords
+
+VIEW = View(4, 2, 24, 16)
+every_protocol = pytest.mark.parametrize("name", EVALUATIONS.names())
+
+
+@dataclass
+class Case:
+    """A protocol's tiny task: a folder of everything to a model and the task, and options that make it short."""
+
+    make: Callable[["Things"], tuple[Model | None, Task | FeatureTask]]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Things:
+    """Models and data that cases are made of, each made once."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        synthesize(folder / "clips", train=8, test=8, size=32, frames=24, workers=1)
+        synthesize(folder / "sequences", "sequences", train=2, test=3, size=32, frames=16, workers=1)
+        synthesize(folder / "tracks", "tracks", train=1, test=1, size=128, frames=8, workers=1)
+        self.runs = 0
+
+    def task(self, name: str) -> Task:
+        """The lists of a drawn set, with a folder that no other task has."""
+        splits = load_splits(str(self.folder / name))
+        assert splits.test is not None
+        self.runs += 1
+        folder = self.folder / "runs" / str(self.runs)
+        return Task(name, 1, scanned(splits.train), scanned(splits.test), workers=0, folder=folder)
+
+    def of_network(self, name: str = "clips", network: str = "r2plus1d_4?width=2") -> tuple[Model, Task]:
+        torch.manual_seed(0)
+        return replace(load_model(f"random:{network}"), view=VIEW), self.task(name)
+
+    def of_run(self) -> tuple[Model, Task]:
+        return load_model(str(speed_run.save(self.folder / "run"))), self.task("clips")
+
+    def of_classifier(self) -> tuple[Model, Task]:
+        return load_model(self.classifier()), self.task("clips")
+
+    def of_features(self) -> tuple[None, FeatureTask]:
+        root = self.folder / "yt8m"
+        for kind in ("train", "validate"):
+            tfrecords.write(root / f"{kind}0.tfrecord", [_record(n) for n in range(4)])
+        splits = load_features(f"youtube8m:{root}")
+        return None, FeatureTask("yt8m", 1, splits.train, splits.test)
+
+    def classifier(self) -> str:
+        """The folder of a network that tells the classes of the drawn clips, as far as chance does."""
+        folder = self.folder / "classifier"
+        if not folder.exists():
+            speed_run.save_finetuned(folder, load_splits(str(self.folder / "clips")).train.classes)
+        return str(folder)
+
+
+def _record(n: int) -> bytes:
+    rgb = np.random.default_rng(n).integers(0, 256, (2, 1024), np.uint8)
+    context = {"id": tfrecords.of_bytes(b"%d" % n), "labels": tfrecords.of_integers({n % 2})}
+    return tfrecords.sequence_example(context, {"rgb": [tfrecords.of_bytes(row.tobytes()) for row in rgb]})
+
+
+CASES = {
+    "alignment": Case(lambda t: t.of_network("sequences"), {"episodes": 2, "shots": "1"}),
+    "features": Case(Things.of_features, {"audio": False, "epochs": 1, "batch_size": 2}),
+    "finetune": Case(Things.of_network, {"max_steps": 1, "batch_size": 4, "clips": 1}),
+    "fusion": Case(Things.of_classifier, {"clips": 2}),
+    "knn": Case(Things.of_network, {"clips": 2}),
+    "linear": Case(Things.of_network, {"clips": 2}),
+    "pretext": Case(Things.of_run, {"clips": 1}),
+    "propagation": Case(lambda t: t.of_network("tracks", "dense_resnet_8?width=2"), {"side": 32}),
+    "retrieval": Case(Things.of_network, {"clips": 2}),
+    "svm": Case(Things.of_network, {"clips": 2}),
+}
+
+
+@pytest.fixture(scope="module")
+def things(tmp_path_factory) -> Things:
+    return Things(tmp_path_factory.mktemp("protocols"))
+
+
+def measured(name: str, things: Things, **options: Any) -> Result:
+    model, task = CASES[name].make(things)
+    if name == "fusion":
+        options = {"partner": things.classifier(), **options}
+    return evaluate(name, model, task, options={**CASES[name].options, **options})
+
+
+@pytest.fixture(scope="module")
+def results(things) -> Callable[[str], Result]:
+    """The result of a protocol's case, measured once."""
+    found: dict[str, Result] = {}
+
+    def result(name: str) -> Result:
+        if name not in found:
+            found[name] = measured(name, things)
+        return found[name]
+
+    return result
+
+
+def test_every_protocol_has_a_case():
+    assert sorted(CASES) == EVALUATIONS.names()
+
+
+@every_protocol
+def test_every_preset_can_be_made_and_survives_being_written(name):
+    assert "default" in EVALUATIONS[name].presets
+    for preset, config in EVALUATIONS[name].presets.items():
+        assert configured(name, preset, {}) == config
+
+
+@every_protocol
+def test_it_measures_finite_numbers_and_repeats_them(name, things, results):
+    first, again = results(name), measured(name, things)
+    assert first.metrics and all(math.isfinite(value) for value in first.metrics.values())
+    assert first.counts and all(count >= 0 for count in first.counts.values())
+    assert again.metrics == first.metrics and again.predictions == first.predictions
+
+
+@every_protocol
+def test_a_result_is_the_same_after_a_way_through_json(name, results):
+    whole = json.loads(json.dumps(results(name).to_dict(predictions=True), allow_nan=False))
+    assert Result.from_dict(whole) == results(name)
+    assert not results(name).to_dict()["predictions"]
+
+
+@every_protocol
+def test_a_result_is_a_flat_row(name, results):
+    row = results(name).row()
+    assert row["protocol"] == name and results(name).metrics.items() <= row.items()
+    assert not any(isinstance(value, dict) for value in row.values())
+
+
+@every_protocol
+def test_what_is_said_of_every_test_video_is_what_the_accuracy_counts(name, results):
+    result = results(name)
+    of_videos = {"top1": result.metrics.get("top1"), "recall@1": result.metrics.get("recall@1")}
+    accuracy = next((value for value in of_videos.values() if value is not None), None)
+    if accuracy is None:
+        assert not result.predictions
+        return
+    assert len(result.predictions) == 8
+    assert np.mean([p.label == p.predicted for p in result.predictions]) == pytest.approx(accuracy)
+    assert all(p.ranked[0] == p.predicted and math.isfinite(p.score) for p in result.predictions)
+
+
+@every_protocol
+@pytest.mark.parametrize("option", ["no_such_option", "no.such.option"])
+def test_an_unknown_option_is_a_sentence(name, things, option):
+    with pytest.raises(UserError, match=r"has no option '[^\n]*'; [^\n]*$"):
+        measured(name, things, **{option: 1})
+
+
+@every_protocol
+def test_it_takes_a_model_or_says_that_it_does_not(name, things):
+    _, task = CASES[name].make(things)
+    needs = EVALUATIONS[name].takes_model
+    if needs == "always":
+        with pytest.raises(UserError, match=f"^{name} needs a model"):
+            evaluate(name, None, task)
+    if needs == "never":
+        with pytest.raises(UserError, match=f"^{name} takes no model"):
+            evaluate(name, things.of_network()[0], task)
+
+
+@every_protocol
+def test_data_of_another_kind_is_a_sentence(name, things):
+    of_files = EVALUATIONS[name].takes.of_files
+    _, other = things.of_features() if of_files else things.of_network()
+    with pytest.raises(UserError, match=r"holds (features|videos)"):
+        evaluate(name, CASES[name].make(things)[0], other)
+
+
+@pytest.mark.parametrize("name", [n for n in EVALUATIONS.names() if hasattr(EVALUATIONS[n].Config, "stage")])
+def test_a_stage_that_the_network_has_not_is_said_with_those_that_it_has(name, things):
+    first = next(iter(CASES[name].make(things)[0].backbone.stages))
+    assert measured(name, things, stage=first).metrics
+    with pytest.raises(UserError, match=f"no stage 'nowhere'.*{first}"):
+        measured(name, things, stage="nowhere")
+
+
+class MeanColour(Encoder):
+    """A video to its mean colour."""
+
+    name = "mean-colour"
+
+    def fit(self, train: VideoSet, workers: int) -> None:
+        pass
+
+    def encode(self, videos: VideoSet, workers: int) -> Encoded:
+        means = [np.mean([f.mean((0, 1)) for f in iterate_frames(v.path)], axis=0) for v in videos.videos]
+        return Encoded(np.stack(means).astype(np.float32), list(videos.videos), [])
+
+
+@every_protocol
+def test_it_measures_encoders_or_says_who_does(name, things):
+    _, task = CASES[name].make(things)
+    if EVALUATIONS[name].takes_encoders:
+        assert len(evaluate(name, MeanColour(), task).predictions) == 8
+    else:
+        with pytest.raises(UserError, match=r"takes no model|encoders go with"):
+            evaluate(name, MeanColour(), task)
