@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ssl_video.apps.benchmark import run_table
-from ssl_video.apps.table import entries_of, read_table
+from ssl_video.apps.table import Row, _baseline, entries_of, read_table
 from ssl_video.apps.table_page import spread
 from ssl_video.cli import main
 from ssl_video.config import load_yaml
@@ -81,6 +81,11 @@ def test_a_pretrained_row_is_followed_by_its_network_with_random_weights(journal
     }
     (trained,) = {model for name, split, seed, model, _ in asked if name == "pretrained" and split == 2}
     assert baseline == f"random:{trained}"
+
+
+def test_a_row_of_a_published_network_is_followed_by_its_untrained_twin():
+    row = Row(name="published", model="net:r2plus1d_4?weights=their.pth&width=4", protocol="linear")
+    assert [twin.model for twin in _baseline(row)] == ["random:r2plus1d_4?width=4"]
 
 
 def test_an_interrupted_table_goes_on_and_a_changed_row_is_measured_anew(journal):

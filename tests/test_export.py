@@ -207,12 +207,12 @@ def test_the_classifier_of_a_model_is_left_out_and_that_is_said(run, tmp_path, m
 
 
 def test_another_network_than_the_original_is_not_left_behind(run, tmp_path, monkeypatch, capsys):
-    right = exporting.save_weights
+    right = exporting.save_tensors
 
     def wrong(path, tensors, header):
         right(path, {k: v + 0.01 if v.is_floating_point() else v for k, v in tensors.items()}, header)
 
-    monkeypatch.setattr(exporting, "save_weights", wrong)
+    monkeypatch.setattr(exporting, "save_tensors", wrong)
     out = tmp_path / "new" / "out"
     assert main(["export", str(run), "--out", str(out)]) == 1
     error = capsys.readouterr().err
