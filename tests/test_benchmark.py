@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ssl_video.apps.benchmark import run_table
-from ssl_video.apps.table import Row, _baseline, entries_of, read_table
+from ssl_video.apps.table import entries_of, read_table
 from ssl_video.apps.table_page import spread
 from ssl_video.cli import main
 from ssl_video.config import load_yaml
@@ -83,9 +83,13 @@ def test_a_pretrained_row_is_followed_by_its_network_with_random_weights(journal
     assert baseline == f"random:{trained}"
 
 
-def test_a_row_of_a_published_network_is_followed_by_its_untrained_twin():
-    row = Row(name="published", model="net:r2plus1d_4?weights=their.pth&width=4", protocol="linear")
-    assert [twin.model for twin in _baseline(row)] == ["random:r2plus1d_4?width=4"]
+def test_a_published_network_gets_its_untrained_twin(journal):
+    rows = [{"name": "theirs", "model": "net:vivit_tiny?weights=w.pth&depth=2"}]
+    asked, _ = journal({"data": {"d": {"spec": "x"}}, "rows": rows})
+    assert [(name, model) for name, _, _, model, _ in asked] == [
+        ("theirs", "net:vivit_tiny?weights=w.pth&depth=2"),
+        ("theirs: random weights", "random:vivit_tiny?depth=2"),
+    ]
 
 
 def test_an_interrupted_table_goes_on_and_a_changed_row_is_measured_anew(journal):
