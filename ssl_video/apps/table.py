@@ -157,8 +157,6 @@ def referred_by(row: Row) -> list[str]:
 
 def _baseline(row: Row) -> Iterator[Row]:
     """The same network with random weights, for a row of a pretrained one."""
-    from ssl_video.model import untrained_twin
-
     if row.model is not None and not row.model.startswith(("random:", "row:")) and row.protocol != "pretext":
         content = {k: v for k, v in vars(row).items() if k not in ("published", "name", "model")}
         yield Row(name=f"{row.name}: random weights", model=untrained_twin(row.model), **content)
