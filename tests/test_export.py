@@ -177,6 +177,13 @@ def test_a_random_network_can_be_exported(tmp_path):
     assert "with random weights" in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_weights_of_a_file_are_not_called_random(run, tmp_path):
+    out = tmp_path / "out"
+    assert main(["export", f"net:r2plus1d_4?width=4&weights={run}/backbone.safetensors", "--out", str(out)]) == 0
+    card = (out / "README.md").read_text()
+    assert "with the weights of a file" in card and str(tmp_path) not in card
+
+
 def test_the_model_card_and_the_configuration_can_be_read_and_name_no_folder_of_the_machine(run, tmp_path):
     out = tmp_path / "out"
     export(load_model(str(run)), out, "safetensors")
