@@ -27,6 +27,7 @@ from ssl_video.apps.options import IndexOptions, SearchOptions, TrackOptions
 from ssl_video.apps.search import Index, Neighbour
 from ssl_video.apps.track import Tracked
 from ssl_video.apps.track import track as track_marks
+from ssl_video.errors import UserError
 from ssl_video.eval.harness import EvaluationConfig, Reading, evaluate_on
 from ssl_video.eval.results import Result
 from ssl_video.model import Model, load_backbone, load_model
@@ -88,6 +89,8 @@ def pretrain(
         Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
     """
     if isinstance(data, PretrainConfig):
+        if options or recipe is not None:
+            raise UserError("A whole configuration has its options already; change them in it, or name data.")
         config = data
     else:
         content = small_recipe(pretext) if recipe is None else load_recipe(recipe)

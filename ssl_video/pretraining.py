@@ -155,11 +155,8 @@ def pretrain(
         leave()
 
 
-def resumed(config: PretrainConfig, run: Run) -> PretrainConfig:
-    """The configuration with which the training of ``run`` is resumed, ``config`` being what is asked for now.
-
-    Raises UserError if they differ in something that results depend on.
-    """
+def _check_resumable(config: PretrainConfig, run: Run) -> None:
+    """Raise UserError if what is asked for differs from what the run has noted, where results depend on it."""
     noted, asked = PretrainConfig.from_mapping(run.config()).to_mapping(), config.to_mapping()
     for name, value in asked.items():
         if name not in MAY_CHANGE and value != noted[name]:
@@ -167,7 +164,6 @@ def resumed(config: PretrainConfig, run: Run) -> PretrainConfig:
                 f"A resumed run keeps its configuration, but --{name.replace('_', '-')} differs from that in {run}; "
                 f"leave the option out, or start a new run with another --out."
             )
-    return config
 
 
 def _pretrain(
@@ -176,6 +172,8 @@ def _pretrain(
     run = ranks.share(Run(new_folder(config.pretext.name) if out is None else Path(out)))
     if ranks.first:
         run.claim(resume)
+        if run.started:
+            _check_resumable(config, run)
     check(config.training, ranks)
     get_reader(config.data.reader)  # a missing package is said before the videos are scanned
     pretext = untrained(config, say, weights=not (resume and run.checkpoints()))

@@ -10,7 +10,7 @@ from ssl_video.datasets.base import VideoSet
 from ssl_video.errors import UserError
 from ssl_video.model import load_model
 from ssl_video.pretexts.base import PRETEXTS
-from ssl_video.pretraining import Choice, PretrainConfig, changed, write_weights
+from ssl_video.pretraining import Choice, PretrainConfig, changed, pretrain, write_weights
 from ssl_video.recipes import load_recipe, recipes, small_recipe
 from ssl_video.run import Lists, Run
 from ssl_video.train.config import DataConfig, OptimConfig, TrainingConfig
@@ -103,6 +103,15 @@ def test_a_configuration_is_the_same_from_its_flat_form(tmp_path):
     run.write_config(made.to_mapping())
     assert PretrainConfig.from_mapping(run.config()) == made
     assert json.dumps(made.to_mapping()["pretext"])  # plain types
+
+
+def test_a_run_is_resumed_with_the_configuration_that_it_noted(tmp_path):
+    run, made = Run(tmp_path), config(steps=3)
+    run.write_config(made.to_mapping())
+    with pytest.raises(UserError, match="keeps its configuration, but --seed differs"):
+        pretrain(replace(made, training=replace(made.training, seed=5)), tmp_path, resume=True)
+    with pytest.raises(UserError, match="use --resume|choose another --out"):
+        pretrain(made, tmp_path)
 
 
 def test_a_configuration_is_checked_where_it_is_made():
