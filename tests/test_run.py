@@ -110,7 +110,7 @@ def test_a_run_is_resumed_with_the_configuration_that_it_noted(tmp_path):
     run.write_config(made.to_mapping())
     with pytest.raises(UserError, match="keeps its configuration, but --seed differs"):
         pretrain(replace(made, training=replace(made.training, seed=5)), tmp_path, resume=True)
-    with pytest.raises(UserError, match="use --resume|choose another --out"):
+    with pytest.raises(UserError, match="exists and is not empty"):
         pretrain(made, tmp_path)
 
 
