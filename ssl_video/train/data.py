@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.statistics import statistics_of
 from ssl_video.errors import UserError
+from ssl_video.train.distributed import Ranks
 from ssl_video.train.objective import Objective, Redraw, Sample
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError, get_reader
@@ -169,22 +170,21 @@ class BatchKeys(Sampler[list[Key]]):
         *,
         seed: int,
         start: int = 0,
-        rank: int = 0,
-        ranks: int = 1,
+        ranks: Ranks = Ranks(),
         groups: Sequence[int] | None = None,
     ):
         self.clips_per_video, self.batch_size, self.seed = clips_per_video, batch_size, seed
-        self.start, self.rank, self.ranks = start, rank, ranks
+        self.start, self.ranks = start, ranks
         keys = np.arange(videos * clips_per_video)
         groups_N = np.zeros(videos, int) if groups is None else np.asarray(groups)
         self.members = [keys[groups_N[keys // clips_per_video] == g] for g in np.unique(groups_N)]
-        self.whole = batch_size * ranks
+        self.whole = batch_size * ranks.world_size
 
     def __iter__(self) -> Iterator[list[Key]]:
         batch, epoch, order, one_group = self.start, -1, np.empty(0, int), len(self.members) == 1
         per_epoch = len(self.members[0]) if one_group else sum(map(self._filled_up, self.members))
         while True:
-            first = (batch * self.ranks + self.rank) * self.batch_size
+            first = batch * self.whole + self.ranks.rank * self.batch_size
             keys: list[Key] = []
             for place in range(first, first + self.batch_size):
                 if place // per_epoch != epoch:

@@ -16,7 +16,7 @@ from ssl_video.video.flow import check_flow, encode, flow_method
 from ssl_video.video.info import Problem, VideoInfo
 from ssl_video.video.probe import Children, probe
 from ssl_video.video.reader import VideoError, iterate_frames
-from ssl_video.video.writer import write_video
+from ssl_video.video.writer import Encoding, write_video
 
 Kind = Literal["h264", "raw"]
 FLOW_CODEC = "flow"
@@ -109,7 +109,7 @@ def make_copy(
     if kind == "h264":
         # fastdecode leaves out what costs a decoder most; no B-frames, so that times are numbers
         options = {"preset": "veryfast", "tune": "fastdecode", "crf": "20", "bf": "0", "sc_threshold": "0"}
-        written = write_video(copy, pictures, options=options, gop=GOP)
+        written = write_video(copy, pictures, encoding=Encoding(options, gop=GOP))
         info = probe(str(copy))
     elif kind == "raw":
         written, info = _write_array(copy, pictures, expected, "raw")
