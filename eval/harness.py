@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from ssl_video.files import new_folder
 from ssl_video.model import Model, load_model, load_model_or_encoder
 from ssl_video.train.distributed import Ranks, choose_device, join, leave
 from ssl_video.train.loop import Interrupted
+from ssl_video.video.kinds import CacheKind
 
 Say = Callable[[str], None]
 """Told, in a line, what a user should know."""
@@ -36,7 +36,7 @@ class Reading:
 
     split: int = 1
     """Split of a data set with official lists."""
-    cache: Literal["none", "raw", "h264"] = "none"
+    cache: CacheKind = "none"
     """Read from copies of the videos, made once: raw frames, or small h264 files."""
     cache_short_side: int = 128
     """Shorter side of the copies, in pixels; 0 keeps the size of the video."""

@@ -7,6 +7,7 @@ from ssl_video.errors import UserError
 
 Method = Literal["dtw", "nearest"]
 Form = Literal["duration", "mean"]
+Format = Literal["safetensors", "onnx", "torch-export"]
 RERANK = 200
 """Candidates of a search that are compared exactly, where nothing else is asked for."""
 
@@ -18,7 +19,7 @@ class IndexOptions:
     clips: int | None = None
     """Clips of a video, evenly spaced, 8 by default; 0: windows that overlap by half. For a new index."""
     readout: str | None = None
-    """How a feature map becomes a vector: rich (default), avg, max or conv5; for a new index."""
+    """How a feature map becomes a vector: rich (default), avg, max, conv5 or cls; for a new index."""
     index_type: str | None = None
     """exact (default), ivfpq, or a factory string of faiss such as IVF1024,PQ32; for a new index."""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import Device, parse
 from ssl_video.errors import UserError
 
 
@@ -26,8 +26,7 @@ class BenchmarkConfig:
     """Seeds on the first split of each set, instead of the table's."""
     workers: int = 2
     """Reading processes."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
 
 
 def run(argv: Sequence[str]) -> int:

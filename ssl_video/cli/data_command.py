@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from ssl_video.cli.parsing import action_of, parse
 from ssl_video.datasets.drawing.config import SyntheticConfig
+from ssl_video.video.kinds import CopyKind
 
 if TYPE_CHECKING:
     from ssl_video.datasets.prepare import Prepared
@@ -36,7 +37,7 @@ class CacheConfig:
     """A folder, a csv, a manifest or any other SPEC."""
     out: Path
     """Folder of the copies; its manifest.csv is the SPEC to train from."""
-    kind: Literal["h264", "raw"] = "h264"
+    kind: CopyKind = "h264"
     """Small h264 files (about 1 MB for 1000 frames), or raw frames."""
     short_side: int = 128
     """Shorter side of the copies, in pixels; 0 keeps the size."""

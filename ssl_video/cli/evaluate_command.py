@@ -4,12 +4,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import Device, parse
 from ssl_video.errors import UserError
+from ssl_video.video.kinds import CacheKind
 
 if TYPE_CHECKING:
     from ssl_video.eval.results import Result
@@ -43,14 +44,13 @@ class EvaluateConfig:
     run: Path | None = None
     """Folder for what takes a protocol long, fine-tuned weights or extracted features, to resume from; finetune makes
     one by default."""
-    cache: Literal["none", "raw", "h264"] = "none"
+    cache: CacheKind = "none"
     """Read from copies of the videos, made once: raw frames, or small h264 files."""
     cache_short_side: int = 128
     """Shorter side of the copies, in pixels; 0 keeps the size of the video."""
     workers: int = 2
     """Reading processes."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
 
 
 def run(argv: Sequence[str]) -> int:

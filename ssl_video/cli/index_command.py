@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ssl_video.apps.options import IndexOptions
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import Device, parse
 
 if TYPE_CHECKING:
     from ssl_video.apps.index_update import Changes
@@ -31,8 +31,7 @@ class IndexConfig:
     options: Annotated[IndexOptions, tyro.conf.arg(name="")] = IndexOptions()
     workers: int = 2
     """Reading processes."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
 
 
 def run(argv: Sequence[str]) -> int:

@@ -14,6 +14,8 @@ from ssl_video.errors import UserError, nearest
 
 T = TypeVar("T")
 
+Device = Annotated[str, tyro.conf.arg(help="auto, cpu, cuda or cuda:N.")]
+"""What ``choose_device`` takes."""
 RENAMED = {"--batch": "--batch-size", "--topk": "--top-k"}
 """Flags of version 0.1 and what they are called now; they are understood for one more version, with a note."""
 

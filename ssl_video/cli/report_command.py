@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from ssl_video.apps.report_options import ReportOptions
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import Device, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +18,7 @@ class Flags(ReportOptions):
     """Folder of the run."""
     out: Path | None = None
     """Folder of the page, by default the run's."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
 
 
 def run(argv: Sequence[str]) -> int:
