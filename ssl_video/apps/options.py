@@ -214,3 +214,25 @@ class Limits:
     def __post_init__(self):
         if not 0 < self.max_megabytes <= 1e6 or not 0 < self.max_minutes <= 1e4:
             raise UserError("--max-megabytes and --max-minutes must be greater than 0, at most 1e6 and 1e4.")
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a page shows."""
+
+    data: str | None = None
+    """Videos to show, instead of those of the run: a folder, a csv, a manifest, ucf101:ROOT, ..."""
+    split: int = 1
+    """Split of these, if the set has official lists."""
+    samples: int = 4
+    """Samples of the pretext's inputs."""
+    queries: int = 4
+    """Videos whose neighbours are shown."""
+    neighbours: int = 5
+    """Neighbours of each."""
+    workers: int = 2
+    """Reading processes."""
+
+    def __post_init__(self):
+        if min(self.samples, self.queries, self.neighbours) < 1 or self.workers < 0:
+            raise UserError("--samples, --queries and --neighbours must be 1 or more, and --workers 0 or more.")

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ssl_video.cli.parsing import Device, parse
-from ssl_video.errors import UserError
+from ssl_video.cli.parsing import Device, pair, parse
 from ssl_video.video.kinds import CacheKind
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
         config.protocol,
         config.data,
         config.preset,
-        dict(_pair(o) for o in config.option),
+        dict(pair(text, "--option", "name=value") for text in config.option),
         range(config.seeds),
         config.run,
         config.device,
@@ -91,10 +90,3 @@ def show(result: "Result") -> None:
         print(f"  {len(result.skipped)} videos were left out; the first: {first['path']}: {first['reason']}")
     if result.transductive:
         print("  warning: test videos were among the pretraining videos; the result is marked transductive")
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"--option takes name=value, not {text!r}.")
-    return name, value

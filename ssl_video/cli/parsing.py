@@ -86,6 +86,14 @@ def action_of(argv: Sequence[str], command: str, actions: Mapping[str, T]) -> T 
     return actions[argv[0]]
 
 
+def pair(text: str, flag: str, form: str) -> tuple[str, str]:
+    """The two sides of ``name=value``. Raises UserError."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"{flag} takes {form}, not {text!r}.")
+    return name, value
+
+
 def name_given(argv: Sequence[str], flag: str) -> str | None:
     """The value of ``--flag VALUE`` or ``--flag=VALUE`` in argv, if it is there."""
     for i, word in enumerate(argv):

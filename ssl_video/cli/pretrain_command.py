@@ -79,7 +79,7 @@ def run(argv: Sequence[str]) -> int:
 
 def configure(argv: Sequence[str]) -> Asked:
     """What is asked for: defaults, under a recipe or the run to resume, under the flags. Raises UserError."""
-    from ssl_video.pretraining import PretrainConfig, changed, resumed
+    from ssl_video.pretraining import PretrainConfig, changed
     from ssl_video.run import Run
 
     out, resume = name_given(argv, "--out"), "--resume" in argv
@@ -92,8 +92,7 @@ def configure(argv: Sequence[str]) -> Asked:
     default = PretrainConfig.from_mapping(changed(recipe, {k: v for k, v in chosen.items() if v is not None}))
     flags = _flags_of(default)
     given = parse(type(flags), argv, "pretrain", DESCRIPTION, flags)
-    config = _config_of(given)
-    return Asked(config if before is None else resumed(config, before), given.out, given.resume)
+    return Asked(_config_of(given), given.out, given.resume)
 
 
 def _recipe(argv: Sequence[str]) -> Mapping[str, Any]:
