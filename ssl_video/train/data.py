@@ -6,10 +6,10 @@ import os
 import signal
 import threading
 import time
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
@@ -271,14 +271,14 @@ class Loader(DataLoader):
         super().__init__(dataset, worker_init_fn=start_worker, **options)
 
     def __iter__(self) -> Any:
-        iterator = super().__iter__()
+        iterator: Any = super().__iter__()
         if self.num_workers:
             _at_exit()
-            _with_workers.add(iterator)
+            _started.extend(iterator._workers)
         return iterator
 
 
-_with_workers: weakref.WeakSet = weakref.WeakSet()
+_started: list[BaseProcess] = []  # and not the iterators, which may be gone while their workers are not
 
 
 @functools.cache
@@ -287,7 +287,7 @@ def _at_exit() -> None:
 
 
 def _end_workers() -> None:
-    workers = [worker for iterator in _with_workers for worker in iterator._workers]
+    workers = [worker for worker in _started if worker.is_alive()]
     if workers:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes the death of a worker for an error
     for worker in workers:
