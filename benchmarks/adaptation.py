@@ -1,8 +1,9 @@
 """Does adapting a network to a video help to track in it? ``python benchmarks/adaptation.py ROOT RUN STEPS NAME ...``
 
 ROOT is that of DAVIS (``JPEGImages/480p``, ``Annotations/480p``), RUN a pretraining run, and each NAME a sequence. Each
-is tracked by ``ssl-video track``, without steps and after STEPS of them; J and F are means over all frames but the
-first and the last, with all objects of a mask taken as one. Times are of the whole command; ``cpu`` leaves waiting out.
+is tracked by ``sv.track``, without steps and after STEPS of them; J and F are means over all frames but the first and
+the last, with all objects of a mask taken as one. Times are of the whole call, which loads the model; ``cpu`` leaves
+waiting out.
 """
 
 import sys
@@ -12,7 +13,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from ssl_video.cli import main
+import ssl_video as sv
+from ssl_video.apps.options import TrackOptions
 from ssl_video.datasets.masks import VOID, read_mask
 from ssl_video.eval.regions import boundary_f, jaccard
 
@@ -23,9 +25,8 @@ def measure(root: Path, run: str, name: str, steps: int) -> str:
     with TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         wall, cpu = time.perf_counter(), time.process_time()
-        words = [root / "JPEGImages" / "480p" / name, "--mask", truth[0], "--model", run, "--out", out]
-        if main(["track", *map(str, words), "--adapt-steps", str(steps)]):
-            raise SystemExit(2)
+        pictures, options = root / "JPEGImages" / "480p" / name, TrackOptions(adapt_steps=steps)
+        sv.track(pictures, run, out, mask=truth[0], options=options)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         pairs = [(_objects(out / "masks" / file.name), _objects(file)) for file in truth[1:-1]]
     j, f = (np.mean([score(*pair) for pair in pairs]) for score in (jaccard, boundary_f))

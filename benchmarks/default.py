@@ -4,13 +4,13 @@ Each seed trains a network of its own on the same files; the random network has 
 show the trained network one frame of every clip, repeated (still), or the frames in another order (shuffled).
 """
 
-import json
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import mean, stdev
+
+import ssl_video as sv
 
 CONTROLS = ("still", "shuffle")
 ROWS = (
@@ -22,18 +22,13 @@ ROWS = (
 def run(seed: int, out: Path) -> tuple[dict[tuple[str, str], dict[str, float]], float]:
     """Results of one seed, by (protocol, model), and the wall time in seconds."""
     start = time.perf_counter()
-    words = ["pretrain", "--config", "default", "--seed", str(seed), "--out", str(out)]
-    subprocess.run([sys.executable, "-m", "ssl_video", *words], check=True, stdout=sys.stderr)
+    trained = sv.pretrain("synthetic", recipe="default", out=out, seed=seed)
     elapsed_s = time.perf_counter() - start
-    results = json.loads((out / "probe.json").read_text())
     kind = {True: "random", False: "pretrained"}
-    found = {(r["protocol"], kind[r["model"].startswith("random:")]): r["metrics"] for r in results}
+    found = {(r["protocol"], kind[r["model"].startswith("random:")]): r["metrics"] for r in trained.probe()}
     for control in CONTROLS:
-        words = ["linear", "--model", str(out), "--data", "synthetic", "--option", f"{control}=true"]
-        file = out / f"{control}.json"
-        command = [sys.executable, "-m", "ssl_video", "evaluate", *words, "--out", str(file)]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-        found["linear", f"pretrained, {control}"] = json.loads(file.read_text())[0]["metrics"]
+        result = sv.evaluate(trained, "linear", data="synthetic", **{control: True})
+        found["linear", f"pretrained, {control}"] = result.metrics
     return found, elapsed_s
 
 

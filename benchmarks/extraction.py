@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from ssl_video.datasets.spec import load_splits, scanned
-from ssl_video.datasets.synthetic import synthesize
+from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.eval.features import ClipsOfVideos, Extraction, extract, in_order
 from ssl_video.model import Model, load_model
 from ssl_video.train.distributed import choose_device
@@ -39,7 +39,7 @@ def main() -> None:
     a = parser.parse_args()
     device = choose_device(a.device)
     with tempfile.TemporaryDirectory() as folder:
-        synthesize(Path(folder), train=a.videos, test=1, size=160, frames=96)
+        synthesize(Path(folder), SyntheticConfig(train=a.videos, test=1, size=160, frames=96))
         videos = scanned(load_splits(folder).train)
         network = load_model(f"random:{a.backbone}", device)
         view = View(a.frames, 2, round(a.size * 8 / 7), a.size)

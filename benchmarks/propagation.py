@@ -112,6 +112,7 @@ def compare(size: Size, how: Affinity, frames: int) -> None:
 def memory(arguments: list[str], frames: int) -> float:
     """MB at the peak of a process that carries labels over so many frames; asked before this one grows, from which a
     child inherits the peak."""
+    # a process of its own: its peak memory is what is measured
     said = subprocess.run(
         [sys.executable, __file__, *arguments, "--only-carry", str(frames)], capture_output=True, check=True
     )

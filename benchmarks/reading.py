@@ -38,7 +38,7 @@ from ssl_video.video.cache import build_clip_cache
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.probe import scan
 from ssl_video.video.reader import iterate_frames, read_frames
-from ssl_video.video.writer import write_video
+from ssl_video.video.writer import Encoding, write_video
 
 FRAMES, STRIDE, SIZE, CROP = 16, 2, (128, 171), 112
 SPAN = STRIDE * (FRAMES - 1) + 1
@@ -229,7 +229,7 @@ def smooth_noise(rng: np.random.Generator, height: int, width: int) -> np.ndarra
 def made(folder: Path, gop: int, count: int = 4) -> list[Source]:
     paths = [folder / f"gop{gop}-{n}.mp4" for n in range(count)]
     for seed, path in enumerate(paths):
-        write_video(path, moving_textures(seed), gop=gop, options={"preset": "medium"})
+        write_video(path, moving_textures(seed), encoding=Encoding({"preset": "medium"}, gop=gop))
     return found(paths)
 
 

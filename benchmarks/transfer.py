@@ -8,22 +8,22 @@ Runs that are finished are not repeated, so an interrupted comparison goes on wh
 """
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 from statistics import mean, stdev
 
 import torch
 
+import ssl_video as sv
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.eval.base import Task, evaluate
 from ssl_video.eval.results import write_results
 from ssl_video.model import load_model
+from ssl_video.run import Run
 
 ROWS = (
     ("pretext", {}, "accuracy"),
     ("linear", {}, "top1"),
-    ("linear", {"still": "true"}, "top1"),
+    ("linear", {"still": True}, "top1"),
     ("knn", {}, "top1"),
     ("retrieval", {}, "recall@1"),
     ("retrieval", {}, "recall@5"),
@@ -31,16 +31,15 @@ ROWS = (
 COLUMNS = ("pretrained", "random")
 
 
-def pretrained(data: str, recipe: str, split: int, seed: int, out: Path) -> Path:
-    """The folder of a finished run."""
-    run = out / f"split{split}-seed{seed}"
-    if not (run / "backbone.safetensors").exists():
-        words = ["--config", recipe, "--data", data, "--split", str(split), "--seed", str(seed), "--out", str(run)]
-        subprocess.run([sys.executable, "-m", "ssl_video", "pretrain", *words, "--resume"], check=True)
+def pretrained(data: str, recipe: str, split: int, seed: int, out: Path) -> Run:
+    """A finished run."""
+    run = Run(out / f"split{split}-seed{seed}")
+    if not run.finished:
+        sv.pretrain(data, recipe=recipe, split=split, seed=seed, out=run.folder, resume=True)
     return run
 
 
-def numbers(run: Path, task: Task, seed: int) -> dict[str, list[float]]:
+def numbers(run: Run, task: Task, seed: int) -> dict[str, list[float]]:
     """A number for every row, of the run and of its random network."""
     found: dict[str, list[float]] = {}
     results = []
@@ -50,7 +49,7 @@ def numbers(run: Path, task: Task, seed: int) -> dict[str, list[float]]:
         made = {(p, *o): evaluate(p, model, task, options=o, seed=seed) for p, o, _ in ROWS}
         results += made.values()
         found[column] = [made[(p, *o)].metrics[metric] for p, o, metric in ROWS]
-    write_results(run / "transfer.json", results)
+    write_results(run.folder / "transfer.json", results)
     return found
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,8 +18,9 @@ from ssl_video.eval.results import Result, write_results
 from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
 from ssl_video.files import new_folder
 from ssl_video.model import Model, load_model, load_model_or_encoder
-from ssl_video.train.distributed import Ranks, choose_device, join, leave
+from ssl_video.train.distributed import Ranks, choose_device, joined
 from ssl_video.train.loop import Interrupted
+from ssl_video.video.kinds import CacheKind
 
 Say = Callable[[str], None]
 """Told, in a line, what a user should know."""
@@ -36,7 +36,7 @@ class Reading:
 
     split: int = 1
     """Split of a data set with official lists."""
-    cache: Literal["none", "raw", "h264"] = "none"
+    cache: CacheKind = "none"
     """Read from copies of the videos, made once: raw frames, or small h264 files."""
     cache_short_side: int = 128
     """Shorter side of the copies, in pixels; 0 keeps the size of the video."""
@@ -178,15 +178,12 @@ def extract_on(model: Model | str | Path, config: ExtractionConfig, say: Say = s
     Raises UserError if there is no such model, or a list has no video that can be used.
     """
     device = choose_device(config.device)
-    ranks = join(device)
-    try:
+    with joined(device) as ranks:
         torch.manual_seed(config.seed)
         network = load_model(str(model), device) if isinstance(model, str | Path) else model
         splits = config.data if isinstance(config.data, Splits) else load_splits(config.data, config.reading.split)
         lists = {"train": splits.train} if splits.test is None else {"train": splits.train, "test": splits.test}
         return {name: _extracted(network, config, name, videos, ranks, say) for name, videos in lists.items()}
-    finally:
-        leave()
 
 
 def _extracted(

@@ -28,7 +28,7 @@ from ssl_video.pretexts.base import PRETEXTS, Pretext, build_pretext
 from ssl_video.run import Lists, Run
 from ssl_video.train.config import DataConfig, TrainingConfig
 from ssl_video.train.data import ClipDataset, read_video, usable, with_company
-from ssl_video.train.distributed import Ranks, choose_device, join, leave
+from ssl_video.train.distributed import Ranks, choose_device, joined
 from ssl_video.train.loop import train
 from ssl_video.train.objective import Objective
 from ssl_video.train.parallel import check
@@ -148,15 +148,14 @@ def pretrain(
         UserError: if the videos, the options or the folder cannot serve.
         Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
     """
-    ranks = join(choose_device(config.training.device))
-    try:
+    with joined(choose_device(config.training.device)) as ranks:
         return _pretrain(config, out, resume, say if ranks.first else silent, progress, ranks)
-    finally:
-        leave()
 
 
-def _check_resumable(config: PretrainConfig, run: Run) -> None:
-    """Raise UserError if what is asked for differs from what the run has noted, where results depend on it."""
+def _check_config(run: Run, config: PretrainConfig) -> None:
+    """Raise UserError if the run has noted another configuration, in something that results depend on."""
+    if not run.started:
+        return
     noted, asked = PretrainConfig.from_mapping(run.config()).to_mapping(), config.to_mapping()
     for name, value in asked.items():
         if name not in MAY_CHANGE and value != noted[name]:
@@ -172,8 +171,7 @@ def _pretrain(
     run = ranks.share(Run(new_folder(config.pretext.name) if out is None else Path(out)))
     if ranks.first:
         run.claim(resume)
-        if run.started:
-            _check_resumable(config, run)
+        _check_config(run, config)
     check(config.training, ranks)
     get_reader(config.data.reader)  # a missing package is said before the videos are scanned
     pretext = untrained(config, say, weights=not (resume and run.checkpoints()))

@@ -12,7 +12,7 @@ from ssl_video.pretexts.base import build_pretext
 from ssl_video.pretraining import write_weights
 from ssl_video.run import Run
 from ssl_video.video.sound import CHANNELS, RATE
-from ssl_video.video.writer import write_video
+from ssl_video.video.writer import Encoding, write_video
 from tests.videos import pictures
 
 SPAN = 7
@@ -45,5 +45,5 @@ def film(path: Path, count: int = 40, fps: int = 25, sound: bool = False) -> Pat
     """Frames that differ from each other, and a tone of 440 Hz."""
     time_S = np.arange(count * RATE // fps) / RATE
     tone_CS = np.tile(0.5 * np.sin(2 * np.pi * 440 * time_S), (CHANNELS, 1)).astype(np.float32)
-    write_video(path, pictures(count), fps, options={"crf": "12"}, sound=[tone_CS] if sound else None)
+    write_video(path, pictures(count), fps, Encoding({"crf": "12"}), sound=[tone_CS] if sound else None)
     return path

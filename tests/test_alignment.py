@@ -11,7 +11,7 @@ from ssl_video.cli import main
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.phases import NONE, FramePhases, annotation_of, numbered, phases_of, read_csv, write_csv
 from ssl_video.datasets.spec import load_splits, scanned
-from ssl_video.datasets.synthetic import synthesize
+from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
 from ssl_video.eval.alignment import (
     AlignmentConfig,
@@ -232,7 +232,7 @@ def test_names_are_numbered_as_they_come_and_whole_numbers_by_value():
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sequences")
-    synthesize(folder, "sequences", train=12, test=12, size=32, frames=16, workers=1)
+    synthesize(folder, SyntheticConfig("sequences", train=12, test=12, size=32, frames=16), workers=1)
     return folder
 
 

@@ -19,7 +19,7 @@ from ssl_video.video import cues
 from ssl_video.video.flow import encode, farneback
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.reader import read_frames
-from ssl_video.video.writer import write_video
+from ssl_video.video.writer import Encoding, write_video
 from tests.nets import drawn_frames, tiny_backbone, video_set
 
 PLAIN = {"zero_borders": False, "stabilise": False}
@@ -72,7 +72,7 @@ def uncovered(count=9):
 @pytest.fixture(scope="module")
 def on_disk(tmp_path_factory) -> VideoSet:
     path = tmp_path_factory.mktemp("v") / "v.mp4"
-    write_video(path, uncovered(), options={"crf": "0", "preset": "ultrafast"}, pixel_format="yuv444p")
+    write_video(path, uncovered(), encoding=Encoding({"crf": "0", "preset": "ultrafast"}, pixel_format="yuv444p"))
     return VideoSet("drawn", (one_video(path),))
 
 
@@ -159,7 +159,7 @@ def test_statistics_of_borders_are_asked_for_only_where_they_are_used():
 
 def test_statistics_of_flow_are_those_of_the_frames_that_it_comes_from(tmp_path):
     frames = np.pad(uncovered()[:, :, :96], ((0, 0), (32, 32), (0, 0), (0, 0)))
-    write_video(tmp_path / "v.mp4", frames, options={"crf": "20"})
+    write_video(tmp_path / "v.mp4", frames, encoding=Encoding({"crf": "20"}))
     info = VideoInfo(8, 25.0, 64, 128, 0.32, "flow")
     video = Video(str(tmp_path / "flow.npy"), info=info, copy_of=str(tmp_path / "v.mp4"))
     borders_T4 = statistics_of(video, ["black_borders"])["black_borders"]

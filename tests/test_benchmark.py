@@ -10,7 +10,7 @@ from ssl_video.apps.table import entries_of, read_table
 from ssl_video.apps.table_page import spread
 from ssl_video.cli import main
 from ssl_video.config import load_yaml
-from ssl_video.datasets.synthetic import synthesize
+from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
 from ssl_video.eval.results import Result
 from ssl_video.pretraining import PretrainConfig, changed
@@ -199,7 +199,7 @@ def test_packaged_tables_are_whole():
 
 
 def test_the_command_measures_real_files_and_goes_on(tmp_path, capsys):
-    synthesize(tmp_path / "drawn", train=16, test=8, size=40, frames=32)
+    synthesize(tmp_path / "drawn", SyntheticConfig(train=16, test=8, size=40, frames=32))
     small = "{frames: 8, size: 32, short_side: 32, epochs: 1, clips: 1}"
     (tmp_path / "table.yaml").write_text(f"""
 title: Drawn videos
@@ -220,7 +220,7 @@ rows:
 
 
 def test_a_pretraining_that_was_interrupted_goes_on_with_its_own_configuration(tmp_path, capsys):
-    synthesize(tmp_path / "drawn", train=16, test=8, size=40, frames=64)
+    synthesize(tmp_path / "drawn", SyntheticConfig(train=16, test=8, size=40, frames=64))
     options = "{steps: 2, batch_size: 2, pretext.short_side: 32, pretext.crop: 32, held_out: 0, precision: fp32}"
     (tmp_path / "table.yaml").write_text(f"""
 data: {{drawn: {{}}}}

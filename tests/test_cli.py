@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ssl_video.cli import main
-from ssl_video.datasets.synthetic import synthesize
+from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from tests import videos
 
 SMALL = [
@@ -37,7 +37,7 @@ def said(capsys, *words) -> str:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
-    synthesize(folder, train=16, test=8, size=40, frames=32)
+    synthesize(folder, SyntheticConfig(train=16, test=8, size=40, frames=32))
     return folder
 
 

@@ -13,7 +13,7 @@ from ssl_video.backbones.base import BACKBONES, build_backbone
 from ssl_video.backbones.weights import WEIGHTS
 from ssl_video.cli import main
 from ssl_video.datasets.base import DATASETS
-from ssl_video.datasets.synthetic import synthesize
+from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.eval.base import EVALUATIONS
 from ssl_video.pretexts.base import PRETEXTS
 from ssl_video.registry import Registry, load_plugin
@@ -68,7 +68,7 @@ def test_the_pretext_keeps_the_contract(check, chosen, brightness, request, monk
 
 
 def test_the_pretext_trains_as_a_plug_in_of_the_command_line(brightness, tmp_path):
-    synthesize(tmp_path / "videos", frames=16, train=8, test=0, workers=1)
+    synthesize(tmp_path / "videos", SyntheticConfig(frames=16, train=8, test=0), workers=1)
     recipe = write(tmp_path / "recipe.yaml", RECIPE)
     words = ["--config", recipe, "--data", tmp_path / "videos", "--out", tmp_path / "run", "--workers", 1]
     assert main(["pretrain", *map(str, words), "--steps", "2", "--plugin", str(brightness)]) == 0
@@ -110,7 +110,7 @@ def test_the_data_set_reads_its_lists(shown, tmp_path):
 
 def test_the_protocol_measures(shown, tmp_path, capsys):
     shown(EVALUATIONS, "EVALUATIONS", "centroids")
-    synthesize(tmp_path / "videos", size=32, frames=16, train=8, test=8, workers=1)
+    synthesize(tmp_path / "videos", SyntheticConfig(size=32, frames=16, train=8, test=8), workers=1)
     words = ["--data", str(tmp_path / "videos"), "--model", "random:r2plus1d_4?width=2", "--workers", "0"]
     assert main(["evaluate", "centroids", *words]) == 0
     assert "top1" in capsys.readouterr().out

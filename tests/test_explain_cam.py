@@ -13,7 +13,7 @@ from ssl_video.errors import UserError
 from ssl_video.model import Classifier, Model, load_model
 from ssl_video.video.reader import read_frames
 from ssl_video.video.view import View
-from ssl_video.video.writer import write_video
+from ssl_video.video.writer import Encoding, write_video
 from tests.speed_run import film, save, save_finetuned
 from tests.test_speediness_curve import refused
 
@@ -125,7 +125,7 @@ def test_flow_is_large_where_something_moves(tmp_path):
             frame[20:68, 10 + 3 * n : 58 + 3 * n] = texture
             yield frame
 
-    write_video(tmp_path / "a.mp4", frames(), 25, options={"crf": "10"})
+    write_video(tmp_path / "a.mp4", frames(), 25, Encoding({"crf": "10"}))
     maps = flow_magnitudes(one_video(tmp_path / "a.mp4"))
     n, h, w = maps.values_Nhw.shape
     assert (n, h, w) == (8, 24, 48)

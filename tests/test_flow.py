@@ -22,7 +22,7 @@ from ssl_video.video import augment
 from ssl_video.video.cache import build_clip_cache, copy_path, make_copy
 from ssl_video.video.flow import FLOWS, check_flow, colour_wheel, decode, encode, flow_method
 from ssl_video.video.reader import VideoError, read_frames
-from ssl_video.video.writer import write_video
+from ssl_video.video.writer import Encoding, write_video
 from tests import videos
 
 LOSSLESS = {"crf": "0", "preset": "ultrafast"}
@@ -41,7 +41,7 @@ def shifted(dx: int, dy: int, count: int = 4) -> np.ndarray:
 
 
 def write(path: Path, frames_THWC: np.ndarray) -> str:
-    write_video(path, frames_THWC, options=LOSSLESS, pixel_format="yuv444p")
+    write_video(path, frames_THWC, encoding=Encoding(LOSSLESS, pixel_format="yuv444p"))
     return str(path)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.spec import load_splits
-from ssl_video.datasets.synthetic import synthesize
+from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
 from ssl_video.eval import features as features_module
 from ssl_video.eval.base import Task, evaluate
@@ -34,7 +34,7 @@ ALONE = Reading(workers=0)
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("harness") / "drawn"
-    synthesize(folder, train=8, test=4, size=32, frames=16, workers=1)
+    synthesize(folder, SyntheticConfig(train=8, test=4, size=32, frames=16), workers=1)
     return str(folder)
 
 

@@ -17,7 +17,7 @@ from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import load_splits
 from ssl_video.datasets.statistics import statistics_of
-from ssl_video.datasets.synthetic import synthesize
+from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, Progress, Sample, Skip, build_pretext
 from ssl_video.recipes import load_recipe
 from ssl_video.train.data import BatchKeys, ClipDataset, collate, grouping, tensors, usable
@@ -51,7 +51,7 @@ def make(name: str) -> Pretext:
 def drawn(tmp_path_factory) -> VideoSet:
     """Sixteen videos of eight classes."""
     folder: Path = tmp_path_factory.mktemp("drawn")
-    synthesize(folder, frames=FRAMES, train=16, test=0, workers=1)
+    synthesize(folder, SyntheticConfig(frames=FRAMES, train=16, test=0), workers=1)
     return load_splits(str(folder), 1).train
 
 

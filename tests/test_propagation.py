@@ -11,7 +11,7 @@ from ssl_video.datasets.annotations import ANNOTATIONS
 from ssl_video.datasets.base import ListedVideo, VideoList
 from ssl_video.datasets.points import PointReader, points_of
 from ssl_video.datasets.spec import load_splits, scanned
-from ssl_video.datasets.synthetic import synthesize
+from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
 from ssl_video.eval.affinity import Affinity
 from ssl_video.eval.base import Task, evaluate
@@ -122,7 +122,7 @@ def test_without_a_model_the_sentence_names_what_does_without(two, capsys):
 
 
 def test_drawn_tracks_are_data_as_they_are(tmp_path):
-    synthesize(tmp_path / "t", "tracks", train=1, test=1, size=128, frames=8, workers=1)
+    synthesize(tmp_path / "t", SyntheticConfig("tracks", train=1, test=1, size=128, frames=8), workers=1)
     result = measured(tmp_path / "t", SMALL, side=64)
     assert result.counts["sequences"] == 1 and result.counts["frames"] == 6
 

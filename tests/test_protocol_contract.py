@@ -13,7 +13,7 @@ import torch
 
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.spec import load_features, load_splits, scanned
-from ssl_video.datasets.synthetic import synthesize
+from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.encoders.base import Encoded, Encoder
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, FeatureTask, Task, configured, evaluate
@@ -40,9 +40,9 @@ class Things:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        synthesize(folder / "clips", train=8, test=8, size=32, frames=24, workers=1)
-        synthesize(folder / "sequences", "sequences", train=2, test=3, size=32, frames=16, workers=1)
-        synthesize(folder / "tracks", "tracks", train=1, test=1, size=128, frames=8, workers=1)
+        synthesize(folder / "clips", SyntheticConfig(train=8, test=8, size=32, frames=24), workers=1)
+        synthesize(folder / "sequences", SyntheticConfig("sequences", train=2, test=3, size=32, frames=16), workers=1)
+        synthesize(folder / "tracks", SyntheticConfig("tracks", train=1, test=1, size=128, frames=8), workers=1)
         self.runs = 0
 
     def task(self, name: str) -> Task:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ssl_video as sv
-from ssl_video.datasets.synthetic import synthesize
+from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.pretexts.base import PRETEXTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +22,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 def ran(tmp_path_factory):
     """The folder in which all examples were run, and their names."""
     folder = tmp_path_factory.mktemp("page")
-    synthesize(folder / "videos", train=8, test=8, size=48, frames=100)
+    synthesize(folder / "videos", SyntheticConfig(train=8, test=8, size=48, frames=100))
     names: dict = {"__name__": "notebook"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -15,7 +15,7 @@ from ssl_video.video.info import VideoInfo
 from ssl_video.video.probe import probe, scan
 from ssl_video.video.reader import VideoError, get_reader, iterate_frames, read_frames
 from ssl_video.video.sound import RATE, read_sound
-from ssl_video.video.writer import write_video
+from ssl_video.video.writer import Encoding, write_video
 from tests import videos
 
 MADE = {
@@ -100,7 +100,7 @@ def test_memory_is_bounded_by_the_clip(tmp_path):
     """1200 frames of 480x640 are 1.1 GB; reading the last four may take a small part of that."""
     path = tmp_path / "long.mp4"
     frame = np.zeros((480, 640, 3), np.uint8)
-    write_video(path, (frame for _ in range(1200)), options={"preset": "ultrafast"}, gop=250)
+    write_video(path, (frame for _ in range(1200)), encoding=Encoding({"preset": "ultrafast"}, gop=250))
     code = (
         "import resource, sys\n"
         "from ssl_video.video.reader import read_frames\n"

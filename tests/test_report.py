@@ -14,7 +14,7 @@ from ssl_video.apps.inputs import COLUMNS, ROWS, in_colours, strips
 from ssl_video.apps.page import Heading, Picture, Table, Words, legible, to_html, to_markdown
 from ssl_video.cli import main
 from ssl_video.datasets.flow import for_modality
-from ssl_video.datasets.synthetic import synthesize
+from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.pretexts.base import PRETEXTS
 from ssl_video.run import Run
 from ssl_video.train.data import ClipDataset, usable
@@ -47,7 +47,7 @@ class Tags(HTMLParser):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    synthesize(folder, train=16, test=8, size=40, frames=32)
+    synthesize(folder, SyntheticConfig(train=16, test=8, size=40, frames=32))
     return folder
 
 

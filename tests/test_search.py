@@ -22,7 +22,7 @@ from ssl_video.apps.queries import Query, queries_of, split_range
 from ssl_video.apps.search import Index, search
 from ssl_video.cli import main
 from ssl_video.datasets.base import Video, VideoSet
-from ssl_video.datasets.synthetic import synthesize
+from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
 from ssl_video.eval import features as features_module
 from ssl_video.eval import shards as shards_module
@@ -454,7 +454,7 @@ def test_features_that_do_not_vary_are_left_out_and_one_clip_is_taken_as_it_is()
 def test_two_processes_make_the_index_of_one(tmp_path, monkeypatch):
     monkeypatch.setattr(shards_module, "SHARD", 256)
     monkeypatch.undo()
-    synthesize(tmp_path / "drawn", train=6, test=2, size=40, frames=16)
+    synthesize(tmp_path / "drawn", SyntheticConfig(train=6, test=2, size=40, frames=16))
     words = ["index", "--model", "random:r2plus1d_4?width=4", "--clips", "1", "--workers", "0", "--data"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

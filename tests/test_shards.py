@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ssl_video.cli import main
-from ssl_video.datasets.synthetic import synthesize
+from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
 from ssl_video.eval import features as features_module
 from ssl_video.eval import shards as shards_module
@@ -106,7 +106,7 @@ def test_a_probe_resumes_from_kept_features(tmp_path, model, reads):
 
 def test_the_command_shares_the_work_of_two_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(shards_module, "SHARD", 256)
-    synthesize(tmp_path / "drawn", train=6, test=4, size=40, frames=16)
+    synthesize(tmp_path / "drawn", SyntheticConfig(train=6, test=4, size=40, frames=16))
     words = ["extract", "--model", "random:r2plus1d_4?width=4", "--data", "drawn", "--clips", "1", "--workers", "0"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

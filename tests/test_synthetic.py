@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from ssl_video.datasets.drawing.motions import CLIPS, SEQUENCES
 from ssl_video.datasets.drawing.scene import Scene
 from ssl_video.datasets.spec import load_splits, scanned
-from ssl_video.datasets.synthetic import CLASSES, Kind, draw, synthesize
+from ssl_video.datasets.synthetic import CLASSES, Kind, SyntheticConfig, draw, synthesize
 from ssl_video.errors import UserError
 from ssl_video.video.probe import probe
 from ssl_video.video.reader import read_frames
@@ -195,7 +195,7 @@ SMALL = {"train": 16, "test": 8, "size": 32, "frames": 16}
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
-    return synthesize(tmp_path_factory.mktemp("set") / "clips", workers=1, **SMALL).parent
+    return synthesize(tmp_path_factory.mktemp("set") / "clips", SyntheticConfig(**SMALL), workers=1).parent
 
 
 def test_the_set_is_read_by_its_folder(written):
@@ -243,25 +243,25 @@ def test_every_frame_is_coded_by_itself(written):
 
 
 def test_the_number_of_workers_changes_no_byte(written, tmp_path):
-    synthesize(tmp_path / "two", workers=2, **SMALL)
+    synthesize(tmp_path / "two", SyntheticConfig(**SMALL), workers=2)
     assert files_of(tmp_path / "two") == files_of(written)
 
 
 def test_a_complete_set_is_used_as_it_is(written):
     before = {p: p.stat().st_mtime_ns for p in written.rglob("*")}
-    synthesize(written, **SMALL)
+    synthesize(written, SyntheticConfig(**SMALL))
     assert {p: p.stat().st_mtime_ns for p in written.rglob("*")} == before
 
 
 def test_an_interrupted_set_is_completed(written, tmp_path):
     out = tmp_path / "again"
-    manifest = synthesize(out, workers=1, **SMALL)
+    manifest = synthesize(out, SyntheticConfig(**SMALL), workers=1)
     kept, lost = out / "annotations" / "train-00001.npz", out / "annotations" / "train-00002.npz"
     manifest.unlink()
     lost.unlink()
     (out / "videos" / "orbit" / "train-00002.mp4").write_bytes(b"")
     time = kept.stat().st_mtime_ns
-    synthesize(out, workers=1, **SMALL)
+    synthesize(out, SyntheticConfig(**SMALL), workers=1)
     assert kept.stat().st_mtime_ns == time
     assert files_of(out) == files_of(written)
 
@@ -270,14 +270,14 @@ def test_an_interrupted_set_is_completed(written, tmp_path):
 def test_a_folder_of_other_parameters_is_refused(written, change):
     before = files_of(written)
     with pytest.raises(UserError, match="other parameters"):
-        synthesize(written, **SMALL | change)
+        synthesize(written, SyntheticConfig(**SMALL | change))
     assert files_of(written) == before
 
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="is not empty"):
-        synthesize(tmp_path, **SMALL)
+        synthesize(tmp_path, SyntheticConfig(**SMALL))
 
 
 @pytest.mark.parametrize(
@@ -294,27 +294,26 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
         ({"seed": -1}, "negative"),
     ],
 )
-def test_parameters_that_make_no_sense_are_refused_before_anything_is_written(tmp_path, arguments, words):
+def test_parameters_that_make_no_sense_are_refused(arguments, words):
     with pytest.raises(UserError, match=words):
-        synthesize(tmp_path / "set", **arguments)
-    assert not (tmp_path / "set").exists()
+        SyntheticConfig(**arguments)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, workers):
     out = tmp_path / "set"
-    synthesize(out, workers=1, **SMALL).unlink()
+    synthesize(out, SyntheticConfig(**SMALL), workers=1).unlink()
     for path in (out / "annotations").iterdir():
         path.unlink()
     (out / "annotations").rmdir()
     (out / "annotations").touch()  # a file where a folder is needed
     with pytest.raises(UserError, match="cannot be written"):
-        synthesize(out, workers=workers, **SMALL)
+        synthesize(out, SyntheticConfig(**SMALL), workers=workers)
     assert not (out / "manifest.csv").exists()
 
 
 def test_tracks_have_masks_and_no_labels(tmp_path):
-    manifest = synthesize(tmp_path / "set", "tracks", frames=12, train=2, test=0, workers=1)
+    manifest = synthesize(tmp_path / "set", SyntheticConfig("tracks", frames=12, train=2, test=0), workers=1)
     splits = load_splits(str(manifest))
     assert splits.test is None
     assert not splits.train.labelled
@@ -330,8 +329,9 @@ def test_parameters_are_recorded(written):
 def test_a_script_without_a_main_guard_can_make_a_set(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "from ssl_video.datasets.synthetic import synthesize\n"
-        f"print(synthesize({str(tmp_path / 'set')!r}, train=16, test=0, size=32, frames=8, workers=2))\n"
+        "from ssl_video.datasets.synthetic import SyntheticConfig, synthesize\n"
+        "config = SyntheticConfig(train=16, test=0, size=32, frames=8)\n"
+        f"print(synthesize({str(tmp_path / 'set')!r}, config, workers=2))\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -18,6 +18,7 @@ from ssl_video.run import Run
 from ssl_video.tensors import load_tensors, save_tensors
 from ssl_video.train.config import OptimConfig, TrainingConfig
 from ssl_video.train.data import MAX_ATTEMPTS, BatchKeys, ClipDataset, collate, grouping, usable
+from ssl_video.train.distributed import Ranks
 from ssl_video.train.log import Log, collapse_indicators
 from ssl_video.train.loop import train
 from ssl_video.train.objective import Context, Progress
@@ -139,12 +140,12 @@ def test_gathering_over_ranks_keeps_the_gradient_of_the_whole_batch(tmp_path):
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 9), st.integers(1, 3), st.sampled_from([1, 2, 4]), st.integers(0, 7), st.integers(0, 99))
 def test_keys_do_not_depend_on_ranks_and_resuming(videos, clips, ranks, start, seed):
-    def take(**options):
-        keys = iter(BatchKeys(videos, clips, 4 // options.get("ranks", 1), seed=seed, **options))
+    def take(which):
+        keys = iter(BatchKeys(videos, clips, 4 // which.world_size, seed=seed, ranks=which))
         return [next(keys) for _ in range(5)]
 
-    whole = take()
-    parts = [take(ranks=ranks, rank=r) for r in range(ranks)]
+    whole = take(Ranks())
+    parts = [take(Ranks(r, ranks)) for r in range(ranks)]
     assert [[key for p in parts for key in p[i]] for i in range(5)] == whole
     resumed = iter(BatchKeys(videos, clips, 4, seed=seed, start=start))
     once = iter(BatchKeys(videos, clips, 4, seed=seed))
@@ -158,8 +159,8 @@ def test_keys_do_not_depend_on_ranks_and_resuming(videos, clips, ranks, start, s
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=9), st.integers(1, 2), st.sampled_from([1, 2]))
 def test_grouped_batches_are_of_one_group_and_an_epoch_holds_every_key(groups, clips, ranks):
-    options = {"seed": 0, "groups": groups, "ranks": ranks}
-    parts = [iter(BatchKeys(len(groups), clips, 4 // ranks, rank=r, **options)) for r in range(ranks)]
+    options = {"seed": 0, "groups": groups}
+    parts = [iter(BatchKeys(len(groups), clips, 4 // ranks, ranks=Ranks(r, ranks), **options)) for r in range(ranks)]
     seen = []
     while not seen or seen[-1][0][0] == 0:
         seen.append([key for part in parts for key in next(part)])

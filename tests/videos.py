@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from ssl_video.video.writer import write_video
+from ssl_video.video.writer import Encoding, write_video
 
 
 def pictures(count: int = 40, height: int = 48, width: int = 64) -> list[np.ndarray]:
@@ -26,13 +26,13 @@ def pictures(count: int = 40, height: int = 48, width: int = 64) -> list[np.ndar
 
 def mp4(path: Path, count: int = 40, gop: int = 12, **options) -> Path:
     """h264 with B-frames, in the container that the name asks for."""
-    write_video(path, pictures(count), options={"bf": "2", "preset": "fast"}, gop=gop, **options)
+    write_video(path, pictures(count), encoding=Encoding({"bf": "2", "preset": "fast"}, gop=gop), **options)
     return path
 
 
 def avi_with_b_frames(path: Path, count: int = 40) -> Path:
     """MPEG-4 with B-frames in AVI, which has no presentation times."""
-    write_video(path, pictures(count), codec="mpeg4", options={"bf": "2"}, gop=12)
+    write_video(path, pictures(count), encoding=Encoding({"bf": "2"}, "mpeg4", gop=12))
     return path
 
 

@@ -8,7 +8,7 @@ from ssl_video.apps.index_update import Work, index_videos
 from ssl_video.apps.options import IndexOptions
 from ssl_video.apps.search import load_search_model
 from ssl_video.datasets.spec import load_splits, scanned
-from ssl_video.datasets.synthetic import synthesize
+from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.video.reader import read_frames
 
 
@@ -17,7 +17,8 @@ def draw(out: Path) -> None:
     axes = figure.subplots(3, 5)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        videos = scanned(load_splits(str(synthesize(root / "videos", train=64, test=3, frames=32))).train)
+        manifest = synthesize(root / "videos", SyntheticConfig(train=64, test=3, frames=32))
+        videos = scanned(load_splits(str(manifest)).train)
         model = load_search_model(None, spec="random:r2plus1d_4")
         index = index_videos(videos, model, root / "index", IndexOptions(clips=2), Work(workers=0))
         for row, video in zip(axes, videos.videos[8:11], strict=True):

@@ -16,7 +16,7 @@ from ssl_video.files import written_aside
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_height
 from ssl_video.video.reader import iterate_frames
-from ssl_video.video.writer import check_film, rate_of, write_video
+from ssl_video.video.writer import TO_LOOK_AT, check_film, rate_of, write_video
 
 AT_MOST = 50_000_000
 """Pairs of frames: the matrix of their distances takes 8 bytes each, and time warping twice as much again."""
@@ -167,7 +167,7 @@ def carried(phases_A: FramePhases, match: Match) -> FramePhases:
 def write_side_by_side(out: Path, a: Video, b: Video, match: Match, height: int = 360) -> None:
     """A video of A, in its time and at its rate, beside the frames of B that match; ``height`` pixels at most."""
     height = min(height, a.info.height, b.info.height)
-    write_video(out, _side_by_side(a, b, match, height), rate_of(a.info.fps), options={"crf": "18"})
+    write_video(out, _side_by_side(a, b, match, height), rate_of(a.info.fps), TO_LOOK_AT)
 
 
 def _side_by_side(a: Video, b: Video, match: Match, height: int) -> Iterator[np.ndarray]:

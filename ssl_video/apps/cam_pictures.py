@@ -13,7 +13,7 @@ from ssl_video.apps.windows import frames_of
 from ssl_video.datasets.base import Video
 from ssl_video.files import written_aside
 from ssl_video.video.augment import resize_height
-from ssl_video.video.writer import rate_of, write_video
+from ssl_video.video.writer import TO_LOOK_AT, rate_of, write_video
 
 PALETTE = np.array([(20, 70, 190), (30, 150, 160), (90, 180, 90), (235, 215, 60), (245, 170, 40), (240, 110, 20)])
 """From blue and green, for what looks fast, to yellow and orange, for what looks slow."""
@@ -71,7 +71,7 @@ def write_beside(path: Path, video: Video, paint: Painter, height: int = 360) ->
         np.concatenate(paint(resize_height(frame_HWC, height), number), axis=1)
         for number, frame_HWC in enumerate(frames_of(video))
     )
-    write_video(path, pictures, rate_of(video.info.fps), options={"crf": "18"})
+    write_video(path, pictures, rate_of(video.info.fps), TO_LOOK_AT)
 
 
 def draw_sheet(path: Path, video: Video, paint: Painter, head: Head, columns: int, title: str) -> None:

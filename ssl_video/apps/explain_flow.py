@@ -12,7 +12,7 @@ from ssl_video.files import written_aside
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.flow import colour_wheel, flow_method
 from ssl_video.video.reader import VideoError, iterate_frames
-from ssl_video.video.writer import write_video
+from ssl_video.video.writer import TO_LOOK_AT, write_video
 
 
 def explain_flow(video: Path | str, out: Path | str = ".", options: FlowOptions = FlowOptions()) -> tuple[Path, Path]:
@@ -33,7 +33,7 @@ def explain_flow(video: Path | str, out: Path | str = ".", options: FlowOptions 
     chosen = np.unique(np.linspace(0, len(flows_SHW2) - 1, options.columns).round().astype(int))
     titles = [f"frame {n}" for n in chosen]
     draw_sheet(frames_THWC[chosen], np.stack([flows_SHW2[n] for n in chosen]), titles, maximum, sheet)
-    write_video(beside, _side_by_side(frames_THWC, flows_SHW2, maximum), options={"crf": "18"})
+    write_video(beside, _side_by_side(frames_THWC, flows_SHW2, maximum), encoding=TO_LOOK_AT)
     return sheet, beside
 
 

@@ -9,19 +9,19 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssl_video.apps.model_card import Exported, card_of, config_of, sees_single_frames
+from ssl_video.apps.options import Format
 from ssl_video.errors import UserError
 from ssl_video.files import folder_written_aside, write_text
 from ssl_video.model import Model, header_of_backbone, load_model
 from ssl_video.tensors import save_tensors
 
-Format = Literal["safetensors", "onnx", "torch-export"]
 Answer = Callable[[Tensor], tuple[np.ndarray, ...]]  # uint8 clips_BTHWC -> features_BD, map_BDthw (or features alone)
 
 TRACED = 2

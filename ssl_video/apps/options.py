@@ -7,6 +7,7 @@ from ssl_video.errors import UserError
 
 Method = Literal["dtw", "nearest"]
 Form = Literal["duration", "mean"]
+Format = Literal["safetensors", "onnx", "torch-export"]
 RERANK = 200
 """Candidates of a search that are compared exactly, where nothing else is asked for."""
 
@@ -18,7 +19,7 @@ class IndexOptions:
     clips: int | None = None
     """Clips of a video, evenly spaced, 8 by default; 0: windows that overlap by half. For a new index."""
     readout: str | None = None
-    """How a feature map becomes a vector: rich (default), avg, max or conv5; for a new index."""
+    """How a feature map becomes a vector: rich (default), avg, max, conv5 or cls; for a new index."""
     index_type: str | None = None
     """exact (default), ivfpq, or a factory string of faiss such as IVF1024,PQ32; for a new index."""
 
@@ -213,3 +214,25 @@ class Limits:
     def __post_init__(self):
         if not 0 < self.max_megabytes <= 1e6 or not 0 < self.max_minutes <= 1e4:
             raise UserError("--max-megabytes and --max-minutes must be greater than 0, at most 1e6 and 1e4.")
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a page shows."""
+
+    data: str | None = None
+    """Videos to show, instead of those of the run: a folder, a csv, a manifest, ucf101:ROOT, ..."""
+    split: int = 1
+    """Split of these, if the set has official lists."""
+    samples: int = 4
+    """Samples of the pretext's inputs."""
+    queries: int = 4
+    """Videos whose neighbours are shown."""
+    neighbours: int = 5
+    """Neighbours of each."""
+    workers: int = 2
+    """Reading processes."""
+
+    def __post_init__(self):
+        if min(self.samples, self.queries, self.neighbours) < 1 or self.workers < 0:
+            raise UserError("--samples, --queries and --neighbours must be 1 or more, and --workers 0 or more.")

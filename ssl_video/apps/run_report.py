@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ssl_video.apps.inputs import in_colours, jpeg, strips
+from ssl_video.apps.options import ReportOptions
 from ssl_video.apps.page import Block, Heading, Picture, Table, Words, write_page
-from ssl_video.apps.report_options import ReportOptions
 from ssl_video.backbones.weights import load_into
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.spec import held_out, load_splits

@@ -16,7 +16,7 @@ from ssl_video.files import write_text
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.reader import VideoError, read_frames
-from ssl_video.video.writer import write_video
+from ssl_video.video.writer import Encoding, write_video
 
 AT_MOST = 100
 """Queries of one report; a browser plays no more thumbnails than these have."""
@@ -105,6 +105,6 @@ def _thumbnail(path: str, infos: dict[str, VideoInfo], start_s: float, end_s: fl
     rate = Fraction(FPS) if len(numbers) == FRAMES else Fraction(max(1.0, len(numbers) / 2)).limit_denominator(100)
     with tempfile.TemporaryDirectory() as folder:
         small = Path(folder) / "thumbnail.mp4"
-        write_video(small, frames_THWC, rate, options={"crf": "30", "preset": "veryfast"})
+        write_video(small, frames_THWC, rate, Encoding({"crf": "30", "preset": "veryfast"}))
         content = base64.b64encode(small.read_bytes()).decode()
     return f'<video src="data:video/mp4;base64,{content}" autoplay loop muted playsinline></video>'

@@ -19,7 +19,7 @@ from ssl_video.errors import UserError
 from ssl_video.files import check_not_over, write_text, written_aside
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_height
-from ssl_video.video.writer import rate_of, write_video
+from ssl_video.video.writer import TO_LOOK_AT, rate_of, write_video
 
 COOL, WARM = "#1f8fb4", "#f59b1c"
 """Blue for what looks fast, orange for what looks slow, here and in maps (``explain_cam``)."""
@@ -199,7 +199,7 @@ def write_overlay(path: Path, video: Video, normal_N: np.ndarray, height: int = 
                 panel_HWC = curve_panel(normal_N, (0.0, 1.0), max(24, height // 5), width, middle=0.5)
             yield np.concatenate([picture_HWC, up_to(panel_HWC, number, len(normal_N))])
 
-    write_video(path, pictures(), rate_of(video.info.fps), options={"crf": "18"})
+    write_video(path, pictures(), rate_of(video.info.fps), TO_LOOK_AT)
 
 
 def curve_panel(

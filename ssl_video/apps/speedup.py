@@ -18,7 +18,7 @@ from ssl_video.files import check_not_over, written_aside
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_height
 from ssl_video.video.sound import has_sound, read_sound, stretched
-from ssl_video.video.writer import check_film, rate_of, write_video
+from ssl_video.video.writer import TO_LOOK_AT, check_film, rate_of, write_video
 
 FASTEST = 100.0
 """The largest speed, as much as the filter that stretches sound takes."""
@@ -166,7 +166,7 @@ def write_speedup(path: Path, video: Video, plan: Plan, mute: bool = False) -> b
     if not mute and has_sound(video.path):
         times_s = np.arange(len(plan.result_N1)) / float(rate), plan.result_N1 / float(rate)
         sound = stretched(read_sound(video.path), *times_s)
-    write_video(path, kept_frames(video, plan.kept_M), rate, options={"crf": "18"}, sound=sound)
+    write_video(path, kept_frames(video, plan.kept_M), rate, TO_LOOK_AT, sound=sound)
     return sound is not None
 
 
@@ -204,7 +204,7 @@ def write_comparison(path: Path, video: Video, plan: Plan, height: int = 360) ->
                 out_HWC[len(out_HWC) // 4 :, max(0, at - 1) : at + 2] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
             yield np.concatenate([both_HWC, out_HWC])
 
-    write_video(path, pictures(), rate_of(fps), options={"crf": "18"})
+    write_video(path, pictures(), rate_of(fps), TO_LOOK_AT)
 
 
 def _panel(plan: Plan, fps: float, width: int) -> np.ndarray:

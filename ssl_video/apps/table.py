@@ -24,7 +24,7 @@ from ssl_video.config import from_mapping, load_yaml
 from ssl_video.errors import UserError, nearest
 from ssl_video.model import untrained_twin
 from ssl_video.recipes import load_recipe, table_file
-from ssl_video.train.config import CacheKind
+from ssl_video.video.kinds import CacheKind
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from ssl_video.model import Model
 from ssl_video.video.info import VideoError
 from ssl_video.video.pictures import FPS, picture_files
 from ssl_video.video.reader import iterate_frames, opened
-from ssl_video.video.writer import write_video
+from ssl_video.video.writer import TO_LOOK_AT, write_video
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def track_masks(source: "Source", mask_HW: np.ndarray, features: FrameFeatures, 
             yield paint_mask(source.read.popleft(), mask_t_HW)
 
     written = out / "masks", out / "overlay.mp4"
-    frames = write_video(written[1], painted(), source.rate, options={"crf": "18"})
+    frames = write_video(written[1], painted(), source.rate, TO_LOOK_AT)
     return Tracked(start, frames, last_seen, source.why_it_ended(frames), written)
 
 
@@ -178,7 +178,7 @@ def track_points(source: "Source", points_J2: np.ndarray, features: FrameFeature
     with written_aside(written[0]) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["frame", "point", "x", "y"])
-        frames = write_video(written[1], painted(), source.rate, options={"crf": "18"})
+        frames = write_video(written[1], painted(), source.rate, TO_LOOK_AT)
     return Tracked(source.start, frames, last_seen, source.why_it_ended(frames), written)
 
 

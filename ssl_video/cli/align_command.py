@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ssl_video.apps.options import AlignOptions
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import Device, parse
 
 if TYPE_CHECKING:
     from ssl_video.apps.align import Aligned
@@ -29,8 +29,7 @@ class AlignConfig:
     options: Annotated[AlignOptions, tyro.conf.arg(name="")] = AlignOptions()
     phases: Path | None = None
     """A csv frame,phase of A to carry over to B; by default A_phases.csv beside A, if it is there."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
 
 
 def run(argv: Sequence[str]) -> int:

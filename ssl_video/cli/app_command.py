@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from ssl_video.apps.options import Limits
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import Device, parse
 from ssl_video.errors import UserError
 
 
@@ -25,8 +25,7 @@ class AppConfig:
     port: int = 0
     """Port to listen at; 0: the first free one from 7860 on."""
     limits: Annotated[Limits, tyro.conf.arg(name="")] = Limits()
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
 
     def __post_init__(self):
         if not 0 <= self.port < 65536:

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from ssl_video.cli.parsing import parse
-from ssl_video.errors import UserError
+from ssl_video.cli.parsing import Device, pair, parse
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,7 @@ class BenchmarkConfig:
     """Seeds on the first split of each set, instead of the table's."""
     workers: int = 2
     """Reading processes."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
 
 
 def run(argv: Sequence[str]) -> int:
@@ -37,7 +35,8 @@ def run(argv: Sequence[str]) -> int:
     from ssl_video.apps.table import load_table
     from ssl_video.train.loop import Interrupted
 
-    table = load_table(config.table, dict(_pair(text) for text in config.data), config.seeds)
+    data = dict(pair(text, "--data", "NAME=SPEC") for text in config.data)
+    table = load_table(config.table, data, config.seeds)
     try:
         written = Bench(table, config.workers, config.device, print).run(config.out)
     except Interrupted as stop:
@@ -47,10 +46,3 @@ def run(argv: Sequence[str]) -> int:
     print(written.read_text(encoding="utf-8"))
     print(f"{written}, table.csv and table.json are written.")
     return 0
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"--data takes NAME=SPEC, not {text!r}.")
-    return name, value

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from ssl_video.cli.parsing import action_of, parse
+from ssl_video.datasets.drawing.config import SyntheticConfig
+from ssl_video.video.kinds import CopyKind
 
 if TYPE_CHECKING:
     from ssl_video.datasets.prepare import Prepared
@@ -35,7 +37,7 @@ class CacheConfig:
     """A folder, a csv, a manifest or any other SPEC."""
     out: Path
     """Folder of the copies; its manifest.csv is the SPEC to train from."""
-    kind: Literal["h264", "raw"] = "h264"
+    kind: CopyKind = "h264"
     """Small h264 files (about 1 MB for 1000 frames), or raw frames."""
     short_side: int = 128
     """Shorter side of the copies, in pixels; 0 keeps the size."""
@@ -67,20 +69,7 @@ class SynthesizeConfig:
 
     out: Path
     """Folder to write."""
-    kind: Literal["clips", "sequences", "tracks"] = "clips"
-    """clips: motion classes; sequences: one pass of an action with its phase; tracks: objects with masks."""
-    size: int | None = None
-    """Side of the square frames, in pixels."""
-    frames: int | None = None
-    """Frames of a video."""
-    sprites: int | None = None
-    """Objects in a video; by default a random number."""
-    train: int = 400
-    """Training videos."""
-    test: int = 160
-    """Test videos."""
-    seed: int = 0
-    """Seed of everything drawn."""
+    options: Annotated[SyntheticConfig, tyro.conf.arg(name="")] = SyntheticConfig()
     workers: int | None = None
     """Drawing processes; by default one a core."""
 
@@ -145,17 +134,7 @@ def synthesize(argv: Sequence[str]) -> int:
     config = parse(SynthesizeConfig, argv, "data synthesize", "Draw a set of videos whose classes show only in motion.")
     from ssl_video.datasets.synthetic import synthesize as draw
 
-    manifest = draw(
-        config.out,
-        config.kind,
-        config.size,
-        config.frames,
-        config.sprites,
-        config.train,
-        config.test,
-        config.seed,
-        workers=config.workers,
-        progress=True,
-    )
-    print(f"{config.train + config.test} videos are in {config.out}.\nNext: ssl-video pretrain --data {manifest}")
+    manifest = draw(config.out, config.options, workers=config.workers, progress=True)
+    videos = config.options.train + config.options.test
+    print(f"{videos} videos are in {config.out}.\nNext: ssl-video pretrain --data {manifest}")
     return 0

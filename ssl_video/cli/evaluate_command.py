@@ -4,12 +4,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ssl_video.cli.parsing import parse
-from ssl_video.errors import UserError
+from ssl_video.cli.parsing import Device, pair, parse
+from ssl_video.video.kinds import CacheKind
 
 if TYPE_CHECKING:
     from ssl_video.eval.results import Result
@@ -43,14 +43,13 @@ class EvaluateConfig:
     run: Path | None = None
     """Folder for what takes a protocol long, fine-tuned weights or extracted features, to resume from; finetune makes
     one by default."""
-    cache: Literal["none", "raw", "h264"] = "none"
+    cache: CacheKind = "none"
     """Read from copies of the videos, made once: raw frames, or small h264 files."""
     cache_short_side: int = 128
     """Shorter side of the copies, in pixels; 0 keeps the size of the video."""
     workers: int = 2
     """Reading processes."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
 
 
 def run(argv: Sequence[str]) -> int:
@@ -63,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
         config.protocol,
         config.data,
         config.preset,
-        dict(_pair(o) for o in config.option),
+        dict(pair(text, "--option", "name=value") for text in config.option),
         range(config.seeds),
         config.run,
         config.device,
@@ -91,10 +90,3 @@ def show(result: "Result") -> None:
         print(f"  {len(result.skipped)} videos were left out; the first: {first['path']}: {first['reason']}")
     if result.transductive:
         print("  warning: test videos were among the pretraining videos; the result is marked transductive")
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"--option takes name=value, not {text!r}.")
-    return name, value

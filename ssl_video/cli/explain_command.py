@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from ssl_video.apps.options import AffinityOptions, CamOptions, FlowOptions
-from ssl_video.cli.parsing import action_of, parse
+from ssl_video.cli.parsing import Device, action_of, parse
 from ssl_video.errors import UserError
 
 
@@ -40,8 +40,7 @@ class AffinityConfig:
     out: Path = Path()
     """Folder of the picture."""
     options: Annotated[AffinityOptions, tyro.conf.arg(name="")] = AffinityOptions()
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,7 @@ class CamConfig:
     class_: Annotated[str | None, tyro.conf.arg(name="class")] = None
     """A fine-tuned model: the class to explain; by default the one that it sees."""
     options: Annotated[CamOptions, tyro.conf.arg(name="")] = CamOptions()
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
 
 
 def run(argv: Sequence[str]) -> int:

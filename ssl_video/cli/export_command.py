@@ -4,10 +4,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
+from ssl_video.apps.options import Format
 from ssl_video.cli.parsing import parse
 
 
@@ -19,7 +19,7 @@ class ExportConfig:
     """A run's folder, a .safetensors file or random:NAME."""
     out: Path
     """The new folder."""
-    format: Literal["safetensors", "onnx", "torch-export"] = "safetensors"
+    format: Format = "safetensors"
     """safetensors alone, or with it model.onnx or model.pt2."""
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import Device, parse
+from ssl_video.video.kinds import CacheKind
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,18 @@ class ExtractConfig:
     crops: int = 1
     """Crops of a clip: 1, 3 or 10."""
     readout: str = "avg"
-    """How a feature map becomes a vector: avg, max, rich or conv5."""
+    """How a feature map becomes a vector: avg, max, rich, conv5 or cls."""
     stage: str | None = None
     """The stage of the network that is read; by default the last."""
     batch_size: int = 32
     """Clips in one forward pass."""
-    cache: Literal["none", "raw", "h264"] = "none"
+    cache: CacheKind = "none"
     """Read from copies of the videos, made once."""
     cache_short_side: int = 128
     """Shorter side of the copies, in pixels; 0 keeps the size of the video."""
     workers: int = 2
     """Reading processes."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
     seed: int = 0
     """Seed of a random network's weights."""
 

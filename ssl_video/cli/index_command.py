@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ssl_video.apps.options import IndexOptions
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import Device, parse
 
 if TYPE_CHECKING:
     from ssl_video.apps.index_update import Changes
@@ -31,8 +31,7 @@ class IndexConfig:
     options: Annotated[IndexOptions, tyro.conf.arg(name="")] = IndexOptions()
     workers: int = 2
     """Reading processes."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
 
 
 def run(argv: Sequence[str]) -> int:
@@ -41,11 +40,10 @@ def run(argv: Sequence[str]) -> int:
     from ssl_video.apps.index_update import Work, update_index
     from ssl_video.apps.search import load_search_model
     from ssl_video.datasets.spec import all_videos
-    from ssl_video.train.distributed import choose_device, join, leave
+    from ssl_video.train.distributed import choose_device, joined
 
     device = choose_device(config.device)
-    ranks = join(device)
-    try:
+    with joined(device) as ranks:
         changes = update_index(
             config.out,
             load_search_model(None, device, config.model) if config.model else None,
@@ -57,8 +55,6 @@ def run(argv: Sequence[str]) -> int:
         )
         if ranks.first:
             _tell(config.out, config.data, changes)
-    finally:
-        leave()
     return 0
 
 

@@ -14,6 +14,8 @@ from ssl_video.errors import UserError, nearest
 
 T = TypeVar("T")
 
+Device = Annotated[str, tyro.conf.arg(help="auto, cpu, cuda or cuda:N.")]
+"""What ``choose_device`` takes."""
 RENAMED = {"--batch": "--batch-size", "--topk": "--top-k"}
 """Flags of version 0.1 and what they are called now; they are understood for one more version, with a note."""
 
@@ -82,6 +84,14 @@ def action_of(argv: Sequence[str], command: str, actions: Mapping[str, T]) -> T 
     if argv[0] not in actions:
         raise UserError(f"'ssl-video {command}' has no action {argv[0]!r}; {nearest(argv[0], actions)}")
     return actions[argv[0]]
+
+
+def pair(text: str, flag: str, form: str) -> tuple[str, str]:
+    """The two sides of ``name=value``. Raises UserError."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"{flag} takes {form}, not {text!r}.")
+    return name, value
 
 
 def name_given(argv: Sequence[str], flag: str) -> str | None:

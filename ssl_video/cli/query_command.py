@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ssl_video.apps.options import SearchOptions
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import Device, parse
 from ssl_video.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ class QueryConfig:
     """Write a page with playing thumbnails, too."""
     model: str = ""
     """Where the model of the index is, if it has moved."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
 
 
 def run(argv: Sequence[str]) -> int:

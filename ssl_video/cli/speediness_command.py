@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from ssl_video.apps.options import SpeedinessOptions
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import Device, parse
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class SpeedinessCommand:
     overlay: bool = False
     """Write the video with the curve below it, too."""
     options: Annotated[SpeedinessOptions, tyro.conf.arg(name="")] = SpeedinessOptions()
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
 
 
 def run(argv: Sequence[str]) -> int:

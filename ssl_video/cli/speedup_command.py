@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ssl_video.apps.options import SpeedupOptions
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import Device, parse
 
 if TYPE_CHECKING:
     from ssl_video.apps.speedup import SpedUp
@@ -25,8 +25,7 @@ class SpeedupConfig:
     out: Path = Path("fast.mp4")
     """The result, .mp4, .mov or .mkv; a picture and a csv of its speed are written beside it."""
     options: Annotated[SpeedupOptions, tyro.conf.arg(name="")] = SpeedupOptions()
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
 
 
 def run(argv: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ssl_video.apps.options import TrackOptions
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import Device, parse
 from ssl_video.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ class TrackConfig:
     points: Texts = ()
     """x,y of a point in the first frame, in pixels, from the top left; one or more."""
     options: Annotated[TrackOptions, tyro.conf.arg(name="")] = TrackOptions()
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    device: Device = "auto"
 
 
 def run(argv: Sequence[str]) -> int:

@@ -2,17 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from ssl_video.datasets.base import VideoList, VideoSet
 from ssl_video.datasets.spec import scanned
 from ssl_video.errors import UserError
 from ssl_video.files import cache_dir
-from ssl_video.video.cache import Kind, build_clip_cache
+from ssl_video.video.cache import build_clip_cache
 from ssl_video.video.info import Problem
-
-CacheKind = Literal["none", "raw", "h264"]
-"""What videos are read from: the files themselves, or copies of a ``Kind``."""
+from ssl_video.video.kinds import CacheKind, CopyKind
 
 
 def read_from(videos: VideoList, cache: CacheKind, short_side: int, *, progress: bool = False) -> VideoSet:
@@ -26,7 +23,7 @@ def read_from(videos: VideoList, cache: CacheKind, short_side: int, *, progress:
 
 def cached(
     videos: VideoSet,
-    kind: Kind,
+    kind: CopyKind,
     short_side: int | None,
     *,
     out: Path | None = None,

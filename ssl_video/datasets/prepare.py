@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from ssl_video.datasets.base import Splits, VideoList, VideoSet
 from ssl_video.datasets.cached import cached
@@ -12,6 +11,7 @@ from ssl_video.datasets.flow import flow_of
 from ssl_video.datasets.manifest import manifest_rows, write_manifest
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.video.info import Problem
+from ssl_video.video.kinds import CopyKind
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def scan_to_manifest(data: str, out: Path, *, workers: int | None = None, progre
 def copy_videos(
     data: str,
     out: Path,
-    kind: Literal["h264", "raw"] = "h264",
+    kind: CopyKind = "h264",
     short_side: int = 128,
     *,
     workers: int | None = None,

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ssl_video.errors import UserError
+from ssl_video.video.kinds import CacheKind
 
-CacheKind = Literal["none", "raw", "h264"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class TrainingConfig:
     """Loader processes of each training process; 0 loads in the training process."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     """Arithmetic of the forward pass; auto takes bf16 where it is faster and right."""
     sync_bn: bool = False
     """Batch statistics over the GPUs of all processes instead of each one's own."""

@@ -6,10 +6,10 @@ import os
 import signal
 import threading
 import time
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.statistics import statistics_of
 from ssl_video.errors import UserError
+from ssl_video.train.distributed import Ranks
 from ssl_video.train.objective import Objective, Redraw, Sample
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError, get_reader
@@ -175,22 +176,21 @@ class BatchKeys(Sampler[list[Key]]):
         *,
         seed: int,
         start: int = 0,
-        rank: int = 0,
-        ranks: int = 1,
+        ranks: Ranks = Ranks(),
         groups: Sequence[int] | None = None,
     ):
         self.clips_per_video, self.batch_size, self.seed = clips_per_video, batch_size, seed
-        self.start, self.rank, self.ranks = start, rank, ranks
+        self.start, self.ranks = start, ranks
         keys = np.arange(videos * clips_per_video)
         groups_N = np.zeros(videos, int) if groups is None else np.asarray(groups)
         self.members = [keys[groups_N[keys // clips_per_video] == g] for g in np.unique(groups_N)]
-        self.whole = batch_size * ranks
+        self.whole = batch_size * ranks.world_size
 
     def __iter__(self) -> Iterator[list[Key]]:
         batch, epoch, order, one_group = self.start, -1, np.empty(0, int), len(self.members) == 1
         per_epoch = len(self.members[0]) if one_group else sum(map(self._filled_up, self.members))
         while True:
-            first = (batch * self.ranks + self.rank) * self.batch_size
+            first = batch * self.whole + self.ranks.rank * self.batch_size
             keys: list[Key] = []
             for place in range(first, first + self.batch_size):
                 if place // per_epoch != epoch:
@@ -271,14 +271,14 @@ class Loader(DataLoader):
         super().__init__(dataset, worker_init_fn=start_worker, **options)
 
     def __iter__(self) -> Any:
-        iterator = super().__iter__()
+        iterator: Any = super().__iter__()
         if self.num_workers:
             _at_exit()
-            _with_workers.add(iterator)
+            _started.extend(iterator._workers)
         return iterator
 
 
-_with_workers: weakref.WeakSet = weakref.WeakSet()
+_started: list[BaseProcess] = []  # and not the iterators, which may be gone while their workers are not
 
 
 @functools.cache
@@ -287,7 +287,7 @@ def _at_exit() -> None:
 
 
 def _end_workers() -> None:
-    workers = [worker for iterator in _with_workers for worker in iterator._workers]
+    workers = [worker for worker in _started if worker.is_alive()]
     if workers:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes the death of a worker for an error
     for worker in workers:

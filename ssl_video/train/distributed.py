@@ -85,6 +85,15 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
+@contextmanager
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """The process group of torchrun, if it announced one, left at the end."""
+    try:
+        yield join(device)
+    finally:
+        leave()
+
+
 def choose_device(requested: str) -> torch.device:
     """``auto`` takes a CUDA device if there is one. Raises UserError for a device that is not there."""
     local = int(os.environ.get("LOCAL_RANK", "0"))

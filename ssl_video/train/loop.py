@@ -78,8 +78,7 @@ def train(
         config.batch_size // ranks.world_size,
         seed=config.seed,
         start=start * accumulate,
-        rank=ranks.rank,
-        ranks=ranks.world_size,
+        ranks=ranks,
         groups=grouping(dataset.videos, objective),
     )
     loader = iter(batches(dataset, keys, config.workers, pin=device.type == "cuda"))

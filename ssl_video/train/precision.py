@@ -1,14 +1,13 @@
 """Which arithmetic and memory layout a run uses, and where bf16 must not be used."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from ssl_video.errors import UserError
+from ssl_video.train.config import Precision
 
 
-def choose_precision(requested: Literal["auto", "fp32", "bf16"], device: torch.device) -> torch.dtype | None:
+def choose_precision(requested: Precision, device: torch.device) -> torch.dtype | None:
     """The autocast type, or None for full precision.
 
     ``auto`` takes bf16 on GPUs that have it, and on CPUs with instructions for it; elsewhere it is emulated and many

@@ -7,18 +7,18 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from ssl_video.files import write_text, written_aside
 from ssl_video.video.flow import check_flow, encode, flow_method
 from ssl_video.video.info import Problem, VideoInfo
+from ssl_video.video.kinds import CopyKind
 from ssl_video.video.probe import Children, probe
 from ssl_video.video.reader import VideoError, iterate_frames
-from ssl_video.video.writer import write_video
+from ssl_video.video.writer import Encoding, write_video
 
-Kind = Literal["h264", "raw"]
 FLOW_CODEC = "flow"
 """The codec of a copy that holds optical flow."""
 GOP = 4
@@ -58,7 +58,7 @@ def build_clip_cache(
         UserError: if there is no such flow, or what it needs is not installed.
     """
     time_limit_s = 600.0
-    if kind not in get_args(Kind):
+    if kind not in get_args(CopyKind):
         check_flow(kind)
         time_limit_s += 5.0 * max((info.frames for _, info in videos), default=0)  # RAFT on a slow core
     out.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def build_clip_cache(
             found = VideoInfo(**answer)
         return str(copy), replace(found, fps=info.fps, duration_s=info.duration_s)  # the copy counts frames, not time
 
-    what = "copy" if kind in get_args(Kind) else "flow"
+    what = "copy" if kind in get_args(CopyKind) else "flow"
     done = children.work(copied, videos, workers=workers, what=what, progress=progress)
     return {path: found for (path, _), found in zip(videos, done, strict=True)}
 
@@ -103,13 +103,13 @@ def make_copy(
 ) -> VideoInfo:
     """Make, verify and sign one copy, in this process. Raises VideoError."""
     pictures = _resized(path, short_side, even=kind == "h264")
-    expected = frames if kind in get_args(Kind) else frames - 1
+    expected = frames if kind in get_args(CopyKind) else frames - 1
     if expected < 1:
         raise VideoError("it has one frame only, and flow needs two")
     if kind == "h264":
         # fastdecode leaves out what costs a decoder most; no B-frames, so that times are numbers
         options = {"preset": "veryfast", "tune": "fastdecode", "crf": "20", "bf": "0", "sc_threshold": "0"}
-        written = write_video(copy, pictures, options=options, gop=GOP)
+        written = write_video(copy, pictures, encoding=Encoding(options, gop=GOP))
         info = probe(str(copy))
     elif kind == "raw":
         written, info = _write_array(copy, pictures, expected, "raw")

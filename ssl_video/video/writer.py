@@ -1,6 +1,7 @@
 """Writing video files."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,14 +20,27 @@ FILMS = (".mp4", ".mov", ".mkv")
 """What pictures and sound of ``write_video`` can go into."""
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """How pictures are coded."""
+
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Of the codec, such as ``{"crf": "18"}``."""
+    codec: str = "libx264"
+    gop: int | None = None
+    """Frames from a key frame to the next; by default the codec's."""
+    pixel_format: str = "yuv420p"
+
+
+TO_LOOK_AT = Encoding({"crf": "18"})
+"""Of videos that people look at: hardly to be told from what was drawn."""
+
+
 def write_video(
     path: Path | str,
     frames: Iterable[np.ndarray],
     fps: int | Fraction = 25,
-    codec: str = "libx264",
-    options: Mapping[str, str] | None = None,
-    gop: int | None = None,
-    pixel_format: str = "yuv420p",
+    encoding: Encoding = Encoding(),
     sound: Iterable[np.ndarray] | None = None,
 ) -> int:
     """Encode (H, W, 3) uint8 RGB frames of one size; the file is written aside and renamed.
@@ -42,12 +56,12 @@ def write_video(
     """
     count = 0
     with written_aside(path) as aside, av.open(str(aside), "w") as container:
-        stream = container.add_stream(codec, rate=fps, options=dict(options or {}))
+        stream = container.add_stream(encoding.codec, rate=fps, options=dict(encoding.options))
         assert isinstance(stream, VideoStream)
-        stream.pix_fmt = pixel_format
+        stream.pix_fmt = encoding.pixel_format
         stream.thread_count = 1  # one file a process at a time; and the same bytes on every machine
-        if gop is not None:
-            stream.gop_size = gop
+        if encoding.gop is not None:
+            stream.gop_size = encoding.gop
         track = None if sound is None else _Track(container, sound)
         for frame_HWC in frames:
             if count == 0:
