@@ -40,7 +40,7 @@ FORWARD, BACKWARD = 0, 1
 STILL = {"flow": 1, "rgb": 8}
 """Levels of stored flow around no motion, or gray levels between frames, within which a clip stands still."""
 MOVING = 0.001
-"""Part of a clip that must move more than that."""
+"""Fraction of a clip that must move more than that."""
 
 
 @dataclass(frozen=True)

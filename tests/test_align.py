@@ -10,8 +10,8 @@ from ssl_video.datasets.phases import FramePhases, read_csv
 from ssl_video.errors import UserError
 from ssl_video.model import load_model
 from ssl_video.video.info import VideoInfo
-from ssl_video.video.probe import probe
 from ssl_video.video.reader import read_frames
+from ssl_video.video.scan import scan_one
 from ssl_video.video.writer import write_video
 
 
@@ -112,7 +112,7 @@ def test_the_command_writes_a_film_a_picture_and_phases(pair, tmp_path, capsys, 
     said = capsys.readouterr().out
     assert "12 frames at 24 frames/s" in said and "6 frames at 12 frames/s" in said
     assert "The rates differ" in said and "2 phases are of frames beyond the end" in said
-    info = probe(str(out))
+    info = scan_one(str(out))
     assert (info.frames, info.fps, info.height, info.width) == (12, 24, 40, 96)  # 48 + 47, made even
     assert (tmp_path / "film.png").stat().st_size > 1000
     labels = read_csv(tmp_path / "film_phases_of_B.csv")

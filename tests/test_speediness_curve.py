@@ -127,7 +127,7 @@ def test_memory_is_that_of_a_window_and_a_batch_however_long_the_video():
 def test_the_command_writes_a_value_for_every_frame_a_picture_and_a_film(folder, tmp_path, capsys, model):
     words = ["speediness", str(folder / "a.mp4"), "--model", str(folder / "run"), "--out", str(tmp_path), "--overlay"]
     assert main(words) == 0
-    assert "40 frames at 25 frames/s, looked at 7 at a time" in capsys.readouterr().out
+    assert "40 frames at 25 frames/s, in clips that span 7." in capsys.readouterr().out
     with (tmp_path / "a_speediness.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [r["frame"] for r in rows] == [str(n) for n in range(40)] and rows[25]["time_s"] == "1.000"

@@ -32,7 +32,7 @@ from tests import videos
 
 CELL, H, W = 8, 48, 64
 RANDOM = "random:dense_resnet_8?width=4"
-HOW = Affinity(context=2, radius=3, topk=1)
+HOW = Affinity(context=2, radius=3, top_k=1)
 PATHS = {1: [(0, 0), (0, 1), (1, 1), (1, 2)], 2: [(4, 5), (4, 6), None, None]}
 """Row and column of the map where each of two objects of 2x2 cells begins, in four frames; the second one leaves."""
 SEEN = [1, 2], [1, 2], [1], [1]
@@ -116,7 +116,7 @@ def test_void_is_background(folder, tmp_path):
 def test_points_are_followed(folder, tmp_path):
     start = np.array([(CELL - 0.5, CELL - 0.5)])  # the middle of the first object
     done = track_points(
-        Source(folder), start, pooling_features(), Affinity(context=2, radius=3, topk=4), tmp_path / "o"
+        Source(folder), start, pooling_features(), Affinity(context=2, radius=3, top_k=4), tmp_path / "o"
     )
     assert done.last_seen == {1: 3}
     rows = rows_of(tmp_path / "o" / "points.csv")
@@ -302,7 +302,7 @@ MASK = ["--mask", "mask.png"]
         ([*MASK, "--start", "-1"], "--start"),
         ([*MASK, "--preset", "crw-davi"], "There is no preset 'crw-davi' of propagation; did you mean 'crw-davis'"),
         ([*MASK, "--side", "-1"], "--side must be 0 or more"),
-        ([*MASK, "--top-k", "0"], "a topk of 1 or more"),
+        ([*MASK, "--top-k", "0"], "a top_k of 1 or more"),
         ([*MASK, "--stage", "conv9"], "no stage 'conv9'"),
         ([*MASK, "--seed", "-1"], "--seed must be 0 or more"),
         ([*MASK, "--adapt-lr", "0"], "--adapt-lr greater than 0"),

@@ -257,7 +257,7 @@ def test_the_encoder_gives_a_vector_a_video_and_names_those_it_could_not_read(en
 
 def test_the_encoder_repeats_and_computes_a_video_once(encoder, task, monkeypatch):
     again = build_encoder(SPEC)
-    monkeypatch.setattr("ssl_video.video.probe.Children.ask", lambda *_: pytest.fail("nothing is left to compute"))
+    monkeypatch.setattr("ssl_video.video.scan.Children.request", lambda *_: pytest.fail("nothing is left to compute"))
     again.fit(task.train, 1)
     assert np.array_equal(again.encode(task.train, 1).features_ND, encoder.encode(task.train, 1).features_ND)
 

@@ -25,7 +25,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval.dense import network_features
 from ssl_video.model import Model
 from ssl_video.video.info import Problem, VideoError
-from ssl_video.video.probe import scan
+from ssl_video.video.scan import scan
 
 TRACKING = track.settings_of(TrackOptions())
 NO_INDEX = "No index was given; start the page with one that this run made: ssl-video app RUN INDEX."

@@ -128,7 +128,7 @@ class MeanOverTime(nn.Module):
 def late_fusion_pool(*, trunk: str = "karpathy", width: int = WIDTH) -> Backbone:
     """Late fusion with pooling, 3.7 M parameters: the features of all frames, averaged over time.
 
-    The lecture's variant of Karpathy et al., CVPR 2014. Space is left to whoever reads the map. See ``frame_network``
+    The lecture's variant of Karpathy et al., CVPR 2014. Space is left to the readout. See ``frame_network``
     for the options.
     """
     network = frame_network(trunk, width)

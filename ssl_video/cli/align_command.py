@@ -33,7 +33,7 @@ class AlignConfig:
     """auto, cpu, cuda or cuda:N."""
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(AlignConfig, argv, "align", "Play two videos of one action in step, side by side.")
     from ssl_video.apps.align import align

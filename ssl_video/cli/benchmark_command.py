@@ -30,7 +30,7 @@ class BenchmarkConfig:
     """auto, cpu, cuda or cuda:N."""
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(BenchmarkConfig, argv, "benchmark", "Measure a table of models, data sets, splits and seeds.")
     from ssl_video.apps.benchmark import Bench

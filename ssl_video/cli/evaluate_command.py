@@ -53,7 +53,7 @@ class EvaluateConfig:
     """auto, cpu, cuda or cuda:N."""
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(EvaluateConfig, argv, "evaluate", DESCRIPTION)
     from ssl_video.eval.harness import EvaluationConfig, Reading, evaluate_on, save_results

@@ -51,7 +51,7 @@ class Choices(Flags):
 
 
 @dataclass(frozen=True)
-class Asked:
+class CommandLine:
     """A parsed command line."""
 
     config: "PretrainConfig"
@@ -59,7 +59,7 @@ class Asked:
     resume: bool
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
     asks_help = any(a in ("-h", "--help") for a in argv)
     if asks_help and not any(a.startswith(("--pretext", "--backbone", "--config")) for a in argv):
@@ -67,18 +67,18 @@ def run(argv: Sequence[str]) -> int:
     from ssl_video.pretraining import pretrain
     from ssl_video.train.loop import Interrupted
 
-    asked = configure(argv)
+    given = configure(argv)
     try:
-        run = pretrain(asked.config, asked.out, resume=asked.resume, say=print, progress=True)
+        run = pretrain(given.config, given.out, resume=given.resume, say=print, progress=True)
     except Interrupted as stop:
         print(f"ssl-video: {stop}: use --resume.", file=sys.stderr)
         return 130
-    _tell(asked.config, run)
+    _tell(given.config, run)
     return 0
 
 
-def configure(argv: Sequence[str]) -> Asked:
-    """What is asked for: defaults, under a recipe or the run to resume, under the flags. Raises UserError."""
+def configure(argv: Sequence[str]) -> CommandLine:
+    """The command line read: defaults, under a recipe or the run to resume, under the flags. Raises UserError."""
     from ssl_video.pretraining import PretrainConfig, changed, resumed
     from ssl_video.run import Run
 
@@ -93,7 +93,7 @@ def configure(argv: Sequence[str]) -> Asked:
     flags = _flags_of(default)
     given = parse(type(flags), argv, "pretrain", DESCRIPTION, flags)
     config = _config_of(given)
-    return Asked(config if before is None else resumed(config, before), given.out, given.resume)
+    return CommandLine(config if before is None else resumed(config, before), given.out, given.resume)
 
 
 def _recipe(argv: Sequence[str]) -> Mapping[str, Any]:

@@ -36,7 +36,7 @@ class QueryConfig:
     """auto, cpu, cuda or cuda:N."""
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(QueryConfig, argv, "query", "Find the videos of an index that are nearest to a video.")
     from ssl_video.apps.queries import queries_of

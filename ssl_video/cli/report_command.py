@@ -22,7 +22,7 @@ class Flags(ReportOptions):
     """auto, cpu, cuda or cuda:N."""
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
     flags = parse(Flags, argv, "report", "Write a page on a run: curves, inputs, neighbours.")
     from ssl_video.apps.run_report import write_report

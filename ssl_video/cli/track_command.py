@@ -39,7 +39,7 @@ class TrackConfig:
     """auto, cpu, cuda or cuda:N."""
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(TrackConfig, argv, "track", "Carry objects or points of a video's first frame to its other frames.")
     from ssl_video.apps.marks import Marks
@@ -62,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _numbers(text: str, flag: str, form: str) -> tuple[float, ...]:
     try:
-        numbers = tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(number) for number in text.split(","))
     except ValueError:
         numbers = ()
     if len(numbers) != len(form.split(",")):

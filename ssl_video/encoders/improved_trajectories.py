@@ -26,8 +26,8 @@ from ssl_video.errors import UserError
 from ssl_video.files import cache_dir, written_aside
 from ssl_video.video.flow import opencv
 from ssl_video.video.info import Problem
-from ssl_video.video.probe import Children, answer_questions
 from ssl_video.video.reader import iterate_frames
+from ssl_video.video.scan import Children, answer_requests
 
 VERSION = 1
 """Raised when what is computed for a video changes, so that what older versions kept is not used."""
@@ -145,10 +145,10 @@ class ImprovedTrajectories(Encoder):
             except OSError as error:
                 return Problem(video.path, error.strerror or "it cannot be opened")
             if not file.exists():
-                question = {"path": video.path, "file": str(file), "config": asdict(self.config)}
-                answer = children.ask(video.path, question)
-                if isinstance(answer, Problem):
-                    return answer
+                request = {"path": video.path, "file": str(file), "config": asdict(self.config)}
+                reply = children.request(video.path, request)
+                if isinstance(reply, Problem):
+                    return reply
             return file
 
         what = "trajectories"
@@ -174,13 +174,13 @@ def _chosen(descriptors: Descriptors, at_most: int, rng: np.random.Generator) ->
     return {name: x_PE[rows] for name, x_PE in descriptors.items()}
 
 
-def _answer(question: dict) -> dict:
+def _reply(request: dict) -> dict:
     opencv().setNumThreads(1)  # there is a child for each core
-    descriptors = track(iterate_frames(question["path"]), TrackConfig(**question["config"])).descriptors
-    with written_aside(question["file"]) as aside:
+    descriptors = track(iterate_frames(request["path"]), TrackConfig(**request["config"])).descriptors
+    with written_aside(request["file"]) as aside:
         np.savez(aside, **descriptors)  # pyright: ignore[reportArgumentType]
     return {"tracks": len(next(iter(descriptors.values())))}
 
 
 if __name__ == "__main__":
-    answer_questions(_answer)
+    answer_requests(_reply)

@@ -91,7 +91,7 @@ class Meter:
             self.last_loss = loss
 
     def record(self, step: int) -> dict[str, Any]:
-        """Means since the last record, speed, waiting share and collapse indicators."""
+        """Means since the last record, speed, fraction of time spent waiting and collapse indicators."""
         self.check(step)
         elapsed = time.perf_counter() - self.since
         done = len(set(self.steps))
@@ -108,7 +108,7 @@ class Meter:
 
 
 class Log:
-    """metrics.jsonl always; a bar on a terminal; TensorBoard and Weights & Biases when asked for. First rank only."""
+    """metrics.jsonl always; a bar on a terminal; TensorBoard and Weights & Biases by option. First rank only."""
 
     def __init__(self, run: Run, start: Progress, config: TrainingConfig, first: bool, progress: bool = False):
         self.run, self.first = run, first

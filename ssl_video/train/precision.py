@@ -12,7 +12,7 @@ def choose_precision(requested: Literal["auto", "fp32", "bf16"], device: torch.d
     """The autocast type, or None for full precision.
 
     ``auto`` takes bf16 on GPUs that have it, and on CPUs with instructions for it; elsewhere it is emulated and many
-    times slower than fp32. Raises UserError if bf16 is asked for on a GPU that cannot do it.
+    times slower than fp32. Raises UserError for bf16 on a GPU that cannot do it.
     """
     if requested == "fp32":
         return None
