@@ -6,7 +6,7 @@ frames of later work. Each is computed action by action (the classes of the set,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -171,7 +171,8 @@ def kendalls_taus(embeddings: Sequence[np.ndarray], stride: int) -> np.ndarray:
             if i != j:
                 nearest = cdist(queries_TD[::stride], keys_TD, "sqeuclidean").argmin(1)
                 constant = len(nearest) < 2 or np.ptp(nearest) == 0
-                taus.append(np.nan if constant else float(kendalltau(np.arange(len(nearest)), nearest).statistic))
+                order: Any = None if constant else kendalltau(np.arange(len(nearest)), nearest)
+                taus.append(np.nan if constant else float(order.statistic))
     return np.array(taus)
 
 

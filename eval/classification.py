@@ -108,7 +108,7 @@ class Classification(Objective):
             clip_THWC = augment.crop(augment.resize_short_side(frames_THWC, side), self.view.size, rng)
         if self.training:
             clip_THWC = augment.flip(clip_THWC, rng, c.flip)
-        return {"clip_THWC": np.ascontiguousarray(clip_THWC), "target_K": sample.data["target_K"]}
+        return {"clip_THWC": clip_THWC, "target_K": sample.data["target_K"]}
 
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """The loss of a batch of labelled clips."""

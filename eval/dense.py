@@ -61,7 +61,8 @@ def lab_features(side: int = 0, square: bool = False) -> FrameFeatures:
         small_HWC = resized(frame_HWC, side, square)
         h, w = (-(-pixels // LAB_CELL) for pixels in small_HWC.shape[:2])
         quarters_HWC = cv2.resize(small_HWC, (2 * w, 2 * h), interpolation=cv2.INTER_AREA)
-        lab_HWC = cv2.cvtColor(quarters_HWC.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) - np.float32([50, 0, 0])
+        lab_HWC = cv2.cvtColor(quarters_HWC.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+        lab_HWC -= np.array([50, 0, 0], np.float32)
         lab_HWC /= 280  # no colour is longer than 140, so no four quarters are longer than 1
         cells_Dhw = F.pixel_unshuffle(torch.from_numpy(lab_HWC).permute(2, 0, 1), 2)
         rest_hw = (1 - cells_Dhw.square().sum(0)).clamp_min(0).sqrt()

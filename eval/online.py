@@ -15,12 +15,9 @@ AT_MOST = 200
 """Videos of each list that a monitor takes."""
 
 
-def monitors_for(train: VideoSet, held_out: VideoSet, usable_held_out: VideoSet, device: torch.device) -> list[Monitor]:
-    """The pretext's own numbers on held-out videos; with one label each, a ridge probe from ``train`` to ``held_out``.
-
-    ``usable_held_out`` are those held-out videos that can serve the pretext.
-    """
-    some = _thin(usable_held_out)
+def monitors_for(train: VideoSet, held_out: VideoSet, device: torch.device) -> list[Monitor]:
+    """The pretext's own numbers on held-out videos; with one label each, a ridge probe from ``train`` to ``held_out``."""
+    some = _thin(held_out)
 
     def pretext_on_held_out(pretext: Objective, _step: int) -> dict[str, float]:
         numbers = pretext_numbers(pretext, some, device, PretextConfig(clips=2), seed=0, workers=0)

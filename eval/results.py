@@ -36,16 +36,12 @@ class Prediction:
 def predictions_of(videos: Sequence[Video], classes: Sequence[str], scores_NK: np.ndarray) -> list[Prediction]:
     """The predictions that scores of classes make, a row a video."""
     order_Nk = np.argsort(-scores_NK, axis=1, kind="stable")[:, :BEST]
-    return [
-        Prediction(
-            video.source,
-            names_of(video, classes),
-            classes[order_k[0]],
-            float(scores_K[order_k[0]]),
-            tuple(classes[k] for k in order_k),
-        )
-        for video, scores_K, order_k in zip(videos, scores_NK, order_Nk, strict=True)
-    ]
+
+    def said(video: Video, scores_K: np.ndarray, order_k: list[int]) -> Prediction:
+        ranked = tuple(classes[k] for k in order_k)
+        return Prediction(video.source, names_of(video, classes), ranked[0], float(scores_K[order_k[0]]), ranked)
+
+    return [said(*row) for row in zip(videos, scores_NK, order_Nk.tolist(), strict=True)]
 
 
 def names_of(video: Video, classes: Sequence[str]) -> str:

@@ -119,7 +119,7 @@ class ArrowOfTime(Pretext):
         if isinstance(clean_THWC, Redraw):
             return clean_THWC
         clip_THWC = self.view.prepare(clean_THWC[::order], rng if self.training else None)
-        return {"clip_THWC": np.ascontiguousarray(clip_THWC), "label": label}
+        return {"clip_THWC": clip_THWC, "label": label}
 
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Binary cross-entropy of "backward", from the mean over the feature map."""

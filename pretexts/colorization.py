@@ -122,7 +122,7 @@ class Colorization(Pretext):
         spread = colour_spread(torch.from_numpy(augment.resize(frames_THWC, (cells, cells))))
         if spread < c.min_colour:
             return Redraw(f"shows hardly any colours to copy (their spread in Lab is below {c.min_colour:g})")
-        return {"clip_THWC": np.ascontiguousarray(frames_THWC)}
+        return {"clip_THWC": frames_THWC}
 
     def fit(self, samples: Iterable[Mapping[str, Any]], rng: np.random.Generator) -> None:
         """The K clusters of colours, by k-means over the ab values of cells of the training videos."""

@@ -100,7 +100,7 @@ class ContrastiveRandomWalk(Pretext):
             frames_THWC = augment.resize_short_side(frames_THWC, c.short_side)
             crops = [augment.resized_crop(f[None], c.crop, c.crop_area, rng) for f in frames_THWC]
             frames_THWC = np.concatenate(crops)
-        return {"clip_THWC": np.ascontiguousarray(frames_THWC)}
+        return {"clip_THWC": frames_THWC}
 
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """The mean loss of all cycles of at least ``min_cycle`` steps, and how many walks of each length return."""

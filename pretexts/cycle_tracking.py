@@ -132,7 +132,7 @@ class CycleTracking(Pretext):
         c = self.config
         frames_THWC = self.view.prepare(frames_THWC, rng if self.training else None, c.flip)
         pose_3 = draw_pose(moved(*frames_THWC[-2:]), c, rng)
-        return {"frames_THWC": np.ascontiguousarray(frames_THWC[:-1]), "pose_3": pose_3.astype(np.float32)}
+        return {"frames_THWC": frames_THWC[:-1], "pose_3": pose_3.astype(np.float32)}
 
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """The losses of similarity, skip-cycles and long cycles."""

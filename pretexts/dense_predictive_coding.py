@@ -109,7 +109,7 @@ class DensePredictiveCoding(Pretext):
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
         """One crop and one flip for all blocks: a place of the map stays the same place."""
         clip_THWC = self.view.prepare(frames_THWC, rng if self.training else None)
-        return {"clip_THWC": np.ascontiguousarray(clip_THWC)}
+        return {"clip_THWC": clip_THWC}
 
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """Cross-entropy of every predicted feature among the true ones of the whole batch."""

@@ -188,7 +188,7 @@ def _pretrain(
         run.write_lists(lists)
     ranks.barrier()
     dataset = ClipDataset(training, pretext, config.training.seed, partial(read_video, reader=config.data.reader))
-    monitors = monitors_for(training, held, held, ranks.device) if held.videos else []
+    monitors = monitors_for(training, held, ranks.device) if held.videos else []
     steps = config.training.steps_over(len(training.videos))
     say(f"{sum(p.numel() for p in pretext.parameters()) / 1e6:.2f} M parameters, {steps} steps, into {run}")
     trained = train(pretext, dataset, config.training, run, ranks, monitors, progress)

@@ -83,6 +83,15 @@ def test_a_pretrained_row_is_followed_by_its_network_with_random_weights(journal
     assert baseline == f"random:{trained}"
 
 
+def test_a_published_network_gets_its_untrained_twin(journal):
+    rows = [{"name": "theirs", "model": "net:vivit_tiny?weights=w.pth&depth=2"}]
+    asked, _ = journal({"data": {"d": {"spec": "x"}}, "rows": rows})
+    assert [(name, model) for name, _, _, model, _ in asked] == [
+        ("theirs", "net:vivit_tiny?weights=w.pth&depth=2"),
+        ("theirs: random weights", "random:vivit_tiny?depth=2"),
+    ]
+
+
 def test_an_interrupted_table_goes_on_and_a_changed_row_is_measured_anew(journal):
     asked, runs = journal()
     first = len(asked)

@@ -11,9 +11,9 @@ A table is YAML::
       - {name: speediness, model: "recipe:small", protocol: finetune, options: {epochs: 60}, published: {ut: 0.5}}
       - {name: both, model: "row:from scratch", protocol: fusion, options: {partner: "row:speediness"}}
 
-A model is a run's folder, a file, ``random:NAME``, ``recipe:NAME`` (pretrained on the training list of every split with
-every seed, and kept), or ``row:NAME``, what the fine-tuning of another row left. Each row of a pretrained model is
-followed by the same network with random weights.
+A model is a run's folder, a file, ``net:NAME?weights=W``, ``random:NAME``, ``recipe:NAME`` (pretrained on the training
+list of every split with every seed, and kept), or ``row:NAME``, what the fine-tuning of another row left. Each row of a
+trained model is followed by the same network with random weights.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +22,7 @@ from typing import Any
 
 from ssl_video.config import from_mapping, load_yaml
 from ssl_video.errors import UserError, nearest
+from ssl_video.model import untrained_twin
 from ssl_video.recipes import load_recipe, table_file
 from ssl_video.train.config import CacheKind
 
@@ -158,7 +159,7 @@ def _baseline(row: Row) -> Iterator[Row]:
     """The same network with random weights, for a row of a pretrained one."""
     if row.model is not None and not row.model.startswith(("random:", "row:")) and row.protocol != "pretext":
         content = {k: v for k, v in vars(row).items() if k not in ("published", "name", "model")}
-        yield Row(name=f"{row.name}: random weights", model=f"random:{row.model}", **content)
+        yield Row(name=f"{row.name}: random weights", model=untrained_twin(row.model), **content)
 
 
 def entries_of(table: Table) -> Iterator[Entry]:

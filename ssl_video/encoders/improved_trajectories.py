@@ -2,8 +2,6 @@
 
 H. Wang, C. Schmid: "Action Recognition with Improved Trajectories", ICCV 2013. ``tracks`` follows points and removes
 the camera's motion, ``descriptors`` describes their surroundings, ``fisher`` makes one vector of all that a video has.
-
-``python -m ssl_video.encoders.improved_trajectories`` is the child process that works on one video after the other.
 """
 
 import hashlib
@@ -21,13 +19,12 @@ import numpy as np
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.encoders.base import ENCODERS, Encoded, Encoder
 from ssl_video.encoders.fisher import Mixture, fisher_vector, fit_mixture, normalise
-from ssl_video.encoders.tracks import TrackConfig, track
+from ssl_video.encoders.tracks import TrackConfig
 from ssl_video.errors import UserError
-from ssl_video.files import cache_dir, written_aside
+from ssl_video.files import cache_dir
 from ssl_video.video.flow import opencv
 from ssl_video.video.info import Problem
-from ssl_video.video.reader import iterate_frames
-from ssl_video.video.scan import Children, answer_requests
+from ssl_video.video.scan import Children
 
 VERSION = 1
 """Raised when what is computed for a video changes, so that what older versions kept is not used."""
@@ -136,7 +133,7 @@ class ImprovedTrajectories(Encoder):
         """The files of the videos' descriptors, made now where they are not in the cache."""
         opencv()  # a missing library is said once, not for every video
         longest = max((video.frames for video in videos.videos), default=0)
-        command = (sys.executable, "-m", "ssl_video.encoders.improved_trajectories")
+        command = (sys.executable, "-m", "ssl_video.encoders.tracks")
         children = Children(command, time_limit_s=600.0 + longest)
 
         def described(video: Video) -> Path | Problem:
@@ -172,15 +169,3 @@ def _chosen(descriptors: Descriptors, at_most: int, rng: np.random.Generator) ->
     count = len(next(iter(descriptors.values())))
     rows = np.sort(rng.permutation(count)[:at_most])
     return {name: x_PE[rows] for name, x_PE in descriptors.items()}
-
-
-def _reply(request: dict) -> dict:
-    opencv().setNumThreads(1)  # there is a child for each core
-    descriptors = track(iterate_frames(request["path"]), TrackConfig(**request["config"])).descriptors
-    with written_aside(request["file"]) as aside:
-        np.savez(aside, **descriptors)  # pyright: ignore[reportArgumentType]
-    return {"tracks": len(next(iter(descriptors.values())))}
-
-
-if __name__ == "__main__":
-    answer_requests(_reply)

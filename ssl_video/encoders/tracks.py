@@ -2,6 +2,8 @@
 
 H. Wang, A. Kläser, C. Schmid, C.-L. Liu: "Action Recognition by Dense Trajectories", CVPR 2011; H. Wang, C. Schmid:
 "Action Recognition with Improved Trajectories", ICCV 2013.
+
+``python -m ssl_video.encoders.tracks`` is the child process that describes the tracks of one video after the other.
 """
 
 from collections import deque
@@ -11,7 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssl_video.encoders.descriptors import BINS, CELLS, PATCH, SLICES, describe, integral
+from ssl_video.files import written_aside
 from ssl_video.video.flow import farneback, opencv
+from ssl_video.video.reader import iterate_frames
+from ssl_video.video.scan import answer_requests
 
 REFERENCE = 240
 """Short side for which the thresholds below are, in pixels; they scale with the frames."""
@@ -231,3 +236,15 @@ class _Kept:
         points_PL2 = np.concatenate([t.points_PL2 for t in tracks])[chosen]
         starts_P = np.concatenate([t.starts_P for t in tracks])[chosen]
         self.parts, self.count = [(keys[chosen], Trajectories(points_PL2, starts_P, descriptors))], len(chosen)
+
+
+def _reply(request: dict) -> dict:
+    opencv().setNumThreads(1)  # there is a child for each core
+    descriptors = track(iterate_frames(request["path"]), TrackConfig(**request["config"])).descriptors
+    with written_aside(request["file"]) as aside:
+        np.savez(aside, **descriptors)  # pyright: ignore[reportArgumentType]
+    return {"tracks": len(next(iter(descriptors.values())))}
+
+
+if __name__ == "__main__":
+    answer_requests(_reply)

@@ -139,7 +139,13 @@ class ClipDataset(Dataset):
             frames_THWC = self.read(video.backwards if sample.reversed else video, sample.frames)
         except VideoError as error:
             return Skip(str(error))
-        return self.pretext.transform(frames_THWC, sample, rng)
+        outcome = self.pretext.transform(frames_THWC, sample, rng)
+        return {k: _stackable(v) for k, v in outcome.items()} if isinstance(outcome, dict) else outcome
+
+
+def _stackable(value: Any) -> Any:
+    """Arrays that are views, turned or flipped, as torch takes them."""
+    return np.ascontiguousarray(value) if isinstance(value, np.ndarray) and value.ndim else value
 
 
 def _sample(pretext: Objective, video: Video, rng: np.random.Generator) -> Sample | Skip:

@@ -1,0 +1,94 @@
+"""The examples of docs/python.md run, in their order, and what a notebook trained is of use elsewhere."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ssl_video as sv
+from ssl_video.datasets.synthetic import synthesize
+from ssl_video.pretexts.base import PRETEXTS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """The folder in which all examples were run, and their names."""
+    folder = tmp_path_factory.mktemp("page")
+    synthesize(folder / "videos", train=8, test=8, size=48, frames=100)
+    names: dict = {"__name__": "notebook"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(PRETEXTS, "_members", {name: PRETEXTS[name] for name in PRETEXTS.names()})
+        for example in EXAMPLES:
+            exec(compile(example, "docs/python.md", "exec"), names)
+        yield folder, names
+
+
+def test_there_are_ten_examples_and_all_of_them_run(ran):
+    _, names = ran
+    assert len(re.findall(r"^## \d+\. ", PAGE, re.M)) == 10
+    assert names["run"].finished and names["own"].finished and len(names["moments"]) == 3
+    assert names["z_ND"].shape == (3, 32) and names["rows"][0]["protocol"] == "knn"
+
+
+def test_every_public_verb_is_typed_says_how_it_is_used_and_is_found_by_dir():
+    assert set(sv.__all__) == set(dir(sv))
+    for name in sv.__all__:
+        thing = getattr(sv, name)
+        assert callable(thing) or isinstance(thing, str), name
+        if callable(thing) and not isinstance(thing, type):
+            assert thing.__doc__ and thing.__annotations__, name
+
+
+def test_a_verb_is_not_hidden_by_a_module_of_its_name():
+    assert [v for v in sv.__all__ if (ROOT / "ssl_video" / f"{v}.py").exists()] == []
+
+
+def test_the_weights_of_a_pretext_from_a_notebook_are_indexed_by_a_process_that_does_not_know_it(ran):
+    folder, _ = ran
+    code = (
+        "import sys, warnings\n"
+        "import ssl_video as sv\n"
+        "with warnings.catch_warnings(record=True) as said:\n"
+        "    warnings.simplefilter('always')\n"
+        "    index = sv.index('videos', model='own', out='of-own', progress=False)\n"
+        "print(len(index), [str(w.message) for w in said if 'brightness' in str(w.message)])\n"
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    count, warned = done.stdout.split(" ", 1)
+    assert int(count) == 16 and "its pretext is left out, its backbone is loaded" in warned
+
+
+@pytest.mark.parametrize(
+    ("frames", "answer"),
+    [
+        (np.zeros((4, 8, 8), np.uint8), "arrays of shape"),
+        (np.zeros((1, 3, 4, 8, 8), np.uint8), "movedim"),
+        (np.full((4, 48, 48, 3), 1.5), "RGB in 0 to 1, but these go from 1.5 to 1.5"),
+        (np.full((4, 48, 48, 3), -0.1), "before they were normalised"),
+        (np.full((4, 48, 48, 3), np.nan), "finite"),
+        (np.zeros((4, 48, 48, 3), np.int64), "not int64"),
+    ],
+)
+def test_frames_that_cannot_be_meant_are_refused(frames, answer):
+    with pytest.raises(sv.UserError, match=answer):
+        sv.embed(frames, model="random:r2plus1d_4?width=4")
+
+
+def test_bytes_and_floats_of_the_same_frames_have_the_same_vector():
+    frames = np.random.default_rng(0).integers(0, 256, (16, 48, 48, 3), dtype=np.uint8)
+    model = sv.load_model("random:r2plus1d_4?width=4")
+    of_bytes, of_floats = sv.embed(frames, model=model), sv.embed(frames / np.float32(255), model=model)
+    assert (of_bytes == of_floats).all() and of_bytes.shape == (1, 32)
