@@ -70,7 +70,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def film(path: Path) -> list[np.ndarray]:
+def read_back(path: Path) -> list[np.ndarray]:
     return list(iterate_frames(str(path)))
 
 
@@ -96,12 +96,12 @@ def test_objects_are_followed_and_one_that_leaves_has_no_pixels_left(folder, tmp
             assert both.sum() > 0.9 * either.sum()
 
 
-def test_masks_have_a_palette_and_the_film_shows_every_frame(folder, tmp_path):
+def test_masks_have_a_palette_and_the_video_shows_every_frame(folder, tmp_path):
     track_masks(Source(folder), mask(0), pooling_features(), HOW, tmp_path / "o")
     written = Image.open(tmp_path / "o" / "masks" / "00001.png")
     assert written.mode == "P"
     assert (np.asarray(written.convert("RGB"))[4, CELL + 4] == PALETTE[1]).all()
-    shown = film(tmp_path / "o" / "overlay.mp4")
+    shown = read_back(tmp_path / "o" / "overlay.mp4")
     assert len(shown) == 4 and shown[0].shape == (H, W, 3)
 
 
@@ -167,7 +167,7 @@ def test_what_was_tracked_before_a_video_breaks_off_is_kept_and_said(folder, tmp
     assert main([*words, "--mask", str(tmp_path / "mask.png")]) == 0
     assert "The video breaks off after frame 1: 002.png" in capsys.readouterr().out
     assert len(list((tmp_path / "o" / "masks").iterdir())) == 2
-    assert len(film(tmp_path / "o" / "overlay.mp4")) == 2
+    assert len(read_back(tmp_path / "o" / "overlay.mp4")) == 2
 
 
 def test_a_file_that_was_cut_off_is_tracked_as_far_as_it_decodes(tmp_path):
