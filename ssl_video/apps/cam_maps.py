@@ -100,7 +100,7 @@ def activation_maps(
     """Evidence of a head for every frame and place of a scanned video, which is decoded once.
 
     A clip's map is stretched in time over its frames; a frame's is the mean over the clips that show it. The network
-    looks at whole frames, of ``options.short_side`` pixels (by default as in training), unless it takes one size only:
+    sees whole frames, of ``options.short_side`` pixels (by default as in training), unless it takes one size only:
     then at their centre.
 
     Raises:

@@ -61,7 +61,7 @@ def frame_network(trunk: str, width: int = WIDTH) -> Backbone:
     """A network that sees every frame alone: "karpathy" of that width, or a per-frame network of the registry.
 
     Raises:
-        UserError: for a network that is unknown or looks at several frames, and a width of a trunk that has none.
+        UserError: for a network that is unknown or takes several frames, and a width of a trunk that has none.
     """
     if trunk == "karpathy":
         stages = {name: PerFrame(layers) for name, layers in frame_layers(width).items()}
