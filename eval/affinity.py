@@ -2,9 +2,9 @@
 
 Two rules, after the released code of two papers, whose numbers are presets of the protocol:
 
-* ``joint`` (Jabri et al., "Space-Time Correspondence as a Contrastive Random Walk", NeurIPS 2020): a cell is compared with all
-  cells of the first frame and, in each of the previous n frames, at those nearer than a radius. The k of the largest
-  affinity, of all frames together, share the weight by a softmax.
+* ``joint`` (Jabri et al., "Space-Time Correspondence as a Contrastive Random Walk", NeurIPS 2020): a cell is compared
+  with all cells of the first frame and, in each of the previous n frames, with those nearer than a radius. The k of the
+  largest affinity, of all frames together, share the weight by a softmax.
 * ``per-frame`` (Wang, Jabri, Efros: "Learning Correspondence from the Cycle-Consistency of Time", CVPR 2019): a softmax
   over all cells of each context frame by itself, of which the k largest weights are kept as they are, and the mean over
   the frames. Each label is stretched to [0, 1] over the frame.

@@ -133,6 +133,6 @@ class Classification(Objective):
             return colours
         kept_B = ctx.uniform(B) >= self.config.colour_fraction
         return {
-            "matrix_B33": torch.where(kept_B[:, None, None], torch.eye(3), colours["matrix_B33"]),
-            "shift_B": torch.where(kept_B, torch.zeros(B), colours["shift_B"]),
+            "matrix_B33": torch.where(kept_B[:, None, None], torch.eye(3, device=ctx.device), colours["matrix_B33"]),
+            "shift_B": colours["shift_B"].masked_fill(kept_B, 0),
         }

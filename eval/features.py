@@ -59,7 +59,7 @@ class FeatureOptions:
     clips: int = 8
     """Clips of a video, evenly spaced; 0: windows that overlap by half."""
     readout: str = "rich"
-    """How a feature map becomes a vector: avg, max, rich or conv5."""
+    """How a feature map becomes a vector: avg, max, rich or conv5; cls: the class token of a network that has one."""
     stage: str | None = None
     """The stage of the network that is read; None: the last."""
     calibrate: bool = True

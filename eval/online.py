@@ -16,7 +16,7 @@ AT_MOST = 200
 
 
 def monitors_for(train: VideoSet, held_out: VideoSet, device: torch.device) -> list[Monitor]:
-    """The numbers of the pretext on held-out videos; with one label each, a ridge probe from ``train`` to these."""
+    """The pretext's own numbers on held-out videos; with one label each, a ridge probe from ``train`` to these."""
     some = _thin(held_out)
 
     def pretext_on_held_out(pretext: Objective, _step: int) -> dict[str, float]:

@@ -74,7 +74,9 @@ def pretext_numbers(
     state = torch.get_rng_state()
     for number, batch in enumerate(batches(dataset, groups, workers)):
         shown = tensors(batch, device)
-        output = pretext(stilled(shown) if config.still else shown, context_of(seed, Progress(number, 1), Ranks()))
+        output = pretext(
+            stilled(shown) if config.still else shown, context_of(seed, Progress(number, 1), Ranks(device=device))
+        )
         for name, value in {"loss": output.loss, **output.metrics}.items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(groups[number])
     torch.set_rng_state(state)

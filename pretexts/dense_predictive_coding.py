@@ -142,11 +142,12 @@ class DensePredictiveCoding(Pretext):
         return frames_NC1HW.squeeze(2).unflatten(0, (-1, self.config.frames)).transpose(1, 2)
 
     def _colours(self, frames: int, ctx: Context) -> dict[str, Tensor]:
-        matrix_N33, shift_N = torch.eye(3).expand(frames, 3, 3), torch.zeros(frames)
+        one_33, shift_N = torch.eye(3, device=ctx.device), torch.zeros(frames, device=ctx.device)
+        matrix_N33 = one_33.expand(frames, 3, 3)
         changes = ctx.colours(frames, self.config.colour)
         if changes:
             matrix_N33, shift_N = changes["matrix_B33"], changes["shift_B"]
-        gray_33 = torch.tensor(LUMINANCE).expand(3, 3)
+        gray_33 = torch.tensor(LUMINANCE, device=ctx.device).expand(3, 3)
         is_gray_N11 = ctx.uniform(frames, 1, 1) < self.config.gray
         return {"matrix_B33": torch.where(is_gray_N11, matrix_N33 @ gray_33, matrix_N33), "shift_B": shift_N}
 

@@ -201,7 +201,10 @@ class TemporalCycleConsistency(Pretext):
             return {}
         factor_B11 = ctx.uniform(count, 1, 1, low=1 - c.contrast, high=1 + c.contrast)
         shift_B = ctx.uniform(count, low=-c.brightness, high=c.brightness) / float(np.mean(self.backbone.clip.std))
-        return {"matrix_B33": factor_B11 * torch.eye(self.backbone.clip.channels), "shift_B": shift_B}
+        return {
+            "matrix_B33": factor_B11 * torch.eye(self.backbone.clip.channels, device=ctx.device),
+            "shift_B": shift_B,
+        }
 
 
 def _channels_of(backbone: Backbone, frames: int, stage: str | None) -> int:

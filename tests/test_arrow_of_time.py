@@ -289,7 +289,7 @@ def test_an_obvious_arrow_is_learned():
     pretext = make(build_backbone("r2plus1d_4"), frames=8, short_side=24, crop=20)
     dataset = ClipDataset(video_set(8), pretext, seed=0, read=drawn_frames)  # videos that grow brighter
     optimizer = torch.optim.AdamW(pretext.parameters(), 0.002)
-    for step in range(40):
+    for step in range(60):
         drawn = [dataset[step, number, 0] for number in range(8)]
         clips, labels = [d["clip_THWC"] for d in drawn], [d["label"] for d in drawn]
         output = pretext({"clip_THWC": torch.from_numpy(np.stack(clips)), "label": torch.tensor(labels)}, context())

@@ -411,12 +411,12 @@ def test_the_clusters_travel_with_the_run_and_stay_for_the_random_network_of_the
 
 def test_fine_tuning_shows_what_the_view_says():
     view = View(3, 1, 16, 16, colours="gray")
-    classification = Classification(ClassificationConfig(view, ("x", "y")), tiny_backbone()).eval()
+    classification = Classification(ClassificationConfig(), tiny_backbone(), view, ("x", "y")).eval()
     colour = torch.from_numpy(blocks(1))[None]
     batch = {"clip_THWC": colour, "target_K": torch.tensor([[1.0, 0.0]])}
     gray = batch | {"clip_THWC": in_colours(colour, "gray")}
     assert classification(batch, context()).loss.item() == pytest.approx(classification(gray, context()).loss.item())
-    rgb = Classification(ClassificationConfig(View(3, 1, 16, 16), ("x", "y")), tiny_backbone()).eval()
+    rgb = Classification(ClassificationConfig(), tiny_backbone(), View(3, 1, 16, 16), ("x", "y")).eval()
     rgb.load_state_dict(classification.state_dict())
     assert rgb(batch, context()).loss.item() != pytest.approx(classification(batch, context()).loss.item())
 

@@ -177,6 +177,13 @@ def test_a_random_network_can_be_exported(tmp_path):
     assert "with random weights" in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_weights_of_a_file_are_not_called_random(run, tmp_path):
+    out = tmp_path / "out"
+    assert main(["export", f"net:r2plus1d_4?width=4&weights={run}/backbone.safetensors", "--out", str(out)]) == 0
+    card = (out / "README.md").read_text()
+    assert "with the weights of a file" in card and str(tmp_path) not in card
+
+
 def test_the_model_card_and_the_configuration_can_be_read_and_name_no_folder_of_the_machine(run, tmp_path):
     out = tmp_path / "out"
     export(load_model(str(run)), out, "safetensors")
@@ -200,12 +207,12 @@ def test_the_classifier_of_a_model_is_left_out_and_that_is_said(run, tmp_path, m
 
 
 def test_another_network_than_the_original_is_not_left_behind(run, tmp_path, monkeypatch, capsys):
-    right = exporting.save_weights
+    right = exporting.save_tensors
 
     def wrong(path, tensors, header):
         right(path, {k: v + 0.01 if v.is_floating_point() else v for k, v in tensors.items()}, header)
 
-    monkeypatch.setattr(exporting, "save_weights", wrong)
+    monkeypatch.setattr(exporting, "save_tensors", wrong)
     out = tmp_path / "new" / "out"
     assert main(["export", str(run), "--out", str(out)]) == 1
     error = capsys.readouterr().err

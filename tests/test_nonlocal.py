@@ -154,3 +154,14 @@ def test_the_trunk_of_a_composite_takes_published_weights(tmp_path):
     for name in ("single_frame", "late_fusion", "late_fusion_pool", "lrcn"):
         backbone = build_backbone(name, trunk="resnet18", weights=str(tmp_path / "resnet18.pth"))
         assert torch.equal(next(backbone.parameters()), net.conv1.weight), name
+
+
+def test_blocks_are_drawn_in_the_order_in_which_they_are_named():
+    firsts = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        network = insert_nonlocal(build_backbone("r3d_10", width=4), ("block2", "block3"))
+        firsts.append(torch.cat([network.stages[name][1].theta.weight.flatten() for name in ("block2", "block3")]))
+    torch.manual_seed(0)
+    build_backbone("r3d_10", width=4)
+    assert torch.equal(*firsts) and torch.equal(firsts[0][:16], NonLocal(8).theta.weight.flatten()[:16])

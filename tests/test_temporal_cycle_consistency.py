@@ -324,7 +324,7 @@ def test_the_loss_of_a_batch_shared_by_two_ranks_is_that_of_the_whole(options):
     whole = batch_of(pretext, 4)
     alone = pretext(whole, context(7))
     others = {3: alone.features_ND.unflatten(0, (4, 5))[2:], 2: (whole["steps_T"].double() / whole["length_1"])[2:]}
-    ctx = OneOfTwo(0, torch.Generator().manual_seed(7), 0, 2, others)
+    ctx = OneOfTwo(Progress(0, 1), torch.Generator().manual_seed(7), 0, 2, others=others)
     shared = pretext({k: v[:2] for k, v in whole.items()}, ctx)
     assert shared.loss.item() == pytest.approx(alone.loss.item(), rel=1e-12)
     assert shared.features_ND.shape == (10, 3)

@@ -20,7 +20,7 @@ from ssl_video.train.config import OptimConfig, TrainingConfig
 from ssl_video.train.data import MAX_ATTEMPTS, BatchKeys, ClipDataset, collate, grouping, usable
 from ssl_video.train.log import Log, collapse_indicators
 from ssl_video.train.loop import train
-from ssl_video.train.objective import Progress
+from ssl_video.train.objective import Context, Progress
 from ssl_video.train.optim import LARS, build_optimizer, learning_rate, set_schedules
 from ssl_video.video.reader import VideoError
 from tests.nets import drawn_frames, video_set
@@ -97,6 +97,20 @@ def test_two_processes_train_as_one(tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-10)
 
 
+def test_a_rank_draws_its_share_of_what_one_process_draws_and_no_more():
+    def context(rank, world_size):
+        return Context(Progress(0, 1), torch.Generator().manual_seed(5), rank, world_size)
+
+    whole, parts = context(0, 1), [context(rank, 2) for rank in (0, 1)]
+    for _ in range(2):  # the second call is not the first again
+        drawn = whole.normal(6, 4)
+        assert torch.equal(drawn, torch.cat([part.normal(3, 4) for part in parts]))
+    assert len({round(x, 6) for x in whole.uniform(50, 2).ravel().tolist()}) == 100
+    numbers = whole.uniform(4000, low=2.0, high=6.0)
+    assert numbers.min() >= 2 and numbers.max() < 6 and abs(numbers.mean() - 4) < 0.1
+    assert abs(whole.normal(4000).std() - 1) < 0.05 and whole.uniform(3).shape == (3,)
+
+
 def test_gathering_over_ranks_keeps_the_gradient_of_the_whole_batch(tmp_path):
     (tmp_path / "gather.py").write_text(
         "import torch\n"
@@ -116,7 +130,7 @@ def test_gathering_over_ranks_keeps_the_gradient_of_the_whole_batch(tmp_path):
         [*launcher, str(tmp_path / "gather.py")], env=env, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+    x = Context(Progress(0, 1), torch.Generator().manual_seed(0)).normal(4, 3).double().requires_grad_()
     (x @ x.T).logsumexp(1).sum().backward()
     shares = [torch.load(tmp_path / f"gather.py.{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert torch.allclose(torch.cat(shares), x.grad)

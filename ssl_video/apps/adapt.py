@@ -55,7 +55,8 @@ def adapt(model: Model, video: Path, steps: int, lr: float, seed: int = 0, *, pr
     pretext.train()
     for step in tqdm(range(steps), unit="step", desc="adapt", disable=None if progress else True):
         optimizer.zero_grad(set_to_none=True)
-        loss = pretext(tensors(next(loader), model.device), context_of(seed, Progress(step, steps), Ranks())).loss
+        ctx = context_of(seed, Progress(step, steps), Ranks(device=model.device))
+        loss = pretext(tensors(next(loader), model.device), ctx).loss
         if not torch.isfinite(loss):
             raise UserError(f"The loss is {loss.item()} at step {step} of the adaptation; use a lower --adapt-lr.")
         loss.backward()

@@ -83,14 +83,10 @@ def config_of(about: Exported) -> dict[str, Any]:
 def card_of(about: Exported) -> str:
     """The text of README.md, with code for every way in which the features can be had."""
     model, header, form = about.model, about.header, about.form
-    view, spec, pretext, data = model.view, model.backbone.clip, header.get("pretext"), header.get("data")
+    view, spec = model.view, model.backbone.clip
     rate = f"one of every {view.stride}" if view.fps is None else f"{view.fps:g} a second"
     shape = (2, view.frames, view.size, view.size, spec.channels)
-    made = "with random weights"
-    if pretext or model.classifier:
-        made = f"trained without labels by `{pretext['name']}`" if pretext else "trained to classify"
-    if data:
-        made += f" on {data['videos']} videos of {markdown(data['spec'])} (split {data['split']})"
+    made = _made(about)
     kind = "RGB" if spec.modality == "rgb" else "optical flow, 128 + d \\* 127 / 20 with d in pixels a frame"
     lines = [
         f"# {header['architecture']}",
@@ -120,6 +116,22 @@ def card_of(about: Exported) -> str:
     tags += ["onnx"] if form == "onnx" else []
     head = {"library_name": "ssl-video", "pipeline_tag": "feature-extraction", "tags": tags}
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n" + "\n".join(lines) + "\n"
+
+
+def _made(about: Exported) -> str:
+    """Where the weights come from, in words."""
+    pretext, data, provenance = about.header.get("pretext"), about.header.get("data"), about.model.backbone.provenance
+    made = "with random weights"
+    if provenance.entry is not None:
+        entry = provenance.entry
+        made = f"with published weights, trained on {entry.trained_on} (licence: {entry.licence})"
+    elif provenance.weights_report:
+        made = "with the weights of a file"
+    if pretext or about.model.classifier:
+        made = f"trained without labels by `{pretext['name']}`" if pretext else "trained to classify"
+    if data:
+        made += f" on {data['videos']} videos of {markdown(data['spec'])} (split {data['split']})"
+    return made
 
 
 def sees_single_frames(model: Model) -> bool:

@@ -60,7 +60,7 @@ def insert_nonlocal(backbone: Backbone, after: Iterable[str], subsample: bool = 
         UserError: for a module that there is not.
     """
     modules = dict(backbone.network.named_modules())
-    names = sorted(set(after), key=len, reverse=True)  # what lies inside another one goes first
+    names = sorted(dict.fromkeys(after), key=len, reverse=True)  # what lies inside another one goes first
     for name in names:
         if not name or name not in modules:
             raise UserError(f"This network has no module {name!r}; {nearest(name, backbone.stages.keys())}")

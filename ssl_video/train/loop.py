@@ -32,7 +32,7 @@ def context_of(seed: int, progress: Progress, ranks: Ranks, micro: int = 0, accu
     keys = [seed, progress.step * accumulate + micro]
     key = int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 1)
     torch.manual_seed(key + ranks.rank)  # what modules draw by themselves, dropout for one
-    return Context(progress, torch.Generator().manual_seed(key), ranks.rank, ranks.world_size)
+    return Context(progress, torch.Generator().manual_seed(key), ranks.rank, ranks.world_size, ranks.device)
 
 
 def train(

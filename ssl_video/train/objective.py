@@ -1,7 +1,7 @@
 """What the training loop trains: clips to a loss. A pretext is one, classification with labels another."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -86,13 +86,18 @@ class Needs:
 class Context:
     """What a forward pass may know of the training around it.
 
-    ``generator`` (on the CPU) is keyed by (seed, step) and the same on every rank.
+    ``generator`` (on the CPU) is keyed by (seed, step) and the same on every rank: for what a whole batch shares. What
+    each sample has for itself is keyed by that, by the number of the call, and by the sample's number in the batch of
+    all ranks, and drawn on ``device``; so a rank draws no more than its share.
     """
 
     progress: Progress
     generator: torch.Generator
     rank: int = 0
     world_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    draws: int = 0
+    """Calls so far that drew for each sample."""
 
     @property
     def step(self) -> int:
@@ -100,14 +105,22 @@ class Context:
         return self.progress.step
 
     def uniform(self, batch: int, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """(batch, *shape) numbers in [low, high), drawn for the batch of all ranks; this rank gets its share."""
-        drawn = torch.rand(self.world_size * batch, *shape, generator=self.generator)
-        return low + (high - low) * drawn[self.rank * batch : (self.rank + 1) * batch]
+        """(batch, *shape) numbers in [low, high), a row a sample of this rank."""
+        return low + (high - low) * self._drawn(batch, shape, Tensor.uniform_)
 
     def normal(self, batch: int, *shape: int) -> Tensor:
         """As ``uniform``, from N(0, 1)."""
-        drawn = torch.randn(self.world_size * batch, *shape, generator=self.generator)
-        return drawn[self.rank * batch : (self.rank + 1) * batch]
+        return self._drawn(batch, shape, Tensor.normal_)
+
+    def _drawn(self, batch: int, shape: tuple[int, ...], fill: Callable[..., Tensor]) -> Tensor:
+        sequence = np.random.SeedSequence([self.generator.initial_seed(), self.draws])
+        keys = sequence.generate_state(self.world_size * batch, np.uint64)[self.rank * batch :][:batch]
+        self.draws += 1
+        drawn = torch.empty(batch, *shape, device=self.device)
+        generator = torch.Generator(self.device)
+        for number, key in enumerate(keys.tolist()):
+            fill(drawn[number], generator=generator.manual_seed(key >> 1))
+        return drawn
 
     def colours(self, batch: int, spread: float) -> dict[str, Tensor]:
         """``matrix_B33`` and ``shift_B``, a change of colours for each clip, for ``Backbone.normalise``.
@@ -117,7 +130,7 @@ class Context:
         if not spread:
             return {}
         noise_B33 = spread * self.normal(batch, 3, 3)
-        matrix_B33 = (torch.eye(3) + noise_B33) * self.uniform(batch, 1, 1, low=0.7, high=1.3)
+        matrix_B33 = (torch.eye(3, device=self.device) + noise_B33) * self.uniform(batch, 1, 1, low=0.7, high=1.3)
         return {"matrix_B33": matrix_B33, "shift_B": 0.2 * self.normal(batch)}
 
     def gather(self, x: Tensor) -> Tensor:

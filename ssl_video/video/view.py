@@ -88,7 +88,8 @@ class View:
         With ``rng``, as in training: one crop at a random place for all frames, and all or none of them mirrored.
         """
         frames_THWC = augment.crop(augment.resize_short_side(frames_THWC, self.short_side), self.size, rng)
-        return frames_THWC if rng is None or not flip else augment.flip(frames_THWC, rng)
+        frames_THWC = frames_THWC if rng is None or not flip else augment.flip(frames_THWC, rng)
+        return np.ascontiguousarray(frames_THWC)  # torch takes no array that is mirrored in place
 
     def crops(self, frames_THWC: np.ndarray, crops: int) -> np.ndarray:
         """(crops, T, size, size, C) uint8: the centre, or 3 along the longer side, or 10: corners, centre, mirrored.
