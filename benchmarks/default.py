@@ -42,8 +42,8 @@ def main() -> None:
         for model in models:
             values = [results[protocol, model][metric] for results, _ in runs]
             spread = f"{stdev(values):.3f}" if len(values) > 1 else "-"
-            cells = " | ".join(f"{v:.3f}" for v in values)
-            print(f"| {protocol} {metric} | {model} | {cells} | {mean(values):.3f} | {spread} |")
+            entries = " | ".join(f"{v:.3f}" for v in values)
+            print(f"| {protocol} {metric} | {model} | {entries} | {mean(values):.3f} | {spread} |")
     print("\nwall time, s (the first run makes the data): " + ", ".join(f"{elapsed_s:.0f}" for _, elapsed_s in runs))
 
 

@@ -5,7 +5,7 @@
 Features are made: class means in a subspace, noise of a falling spectrum, and a rectification as after a network's last
 layer. Each of our classifiers chooses its own penalty. scikit-learn's LogisticRegression is given each of the penalties
 that ours tries but the largest; its best on the test features is more than it could know. CPU seconds add up the
-threads'; on a machine that does other work as well they are the ones to look at (OMP_NUM_THREADS=1).
+threads'; on a machine that does other work as well they are the ones to compare (OMP_NUM_THREADS=1).
 """
 
 import argparse

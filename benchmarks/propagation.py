@@ -1,7 +1,7 @@
 """Label propagation in windows against chunked products with a mask: seconds a frame, memory, the same labels.
 
     python benchmarks/propagation.py [--threads 2] [--frames 6] [--height 60] [--width 107] [--features 256]
-        [--context 20] [--radius 12] [--topk 10] [--labels 5] [--memory 4,24]
+        [--context 20] [--radius 12] [--top-k 10] [--labels 5] [--memory 4,24]
 
 The peer does what others do, with care: a chunk of queries times all keys of the context, -inf where a cell of a
 previous frame is too far, one top-k over all, a softmax, and the sum of the labels. It holds a context and no more, as
@@ -68,7 +68,7 @@ def peer(features: Iterator[Tensor], labels_LHW: Tensor, how: Affinity) -> Itera
             scores = queries[chunk] @ keys
             far = (y[chunk, None] - y) ** 2 + (x[chunk, None] - x) ** 2 >= how.radius**2
             scores[:, N:].unflatten(1, (how.context, N)).masked_fill_(far[:, None], -torch.inf)
-            best, cell = scores.topk(how.topk, 1)
+            best, cell = scores.topk(how.top_k, 1)
             out.append((labels[cell] * (best / how.temperature).softmax(1)[..., None]).sum(1))
         labels_NL = torch.cat(out)
         slot = slice((1 + t % how.context) * N, (2 + t % how.context) * N)
@@ -98,8 +98,8 @@ def compare(size: Size, how: Affinity, frames: int) -> None:
     print("\n| | s a frame, median | least | CPU s a frame, median | least |\n|---|---|---|---|---|")
     for name, found in rows.items():
         wall, cpu = zip(*found, strict=True)
-        cells = (statistics.median(wall), min(wall), statistics.median(cpu), min(cpu))
-        print(f"| {name} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |")
+        times = (statistics.median(wall), min(wall), statistics.median(cpu), min(cpu))
+        print(f"| {name} | " + " | ".join(f"{time:.2f}" for time in times) + " |")
     ratios = [
         [b[column] / a[column] for a, b in zip(rows["windows"], rows["chunks, masked"], strict=True)]
         for column in (0, 1)
@@ -110,7 +110,7 @@ def compare(size: Size, how: Affinity, frames: int) -> None:
 
 
 def memory(arguments: list[str], frames: int) -> float:
-    """MB at the peak of a process that carries labels over so many frames; asked before this one grows, from which a
+    """MB at the peak of a process that carries labels over so many frames; measured before this one grows, from which a
     child inherits the peak."""
     # a process of its own: its peak memory is what is measured
     said = subprocess.run(
@@ -122,14 +122,14 @@ def memory(arguments: list[str], frames: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     numbers = {"threads": 2, "frames": 6, "height": 60, "width": 107, "features": 256, "context": 20}
-    for name, default in {**numbers, "topk": 10, "labels": 5, "only-carry": 0}.items():
+    for name, default in {**numbers, "top-k": 10, "labels": 5, "only-carry": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--radius", type=float, default=12)
     parser.add_argument("--memory", default="4,24")
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
     size = Size(a.height, a.width, a.features, a.labels)
-    how = Affinity(a.context, a.radius, a.topk)
+    how = Affinity(a.context, a.radius, a.top_k)
     if a.only_carry:
         for _ in propagate(made(size, a.only_carry), first_labels(size), how):
             pass
@@ -137,7 +137,7 @@ def main() -> None:
         return
     print(
         f"{a.height}x{a.width} cells, {a.features} features, {a.context} + 1 frames, radius {a.radius:g}, "
-        f"top {a.topk}, {a.labels} labels, {a.threads} threads, load {os.getloadavg()[0]:.1f}"
+        f"top {a.top_k}, {a.labels} labels, {a.threads} threads, load {os.getloadavg()[0]:.1f}"
     )
     for frames in filter(None, a.memory.split(",")):
         print(f"peak memory over {frames} frames: {memory(sys.argv[1:], int(frames)):.0f} MB")

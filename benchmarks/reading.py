@@ -36,8 +36,8 @@ from torch.utils.data import DataLoader, Dataset
 from ssl_video.video.augment import crop, resize
 from ssl_video.video.cache import build_clip_cache
 from ssl_video.video.info import VideoInfo
-from ssl_video.video.probe import scan
 from ssl_video.video.reader import iterate_frames, read_frames
+from ssl_video.video.scan import scan
 from ssl_video.video.writer import Encoding, write_video
 
 FRAMES, STRIDE, SIZE, CROP = 16, 2, (128, 171), 112

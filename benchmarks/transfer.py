@@ -4,7 +4,7 @@
 
 Prints a table in Markdown. Every run sees the training list of its split only; ``random`` is the same network, with the
 same seed, untrained; ``still`` shows one frame of every clip, repeated: what is left there was not learned from motion.
-Runs that are finished are not repeated, so an interrupted comparison goes on where it was.
+Runs that are finished are not repeated, so an interrupted comparison resumes where it was.
 """
 
 import argparse
@@ -87,8 +87,8 @@ def main() -> None:
         for column in COLUMNS:
             value = {key: numbers_of[column][row] for key, numbers_of in found.items()}
             name = f"{protocol} {metric}{' (still)' if options else ''}"
-            cells = (spread([value[k] for k in keys]) for keys in (over_seeds, over_splits))
-            print(f"| {name} | {column} | {' | '.join(cells)} | {', '.join(f'{v:.3f}' for v in value.values())} |")
+            entries = (spread([value[k] for k in keys]) for keys in (over_seeds, over_splits))
+            print(f"| {name} | {column} | {' | '.join(entries)} | {', '.join(f'{v:.3f}' for v in value.values())} |")
 
 
 if __name__ == "__main__":

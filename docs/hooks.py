@@ -1,4 +1,4 @@
-"""Pages that are found by themselves, for mkdocs: nobody lists the pages of a folder.
+"""Pages that are found by themselves, for mkdocs: the pages of a folder are listed nowhere.
 
 In the navigation of mkdocs.yml, ``FOLDER/*`` stands for every page of that folder; in the folder's README.md, which is
 its front page, the line ``<!-- pages -->`` stands for a list of them: titles, and the paragraph after the reference.

@@ -22,11 +22,11 @@ def accuracies(scores_NK: np.ndarray, labels_N: np.ndarray) -> dict[str, float]:
 
 
 def average_scores(
-    clips_KC: Sequence[np.ndarray], average: Literal["logits", "probabilities"], several: bool = False
+    clips_KC: Sequence[np.ndarray], average: Literal["logits", "probabilities"], multi_label: bool = False
 ) -> np.ndarray:
-    """(N, C): the mean over each video's clips and crops of logits, or of their softmax (sigmoid with ``several``)."""
+    """(N, C): the mean over each video's clips and crops of logits, or of their softmax (``multi_label``: sigmoid)."""
     if average == "probabilities":
-        clips_KC = [expit(x) if several else softmax(x, axis=1) for x in clips_KC]
+        clips_KC = [expit(x) if multi_label else softmax(x, axis=1) for x in clips_KC]
     return np.stack([x.mean(0) for x in clips_KC])
 
 

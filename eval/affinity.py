@@ -2,9 +2,9 @@
 
 Two rules, after the released code of two papers, whose numbers are presets of the protocol:
 
-* ``joint`` (Jabri et al., "Space-Time Correspondence as a Contrastive Random Walk", NeurIPS 2020): a cell looks at all
-  cells of the first frame and, in each of the previous n frames, at those nearer than a radius. The k of the largest
-  affinity, of all frames together, share the weight by a softmax.
+* ``joint`` (Jabri et al., "Space-Time Correspondence as a Contrastive Random Walk", NeurIPS 2020): a cell is compared
+  with all cells of the first frame and, in each of the previous n frames, with those nearer than a radius. The k of the
+  largest affinity, of all frames together, share the weight by a softmax.
 * ``per-frame`` (Wang, Jabri, Efros: "Learning Correspondence from the Cycle-Consistency of Time", CVPR 2019): a softmax
   over all cells of each context frame by itself, of which the k largest weights are kept as they are, and the mean over
   the frames. Each label is stretched to [0, 1] over the frame.
@@ -37,10 +37,10 @@ class Affinity:
     """How labels are carried: see the module for the rules."""
 
     context: int = 20
-    """Previous frames that are looked at, beside the first one."""
+    """Previous frames from which labels are carried, besides the first one."""
     radius: float = 12.0
-    """Cells of previous frames at this distance or farther are not looked at (rule joint only)."""
-    topk: int = 10
+    """Cells of previous frames at this distance or farther are left out (rule joint only)."""
+    top_k: int = 10
     """Cells that share the weight: of all frames together (joint), or of each one."""
     temperature: float = 0.05
     """Affinities are divided by it before the softmax."""
@@ -55,7 +55,7 @@ def propagate(features: Iterable[Tensor], labels_LHW: Tensor, how: Affinity) -> 
     Before the first frame lie, for the context, as many copies of it as are needed.
 
     Args:
-        features: features_DHW of each frame in turn, normalised by whoever wants cosines.
+        features: features_DHW of each frame in turn, to be normalised by the caller for cosines.
         labels_LHW: soft labels of the first frame on the same grid of cells.
         how: the rule and its numbers.
 
@@ -63,9 +63,9 @@ def propagate(features: Iterable[Tensor], labels_LHW: Tensor, how: Affinity) -> 
         UserError: for numbers that make no sense.
         ValueError: if a frame's map has another shape than the first one's.
     """
-    if how.context < 0 or how.topk < 1 or not how.temperature > 0 or not how.radius > 0:
+    if how.context < 0 or how.top_k < 1 or not how.temperature > 0 or not how.radius > 0:
         raise UserError(
-            "Labels are carried with a topk of 1 or more, a context of 0 or more, and a temperature and a "
+            "Labels are carried with a top_k of 1 or more, a context of 0 or more, and a temperature and a "
             "radius above 0."
         )
     stream = iter(features)
@@ -118,7 +118,7 @@ class _Joint:
 
     def _strip(self, queries_DHw: Tensor, x: int) -> Tensor:
         """labels_LHw of the cells in columns x, x + 1, ... of the frame."""
-        H, w, k = self.H, queries_DHw.shape[2], self.how.topk
+        H, w, k = self.H, queries_DHw.shape[2], self.how.top_k
         queries_DQ = queries_DHw.reshape(self.D, H * w)
         windows_QG, size = self._windows(queries_DQ, x, w)
         groups_QG = torch.cat([windows_QG, self._first(queries_DQ, size)], 1)
@@ -200,7 +200,7 @@ class _PerFrame:
         total_LN = torch.zeros_like(self.first[1])
         for keys_DN, labels_LN in (self.first, *self.previous):
             weights_NN = (queries_DN.T @ keys_DN / self.how.temperature).softmax(1)
-            weights_Nk, cell_Nk = weights_NN.topk(min(self.how.topk, weights_NN.shape[1]), 1)
+            weights_Nk, cell_Nk = weights_NN.topk(min(self.how.top_k, weights_NN.shape[1]), 1)
             labels_NL = labels_LN.T.contiguous()
             total_LN += F.embedding_bag(cell_Nk, labels_NL, mode="sum", per_sample_weights=weights_Nk).T
         mean_LN = total_LN / (1 + self.how.context)

@@ -28,7 +28,7 @@ class AlignmentConfig:
     fractions: tuple[float, ...] = (0.1, 0.5, 1.0)
     """Fractions of the labelled training videos that the phase classifier is trained on, from the first one on."""
     ks: tuple[int, ...] = (5, 10, 15)
-    """Numbers of frames that retrieval looks at."""
+    """Numbers of neighbours k of retrieval."""
     phases: int = 5
     """Equal intervals into which phases from 0 to 1 are cut; named phases stay as they are."""
     episodes: int = 0
@@ -74,7 +74,7 @@ class Alignment(Evaluation):
     }
     takes: ClassVar[Takes] = Videos()
 
-    def run(self, model: Model, task: Task, config: AlignmentConfig, seed: int) -> Outcome:
+    def measure(self, model: Model, task: Task, config: AlignmentConfig, seed: int) -> Outcome:
         """Raises UserError if no action has two videos to compare."""
         if config.stride < 1 or config.phases < 1 or any(not 0 < f <= 1 for f in config.fractions):
             raise UserError("alignment takes a stride and phases of 1 or more, and fractions above 0 and up to 1.")
@@ -231,7 +231,7 @@ def progression_targets(phases_T: np.ndarray, phases: int) -> np.ndarray:
 def frame_retrieval(videos: Sequence[Frames], k: int, stride: int) -> float:
     """AP@k: fraction of the k nearest frames of all other videos that are of the same phase, averaged over videos.
 
-    Every stride-th frame is a query. If the others have fewer than k frames, all of them are looked at.
+    Every stride-th frame is a query. If the others have fewer than k frames, all of them count.
     """
     from scipy.spatial.distance import cdist
 

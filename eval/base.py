@@ -52,15 +52,15 @@ class FeatureTask:
 class Outcome:
     """What a protocol found: metrics, counts, the problems of videos that had to be left out.
 
-    ``confusion_KK`` counts test videos: row true class, column predicted. ``parts``: metrics of parts of the test list
-    by the parts' names, such as each video. ``predictions``: of protocols that say something of every test video.
+    ``confusion_KK`` counts test videos: row true class, column predicted. ``per_video``: metrics of
+    test videos by their names. ``predictions``: of protocols that say something of every test video.
     """
 
     metrics: dict[str, float]
     counts: dict[str, int]
     problems: Sequence[Problem] = ()
     confusion_KK: np.ndarray | None = None
-    parts: dict[str, dict[str, float]] = field(default_factory=dict)
+    per_video: dict[str, dict[str, float]] = field(default_factory=dict)
     predictions: Sequence[Prediction] = ()
 
 
@@ -70,15 +70,15 @@ class Evaluation(ABC):
     Config: ClassVar[type]
     presets: ClassVar[Mapping[str, Any]]
     takes: ClassVar[Takes] = LabelledVideos()
-    takes_model: ClassVar[Literal["always", "if asked", "never"]] = "always"
-    """Whether ``run`` is given a model: if asked, it can do without by an option of its own."""
+    takes_model: ClassVar[Literal["always", "optional", "never"]] = "always"
+    """Whether ``measure`` is given a model; optional: it can do without by an option of its own."""
     takes_encoders: ClassVar[bool] = False
-    """Whether ``run`` can do with an Encoder in the place of a Model."""
+    """Whether ``measure`` can do with an Encoder in the place of a Model."""
     trains: ClassVar[bool] = False
     """True if the protocol trains a network, and needs a folder for it."""
 
     @abstractmethod
-    def run(self, model: Any, task: Any, config: Any, seed: int) -> Outcome:
+    def measure(self, model: Any, task: Any, config: Any, seed: int) -> Outcome:
         """Measure ``model`` on ``task``."""
 
 
@@ -108,10 +108,10 @@ def evaluate(
         preset = model.presets.get(protocol, preset)
     config = configured(protocol, preset, options or {})
     torch.manual_seed(seed)
-    outcome = cls().run(cast(Model, model), task, config, seed)  # None was checked above
+    outcome = cls().measure(cast(Model, model), task, config, seed)  # None was checked above
     test = task.test or task.train
-    of_videos = [part for part in (task.train, task.test) if isinstance(part, VideoSet)]
-    skipped = [p for part in of_videos for p in part.problems] + list(outcome.problems)
+    of_videos = [videos for videos in (task.train, task.test) if isinstance(videos, VideoSet)]
+    skipped = [p for videos in of_videos for p in videos.problems] + list(outcome.problems)
     tested = of_videos[-1].videos if of_videos else ()
     return Result(
         protocol=protocol,
@@ -134,7 +134,7 @@ def evaluate(
         },
         classes=[] if outcome.confusion_KK is None else list(task.train.classes),
         confusion=[] if outcome.confusion_KK is None else outcome.confusion_KK.tolist(),
-        parts=outcome.parts,
+        per_video=outcome.per_video,
         predictions=list(outcome.predictions),
     )
 

@@ -1,7 +1,7 @@
 """Learning to classify videos with labels: what fine-tuning trains, as an objective of the loop."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -33,7 +33,7 @@ class ClassificationConfig:
     """Probability of mirroring a clip."""
     colour: float = 0.15
     """Standard deviation of the random colour matrix around the identity; 0 turns colour changes off. RGB only."""
-    colour_part: float = 1.0
+    colour_fraction: float = field(default=1.0, metadata={"formerly": "colour_part"})
     """Fraction of the clips whose colours are changed."""
     dropout: float = 0.5
     """Dropout before the linear layer."""
@@ -51,7 +51,7 @@ class Classification(Objective):
         backbone: the network to train.
         view: clips as the test shows them.
         classes: their names.
-        several: videos have several labels: one yes or no a class is learned.
+        multi_label: videos have several labels: one yes or no a class is learned.
     """
 
     Config = ClassificationConfig
@@ -64,10 +64,10 @@ class Classification(Objective):
         backbone: Backbone,
         view: View,
         classes: tuple[str, ...],
-        several: bool = False,
+        multi_label: bool = False,
     ):
         super().__init__(config, backbone)
-        self.shown, self.classes, self.several = view, classes, several
+        self.shown, self.classes, self.multi_label = view, classes, multi_label
         self.classifier = Classifier(backbone.feature_dim, classes, config.dropout)
         stages = list(backbone.stages.values())
         if config.top is not None and not 0 <= config.top <= len(stages):
@@ -120,7 +120,7 @@ class Classification(Objective):
         features_BDthw = self.backbone(self.backbone.normalise(clip_BTHWC, **colours))
         logits_BK = self.classifier(features_BDthw).to(weight.dtype)
         target_BK = target_BK.to(logits_BK)
-        if self.several:
+        if self.multi_label:
             loss = F.binary_cross_entropy_with_logits(logits_BK, target_BK)
         else:
             loss = F.cross_entropy(logits_BK, target_BK)
@@ -129,9 +129,9 @@ class Classification(Objective):
 
     def _colours(self, B: int, ctx: Context) -> dict[str, Tensor]:
         colours = ctx.colours(B, self.config.colour)
-        if not colours or self.config.colour_part == 1:
+        if not colours or self.config.colour_fraction == 1:
             return colours
-        kept_B = ctx.uniform(B) >= self.config.colour_part
+        kept_B = ctx.uniform(B) >= self.config.colour_fraction
         return {
             "matrix_B33": torch.where(kept_B[:, None, None], torch.eye(3, device=ctx.device), colours["matrix_B33"]),
             "shift_B": colours["shift_B"].masked_fill(kept_B, 0),

@@ -19,7 +19,7 @@ LAB_CELL = 8
 
 
 def network_features(model: Model, stage: str | None = None, side: int = 0, square: bool = False) -> FrameFeatures:
-    """The map of a network that looks at one frame at a time, at a stage.
+    """The map of a network that sees one frame at a time, at a stage.
 
     Args:
         model: the network.
@@ -33,7 +33,7 @@ def network_features(model: Model, stage: str | None = None, side: int = 0, squa
     backbone, clip = model.backbone, model.backbone.clip
     if backbone.strides[0] != 1 or 0 in backbone.strides or clip.smallest[0] > 1 or clip.fixed_size:
         raise UserError(
-            f"{model.name} has no map of single frames of any size; take a network that looks at frames one by one, "
+            f"{model.name} has no map of single frames of any size; take a network that sees frames one by one, "
             "such as dense_resnet_8 or resnet18?output_stride=8."
         )
     if clip.modality != "rgb":

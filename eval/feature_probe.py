@@ -36,7 +36,7 @@ class FeatureProbeConfig:
     normalise: Literal["none", "l2"] = "l2"
     """What is done with the vector that the classifier sees."""
     seconds: int = 30
-    """Seconds of a video that late fusion looks at, evenly spaced."""
+    """Seconds of a video that late fusion takes, evenly spaced."""
     epochs: int = 3
     """Passes over the training shards."""
     batch_size: int = 256
@@ -84,12 +84,12 @@ class FeatureProbe(Evaluation):
     takes: ClassVar[Takes] = FeatureSequences()
     takes_model = "never"
 
-    def run(self, model: Model | None, task: FeatureTask, config: FeatureProbeConfig, seed: int) -> Outcome:
+    def measure(self, model: Model | None, task: FeatureTask, config: FeatureProbeConfig, seed: int) -> Outcome:
         """Train on the training shards, test on those of the test list; videos without a label are left out."""
         assert task.test is not None
         problems: list[Problem] = []
-        train, test = (FeatureSet(part, config.audio) for part in (task.train, task.test))
-        head, trained = fit(train, config, seed, problems)
+        train, test = (FeatureSet(listed, config.audio) for listed in (task.train, task.test))
+        head, trained = train_probe(train, config, seed, problems)
         with tempfile.TemporaryDirectory(prefix="ssl-video-") as folder, torch.no_grad():
             scores = Scores(Path(folder), len(train.classes))
             for batch in batched(pooled(test, config, problems), config.batch_size):
@@ -104,7 +104,9 @@ class FeatureProbe(Evaluation):
         return Outcome(metrics, counts, problems)
 
 
-def fit(train: FeatureSet, config: FeatureProbeConfig, seed: int, problems: list[Problem]) -> tuple[nn.Linear, int]:
+def train_probe(
+    train: FeatureSet, config: FeatureProbeConfig, seed: int, problems: list[Problem]
+) -> tuple[nn.Linear, int]:
     """The trained classifier, and of how many videos. What cannot be read joins ``problems``. Raises UserError."""
     classes, seen = len(train.classes), 0
     rng = np.random.default_rng(seed)
@@ -140,7 +142,7 @@ def pooled(
 
 
 def pool(sequence: FeatureSequence, config: FeatureProbeConfig) -> np.ndarray:
-    """(F, D) vectors of a video: one, or with late fusion one for each second looked at."""
+    """(F, D) vectors of a video: one, or with late fusion one for each second taken."""
     rows_FD = sequence.features_TD
     if config.pooling == "late":
         looked_at = np.linspace(0, len(rows_FD) - 1, min(config.seconds, len(rows_FD))).round().astype(int)

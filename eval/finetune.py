@@ -58,7 +58,7 @@ class FinetuneConfig:
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(weight_decay=1e-3))
     """Optimiser and schedules."""
     held_out: float = 0.0
-    """Part of the training list that is kept for validation while training."""
+    """Fraction of the training list that is kept for validation while training."""
     validate_every: int = 10
     """Epochs between validations."""
     patience: int | None = None
@@ -103,7 +103,7 @@ class Finetune(Evaluation):
     """
 
     Config = FinetuneConfig
-    takes: ClassVar[Takes] = LabelledVideos(several=True)
+    takes: ClassVar[Takes] = LabelledVideos(multi_label=True)
     trains = True
     presets: ClassVar = {
         "default": FinetuneConfig(),
@@ -114,17 +114,17 @@ class Finetune(Evaluation):
         ),
         "ctp": FinetuneConfig(
             frames=16, stride=2, short_side=128, size=112, epochs=150, batch_size=32, clips=10,
-            classification=ClassificationConfig(short_sides=(112, 128, 144), flip=0.35, colour_part=0.2),
+            classification=ClassificationConfig(short_sides=(112, 128, 144), flip=0.35, colour_fraction=0.2),
             optim=_optim("sgd", 0.01, 5e-4, clip_norm=40.0, **_steps(150, 60, 120)),
         ),
         "coclr": FinetuneConfig(
             frames=32, stride=1, short_side=128, size=128, epochs=500, batch_size=32, clips=0, crops=10,
-            classification=ClassificationConfig(crop="resized", area=(0.2, 1.0), colour_part=0.3, dropout=0.9),
+            classification=ClassificationConfig(crop="resized", area=(0.2, 1.0), colour_fraction=0.3, dropout=0.9),
             optim=_optim("adam", 1e-3, 1e-3, backbone_scale=0.1, **_steps(500, 400, 450)),
         ),
         "dpc": FinetuneConfig(
             frames=40, stride=3, short_side=128, size=128, epochs=300, batch_size=128, clips=0,
-            classification=ClassificationConfig(crop="resized", area=(0.5, 1.0), colour_part=0.3),
+            classification=ClassificationConfig(crop="resized", area=(0.5, 1.0), colour_fraction=0.3),
             optim=_optim("adam", 1e-3, 1e-3, backbone_scale=0.1, schedule="constant"),
         ),
         "rspnet": FinetuneConfig(
@@ -142,7 +142,7 @@ class Finetune(Evaluation):
         ),
     }  # fmt: skip
 
-    def run(self, model: Model, task: Task, config: FinetuneConfig, seed: int) -> Outcome:
+    def measure(self, model: Model, task: Task, config: FinetuneConfig, seed: int) -> Outcome:
         """Train, or resume training, in ``task.folder``; then test. Raises Interrupted after a signal."""
         assert task.test is not None and task.folder is not None
         run = Run(task.folder)
@@ -154,14 +154,14 @@ class Finetune(Evaluation):
         _claim(run, notes | {"options": plain(config)})
         chosen = run if config.use == "last" else run.best
         if not run.finished:
-            fit(model, task, config, seed, run)
+            finetune(model, task, config, seed, run)
         tested = load_model(str(chosen), model.device)
         scores = predict(tested, task.test, clips=config.clips, crops=config.crops, workers=task.workers)
         counts = {"train": len(task.train.videos), "test": len(scores.videos), "classes": len(task.train.classes)}
-        several = task.train.multi_label or task.test.multi_label
-        scores_NK = average_scores(scores.clips_KD, config.average, several)
+        multi_label = task.train.multi_label or task.test.multi_label
+        scores_NK = average_scores(scores.clips_KD, config.average, multi_label)
         said = predictions_of(scores.videos, task.train.classes, scores_NK)
-        if several:
+        if multi_label:
             metrics, counted = multilabel_numbers(scores_NK, scores.targets_NK(len(task.train.classes)))
             return Outcome(metrics | _trained(run), counts | counted, scores.problems, predictions=said)
         metrics = accuracies(scores_NK, scores.labels_N) | clip_accuracy(scores.clips_KD, scores.labels_N)
@@ -169,7 +169,7 @@ class Finetune(Evaluation):
         return Outcome(metrics | _trained(run), counts, scores.problems, confused, predictions=said)
 
 
-def fit(model: Model, task: Task, config: FinetuneConfig, seed: int, run: Run) -> None:
+def finetune(model: Model, task: Task, config: FinetuneConfig, seed: int, run: Run) -> None:
     """Train a copy of the model's backbone and a classifier; both end in ``run``, the best ones in its ``best``."""
     videos, workers = task.train, task.workers
     view = _view(config, model.view)
@@ -225,7 +225,7 @@ def save(run: Run, classification: Classification, start: Model, videos: VideoSe
 
 
 def validation(kept: VideoSet, used: VideoSet, config: FinetuneConfig, run: Run, start: Model, workers: int) -> Monitor:
-    """Accuracy on the videos that were kept; the best weights go to ``best``, and enough failures ask for the end."""
+    """Accuracy on the videos that were kept; the best weights go to ``best``, and enough failures end the training."""
 
     def validate(task: Objective, _step: int) -> dict[str, float]:
         assert isinstance(task, Classification)
@@ -259,7 +259,7 @@ def _validations(run: Run) -> list[float]:
 
 
 def _stopped_at(run: Run) -> int | None:
-    """The step after which validation asked for the end, if its checkpoint was written."""
+    """The step after which validation ended the training, if its checkpoint was written."""
     at = next((r["step"] for r in run.records() if "stop" in r), None)
     return at if at == run.last_step() else None
 

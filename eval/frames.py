@@ -16,7 +16,7 @@ from ssl_video.video.reader import VideoError, iterate_frames
 
 
 def small_frames(model: Model, video: Video) -> np.ndarray:
-    """frames_THWC of a video, each made as small as the model looks at it when it is read. Raises VideoError."""
+    """frames_THWC of a video, each made as small as the model takes it when it is read. Raises VideoError."""
     side = model.view.short_side
     return np.stack([resize_short_side(frame_HWC[None], side)[0] for frame_HWC in iterate_frames(video.path)])
 

@@ -45,7 +45,7 @@ class Fusion(Evaluation):
     Config = FusionConfig
     presets: ClassVar = {"default": FusionConfig(), "svm": FusionConfig(how="svm")}
 
-    def run(self, model: Model, task: Task, config: FusionConfig, seed: int) -> Outcome:
+    def measure(self, model: Model, task: Task, config: FusionConfig, seed: int) -> Outcome:
         """Scores of both models on the test list, and for the SVM on the training list."""
         assert task.test is not None
         if not config.partner:

@@ -144,7 +144,7 @@ def compare(models: Sequence[Model | Encoder], protocols: Sequence[str], task: T
 
 
 def save_results(path: Path, results: Sequence[Result], predictions: bool = False) -> list[Path]:
-    """Write results as JSON and, where they have such, the sum of their confusion matrices as a picture beside it.
+    """Write results as JSON and, where they have such, the sum of their confusion matrices as a figure beside it.
 
     Returns the files that were written.
     """

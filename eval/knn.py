@@ -33,7 +33,7 @@ class Knn(Evaluation):
     presets: ClassVar = {"default": KnnConfig()}
     takes_encoders: ClassVar[bool] = True
 
-    def run(self, model: Model | Encoder, task: Task, config: KnnConfig, seed: int) -> Outcome:
+    def measure(self, model: Model | Encoder, task: Task, config: KnnConfig, seed: int) -> Outcome:
         """The training list votes, the test list is classified; nothing is drawn at random."""
         train, test = train_and_test_features(model, task, config.extraction, calibrate=config.calibrate)
         x_train, x_test = standardise(train.mean_ND, test.mean_ND)

@@ -68,7 +68,7 @@ class Linear(Evaluation):
     """
 
     Config = LinearConfig
-    takes: ClassVar[Takes] = LabelledVideos(several=True)
+    takes: ClassVar[Takes] = LabelledVideos(multi_label=True)
     presets: ClassVar = {
         "default": LinearConfig(),
         "logistic": LinearConfig(classifier="logistic"),
@@ -91,16 +91,16 @@ class Linear(Evaluation):
     }
     takes_encoders: ClassVar[bool] = True
 
-    def run(self, model: Model | Encoder, task: Task, config: LinearConfig, seed: int) -> Outcome:
+    def measure(self, model: Model | Encoder, task: Task, config: LinearConfig, seed: int) -> Outcome:
         """Train on the training list, test on the test list."""
         train, test = train_and_test_features(model, task, config.extraction, calibrate=config.calibrate)
         assert task.test is not None
         classes, problems = len(task.train.classes), train.problems + test.problems
         counts = {"train": len(train.videos), "test": len(test.videos), "classes": classes}
-        several = task.train.multi_label or task.test.multi_label
-        scores_NK, clips_KC = classify(train, test, classes, config, seed, several)
+        multi_label = task.train.multi_label or task.test.multi_label
+        scores_NK, clips_KC = classify(train, test, classes, config, seed, multi_label)
         predictions = predictions_of(test.videos, task.train.classes, scores_NK)
-        if several:
+        if multi_label:
             metrics, counted = multilabel_numbers(scores_NK, test.targets_NK(classes))
             return Outcome(metrics, counts | counted, problems, predictions=predictions)
         found = accuracies(scores_NK, test.labels_N) | clip_accuracy(clips_KC, test.labels_N)
@@ -109,20 +109,20 @@ class Linear(Evaluation):
 
 
 def classify(
-    train: Features, test: Features, classes: int, config: LinearConfig, seed: int, several: bool = False
+    train: Features, test: Features, classes: int, config: LinearConfig, seed: int, multi_label: bool = False
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """(N, classes) scores of the test videos, and (clips, classes) of the clips of each.
 
-    With ``several`` labels a video, one yes or no a class is learned.
+    With ``multi_label``, one yes or no a class is learned.
     """
-    y_train = train.targets_NK(classes) if several else train.labels_N
+    y_train = train.targets_NK(classes) if multi_label else train.labels_N
     x_train, x_test = Rows([train.mean_ND]), Rows([test.mean_ND, *test.clips_KD])
     if config.average != "features":
         x_train = Rows(train.clips_KD)
         y_train = np.repeat(y_train, [len(c) for c in train.clips_KD], axis=0)
-    if config.classifier == "ridge" and several:
+    if config.classifier == "ridge" and multi_label:
         raise UserError("ridge takes one label a video; use classifier=logistic (or auto) for several.")
-    if config.classifier == "ridge" or (config.classifier == "auto" and not several):
+    if config.classifier == "ridge" or (config.classifier == "auto" and not multi_label):
         scores = ridge_scores(x_train[:], y_train, x_test[:], classes)
     elif config.classifier in ("auto", "logistic"):
         scores = logistic_scores(x_train[:], y_train, x_test[:], classes, seed)
@@ -131,7 +131,7 @@ def classify(
     of_videos, of_clips = np.split(scores, [len(test.videos)])
     clips_KC = np.split(of_clips, np.cumsum([len(c) for c in test.clips_KD])[:-1])
     if config.average != "features":
-        of_videos = average_scores(clips_KC, config.average, several)
+        of_videos = average_scores(clips_KC, config.average, multi_label)
     return of_videos, clips_KC
 
 

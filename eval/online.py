@@ -12,7 +12,7 @@ from ssl_video.train.loop import Monitor
 from ssl_video.train.objective import Objective
 
 AT_MOST = 200
-"""Videos of each list that a monitor looks at."""
+"""Videos of each list that a monitor takes."""
 
 
 def monitors_for(train: VideoSet, held_out: VideoSet, device: torch.device) -> list[Monitor]:
@@ -28,7 +28,7 @@ def monitors_for(train: VideoSet, held_out: VideoSet, device: torch.device) -> l
     def probe(pretext: Objective, _step: int) -> dict[str, float]:
         model = Model("", pretext.exported(), pretext.view, {}, device)
         model = calibrate_batch_norm(model, probed, clips=1, workers=0)
-        x, x_test = (extract(model, part, Extraction(2, "rich"), workers=0) for part in (probed, tested))
+        x, x_test = (extract(model, videos, Extraction(2, "rich"), workers=0) for videos in (probed, tested))
         scores = ridge_scores(x.mean_ND, x.labels_N, x_test.mean_ND, len(train.classes))
         return {"probe_top1": accuracies(scores, x_test.labels_N)["top1"]}
 

@@ -40,7 +40,7 @@ class PretextTest(Evaluation):
     presets: ClassVar = {"default": PretextConfig()}
     takes: ClassVar[Takes] = Videos()
 
-    def run(self, model: Model, task: Task, config: PretextConfig, seed: int) -> Outcome:
+    def measure(self, model: Model, task: Task, config: PretextConfig, seed: int) -> Outcome:
         """No label of the data set is used."""
         if model.pretext is None:
             raise UserError(

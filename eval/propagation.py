@@ -10,7 +10,7 @@ numbers the published ones are:
 
 import sys
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -51,15 +51,15 @@ class PropagationConfig:
     square: bool = False
     """Make both sides that long."""
     context: int = 20
-    """Previous frames that are looked at, beside the first one."""
+    """Previous frames from which labels are carried, besides the first one."""
     radius: float = 12.0
-    """In previous frames, cells at this distance or farther are not looked at (rule joint only)."""
-    topk: int = 10
+    """In previous frames, cells at this distance or farther are left out (rule joint only)."""
+    top_k: int = field(default=10, metadata={"formerly": "topk"})
     """Cells that share the weight: of all frames together (joint), or of each one (per-frame)."""
     temperature: float = 0.05
     """Affinities are divided by it before the softmax."""
     rule: Literal["joint", "per-frame"] = "joint"
-    """joint: one softmax over the topk cells of all frames. per-frame: one over each frame, whose topk are averaged."""
+    """joint: one softmax over the top_k cells of all frames. per-frame: one over each frame; its top_k are averaged."""
     least_pixels: int = 1
     """Objects of fewer pixels in the first frame are not carried; they count as lost."""
     first_frame: bool = False
@@ -70,12 +70,12 @@ class PropagationConfig:
     @property
     def affinity(self) -> Affinity:
         """The numbers of the propagation itself."""
-        return Affinity(self.context, self.radius, self.topk, self.temperature, self.rule)
+        return Affinity(self.context, self.radius, self.top_k, self.temperature, self.rule)
 
 
 CRW_DAVIS = PropagationConfig()
 TIMECYCLE_DAVIS = PropagationConfig(
-    side=320, square=True, context=7, topk=5, temperature=512**-0.5, rule="per-frame", least_pixels=11
+    side=320, square=True, context=7, top_k=5, temperature=512**-0.5, rule="per-frame", least_pixels=11
 )
 
 
@@ -97,22 +97,22 @@ class Propagation(Evaluation):
         "timecycle-davis": TIMECYCLE_DAVIS,
     }
     takes: ClassVar[Takes] = Videos()
-    takes_model = "if asked"
+    takes_model = "optional"
 
-    def run(self, model: Model | None, task: Task, config: PropagationConfig, seed: int) -> Outcome:
+    def measure(self, model: Model | None, task: Task, config: PropagationConfig, seed: int) -> Outcome:
         """Raises UserError if there is no model where one is needed, or no sequence that can be measured."""
         features = features_of(config, model)
         if not 2 <= config.classes <= MOST:
             raise UserError(f"The number of classes must be between 2 and {MOST}, not {config.classes}.")
         if config.results and config.measure == "points":
             raise UserError("The folder of results holds masks; measure masks or parts.")
-        measure, metrics_of = MEASURES[config.measure]
+        score, metrics_of = MEASURES[config.measure]
         videos = (task.test or task.train).videos
         found: dict[str, _Measured] = {}
         problems = []
         for video in tqdm(videos, unit="video", desc="propagation", disable=not sys.stderr.isatty()):
             try:
-                found[_name(video, found)] = measure(video, features, config)
+                found[_name(video, found)] = score(video, features, config)
             except VideoError as error:
                 problems.append(Problem(video.source, str(error)))
         if not found:
@@ -125,9 +125,9 @@ class Propagation(Evaluation):
         }
         if config.measure == "masks":
             counts["objects"] = sum(len(one.scores) for one in found.values())
-        parts = {name: metrics_of(one.scores) for name, one in found.items()}
+        per_video = {name: metrics_of(one.scores) for name, one in found.items()}
         whole = metrics_of(np.concatenate([one.scores for one in found.values()]))
-        return Outcome(whole, counts, problems, parts=parts)
+        return Outcome(whole, counts, problems, per_video=per_video)
 
 
 def _name(video: Video, taken: Container[str]) -> str:

@@ -54,8 +54,8 @@ def names_of(video: Video, classes: Sequence[str]) -> str:
 class Result:
     """Numbers of one evaluation, and everything needed to say what they are.
 
-    ``confusion`` counts test videos: row true class, column predicted; ``classes`` are its names. ``parts``: metrics of
-    parts of the test list by the parts' names, such as each video.
+    ``confusion`` counts test videos: row true class, column predicted; ``classes`` are its names.
+    ``per_video``: metrics of test videos by their names.
     """
 
     protocol: str
@@ -73,16 +73,18 @@ class Result:
     versions: dict[str, str] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     confusion: list[list[int]] = field(default_factory=list)
-    parts: dict[str, dict[str, float]] = field(default_factory=dict)
+    per_video: dict[str, dict[str, float]] = field(default_factory=dict)
     predictions: list[Prediction] = field(default_factory=list)
 
     def to_dict(self, predictions: bool = False) -> dict[str, Any]:
-        """Everything in the types of JSON; the predictions, a row for every test video, only if they are asked for."""
+        """Everything in the types of JSON; the predictions, a row for every test video, only with ``predictions``."""
         return plain(self if predictions else replace(self, predictions=[]))
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Result":
         """What ``to_dict`` made a dict of, by this version or another: fields that it has not get their defaults."""
+        if "parts" in content:  # as version 0.1 calls the metrics of each video
+            content = {"per_video": content["parts"], **content}
         known = {f.name: content[f.name] for f in fields(cls) if f.name in content}
         known["predictions"] = [_prediction(p) for p in known.get("predictions", ())]
         return cls(**{"protocol": "", "metrics": {}, **known})
@@ -103,16 +105,16 @@ class Result:
         }
 
     def table(self) -> str:
-        """The metrics, one a line; before them, where there are parts, their metrics, a part a line."""
+        """The metrics, one a line; before them, where there are such, those of each video, a video a line."""
         width = max(map(len, self.metrics))
         lines = [f"  {name:<{width}}  {value:.4f}" for name, value in self.metrics.items()]
-        if self.parts:
-            names = list(dict.fromkeys(name for row in self.parts.values() for name in row))
-            width = max(map(len, self.parts))
+        if self.per_video:
+            names = list(dict.fromkeys(name for row in self.per_video.values() for name in row))
+            width = max(map(len, self.per_video))
             rows = [f"  {'':<{width}}" + "".join(f"  {name:>8}" for name in names)]
-            for part, row in self.parts.items():
+            for video, row in self.per_video.items():
                 entries = [f"{row[name]:.4f}" if name in row else "" for name in names]
-                rows.append(f"  {part:<{width}}" + "".join(f"  {entry:>8}" for entry in entries))
+                rows.append(f"  {video:<{width}}" + "".join(f"  {entry:>8}" for entry in entries))
             lines = rows + lines
         return "\n".join(lines)
 

@@ -24,7 +24,7 @@ class RetrievalConfig(FeatureOptions):
     centre: Literal["none", "own", "train"] = "train"
     """own: subtract each list's own mean; train: standardise both lists by the training list."""
     ks: tuple[int, ...] = (1, 5, 10, 20, 50)
-    """Numbers of neighbours looked at."""
+    """Numbers of neighbours k."""
     other_groups: bool = False
     """Leave neighbours of the query's own group out."""
 
@@ -47,7 +47,7 @@ class Retrieval(Evaluation):
     }
     takes_encoders: ClassVar[bool] = True
 
-    def run(self, model: Model | Encoder, task: Task, config: RetrievalConfig, seed: int) -> Outcome:
+    def measure(self, model: Model | Encoder, task: Task, config: RetrievalConfig, seed: int) -> Outcome:
         """Queries are the test list, the gallery is the training list."""
         gallery, queries = train_and_test_features(model, task, config.extraction, calibrate=config.calibrate)
         x_gallery, x_queries = gallery.mean_ND, queries.mean_ND
@@ -94,7 +94,7 @@ def neighbours(
 def recalls_of(
     found: Sequence[Neighbours], labels_M: np.ndarray, labels_N: np.ndarray, ks: Sequence[int]
 ) -> dict[str, float]:
-    """``recall@k`` for each k; a k beyond the gallery looks at all of it."""
+    """``recall@k`` for each k; a k beyond the gallery counts all of it."""
     hits_M = [labels_N[one.rows_k] == label for one, label in zip(found, labels_M, strict=True)]
     return {f"recall@{k}": sum(bool(hits[:k].any()) for hits in hits_M) / len(found) for k in ks}
 

@@ -26,7 +26,7 @@ SHARD = 256
 
 
 class Rows:
-    """The rows of several arrays, one array below the other; only those that are asked for are read from disk."""
+    """The rows of several arrays, one array below the other; only those that are indexed are read from disk."""
 
     def __init__(self, parts: Sequence[np.ndarray]):
         self.parts = parts
@@ -56,7 +56,7 @@ def train_and_test_features(
     Features of a network are kept in ``task.folder``, if there is one.
 
     Raises:
-        UserError: if no video can be read, or something is asked for that an encoder does not have.
+        UserError: if no video can be read, or for an option that an encoder does not have.
     """
     assert task.test is not None
     test, lists = task.test, (_files(task.train), _files(task.test))

@@ -49,7 +49,7 @@ class Svm(Evaluation):
     }
     takes_encoders: ClassVar[bool] = True
 
-    def run(self, model: Model | Encoder, task: Task, config: SvmConfig, seed: int) -> Outcome:
+    def measure(self, model: Model | Encoder, task: Task, config: SvmConfig, seed: int) -> Outcome:
         """Train on the training list, test on the test list."""
         if config.frames and isinstance(model, Model):
             model = replace(model, view=replace(model.view, frames=config.frames, stride=1))

@@ -34,9 +34,9 @@ class Videos(Takes):
 
 @dataclass(frozen=True)
 class LabelledVideos(Videos):
-    """Two lists of videos with one label each, or if ``several`` with one or several."""
+    """Two lists of videos with one label each, or with ``multi_label`` with one or several."""
 
-    several: bool = False
+    multi_label: bool = False
 
     def check(self, protocol: str, task: "Task | FeatureTask") -> None:
         """Raise UserError if there is one list only, or a video without the labels."""
@@ -44,7 +44,7 @@ class LabelledVideos(Videos):
         check_two_lists(protocol, task)
         for videos in (task.train, task.test):
             assert isinstance(videos, VideoSet)  # checked above
-            if not self.several and videos.multi_label:
+            if not self.multi_label and videos.multi_label:
                 raise UserError(
                     f"{protocol} needs one label a video, but {videos.name} has videos with several; use the protocol "
                     f"linear."

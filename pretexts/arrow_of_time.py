@@ -2,7 +2,7 @@
 
 D. Wei, J. Lim, A. Zisserman, W. T. Freeman: "Learning and Using the Arrow of Time", CVPR 2018.
 
-The paper's network, T-CAM, looks at optical flow. The flow of a clip played backward is computed anew from its frames
+The paper's network, T-CAM, takes optical flow. The flow of a clip played backward is computed anew from its frames
 in reverse order: it is not the forward flow negated, and a network that saw negated flow would learn how the two
 differ, not how time runs.
 
@@ -40,7 +40,7 @@ FORWARD, BACKWARD = 0, 1
 STILL = {"flow": 1, "rgb": 8}
 """Levels of stored flow around no motion, or gray levels between frames, within which a clip stands still."""
 MOVING = 0.001
-"""Part of a clip that must move more than that."""
+"""Fraction of a clip that must move more than that."""
 
 
 @dataclass(frozen=True)

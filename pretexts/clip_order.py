@@ -41,7 +41,7 @@ class ClipOrderConfig:
     width: int = 512
     """Units of fc7, which sees a pair of clips."""
     dropout: float = 0.5
-    """Part of the pairs' features dropped before the last layer."""
+    """Fraction of the pairs' features dropped before the last layer."""
     every_order: bool = False
     """Train on a tuple in all its orders at once, which cost one pass of the backbone; the paper draws one order."""
 

@@ -40,13 +40,13 @@ class ContrastiveRandomWalkConfig:
     crop: int = 256
     """Side of the square that each frame's crop is resized to, in pixels."""
     crop_area: tuple[float, float] = (0.8, 0.95)
-    """Each frame's crop is so large a part of it, drawn for each frame by itself; (1, 1): one crop for all frames."""
+    """Fraction of a frame that its crop takes, drawn for each frame by itself; (1, 1): one crop for all frames."""
     patch: int = 64
     """Side of a patch, in pixels."""
     patch_stride: int = 32
     """Pixels from one patch to the next; 7 x 7 patches with the defaults."""
     patch_area: tuple[float, float] = (0.7, 0.9)
-    """A patch is a random part of its place, so large, resized; (1, 1) turns that off."""
+    """Fraction of its place that a patch takes at random, resized; (1, 1) turns that off."""
     temperature: float = 0.05
     """Similarities are divided by it; the command line of the paper's code has 0.05, its program 0.07."""
     edge_dropout: float = 0.1
@@ -148,8 +148,8 @@ class ContrastiveRandomWalk(Pretext):
         """(count, N, 4) random top, left, height and width within a patch, in pixels, for ``cut_patches``."""
         c = self.config
         low, high = c.patch_area
-        part, ratio, top, left = ctx.uniform(count, grid_side(c) ** 2, 4).unbind(2)
-        area = c.patch**2 * (low + (high - low) * part)
+        fraction, ratio, top, left = ctx.uniform(count, grid_side(c) ** 2, 4).unbind(2)
+        area = c.patch**2 * (low + (high - low) * fraction)
         aspect = (4 / 3) ** (2 * ratio - 1)
         height, width = (x.sqrt().clamp(max=c.patch) for x in (area / aspect, area * aspect))
         return torch.stack([top * (c.patch - height), left * (c.patch - width), height, width], 2)
@@ -172,7 +172,7 @@ def _check(c: ContrastiveRandomWalkConfig) -> None:
         raise UserError(f"The temperature must be at least {LOWEST_TEMPERATURE}, not {c.temperature}.")
     for name, (low, high) in (("crop_area", c.crop_area), ("patch_area", c.patch_area)):
         if not 0 < low <= high <= 1:
-            raise UserError(f"{name} is two parts of the whole, between 0 and 1, the smaller one first.")
+            raise UserError(f"{name} is two fractions between 0 and 1, the smaller one first.")
     if c.crop > c.short_side:
         raise UserError(f"A crop of {c.crop} pixels does not fit into frames whose short side is {c.short_side}.")
     if c.nodes == "patches" and (c.patch_stride < 1 or grid_side(c) < 2):
@@ -258,7 +258,7 @@ def walk(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = Non
         kept_B2SNN: edges that may be taken, forward [:, 0] and backward [:, 1] (``kept_edges``), or None for all.
 
     Returns:
-        losses_K, and returned_K, the share of nodes whose likeliest end is themselves; K = T - 1 cycle lengths.
+        losses_K, and returned_K, the fraction of nodes whose likeliest end is themselves; K = T - 1 cycle lengths.
     """
     steps_B2SNN = transitions(nodes_BTNE, temperature, kept_B2SNN)
     there_BNN = back_BNN = torch.eye(nodes_BTNE.shape[2]).to(nodes_BTNE)

@@ -49,7 +49,7 @@ class CubicPuzzlesConfig:
     width: int = 512
     """Units of the layer that brings the four pieces together."""
     dropout: float = 0.5
-    """Part of these units dropped before the last layer."""
+    """Fraction of these units dropped before the last layer."""
     every_order: bool = False
     """Train on a puzzle in all its permutations at once, which cost one pass of the backbone; the paper draws one."""
 

@@ -207,7 +207,7 @@ class Localiser(nn.Module):
 
 
 def _map_of(backbone: Backbone, side: int, stage: str | None) -> tuple[int, int]:
-    """Channels and cells a side of the map of a square frame, found by asking."""
+    """Channels and cells a side of the map of a square frame, found by a pass."""
     was_training = backbone.training
     weight = next(backbone.parameters())
     with torch.no_grad():

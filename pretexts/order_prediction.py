@@ -51,7 +51,7 @@ class OrderPredictionConfig:
     width: int = 1024
     """Units of fc6, which sees a frame; fc7, which sees a pair, has half as many."""
     dropout: float = 0.5
-    """Part of the units of fc6 and fc7 dropped."""
+    """Fraction of the units of fc6 and fc7 dropped."""
     every_order: bool = False
     """Train on a tuple in all its orders at once, which cost one pass of the backbone; the paper draws one order."""
 

@@ -51,7 +51,7 @@ class TemporalCycleConsistencyConfig:
     dropout: float = 0.1
     """Dropout before each of these two layers."""
     loss: Loss = "regression_mse_var"
-    """What is asked of a cycle: the class of its first step, or its time (see ``cycle_loss``)."""
+    """What a cycle predicts: the class of its first step, or its time (see ``cycle_loss``)."""
     similarity: Similarity = "l2"
     """l2: minus the squared distance; cosine: the inner product. Both are divided by D."""
     temperature: float = 0.1
@@ -63,9 +63,9 @@ class TemporalCycleConsistencyConfig:
     huber_delta: float = 0.1
     """Error at which regression_huber turns from a square into a line."""
     label_smoothing: float = 0.1
-    """Part of a label that classification spreads evenly over all steps."""
+    """Fraction of a label that classification spreads evenly over all steps."""
     normalize_indices: bool = True
-    """Time is the part of the video that has passed, not the number of the frame."""
+    """Time is the fraction of the video that has passed, not the number of the frame."""
     stochastic: bool = False
     """Draw cycles through several sequences; off: all ordered pairs of sequences, from every step."""
     cycle_length: int = 2
@@ -208,7 +208,7 @@ class TemporalCycleConsistency(Pretext):
 
 
 def _channels_of(backbone: Backbone, frames: int, stage: str | None) -> int:
-    """Channels of a stage, found by asking. Raises UserError if the network does not take clips of so few frames."""
+    """Channels of a stage, found by a pass. Raises UserError if the network does not take clips of so few frames."""
     was_training = backbone.training
     weight = next(backbone.parameters())
     side = backbone.clip.smallest[1]

@@ -37,7 +37,7 @@ class TupleVerificationConfig:
     tau_min: int = 15
     """Frames from a to b and from d to e, at least."""
     negatives: float = 0.75
-    """Part of the tuples that are not in order; at test it is half, so that chance is 0.5."""
+    """Fraction of the tuples that are not in order; at test it is half, so that chance is 0.5."""
     motion: Motion = "flow"
     """What measures motion: the magnitude of optical flow, or cheaper, of the differences between frames."""
     min_difference: float = 20.0
@@ -50,7 +50,7 @@ class TupleVerificationConfig:
     width: int = 4096
     """Units of fc6 and fc7."""
     dropout: float = 0.5
-    """Part of them dropped."""
+    """Fraction of them dropped."""
     every_tuple: bool = False
     """Train on all tuples of the five frames at once, which cost one pass of the backbone; the paper draws one."""
 
@@ -102,7 +102,7 @@ class TupleVerification(Pretext):
         return np.full(len(fps_N), self.shortest)
 
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any] | Redraw:
-        """The three frames, or all five, unless c looks like a or e: then nobody could tell the tuples apart.
+        """The three frames, or all five, unless c looks like a or e: then the tuples could not be told apart.
 
         Tuples in order are held to that too, or else much motion would tell that a tuple is not in order.
         """
@@ -128,8 +128,8 @@ class TupleVerification(Pretext):
             order_B5 = torch.arange(5, device=frames_BSE.device).expand(len(frames_BSE), 5)
             labels = [IN_ORDER, IN_ORDER, SHUFFLED, SHUFFLED, SHUFFLED, SHUFFLED]
             frames_BSE, labels_N = in_every_order(frames_BSE, order_B5, tuples, labels)
-            share = self.config.negatives
-            weights_N = torch.where(labels_N == IN_ORDER, (1 - share) / 2, share / 4).to(x_NC1HW.dtype)
+            negatives = self.config.negatives
+            weights_N = torch.where(labels_N == IN_ORDER, (1 - negatives) / 2, negatives / 4).to(x_NC1HW.dtype)
         logits_NK = self.head(frames_BSE).to(x_NC1HW.dtype)
         losses_N = F.cross_entropy(logits_NK, labels_N, reduction="none")
         right_N = (logits_NK.argmax(1) == labels_N).double()

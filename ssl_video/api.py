@@ -1,6 +1,6 @@
 """The public verbs: ``import ssl_video as sv``, then ``sv.pretrain(...)``, ``sv.evaluate(...)`` and so on.
 
-Each is a thin call of the room that does the work. Where a model is asked for, it may be a Run, a Model, or whatever
+Each is a thin call of the room that does the work. A model may be a Run, a Model, or whatever
 ``load_model`` takes. Nothing is printed but warnings and, with ``progress``, bars on a terminal.
 """
 
@@ -94,9 +94,9 @@ def pretrain(
         config = data
     else:
         content = small_recipe(pretext) if recipe is None else load_recipe(recipe)
-        asked = {"data": str(data)} | ({"pretext": pretext} if recipe is None else {})
-        asked |= {name.replace("__", "."): value for name, value in options.items()}
-        config = PretrainConfig.from_mapping(changed(content, asked))
+        given = {"data": str(data)} | ({"pretext": pretext} if recipe is None else {})
+        given |= {name.replace("__", "."): value for name, value in options.items()}
+        config = PretrainConfig.from_mapping(changed(content, given))
     return pretrain_by(config, out, resume=resume, say=_warn, progress=progress)
 
 
@@ -131,8 +131,8 @@ def evaluate(
     Raises:
         UserError: for a model or data that the protocol cannot use.
     """
-    asked = {name.replace("__", "."): value for name, value in options.items()}
-    config = EvaluationConfig(protocol, str(data), preset, asked, (seed,), reading=Reading(split, workers=workers))
+    given = {name.replace("__", "."): value for name, value in options.items()}
+    config = EvaluationConfig(protocol, str(data), preset, given, (seed,), reading=Reading(split, workers=workers))
     (result,) = evaluate_on(str(model) if isinstance(model, Run) else model, config, _warn)
     return result
 

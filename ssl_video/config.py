@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import types
 import typing
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +43,7 @@ def with_options(config: T, given: Mapping[str, object], what: str) -> T:
     """A dataclass instance with some options changed, converted to their declared types.
 
     An option of a nested dataclass is named with a dot, ``optim.lr``, or by its last word alone where only one has it.
+    A former name (``former_names``) is understood, with a warning.
     Raises UserError for an unknown option or a value of another type.
     """
     for name, value in given.items():
@@ -57,11 +59,39 @@ def _with_option(config: T, names: list[str], value: object, what: str) -> T:
 
 
 def _whole_name(cls: type, name: str, what: str) -> str:
-    known = option_names(cls)
-    found = [k for k in known if k == name] or [k for k in known if k.rpartition(".")[2] == name]
+    known, former = option_names(cls), former_names(cls)
+    names = [*known, *former]
+    found = [k for k in names if k == name] or [k for k in names if k.rpartition(".")[2] == name]
     if len(found) != 1:
         raise UserError(f"The {what} has no option {name!r}; {nearest(name, found or known)}")
-    return found[0]
+    return _now(found[0], former, what)
+
+
+def former_names(cls: type) -> dict[str, str]:
+    """former name -> name of each renamed option, those of nested dataclasses with a dot.
+
+    ``field(default=1.0, metadata={"formerly": NAME})`` keeps the former name working for one more version.
+    """
+    found: dict[str, str] = {}
+    hints = typing.get_type_hints(cls)
+    for f in dataclasses.fields(cls):
+        if "formerly" in f.metadata:
+            found[f.metadata["formerly"]] = f.name
+        if dataclasses.is_dataclass(hints[f.name]):
+            inner = former_names(typing.cast(type, hints[f.name]))
+            found |= {f"{f.name}.{old}": f"{f.name}.{new}" for old, new in inner.items()}
+    return found
+
+
+def _now(name: str, former: Mapping[str, str], what: str) -> str:
+    """The name that an option has now; a warning says so where it is another."""
+    if name in former:
+        warnings.warn(
+            f"The option {name} of the {what} is called {former[name]} now; the former name will go.",
+            FutureWarning,
+            stacklevel=2,
+        )
+    return former.get(name, name)
 
 
 def option_names(cls: type) -> list[str]:
@@ -74,11 +104,14 @@ def option_names(cls: type) -> list[str]:
 
 
 def from_mapping(cls: type, given: Mapping[str, object], what: str) -> Any:
-    """An instance of the dataclass ``cls``; nested dataclasses take nested mappings. Raises UserError."""
-    hints = typing.get_type_hints(cls)
+    """An instance of the dataclass ``cls``; nested dataclasses take nested mappings. Raises UserError.
+
+    A former name (``former_names``) is understood, with a warning.
+    """
+    hints, former = typing.get_type_hints(cls), former_names(cls)
     names = [f.name for f in dataclasses.fields(cls)]
     values = {}
-    for key, value in given.items():
+    for key, value in ((_now(key, former, what), value) for key, value in given.items()):
         if key not in names:
             raise UserError(f"The {what} has no option {key!r}; {nearest(str(key), names)}")
         values[key] = convert(hints[key], value, f"{what}: {key}")

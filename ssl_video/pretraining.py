@@ -75,8 +75,8 @@ class PretrainConfig:
         flat = {"spec" if k == "data" else k: v for k, v in given.items() if k not in ("config", "resume", "out")}
         choices = {kind: _choice(flat.pop(kind)) for kind in ("pretext", "backbone") if kind in flat}
         whole = from_mapping(_Flat, flat, "recipe")
-        parts = {name: _part(kind, whole) for name, kind in (("data", DataConfig), ("training", TrainingConfig))}
-        return cls(**choices, **parts, probe=whole.probe)
+        sections = {name: _section(kind, whole) for name, kind in (("data", DataConfig), ("training", TrainingConfig))}
+        return cls(**choices, **sections, probe=whole.probe)
 
     def to_mapping(self) -> dict[str, Any]:
         """The flat form, which ``from_mapping`` turns back into an equal configuration."""
@@ -93,7 +93,7 @@ class _Flat(TrainingConfig, DataConfig):
     probe: bool = False
 
 
-def _part(kind: type, whole: _Flat) -> Any:
+def _section(kind: type, whole: _Flat) -> Any:
     return kind(**{f.name: getattr(whole, f.name) for f in dataclasses.fields(kind)})
 
 
@@ -156,8 +156,8 @@ def _check_config(run: Run, config: PretrainConfig) -> None:
     """Raise UserError if the run has noted another configuration, in something that results depend on."""
     if not run.started:
         return
-    noted, asked = PretrainConfig.from_mapping(run.config()).to_mapping(), config.to_mapping()
-    for name, value in asked.items():
+    noted, given = PretrainConfig.from_mapping(run.config()).to_mapping(), config.to_mapping()
+    for name, value in given.items():
         if name not in MAY_CHANGE and value != noted[name]:
             raise UserError(
                 f"A resumed run keeps its configuration, but --{name.replace('_', '-')} differs from that in {run}; "
@@ -256,16 +256,16 @@ def choose_lists(config: PretrainConfig, objective: Objective, say: Say = silent
     whole = shown(splits.train, config.data, objective, progress)
     measure(whole, objective.needs.statistics, progress=progress)
     say(describe(dataclasses.replace(splits, train=whole)))
-    fit = usable(whole, objective)
-    say_left_out(fit, say)
-    if not config.data.held_out or len(fit.videos) < 2:
-        return Lists(fit, VideoSet(f"{fit.name} (held out)", (), fit.classes))
-    training, kept = held_out(fit, config.data.held_out, seed=0)
+    serving = usable(whole, objective)
+    say_left_out(serving, say)
+    if not config.data.held_out or len(serving.videos) < 2:
+        return Lists(serving, VideoSet(f"{serving.name} (held out)", (), serving.classes))
+    training, kept = held_out(serving, config.data.held_out, seed=0)
     return Lists(with_company(training, objective), kept)
 
 
 def shown(videos: VideoList, data: DataConfig, objective: Objective, progress: bool = False) -> VideoSet:
-    """What the network looks at: the usable videos, their copies if these are asked for, or their flow."""
+    """What the network takes: the usable videos, their copies if the configuration says so, or their flow."""
     modality = objective.backbone.clip.modality
     cache = "none" if modality == "flow" else data.cache  # flow is a copy already
     readable = read_from(videos, cache, data.cache_short_side, progress=progress)

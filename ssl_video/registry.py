@@ -79,7 +79,7 @@ class Registry(Generic[T]):
         for entry in importlib.metadata.entry_points(group=self.package):
             try:
                 entry.load()  # the decorator in it registers
-            except Exception as error:  # a stranger's plug-in must not take every command down
+            except Exception as error:  # a plug-in that is broken must not take every command down
                 self._failed[entry.name] = f"{type(error).__name__}: {error}"
                 warnings.warn(f"plug-in {entry.name!r} ({entry.value}) failed to load: {error}", stacklevel=2)
 

@@ -9,7 +9,7 @@ backbone.safetensors    the network that counts, with a header that says how to 
 pretext.safetensors     what was trained, whole, with its heads and fitted buffers
 classifier.safetensors  of a fine-tuning
 report.md, report.png   a page
-probe.json              results of the trained and the untrained network, if they were asked for
+probe.json              results of the trained and the untrained network, with --probe
 best/                   a fine-tuning's weights of the best validation, a model of its own
 """
 
@@ -96,7 +96,7 @@ class Run:
         return self.folder / "probe.json"
 
     def probe(self) -> list[Record]:
-        """These results as mappings, none if they were not asked for."""
+        """These results as mappings, none without --probe."""
         return json.loads(self.probe_file.read_text("utf-8")) if self.probe_file.is_file() else []
 
     @property

@@ -1,4 +1,4 @@
-"""A run of speediness that nobody trained, and a film with sound, for tests of what uses them."""
+"""A run of speediness that was not trained, and a video with sound, for tests of what uses them."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def save_finetuned(folder: Path, classes: tuple[str, ...] = ("jump", "run", "sit
     return folder
 
 
-def film(path: Path, count: int = 40, fps: int = 25, sound: bool = False) -> Path:
+def draw_video(path: Path, count: int = 40, fps: int = 25, sound: bool = False) -> Path:
     """Frames that differ from each other, and a tone of 440 Hz."""
     time_S = np.arange(count * RATE // fps) / RATE
     tone_CS = np.tile(0.5 * np.sin(2 * np.pi * 440 * time_S), (CHANNELS, 1)).astype(np.float32)

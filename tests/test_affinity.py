@@ -39,7 +39,7 @@ def joint_by_hand(features_TDHW, labels_LHW, how):
                 near = [(b, a) for b, a in cells if math.hypot(b - y, a - x) < how.radius]
                 keys, soft = features_TDHW[frame], out[frame]
                 candidates += [(float(query @ keys[:, b, a]), soft[:, b, a]) for b, a in near]
-            best = sorted(candidates, key=lambda c: -c[0])[: how.topk]
+            best = sorted(candidates, key=lambda c: -c[0])[: how.top_k]
             weights = [math.exp(affinity / how.temperature) for affinity, _ in best]
             carried[:, y, x] = sum(w * soft for w, (_, soft) in zip(weights, best, strict=True)) / sum(weights)
         out.append(carried)
@@ -55,7 +55,7 @@ def per_frame_by_hand(features_TDHW, labels_LHW, how):
             for cell in range(N):
                 weights = torch.exp(features_TDHW[t].flatten(1)[:, cell] @ keys / how.temperature)
                 weights = weights / weights.sum()
-                for best in weights.argsort(descending=True)[: how.topk]:
+                for best in weights.argsort(descending=True)[: how.top_k]:
                     total[:, cell] += weights[best] * soft[:, best] / (1 + how.context)
         low, high = total.min(1, keepdim=True).values, total.max(1, keepdim=True).values
         out.append(((total - low) / (high - low)).reshape(labels_LHW.shape))
@@ -72,11 +72,11 @@ def close(ours, theirs):
     width=st.integers(1, 11),
     context=st.integers(0, 3),
     radius=st.floats(0.5, 8),
-    topk=st.integers(1, 12),
+    top_k=st.integers(1, 12),
     seed=st.integers(0, 99),
 )
-def test_windows_give_the_labels_of_every_cell_compared_by_itself(height, width, context, radius, topk, seed):
-    how = Affinity(context, radius, topk, 0.2)
+def test_windows_give_the_labels_of_every_cell_compared_by_itself(height, width, context, radius, top_k, seed):
+    how = Affinity(context, radius, top_k, 0.2)
     stream, first = features(4, 5, height, width, seed), labels(2, height, width)
     assert close(propagate([f.float() for f in stream], first, how), joint_by_hand(stream, first, how))
 
@@ -150,9 +150,11 @@ def test_frames_are_taken_one_at_a_time():
     assert taken == [0, 1]
 
 
-@pytest.mark.parametrize("wrong", [{"topk": 0}, {"context": -1}, {"temperature": 0}, {"radius": 0}, {"radius": np.nan}])
+@pytest.mark.parametrize(
+    "wrong", [{"top_k": 0}, {"context": -1}, {"temperature": 0}, {"radius": 0}, {"radius": np.nan}]
+)
 def test_numbers_that_make_no_sense_are_refused(wrong):
-    with pytest.raises(UserError, match="topk of 1 or more"):
+    with pytest.raises(UserError, match="top_k of 1 or more"):
         next(propagate(iter(features(1, 2, 2, 2)), labels(1, 2, 2), Affinity(**wrong)))
 
 

@@ -10,8 +10,8 @@ from ssl_video.datasets.phases import FramePhases, read_csv
 from ssl_video.errors import UserError
 from ssl_video.model import load_model
 from ssl_video.video.info import VideoInfo
-from ssl_video.video.probe import probe
 from ssl_video.video.reader import read_frames
+from ssl_video.video.scan import scan_one
 from ssl_video.video.writer import write_video
 
 
@@ -106,23 +106,23 @@ def words(pair, out, *more):
 
 
 @pytest.mark.parametrize("method", ["dtw", "nearest"])
-def test_the_command_writes_a_film_a_picture_and_phases(pair, tmp_path, capsys, method):
-    out = tmp_path / "film.mp4"
+def test_the_command_writes_a_video_a_picture_and_phases(pair, tmp_path, capsys, method):
+    out = tmp_path / "aligned.mp4"
     assert main(words(pair, out, "--method", method)) == 0
     said = capsys.readouterr().out
     assert "12 frames at 24 frames/s" in said and "6 frames at 12 frames/s" in said
     assert "The rates differ" in said and "2 phases are of frames beyond the end" in said
-    info = probe(str(out))
+    info = scan_one(str(out))
     assert (info.frames, info.fps, info.height, info.width) == (12, 24, 40, 96)  # 48 + 47, made even
-    assert (tmp_path / "film.png").stat().st_size > 1000
-    labels = read_csv(tmp_path / "film_phases_of_B.csv")
+    assert (tmp_path / "aligned.png").stat().st_size > 1000
+    labels = read_csv(tmp_path / "aligned_phases_of_B.csv")
     assert sorted(labels) == list(range(6)) and set(labels.values()) <= {"left", "right"}
     if method == "dtw":
         assert labels[0] == "left" and labels[5] == "right"
 
 
-def test_the_film_shows_the_first_video_unchanged_on_the_left(pair, tmp_path):
-    out = tmp_path / "film.mp4"
+def test_the_video_shows_the_first_video_unchanged_on_the_left(pair, tmp_path):
+    out = tmp_path / "aligned.mp4"
     assert main(words(pair, out)) == 0
     ours, original = (read_frames(str(p), range(12)).astype(int) for p in (out, pair / "a.mp4"))
     assert np.abs(ours[:, :, :48] - original).mean() < 4
@@ -130,9 +130,9 @@ def test_the_film_shows_the_first_video_unchanged_on_the_left(pair, tmp_path):
 
 def test_without_phases_none_are_carried(pair, tmp_path):
     a, b = pair / "b.mp4", pair / "a.mp4"
-    out = tmp_path / "film.mp4"
+    out = tmp_path / "aligned.mp4"
     assert main(["align", str(a), str(b), "--model", "random:r2plus1d_4?width=4", "--out", str(out)]) == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["film.mp4", "film.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["aligned.mp4", "aligned.png"]
 
 
 def test_a_missing_video_is_one_sentence(pair, tmp_path, capsys):

@@ -121,8 +121,8 @@ def test_every_tab_gives_files_that_are_there(tmp_path, run):
         assert all(Path(path).stat().st_size for path in written)
         assert all(Path(path).is_relative_to(tmp_path) for path in written)
     follower = App(load_model("random:dense_resnet_8?width=4"), None, Limits(), tmp_path)
-    film, said = follower.track(video, (20, 10))
-    assert Path(film).stat().st_size
+    video_shown, said = follower.track(video, (20, 10))
+    assert Path(video_shown).stat().st_size
     assert said == "<p>The point 20,10 was last seen in frame 11; the last is 11.</p>"
 
 

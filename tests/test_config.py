@@ -4,13 +4,13 @@ from typing import Literal
 
 import pytest
 
-from ssl_video.config import from_mapping, load_yaml, make_options, save_yaml
+from ssl_video.config import from_mapping, load_yaml, make_options, save_yaml, with_options
 from ssl_video.errors import UserError
 
 
 @dataclass(frozen=True)
 class Inner:
-    lr: float = 0.1
+    lr: float = field(default=0.1, metadata={"formerly": "rate"})
     name: Literal["sgd", "adam"] = "sgd"
 
 
@@ -54,6 +54,16 @@ def test_options_of_a_function_come_from_its_signature():
     assert make_options(build, "backbone x", {"width": "8"}) == {"width": 8, "weights": None}
     with pytest.raises(UserError, match="did you mean 'width'"):
         make_options(build, "backbone x", {"widht": 8})
+
+
+def test_a_former_name_of_an_option_works_with_a_note():
+    with pytest.warns(FutureWarning, match=r"The option rate of the recipe: inner is called lr now"):
+        assert from_mapping(Outer, {"inner": {"rate": 0.5}}, "recipe").inner.lr == 0.5
+    for name in ("rate", "inner.rate"):
+        with pytest.warns(FutureWarning, match=r"inner\.rate of the protocol x is called inner\.lr now"):
+            assert with_options(Outer(), {name: "0.5"}, "protocol x").inner.lr == 0.5
+    with pytest.raises(UserError, match=r"did you mean 'inner\.lr'"):
+        with_options(Outer(), {"inner.lrr": 1}, "protocol x")
 
 
 def test_yaml_that_would_run_code_is_refused(tmp_path):

@@ -11,7 +11,7 @@ from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.model import Model
 from ssl_video.video.info import VideoInfo
-from ssl_video.video.probe import probe
+from ssl_video.video.scan import scan_one
 from ssl_video.video.view import View
 from ssl_video.video.writer import write_video
 
@@ -111,7 +111,7 @@ def test_the_command_draws_later_frames_and_says_where_the_point_went(tmp_path, 
     path = tmp_path / "v.mp4"
     write_video(path, iter(wandering([(1, n % 8) for n in range(12)])))
     words = ["explain", "affinity", str(path), "--model", "random:dense_resnet_8?width=4", "--point", "20,12"]
-    assert probe(str(path)).frames == 12
+    assert scan_one(str(path)).frames == 12
     assert main([*words, "--out", str(tmp_path / "o")]) == 0
     said = capsys.readouterr().out
     assert [line.split(":")[0] for line in said.splitlines()[:5]] == [f"frame {n}" for n in (2, 4, 6, 8, 11)]

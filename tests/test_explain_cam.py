@@ -14,7 +14,7 @@ from ssl_video.model import Classifier, Model, load_model
 from ssl_video.video.reader import read_frames
 from ssl_video.video.view import View
 from ssl_video.video.writer import Encoding, write_video
-from tests.speed_run import film, save, save_finetuned
+from tests.speed_run import draw_video, save, save_finetuned
 from tests.test_speediness_curve import refused
 
 
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
     save(folder / "speediness")
     save(folder / "arrow", "arrow_of_time", stabilise=False)
     save_finetuned(folder / "fine")
-    film(folder / "a.mp4", 20)
+    draw_video(folder / "a.mp4", 20)
     return folder
 
 
@@ -148,7 +148,7 @@ def test_the_painter_draws_the_frame_and_a_picture_for_each_map():
 
 
 @pytest.mark.parametrize("name", ["speediness", "arrow", "fine"])
-def test_the_command_writes_a_film_and_a_sheet(folder, tmp_path, capsys, name):
+def test_the_command_writes_a_video_and_a_sheet(folder, tmp_path, capsys, name):
     words = ["explain", "cam", str(folder / "a.mp4"), "--model", str(folder / name), "--out", str(tmp_path)]
     assert main([*words, *(["--flow", "farneback"] if name == "speediness" else []), "--columns", "3"]) == 0
     said = capsys.readouterr().out
@@ -159,7 +159,7 @@ def test_the_command_writes_a_film_and_a_sheet(folder, tmp_path, capsys, name):
 
 
 def test_more_columns_than_frames_show_every_frame_once(folder, tmp_path):
-    film(tmp_path / "b.mp4", 7)
+    draw_video(tmp_path / "b.mp4", 7)
     words = ["explain", "cam", str(tmp_path / "b.mp4"), "--model", str(folder / "speediness"), "--out", str(tmp_path)]
     assert main([*words, "--columns", "9"]) == 0
 
@@ -180,4 +180,4 @@ def test_bad_input_is_one_sentence(folder, tmp_path, capsys):
     ):
         assert answer in refused(capsys, "explain", "cam", *words)
     with pytest.raises(UserError, match="needs two"):
-        flow_magnitudes(one_video(film(tmp_path / "one.mp4", 1)))
+        flow_magnitudes(one_video(draw_video(tmp_path / "one.mp4", 1)))

@@ -54,9 +54,9 @@ def model(monkeypatch):
     return small_model()
 
 
-def classification(model, several=False, **options):
+def classification(model, multi_label=False, **options):
     torch.manual_seed(1)
-    return Classification(ClassificationConfig(**options), model.backbone, VIEW, ("a", "b"), several)
+    return Classification(ClassificationConfig(**options), model.backbone, VIEW, ("a", "b"), multi_label)
 
 
 def bright_or_dark(video, frames):
@@ -155,7 +155,7 @@ def test_only_the_last_stages_are_trained_when_asked(task, model):
 
 
 def test_the_loss_is_cross_entropy_or_with_several_labels_one_for_each_class(model):
-    one, several = (classification(model, dropout=0.0, several=s).double().eval() for s in (False, True))
+    one, several = (classification(model, dropout=0.0, multi_label=s).double().eval() for s in (False, True))
     clip = torch.randint(0, 255, (2, 4, 8, 8, 3), dtype=torch.uint8)
     ctx = Context(Progress(0, 1), torch.Generator().manual_seed(0))
     logits = one.classifier(model.backbone(_normalised(clip, model)))

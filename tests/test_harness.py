@@ -104,8 +104,10 @@ def test_results_are_written_with_a_picture_and_read_again(drawn, tmp_path):
 
 def test_a_result_of_another_version_is_read():
     old = {"protocol": "knn", "preset": "default", "metrics": {"top1": 0.5}, "counts": {"test": 2}, "field": 1}
+    old["parts"] = {"a.mp4": {"J": 0.5}}
     result = Result.from_dict(old)
     assert result.metrics == {"top1": 0.5} and result.predictions == [] and result.split == 1
+    assert result.per_video == {"a.mp4": {"J": 0.5}}
 
 
 def test_the_best_classes_of_a_video_are_ranked_and_several_labels_named_together():

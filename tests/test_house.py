@@ -33,7 +33,7 @@ def registered(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 def printing(tree: ast.AST) -> Iterator[ast.Call]:
     """Calls of print, but those of a child process that answers its parent."""
-    children = [function for function in functions(tree) if function.name in ("main", "answer_questions")]
+    children = [function for function in functions(tree) if function.name in ("main", "answer_requests")]
     answers = {node for function in children for node in ast.walk(function)}
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node not in answers)
     return (call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print")

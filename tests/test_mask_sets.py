@@ -12,8 +12,8 @@ from ssl_video.errors import UserError
 from ssl_video.video import pictures
 from ssl_video.video.info import VideoError, VideoInfo
 from ssl_video.video.pictures import picture_files
-from ssl_video.video.probe import probe
 from ssl_video.video.reader import iterate_frames, read_frames
+from ssl_video.video.scan import scan_one
 from tests.tracks import davis, save_frames, save_mask
 
 MASK = np.array([[0, 1, 2], [255, 2, 2]], np.uint8).repeat(8, 0).repeat(8, 1)
@@ -27,7 +27,7 @@ def test_a_folder_of_pictures_is_a_video(tmp_path):
     save_frames(tmp_path / "v", gray(12), ".png")
     assert read_frames(str(tmp_path / "v"), [11, 2, 2])[:, 0, 0, 0].tolist() == [11, 2, 2]
     assert [frame[0, 0, 0] for frame in iterate_frames(str(tmp_path / "v"), 9)] == [9, 10, 11]
-    info = probe(str(tmp_path / "v"))
+    info = scan_one(str(tmp_path / "v"))
     assert (info.frames, info.width, info.height) == (12, 24, 16)
 
 
@@ -49,7 +49,7 @@ def test_a_picture_that_does_not_fit_makes_the_folder_a_problem(tmp_path, spoil,
     save_frames(tmp_path / "v", gray(3), ".png")
     spoil(tmp_path / "v")
     with pytest.raises(VideoError, match=reason):
-        probe(str(tmp_path / "v"))
+        scan_one(str(tmp_path / "v"))
 
 
 def test_a_picture_cut_off_is_refused(tmp_path):
@@ -70,7 +70,7 @@ def test_a_picture_is_not_decoded_if_it_is_too_large(tmp_path, monkeypatch):
 
 def test_an_empty_folder_and_a_frame_that_is_not_there_are_said(tmp_path):
     with pytest.raises(VideoError, match="without pictures"):
-        probe(str(tmp_path))
+        scan_one(str(tmp_path))
     save_frames(tmp_path / "v", gray(3))
     with pytest.raises(VideoError, match="there is no frame 3"):
         read_frames(str(tmp_path / "v"), [0, 3])

@@ -15,7 +15,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval import features as features_module
 from ssl_video.eval import multilabel
 from ssl_video.eval.base import EVALUATIONS, FeatureTask, Task, evaluate
-from ssl_video.eval.feature_probe import FeatureProbeConfig, Scores, fit, pool, shuffled
+from ssl_video.eval.feature_probe import FeatureProbeConfig, Scores, pool, shuffled, train_probe
 from ssl_video.eval.linear import LinearConfig, logistic_scores, sgd_scores, standardise
 from ssl_video.model import Model
 from ssl_video.video.view import View
@@ -88,20 +88,20 @@ def test_scores_kept_on_disk_give_the_measures_of_the_whole_matrix(tmp_path):
 # ---- the linear probe
 
 
-def blobs(several: bool, count: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def blobs(multi_label: bool, count: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Features that are sums of the centres of a video's classes, and the classes."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(99).normal(size=(5, 16))
     labels = np.arange(count) % 5
     targets = np.eye(5, dtype=bool)[labels]
-    if several:
+    if multi_label:
         targets |= rng.random((count, 5)) < 0.2
     x = targets @ centres + 0.8 * rng.normal(size=(count, 16))
-    return x, targets if several else labels
+    return x, targets if multi_label else labels
 
 
 def test_logistic_regression_is_scikit_learns_at_the_same_penalty():
-    (x, y), (x_test, _) = blobs(several=False), blobs(several=False, seed=1)
+    (x, y), (x_test, _) = blobs(multi_label=False), blobs(multi_label=False, seed=1)
     ours = logistic_scores(x, y, x_test, 5, seed=0, penalties=(0.01,))
     scaled, scaled_test = standardise(x, x_test)
     theirs = LogisticRegression(C=1 / (0.01 * len(x)), tol=1e-8, max_iter=1000).fit(scaled, y)
@@ -110,7 +110,7 @@ def test_logistic_regression_is_scikit_learns_at_the_same_penalty():
 
 
 def test_with_several_labels_each_class_is_a_regression_of_its_own():
-    (x, y), (x_test, _) = blobs(several=True), blobs(several=True, seed=1)
+    (x, y), (x_test, _) = blobs(multi_label=True), blobs(multi_label=True, seed=1)
     ours = logistic_scores(x, y, x_test, 5, seed=0, penalties=(0.01,))
     scaled, scaled_test = standardise(x, x_test)
     for c in range(5):
@@ -118,22 +118,22 @@ def test_with_several_labels_each_class_is_a_regression_of_its_own():
         assert np.allclose(ours[:, c], theirs.decision_function(scaled_test), atol=1e-2)
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_the_penalty_is_chosen_on_a_held_out_part(several):
-    (x, y), (x_test, _) = blobs(several, 60), blobs(several, seed=1)
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_penalty_is_chosen_on_held_out_videos(multi_label):
+    (x, y), (x_test, _) = blobs(multi_label, 60), blobs(multi_label, seed=1)
     chosen = logistic_scores(x, y, x_test, 5, seed=0, penalties=(1e4, 0.01))
     assert np.allclose(chosen, logistic_scores(x, y, x_test, 5, seed=0, penalties=(0.01,)), atol=0.05)
 
 
 @pytest.mark.parametrize("preset", ["coclr", "severe"])
 def test_the_trained_probes_learn_several_labels(preset):
-    (x, y), (x_test, y_test) = blobs(several=True), blobs(several=True, seed=1)
+    (x, y), (x_test, y_test) = blobs(multi_label=True), blobs(multi_label=True, seed=1)
     config: LinearConfig = EVALUATIONS["linear"].presets[preset]
     assert multilabel.mean_average_precision(sgd_scores(x, y, x_test, 5, config, 0), y_test)[0] > 0.85
 
 
 def test_a_trained_probe_reads_features_from_a_mapped_file(tmp_path):
-    (x, y), (x_test, _) = blobs(several=False), blobs(several=False, seed=1)
+    (x, y), (x_test, _) = blobs(multi_label=False), blobs(multi_label=False, seed=1)
     np.save(tmp_path / "x.npy", x.astype(np.float32))
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     config: LinearConfig = EVALUATIONS["linear"].presets["severe"]
@@ -256,7 +256,7 @@ def test_shards_without_a_label_are_a_sentence(tmp_path):
     made.write(tmp_path / "train0.tfrecord", [made.sequence_example({"id": made.of_bytes(b"x")}, lists)])
     shards = load_features(f"youtube8m:{tmp_path}").train
     with pytest.raises(UserError, match=r"No video of .* has features and a label"):
-        fit(FeatureSet(shards), FeatureProbeConfig(), 0, [])
+        train_probe(FeatureSet(shards), FeatureProbeConfig(), 0, [])
 
 
 def test_pooling_is_over_time_and_late_fusion_keeps_evenly_spaced_seconds():

@@ -133,7 +133,7 @@ def test_inserting_blocks_leaves_modes_and_statistics_as_they_were():
 
 @pytest.mark.parametrize("name", ["blok2", ""])
 def test_a_part_that_there_is_not_is_answered(name):
-    with torch.device("meta"), pytest.raises(UserError, match="has no part"):
+    with torch.device("meta"), pytest.raises(UserError, match="has no module"):
         build_backbone("r3d_10_nonlocal", after=(name,))
 
 

@@ -69,7 +69,7 @@ def test_identity_is_the_first_mask_against_all_others(two):
     assert result.metrics["J_mean"] == pytest.approx(np.mean(j))
     assert result.metrics["J&F"] == pytest.approx((result.metrics["J_mean"] + result.metrics["F_mean"]) / 2)
     assert result.counts == {"sequences": 2, "frames": 12, "frames_without_annotation": 0, "objects": len(j)}
-    assert set(result.parts) == {"first", "second"} and set(result.parts["first"]) == set(result.metrics)
+    assert set(result.per_video) == {"first", "second"} and set(result.per_video["first"]) == set(result.metrics)
 
 
 def test_colours_that_tell_objects_apart_carry_their_masks():
@@ -113,7 +113,7 @@ def test_the_command_prints_every_sequence_and_the_total(two, capsys, tmp_path):
     assert all(word in said for word in ("first  ", "second  ", "J&F", "J_mean", "F_mean"))
     (result,) = json.loads(out.read_text())
     assert result["preset"] == "crw-davis-240" and result["options"]["side"] == 64
-    assert set(result["parts"]) == {"first", "second"}
+    assert set(result["per_video"]) == {"first", "second"}
 
 
 def test_without_a_model_the_sentence_names_what_does_without(two, capsys):
@@ -130,7 +130,7 @@ def test_drawn_tracks_are_data_as_they_are(tmp_path):
 def test_every_preset_names_its_numbers():
     presets = Propagation.presets
     davis_480, small, jhmdb, vip = (presets[n] for n in ("crw-davis", "crw-davis-240", "crw-jhmdb", "crw-vip"))
-    assert (davis_480.side, davis_480.context, davis_480.radius, davis_480.topk) == (0, 20, 12, 10)
+    assert (davis_480.side, davis_480.context, davis_480.radius, davis_480.top_k) == (0, 20, 12, 10)
     assert davis_480.temperature == 0.05 and small.side == 240
     assert (jhmdb.context, jhmdb.side, jhmdb.measure) == (7, 320, "points")
     assert (vip.context, vip.side, vip.measure, vip.classes) == (4, 560, "parts", 20)
@@ -177,7 +177,7 @@ def test_an_object_that_leaves_the_frame_is_right_to_be_gone_and_wrong_to_stay(t
     assert staying.metrics["J_mean"] == staying.metrics["F_mean"] == 0.5
     colours = still(masks_THW)
     colours[masks_THW == 1] = (250, 30, 30)
-    gone = measured(f"davis:{one(tmp_path / 'b', masks_THW, '2017', colours)}", features="lab", topk=3)
+    gone = measured(f"davis:{one(tmp_path / 'b', masks_THW, '2017', colours)}", features="lab", top_k=3)
     assert gone.metrics["J_mean"] > 0.9
 
 
@@ -244,7 +244,7 @@ def test_a_sequence_that_cannot_be_measured_is_left_out_with_its_reason(tmp_path
     root = davis(tmp_path, masks, {name: still(m) for name, m in masks.items()})
     spoil(root / "Annotations" / "480p" / "spoilt")
     result = measured(f"davis:{root}", features="identity")
-    assert list(result.parts) == ["good"]
+    assert list(result.per_video) == ["good"]
     (left_out,) = result.skipped
     assert reason in left_out["reason"]
 

@@ -12,8 +12,8 @@ import pytest
 from ssl_video.errors import UserError
 from ssl_video.video import fetch
 from ssl_video.video.info import VideoInfo
-from ssl_video.video.probe import probe, scan
 from ssl_video.video.reader import VideoError, get_reader, iterate_frames, read_frames
+from ssl_video.video.scan import scan, scan_one
 from ssl_video.video.sound import RATE, read_sound
 from ssl_video.video.writer import Encoding, write_video
 from tests import videos
@@ -51,7 +51,7 @@ def check_exact(path: str, info: VideoInfo, draws: int) -> None:
 def test_made_files_are_read_exactly(tmp_path, name):
     path = str(tmp_path / name)
     MADE[name](tmp_path / name)
-    info = probe(path)
+    info = scan_one(path)
     assert info.frames in (6, 20, 40)
     check_exact(path, info, draws=6)
 
@@ -74,10 +74,10 @@ def test_frames_are_numbered_as_the_decoder_puts_them_out(tmp_path, name):
 
 
 def test_seeking_is_used_where_it_was_shown_to_be_exact(tmp_path):
-    assert probe(str(videos.mp4(tmp_path / "a.mp4"))).pts_step > 0
+    assert scan_one(str(videos.mp4(tmp_path / "a.mp4"))).pts_step > 0
     # 30 frames a second in milliseconds: 0, 33, 67, 100
-    assert probe(str(videos.mp4(tmp_path / "a.mkv", fps=30))).pts_step == pytest.approx(100 / 3, abs=0.02)
-    assert probe(str(videos.variable_rate(tmp_path / "b.mp4"))).pts_step == 0
+    assert scan_one(str(videos.mp4(tmp_path / "a.mkv", fps=30))).pts_step == pytest.approx(100 / 3, abs=0.02)
+    assert scan_one(str(videos.variable_rate(tmp_path / "b.mp4"))).pts_step == 0
 
 
 def test_facts_that_do_not_fit_the_file_do_not_lead_to_wrong_frames(tmp_path):
@@ -135,7 +135,7 @@ def test_torchcodec_gives_the_same_frames_behind_the_same_protocol(tmp_path, nam
         reader = get_reader("torchcodec")
     except UserError as missing:
         pytest.skip(str(missing))
-    info, wanted = probe(path), [3, 0, 5, 3]
+    info, wanted = scan_one(path), [3, 0, 5, 3]
     found, right = reader(path, wanted, info).astype(int), read_frames(path, wanted).astype(int)
     assert found.shape == right.shape
     assert np.abs(found - right).mean() < 3  # colours are converted a little differently
@@ -182,9 +182,9 @@ def test_one_module_alone_opens_media():
 def test_a_video_may_be_fetched_as_bytes(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).random((2, 2 * RATE), np.float32)
     path = str(videos.mp4(tmp_path / "a.mp4", 60, sound=[noise]))
-    info, wanted = probe(path), [50, 3, 3]
+    info, wanted = scan_one(path), [50, 3, 3]
     right, sound = read_frames(path, wanted), np.concatenate(list(read_sound(path)), axis=1)
     monkeypatch.setattr(fetch, "fetch", lambda video: Path(video).read_bytes())
-    assert info.pts_step > 0 and probe(path) == info
+    assert info.pts_step > 0 and scan_one(path) == info
     assert np.array_equal(read_frames(path, wanted, info), right)
     assert np.array_equal(np.concatenate(list(read_sound(path)), axis=1), sound)

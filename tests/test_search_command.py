@@ -121,10 +121,10 @@ def test_the_report_plays_and_loads_nothing_and_a_name_stays_text(index, folder,
     }
     assert all(attributes.get("src", "data:").startswith("data:") for _, attributes in tags.seen)
     assert "url(" not in text and "@import" not in text
-    films = re.findall(r'<video src="data:video/mp4;base64,([^"]*)" autoplay loop muted playsinline>', text)
-    assert len(films) == 2 + 2 + 2
-    for film in films:
-        with av.open(io.BytesIO(base64.b64decode(film))) as container:
+    played = re.findall(r'<video src="data:video/mp4;base64,([^"]*)" autoplay loop muted playsinline>', text)
+    assert len(played) == 2 + 2 + 2
+    for video in played:
+        with av.open(io.BytesIO(base64.b64decode(video))) as container:
             assert sum(1 for _ in container.decode(video=0)) > 10
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from ssl_video.video.sound import RATE, SHORTEST_S, has_sound, pieces, read_sound, stretched
 from ssl_video.video.writer import write_video
-from tests.speed_run import film
+from tests.speed_run import draw_video
 from tests.videos import pictures
 
 
@@ -63,8 +63,8 @@ def test_even_speed_is_one_piece_up_to_ten_seconds():
     assert pieces(np.arange(501) / 25, np.arange(501) / 50) == [0, 250, 500]
 
 
-def test_a_film_has_the_sound_that_was_written(tmp_path):
-    film(tmp_path / "a.mp4", 50, sound=True)
+def test_a_video_has_the_sound_that_was_written(tmp_path):
+    draw_video(tmp_path / "a.mp4", 50, sound=True)
     sound = np.concatenate(list(read_sound(str(tmp_path / "a.mp4"))), axis=1)
     assert sound.shape[1] / RATE == pytest.approx(2, abs=0.05)
     assert np.sqrt((sound[:, 5000:-5000] ** 2).mean()) == pytest.approx(0.5 / np.sqrt(2), abs=0.02)
@@ -75,8 +75,8 @@ def test_sound_longer_than_the_pictures_is_cut_to_them(tmp_path):
     assert sum(b.shape[1] for b in read_sound(str(tmp_path / "a.mp4"))) / RATE == pytest.approx(1, abs=0.05)
 
 
-def test_a_film_without_sound_and_no_film_at_all_have_none(tmp_path):
-    assert not has_sound(str(film(tmp_path / "a.mp4", 3)))
+def test_a_video_without_sound_and_no_video_at_all_have_none(tmp_path):
+    assert not has_sound(str(draw_video(tmp_path / "a.mp4", 3)))
     (tmp_path / "b.mp4").write_text("no video")
     assert not has_sound(str(tmp_path / "b.mp4")) and not has_sound(str(tmp_path / "c.mp4"))
 

@@ -18,7 +18,7 @@ from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
 from ssl_video.model import load_model
 from ssl_video.video.reader import iterate_frames, read_frames
-from tests.speed_run import SPAN, film, save, save_finetuned
+from tests.speed_run import SPAN, draw_video, save, save_finetuned
 from tests.videos import mp4
 
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
     """A run, a video of 40 frames."""
     folder = tmp_path_factory.mktemp("speediness")
     save(folder / "run")
-    film(folder / "a.mp4")
+    draw_video(folder / "a.mp4")
     return folder
 
 
@@ -124,10 +124,10 @@ def test_memory_is_that_of_a_window_and_a_batch_however_long_the_video():
     assert (few, many) == (46, 586) and long - short < 10 * 64 * 64 * 3
 
 
-def test_the_command_writes_a_value_for_every_frame_a_picture_and_a_film(folder, tmp_path, capsys, model):
+def test_the_command_writes_a_value_for_every_frame_a_picture_and_a_video(folder, tmp_path, capsys, model):
     words = ["speediness", str(folder / "a.mp4"), "--model", str(folder / "run"), "--out", str(tmp_path), "--overlay"]
     assert main(words) == 0
-    assert "40 frames at 25 frames/s, looked at 7 at a time" in capsys.readouterr().out
+    assert "40 frames at 25 frames/s, in clips that span 7." in capsys.readouterr().out
     with (tmp_path / "a_speediness.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [r["frame"] for r in rows] == [str(n) for n in range(40)] and rows[25]["time_s"] == "1.000"
@@ -144,7 +144,7 @@ def test_out_may_name_the_csv(folder, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["curve.csv", "curve.png"]
 
 
-def test_a_panel_is_filled_in_two_colours_and_marked_where_the_film_is():
+def test_a_panel_is_filled_in_two_colours_and_marked_where_the_video_is():
     panel = curve_panel(np.array([0.1] * 50 + [0.9] * 50), (0.0, 1.0), 20, 100, 0.5)
     assert panel[19, 10, 2] > panel[19, 10, 0] and panel[19, 90, 0] > panel[19, 90, 2]
     assert (panel[2, 90] != 245).any() and (panel[2, 10] == 245).all()
@@ -169,7 +169,7 @@ def test_bad_input_is_one_sentence(folder, tmp_path, capsys):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 100)
     save_finetuned(tmp_path / "fine")
-    film(tmp_path / "short.mp4", SPAN - 1)
+    draw_video(tmp_path / "short.mp4", SPAN - 1)
     for words, answer in (
         ((video, "--model", "random:r2plus1d_4"), "tells normal speed from faster"),
         ((video, "--model", tmp_path / "fine"), "tells normal speed from faster"),
@@ -178,7 +178,7 @@ def test_bad_input_is_one_sentence(folder, tmp_path, capsys):
         ((tmp_path, "--model", run), "There is no video file"),
         ((tmp_path / "empty.mp4", "--model", run), "cannot be used"),
         ((tmp_path / "bad.mp4", "--model", run), "cannot be used"),
-        ((tmp_path / "short.mp4", "--model", run), f"has 6 frames, but {run} looks at {SPAN} at once"),
+        ((tmp_path / "short.mp4", "--model", run), f"has 6 frames, but a clip of {run} spans {SPAN}"),
         ((video, "--model", run, "--out", video.with_suffix(".csv"), "--overlay"), "over itself"),
         ((video, "--model", run, "--step", 0), "must be 1 or more"),
         ((video, "--model", run, "--out", tmp_path / "x.txt"), "a folder or a .csv file"),

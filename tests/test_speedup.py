@@ -12,7 +12,7 @@ from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
 from ssl_video.video.reader import read_frames
 from ssl_video.video.sound import RATE, has_sound, read_sound
-from tests.speed_run import film, save, save_finetuned
+from tests.speed_run import draw_video, save, save_finetuned
 from tests.test_speediness_curve import refused
 
 SPEEDS = st.lists(st.floats(1, 5), min_size=4, max_size=60).map(np.array)
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
     """A run, and a video of 60 frames with sound."""
     folder = tmp_path_factory.mktemp("speedup")
     save(folder / "run")
-    film(folder / "a.mp4", 60, sound=True)
+    draw_video(folder / "a.mp4", 60, sound=True)
     return folder
 
 
@@ -105,7 +105,7 @@ def words(folder, out, *more):
     return ["speedup", str(folder / "a.mp4"), "--model", str(folder / "run"), "--out", str(out), *more]
 
 
-def test_the_command_writes_a_film_with_its_sound_a_picture_a_csv_and_a_comparison(folder, tmp_path, capsys):
+def test_the_command_writes_a_video_with_its_sound_a_picture_a_csv_and_a_comparison(folder, tmp_path, capsys):
     out = tmp_path / "fast.mp4"
     assert main(words(folder, out, "--factor", "2.5", "--compare", "--smooth", "0.1")) == 0
     said = capsys.readouterr().out
@@ -123,7 +123,7 @@ def test_the_command_writes_a_film_with_its_sound_a_picture_a_csv_and_a_comparis
     assert (tmp_path / "fast.png").stat().st_size > 1000
 
 
-def test_the_comparison_shows_the_even_version_on_the_left_and_the_film_on_the_right(folder, tmp_path):
+def test_the_comparison_shows_the_even_version_on_the_left_and_the_video_on_the_right(folder, tmp_path):
     out = tmp_path / "fast.mp4"
     assert main(words(folder, out, "--factor", "3", "--compare", "--mute")) == 0
     compared = read_frames(str(tmp_path / "fast_compare.mp4"), range(20))[:, :48].astype(int)

@@ -16,8 +16,8 @@ from ssl_video.datasets.drawing.scene import Scene
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.datasets.synthetic import CLASSES, Kind, SyntheticConfig, draw, synthesize
 from ssl_video.errors import UserError
-from ssl_video.video.probe import probe
 from ssl_video.video.reader import read_frames
+from ssl_video.video.scan import scan_one
 
 KINDS: tuple[Kind, ...] = ("clips", "sequences", "tracks")
 CHANCE = 1 / len(CLIPS)
@@ -216,7 +216,7 @@ def test_classes_are_balanced_in_both_lists(written):
 
 def test_the_manifest_says_what_a_scan_finds(written):
     for video in scanned(load_splits(str(written)).train).videos[:3]:
-        assert video.info == probe(video.path)
+        assert video.info == scan_one(video.path)
         assert video.frames == 16
 
 

@@ -24,7 +24,7 @@ from ssl_video.pretexts.temporal_cycle_consistency import (
 )
 from ssl_video.train.data import usable, with_company
 from ssl_video.video.info import VideoInfo
-from ssl_video.video.probe import probe
+from ssl_video.video.scan import scan_one
 from ssl_video.video.writer import write_video
 from tests.nets import drawn_frames, tiny_backbone, video_set
 
@@ -334,7 +334,7 @@ def test_calibration_gives_the_batch_norm_of_backbone_and_heads_the_statistics_o
     write_video(tmp_path / "v.mp4", np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8))
     pretext = make().eval()
     model = Model("run", pretext.backbone, pretext.view, {}, torch.device("cpu"), pretext)
-    calibrated = calibrate_on_frames(model, [Video(str(tmp_path / "v.mp4"), info=probe(str(tmp_path / "v.mp4")))])
+    calibrated = calibrate_on_frames(model, [Video(str(tmp_path / "v.mp4"), info=scan_one(str(tmp_path / "v.mp4")))])
     assert calibrated.pretext is not None and calibrated.pretext.backbone is calibrated.backbone
     for module, changed in ((calibrated.pretext, True), (pretext, False)):
         norms = [m for m in module.modules() if isinstance(m, torch.nn.BatchNorm3d)]

@@ -32,7 +32,7 @@ from tests import videos
 
 CELL, H, W = 8, 48, 64
 RANDOM = "random:dense_resnet_8?width=4"
-HOW = Affinity(context=2, radius=3, topk=1)
+HOW = Affinity(context=2, radius=3, top_k=1)
 PATHS = {1: [(0, 0), (0, 1), (1, 1), (1, 2)], 2: [(4, 5), (4, 6), None, None]}
 """Row and column of the map where each of two objects of 2x2 cells begins, in four frames; the second one leaves."""
 SEEN = [1, 2], [1, 2], [1], [1]
@@ -70,7 +70,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def film(path: Path) -> list[np.ndarray]:
+def read_back(path: Path) -> list[np.ndarray]:
     return list(iterate_frames(str(path)))
 
 
@@ -96,12 +96,12 @@ def test_objects_are_followed_and_one_that_leaves_has_no_pixels_left(folder, tmp
             assert both.sum() > 0.9 * either.sum()
 
 
-def test_masks_have_a_palette_and_the_film_shows_every_frame(folder, tmp_path):
+def test_masks_have_a_palette_and_the_video_shows_every_frame(folder, tmp_path):
     track_masks(Source(folder), mask(0), pooling_features(), HOW, tmp_path / "o")
     written = Image.open(tmp_path / "o" / "masks" / "00001.png")
     assert written.mode == "P"
     assert (np.asarray(written.convert("RGB"))[4, CELL + 4] == PALETTE[1]).all()
-    shown = film(tmp_path / "o" / "overlay.mp4")
+    shown = read_back(tmp_path / "o" / "overlay.mp4")
     assert len(shown) == 4 and shown[0].shape == (H, W, 3)
 
 
@@ -116,7 +116,7 @@ def test_void_is_background(folder, tmp_path):
 def test_points_are_followed(folder, tmp_path):
     start = np.array([(CELL - 0.5, CELL - 0.5)])  # the middle of the first object
     done = track_points(
-        Source(folder), start, pooling_features(), Affinity(context=2, radius=3, topk=4), tmp_path / "o"
+        Source(folder), start, pooling_features(), Affinity(context=2, radius=3, top_k=4), tmp_path / "o"
     )
     assert done.last_seen == {1: 3}
     rows = rows_of(tmp_path / "o" / "points.csv")
@@ -167,7 +167,7 @@ def test_what_was_tracked_before_a_video_breaks_off_is_kept_and_said(folder, tmp
     assert main([*words, "--mask", str(tmp_path / "mask.png")]) == 0
     assert "The video breaks off after frame 1: 002.png" in capsys.readouterr().out
     assert len(list((tmp_path / "o" / "masks").iterdir())) == 2
-    assert len(film(tmp_path / "o" / "overlay.mp4")) == 2
+    assert len(read_back(tmp_path / "o" / "overlay.mp4")) == 2
 
 
 def test_a_file_that_was_cut_off_is_tracked_as_far_as_it_decodes(tmp_path):
@@ -302,7 +302,7 @@ MASK = ["--mask", "mask.png"]
         ([*MASK, "--start", "-1"], "--start"),
         ([*MASK, "--preset", "crw-davi"], "There is no preset 'crw-davi' of propagation; did you mean 'crw-davis'"),
         ([*MASK, "--side", "-1"], "--side must be 0 or more"),
-        ([*MASK, "--top-k", "0"], "a topk of 1 or more"),
+        ([*MASK, "--top-k", "0"], "a top_k of 1 or more"),
         ([*MASK, "--stage", "conv9"], "no stage 'conv9'"),
         ([*MASK, "--seed", "-1"], "--seed must be 0 or more"),
         ([*MASK, "--adapt-lr", "0"], "--adapt-lr greater than 0"),

@@ -217,9 +217,9 @@ def test_at_most_so_many_tracks_are_kept_and_they_are_among_all():
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory):
+def clips(tmp_path_factory):
     """Squares that move right (class 0) or down (class 1), and a file that is no video."""
-    folder = tmp_path_factory.mktemp("films")
+    folder = tmp_path_factory.mktemp("clips")
     info = VideoInfo(18, 25.0, 128, 96, 0.72, "h264")
     made = []
     for n in range(6):
@@ -233,9 +233,9 @@ def films(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def task(films):
+def task(clips):
     classes = ("right", "down")
-    return Task("films", 1, VideoSet("train", films[:4], classes), VideoSet("test", films[4:], classes), workers=1)
+    return Task("clips", 1, VideoSet("train", clips[:4], classes), VideoSet("test", clips[4:], classes), workers=1)
 
 
 SPEC = "improved-trajectories?gmm=4&short_side=96&scales=1"
@@ -248,16 +248,16 @@ def encoder(task):
     return encoder
 
 
-def test_the_encoder_gives_a_vector_a_video_and_names_those_it_could_not_read(encoder, task, films):
+def test_the_encoder_gives_a_vector_a_video_and_names_those_it_could_not_read(encoder, task, clips):
     found = encoder.encode(task.test, 1)
-    assert found.videos == list(films[4:6]) and [p.path for p in found.problems] == [films[6].path]
+    assert found.videos == list(clips[4:6]) and [p.path for p in found.problems] == [clips[6].path]
     assert found.features_ND.shape == (2, 2 * 4 * (15 + 48 + 54 + 48 + 48)) and found.features_ND.dtype == np.float32
     assert np.allclose(np.linalg.norm(found.features_ND, axis=1), np.sqrt(5), atol=1e-4)
 
 
 def test_the_encoder_repeats_and_computes_a_video_once(encoder, task, monkeypatch):
     again = build_encoder(SPEC)
-    monkeypatch.setattr("ssl_video.video.probe.Children.ask", lambda *_: pytest.fail("nothing is left to compute"))
+    monkeypatch.setattr("ssl_video.video.scan.Children.request", lambda *_: pytest.fail("nothing is left to compute"))
     again.fit(task.train, 1)
     assert np.array_equal(again.encode(task.train, 1).features_ND, encoder.encode(task.train, 1).features_ND)
 
@@ -295,8 +295,8 @@ def test_names_lead_to_encoders_and_to_models():
     assert not isinstance(load_model_or_encoder("random:r2plus1d_4"), Encoder)
 
 
-def test_the_command_measures_an_encoder(films, tmp_path, capsys):
-    lines = ["path,label,split"] + [f"{v.path},c{v.label},{'test' if n > 3 else 'train'}" for n, v in enumerate(films)]
+def test_the_command_measures_an_encoder(clips, tmp_path, capsys):
+    lines = ["path,label,split"] + [f"{v.path},c{v.label},{'test' if n > 3 else 'train'}" for n, v in enumerate(clips)]
     (tmp_path / "list.csv").write_text("\n".join(lines))
     words = [
         "evaluate",

@@ -20,7 +20,7 @@ from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import context_of
 from ssl_video.train.objective import Progress
 from ssl_video.train.optim import OptimConfig, build_optimizer
-from ssl_video.video.probe import probe
+from ssl_video.video.scan import scan_one
 
 CLIPS = 4
 """Samples of the video in a step."""
@@ -47,7 +47,7 @@ def adapt(model: Model, video: Path, steps: int, lr: float, seed: int = 0, *, pr
     since = time.perf_counter()
     pretext = _copied(model)
     name = video.name or video.resolve().name
-    one = usable(VideoSet(name, (Video(str(video), info=probe(str(video))),)), pretext, seed)
+    one = usable(VideoSet(name, (Video(str(video), info=scan_one(str(video))),)), pretext, seed)
     keys = BatchKeys(1, CLIPS, CLIPS, seed=seed)
     loader = iter(batches(ClipDataset(one, pretext, seed), keys, workers=0))
     optimizer = build_optimizer(OptimConfig(lr=lr), pretext)

@@ -16,7 +16,7 @@ from ssl_video.files import written_aside
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_height
 from ssl_video.video.reader import iterate_frames
-from ssl_video.video.writer import TO_LOOK_AT, check_film, rate_of, write_video
+from ssl_video.video.writer import TO_LOOK_AT, check_writable, rate_of, write_video
 
 AT_MOST = 50_000_000
 """Pairs of frames: the matrix of their distances takes 8 bytes each, and time warping twice as much again."""
@@ -80,7 +80,7 @@ def align(
         UserError: if a file cannot be read, or the videos are too long for this.
     """
     out = Path(out)
-    check_film(out)
+    check_writable(out)
     one, other = one_video(Path(a)), one_video(Path(b))
     own = phases_of(one) if phases is None else of_frames(read_csv(phases), one.frames)
     match = match_videos(model, one, other, options.method)
@@ -132,7 +132,7 @@ def match_embeddings(a_TD: np.ndarray, b_TD: np.ndarray, method: Method = "dtw")
 def warping_path(costs_AB: np.ndarray) -> np.ndarray:
     """(P, 2) the cheapest path of dynamic time warping from the first to the last pair.
 
-    A step goes on by one in A, in B or in both; a path costs the sum over its pairs. Of equal steps, both is taken.
+    A step is one further in A, in B or in both; a path costs the sum over its pairs. Of equal steps, both is taken.
     """
     A, B = costs_AB.shape
     total_AB = np.full((A + 1, B + 1), np.inf)  # with a border in front

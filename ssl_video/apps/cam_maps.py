@@ -58,7 +58,7 @@ def head_of(model: Model, video: Video, class_name: str | None = None, speed: fl
         model: a run of a pretext with heat maps (``HeatMaps``), or a fine-tuned one.
         video: scanned; without ``class_name``, the class that the classifier sees in it is explained.
         class_name: of a fine-tuned model.
-        speed: at which the video is looked at; a name for what speediness finds depends on it.
+        speed: at which the video is played to the network; a name for what speediness finds depends on it.
 
     Raises:
         UserError: if there is no such head or class.
@@ -100,7 +100,7 @@ def activation_maps(
     """Evidence of a head for every frame and place of a scanned video, which is decoded once.
 
     A clip's map is stretched in time over its frames; a frame's is the mean over the clips that show it. The network
-    looks at whole frames, of ``options.short_side`` pixels (by default as in training), unless it takes one size only:
+    sees whole frames, of ``options.short_side`` pixels (by default as in training), unless it takes one size only:
     then at their centre.
 
     Raises:
@@ -148,8 +148,8 @@ def _between(values_Nhw: np.ndarray, known: np.ndarray) -> np.ndarray:
     at_N = np.interp(np.arange(len(values_Nhw)), known, np.arange(len(known)))
     before_N = at_N.astype(int)
     after_N = np.minimum(before_N + 1, len(known) - 1)
-    part_N11 = (at_N - before_N)[:, None, None].astype(np.float32)
-    return values_Nhw[known[before_N]] * (1 - part_N11) + values_Nhw[known[after_N]] * part_N11
+    weight_N11 = (at_N - before_N)[:, None, None].astype(np.float32)
+    return values_Nhw[known[before_N]] * (1 - weight_N11) + values_Nhw[known[after_N]] * weight_N11
 
 
 def flow_magnitudes(video: Video, method: str = "farneback") -> Maps:

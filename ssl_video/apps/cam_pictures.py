@@ -52,7 +52,7 @@ def motion_colours() -> np.ndarray:
 
 
 class Painter:
-    """Draws a frame's maps: that of the head, and that of flow where it is asked for."""
+    """Draws a frame's maps: that of the head, and that of flow where there is one."""
 
     def __init__(self, evidence: Maps, motion: Maps | None):
         self.layers: list[tuple[Maps, np.ndarray, float]] = [(evidence, evidence_colours(), -evidence.limit)]

@@ -29,7 +29,7 @@ NEEDED = ("torch", "torchvision", "av", "numpy")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at, what was found in a phrase, and whether ssl-video can work with that."""
+    """One thing that was checked, what was found in a phrase, and whether ssl-video can work with that."""
 
     name: str
     said: str

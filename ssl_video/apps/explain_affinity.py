@@ -117,7 +117,7 @@ def affinity_of(
         if not 0 <= number < video.frames:
             raise UserError(f"{video.source} has the frames 0 to {video.frames - 1}; there is no frame {number}.")
     if model.backbone.clip.modality != "rgb":
-        raise UserError(f"{model.name} looks at {model.backbone.clip.modality}, and points are looked up in RGB.")
+        raise UserError(f"{model.name} takes {model.backbone.clip.modality}, and points are looked up in RGB.")
     frames_THWC = read_frames(video.path, numbers, video.info)
     (x, y), (H, W) = point, frames_THWC.shape[1:3]
     if not (0 <= x < W and 0 <= y < H):

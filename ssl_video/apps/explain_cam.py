@@ -12,7 +12,7 @@ from ssl_video.model import Model
 
 @dataclass(frozen=True)
 class Explained:
-    """A head's maps of a video, the magnitude of flow (None unless asked for), and the files written."""
+    """A head's maps of a video, the magnitude of flow (None unless ``flow`` is set), and the files written."""
 
     head: Head
     evidence: Maps

@@ -29,7 +29,7 @@ TRACED = 2
 CHECKED = (1, 3)
 """Batches of the comparison: other ones than ``TRACED``, so that a batch that was fixed in the trace is found out."""
 TOLERANCE = 1e-4
-"""Largest difference, as a part of the largest absolute value of the original."""
+"""Largest difference, as a fraction of the largest absolute value of the original."""
 
 
 class NotTheSame(Exception):

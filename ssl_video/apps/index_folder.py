@@ -100,10 +100,10 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: if another process holds it, or the folder holds something that is no index.
     """
-    strangers = [p.name for p in folder.iterdir() if not _ours(p.name)] if folder.is_dir() else [folder.name]
-    if folder.exists() and strangers and not (folder / "header.json").exists():
+    foreign = [p.name for p in folder.iterdir() if not _ours(p.name)] if folder.is_dir() else [folder.name]
+    if folder.exists() and foreign and not (folder / "header.json").exists():
         _refuse_old(folder)
-        raise UserError(f"{folder} exists and holds something that is no index ({strangers[0]}); choose another --out.")
+        raise UserError(f"{folder} exists and holds something that is no index ({foreign[0]}); choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a") as file:
         try:

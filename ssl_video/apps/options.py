@@ -9,7 +9,7 @@ Method = Literal["dtw", "nearest"]
 Form = Literal["duration", "mean"]
 Format = Literal["safetensors", "onnx", "torch-export"]
 RERANK = 200
-"""Candidates of a search that are compared exactly, where nothing else is asked for."""
+"""Candidates of a search that are compared exactly, by default."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SearchOptions:
     top_k: int = 5
     """Neighbours to find."""
     moments: bool = False
-    """Find the nearest moments, several of one video among them, and not each video once."""
+    """Find the nearest moments, which may be of one video, instead of each video once."""
     rerank: int = RERANK
     """Candidates of a faiss index that are compared exactly; 0 goes by its codes alone."""
     nprobe: int = 0
@@ -60,9 +60,9 @@ class TrackOptions:
     side: int | None = None
     """Shorter side of the frames that the network sees, in pixels; 0: they keep their size."""
     context: int | None = None
-    """Previous frames that are looked at, beside the first one."""
+    """Previous frames from which labels are carried, besides the first one."""
     radius: float | None = None
-    """Cells of previous frames at this distance or farther are not looked at."""
+    """Cells of previous frames at this distance or farther are left out."""
     top_k: int | None = None
     """Nearest cells that share the weight."""
     temperature: float | None = None
@@ -99,7 +99,7 @@ class AlignOptions:
 
 @dataclass(frozen=True)
 class SpeedinessOptions:
-    """How a video is looked at for its speediness."""
+    """How the speediness of a video is measured."""
 
     step: int = 1
     """Frames from one clip to the next; between them the curve is interpolated."""
@@ -124,7 +124,7 @@ class SpeedupOptions:
     threshold: float = 0.5
     """Speediness from which on a moment counts as normal."""
     form: Form = "duration"
-    """duration: the result has the length asked for; mean: the paper's, the mean speed is drawn to the factor."""
+    """duration: the factor is that of the lengths; mean: the paper's form, the mean speed is drawn to the factor."""
     beta: float = 10.0
     """How much the mean speed counts in the form mean."""
     compare: bool = False
@@ -154,7 +154,7 @@ class FlowOptions:
     columns: int = 6
     """Frames on the sheet, evenly spaced."""
     at_most: int = 300
-    """Frames from the start of the video that are looked at."""
+    """Frames from the start of the video that are shown."""
 
     def __post_init__(self):
         if min(self.columns, self.at_most, self.short_side) < 1:
@@ -179,10 +179,10 @@ class AffinityOptions:
 
 @dataclass(frozen=True)
 class CamOptions:
-    """How a video is looked at for class activation maps."""
+    """How class activation maps of a video are made."""
 
     speed: float = 1.0
-    """Speed at which the network looks at the video; at 2, speediness tells normal from slowed."""
+    """Speed at which the video is played to the network; at 2, speediness tells normal from slowed."""
     short_side: int | None = None
     """Shorter side of the frames that the network sees, in pixels; by default as in training."""
     step: int = 1

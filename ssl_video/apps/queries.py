@@ -13,7 +13,7 @@ from ssl_video.video.info import Problem
 
 @dataclass(frozen=True)
 class ListedQuery:
-    """A video to search with, or the range of it between two times in seconds; nobody has looked into it yet."""
+    """A video to search with, or the range of it between two times in seconds; it was not scanned yet."""
 
     video: ListedVideo
     within_s: tuple[float, float] | None = None

@@ -58,7 +58,7 @@ def speediness(
     overlay: bool = False,
     progress: bool = False,
 ) -> Speediness:
-    """Write the speediness of a video as a csv and a picture and, with ``overlay``, as a video with the curve below.
+    """Write the speediness of a video as a csv and a figure and, with ``overlay``, as a video with the curve below.
 
     Args:
         video: the file.
@@ -118,7 +118,7 @@ def speediness_curves(
     head, view = model.need(SpeedLogits), model.view
     offsets = [offsets_at(model, video, speed) for speed in speeds]
     check_length(model, video, offsets[0])
-    fit = sum(int(o[-1]) < video.frames for o in offsets)
+    measured = sum(int(o[-1]) < video.frames for o in offsets)
     kept: list[np.ndarray] = []
     shown = set(((np.arange(strip) + 0.5) * video.frames / strip).astype(int).tolist())
 
@@ -132,15 +132,15 @@ def speediness_curves(
         logits_B = head.clip_logits(model.dense_map(clips_BTHWC))
         return (-logits_B.float()).sigmoid()
 
-    middles: list[list[int]] = [[] for _ in range(fit)]
-    values: list[list[float]] = [[] for _ in range(fit)]
+    middles: list[list[int]] = [[] for _ in range(measured)]
+    values: list[list[float]] = [[] for _ in range(measured)]
     frames = bar(prepared(), video, progress)
-    for kind, first, value in over_windows(normal, frames, offsets[:fit], options.step, options.batch_size):
+    for kind, first, value in over_windows(normal, frames, offsets[:measured], options.step, options.batch_size):
         middles[kind].append(first + int(offsets[kind][-1]) // 2)
         values[kind].append(float(value))
     every_N = np.arange(video.frames)
     normal_XN = np.stack([np.interp(every_N, at, known) for at, known in zip(middles, values, strict=True)])
-    return Curves(tuple(speeds[:fit]), normal_XN, tuple(speeds[fit:]), kept)
+    return Curves(tuple(speeds[:measured]), normal_XN, tuple(speeds[measured:]), kept)
 
 
 def write_csv(path: Path, columns: dict[str, np.ndarray], fps: float) -> None:

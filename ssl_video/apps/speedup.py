@@ -18,7 +18,7 @@ from ssl_video.files import check_not_over, written_aside
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_height
 from ssl_video.video.sound import has_sound, read_sound, stretched
-from ssl_video.video.writer import TO_LOOK_AT, check_film, rate_of, write_video
+from ssl_video.video.writer import TO_LOOK_AT, check_writable, rate_of, write_video
 
 FASTEST = 100.0
 """The largest speed, as much as the filter that stretches sound takes."""
@@ -62,7 +62,7 @@ def speed_up(
 ) -> SpedUp:
     """Speed up a video where nothing is lost by it.
 
-    Writes the video ``out``, and beside it a picture and a csv of its speed and, if asked for, a comparison.
+    Writes the video ``out``, and beside it a figure and a csv of its speed and, with ``compare``, a comparison.
 
     Args:
         video: the file.
@@ -75,7 +75,7 @@ def speed_up(
         UserError: if the model has no such head, the video cannot be used, or the factor is not possible.
     """
     video, out = Path(video), Path(out)
-    check_film(out)
+    check_writable(out)
     check_not_over(video, out)
     scanned = one_video(video)
     fps, factor = scanned.info.fps, options.factor
@@ -110,7 +110,7 @@ def check_factor(factor: float, max_speed: float, frames: int) -> None:
 
 
 def versions(max_speed: float) -> tuple[float, ...]:
-    """The speeds X_i at which a video is looked at: 1 and on by factors of 1.25, and the largest one."""
+    """The speeds X_i at which a video is played to the network: 1 and on by factors of 1.25, and the largest one."""
     count = int(np.floor(np.log(max_speed) / np.log(STEP) + 1e-9)) + 1
     speeds = [STEP**i for i in range(count)]
     return tuple(speeds if speeds[-1] > max_speed * 0.999 else [*speeds, max_speed])

@@ -103,7 +103,7 @@ def settings_of(options: TrackOptions) -> PropagationConfig:
         "side": options.side,
         "context": options.context,
         "radius": options.radius,
-        "topk": options.top_k,
+        "top_k": options.top_k,
         "temperature": options.temperature,
     }
     return replace(Propagation.presets[options.preset], **{k: v for k, v in given.items() if v is not None})
@@ -185,7 +185,7 @@ def track_points(source: "Source", points_J2: np.ndarray, features: FrameFeature
 class Source:
     """The frames of a video up to where it breaks off, and what its file says of their rate and number.
 
-    ``read`` holds the frames that ``frames`` has given and nobody has taken out again.
+    ``read`` holds the frames that ``frames`` has given and that were not taken out yet.
     """
 
     def __init__(self, video: Path, start: int = 0, progress: bool = False):

@@ -25,7 +25,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval.dense import network_features
 from ssl_video.model import Model
 from ssl_video.video.info import Problem, VideoError
-from ssl_video.video.probe import scan
+from ssl_video.video.scan import scan
 
 TRACKING = track.settings_of(TrackOptions())
 NO_INDEX = "No index was given; start the page with one that this run made: ssl-video app RUN INDEX."
@@ -123,7 +123,7 @@ class App:
         return f"<style>#neighbours {{ {STYLE} }}</style><section>{figures(found)}</section>"
 
     def speediness(self, path: str | None) -> tuple[str, str]:
-        """The video with the curve below it, and a picture of the curve."""
+        """The video with the curve below it, and a figure of the curve."""
         video = admitted(path, self.limits)
         step = max(1, self.model.view.span(video) // 8)
         curves = speediness_curve.speediness_curves(self.model, video, options=SpeedinessOptions(step))
@@ -219,7 +219,7 @@ def page_of(app: App) -> Any:
             if not refused(gr, cannot["neighbours"]):
                 found = gr.HTML(elem_id="neighbours")
                 chain = chain.success(neighbours, dropped, found, api_visibility="private")
-        for name, label, do in (("speediness", "Speediness", speediness), ("cam", "Where it looks", cam)):
+        for name, label, do in (("speediness", "Speediness", speediness), ("cam", "Activation maps", cam)):
             with gr.Tab(label):
                 if not refused(gr, cannot[name]):
                     button = gr.Button("Show", elem_id=f"show-{name}")

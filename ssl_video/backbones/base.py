@@ -184,7 +184,7 @@ class Backbone(nn.Module):
 
 
 def output_of(module: nn.Module, network: nn.Module, inputs: tuple[object, ...]) -> Tensor:
-    """What ``module``, a part of ``network`` or all of it, puts out while the network runs."""
+    """What ``module``, one of ``network`` or all of it, puts out while the network runs."""
     found: list[Tensor] = []
 
     def note(_module: nn.Module, _inputs: object, y: Tensor) -> None:
@@ -262,7 +262,7 @@ def build_backbone(name: str, **options: object) -> Backbone:
         backbone.provenance = replace(
             backbone.provenance, weights_report=str(report), trained_on=videos_seen(str(source))
         )
-    backbone.published = None  # it holds the heads, which nobody needs any more
+    backbone.published = None  # it holds the heads, which are not needed any more
     return backbone
 
 

@@ -61,7 +61,7 @@ def frame_network(trunk: str, width: int = WIDTH) -> Backbone:
     """A network that sees every frame alone: "karpathy" of that width, or a per-frame network of the registry.
 
     Raises:
-        UserError: for a network that is unknown or looks at several frames, and a width of a trunk that has none.
+        UserError: for a network that is unknown or takes several frames, and a width of a trunk that has none.
     """
     if trunk == "karpathy":
         stages = {name: PerFrame(layers) for name, layers in frame_layers(width).items()}
@@ -128,7 +128,7 @@ class MeanOverTime(nn.Module):
 def late_fusion_pool(*, trunk: str = "karpathy", width: int = WIDTH) -> Backbone:
     """Late fusion with pooling, 3.7 M parameters: the features of all frames, averaged over time.
 
-    The lecture's variant of Karpathy et al., CVPR 2014. Space is left to whoever reads the map. See ``frame_network``
+    The lecture's variant of Karpathy et al., CVPR 2014. Space is left to the readout. See ``frame_network``
     for the options.
     """
     network = frame_network(trunk, width)

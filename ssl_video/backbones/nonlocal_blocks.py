@@ -50,20 +50,20 @@ class NonLocal(nn.Module):
 
 
 def insert_nonlocal(backbone: Backbone, after: Iterable[str], subsample: bool = True) -> Backbone:
-    """``backbone`` with a non-local block behind each of the named parts of it, a chain.
+    """``backbone`` with a non-local block behind each of its named modules; it is a chain.
 
-    A part is a stage ("block2") or a module inside one ("layer3.1", "res4.res_blocks.3"), whose output is a map
-    (B, D, t, h, w). The parameters of a part X are called X.0 from then on, those of its block X.1; published weights
+    A module is a stage ("block2") or one inside of it ("layer3.1", "res4.res_blocks.3"), whose output is a map
+    (B, D, t, h, w). The parameters of a module X are called X.0 from then on, those of its block X.1; published weights
     are those of the network without blocks.
 
     Raises:
-        UserError: for a part that there is not.
+        UserError: for a module that there is not.
     """
     modules = dict(backbone.network.named_modules())
-    names = sorted(dict.fromkeys(after), key=len, reverse=True)  # what lies inside another part goes first
+    names = sorted(dict.fromkeys(after), key=len, reverse=True)  # what lies inside another one goes first
     for name in names:
         if not name or name not in modules:
-            raise UserError(f"This network has no part {name!r}; {nearest(name, backbone.stages.keys())}")
+            raise UserError(f"This network has no module {name!r}; {nearest(name, backbone.stages.keys())}")
     widths = _widths(backbone, names)
     like = next(backbone.parameters())
     for name in names:
@@ -81,18 +81,18 @@ def insert_nonlocal(backbone: Backbone, after: Iterable[str], subsample: bool = 
 
 
 def _around_blocks(weights: Mapping[str, Tensor], network: nn.Module) -> Mapping[str, Tensor]:
-    """Published weights under the names that the parts have with blocks behind them; the blocks keep their own."""
-    parts = [n for n, m in network.named_modules() if isinstance(m, nn.Sequential) and isinstance(m[-1], NonLocal)]
-    blocks = {k: v for k, v in network.state_dict().items() if any(k.startswith(f"{part}.1.") for part in parts)}
+    """Published weights under the names that the modules have with blocks behind them; the blocks keep their own."""
+    followed = [n for n, m in network.named_modules() if isinstance(m, nn.Sequential) and isinstance(m[-1], NonLocal)]
+    blocks = {k: v for k, v in network.state_dict().items() if any(k.startswith(f"{name}.1.") for name in followed)}
     renamed = {}
     for key, value in weights.items():
-        part = next((p for p in parts if key.startswith(f"{p}.")), None)
-        renamed[key if part is None else f"{part}.0{key.removeprefix(part)}"] = value
+        name = next((n for n in followed if key.startswith(f"{n}.")), None)
+        renamed[key if name is None else f"{name}.0{key.removeprefix(name)}"] = value
     return blocks | renamed
 
 
 def _widths(backbone: Backbone, names: Iterable[str]) -> dict[str, int]:
-    """The channels that the named parts put out, seen in a pass over the smallest clip."""
+    """The channels that the named modules put out, seen in a pass over the smallest clip."""
     widths: dict[str, int] = {}
 
     def note(name: str):

@@ -19,10 +19,10 @@ COMMANDS = {
     "query": "find the nearest neighbours of a video in an index",
     "track": "carry objects or points of a video's first frame to its other frames",
     "align": "play two videos of one action in step",
-    "speediness": "see along a video where it looks as if played at its normal speed",
-    "speedup": "speed up a video where nothing is lost by it",
-    "explain": "pictures of what a video or a network holds: its optical flow, what a network looks at",
-    "report": "a page on a run: its curves, what its network saw, neighbours before and after",
+    "speediness": "measure along a video where it looks as if played at its normal speed",
+    "speedup": "speed up a video, most where little happens",
+    "explain": "pictures of a video's optical flow, of a network's class activation maps and affinities",
+    "report": "a page on a run: its curves, the pretext's inputs, neighbours before and after training",
     "app": "a local web page on a run: drop a video, see its neighbours, its speediness and more",
     "export": "a network for use elsewhere: safetensors, ONNX, torch.export",
     "data": "scan, cache or synthesize videos, or compute their optical flow",
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may not be UTF-8
     try:
-        return _run(_load_plugins(argv))
+        return _command(_load_plugins(argv))
     except UserError as error:
         print(f"ssl-video: {error}", file=sys.stderr)
         return 2
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _run(argv: Sequence[str]) -> int:
+def _command(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE + NOTES)
         return 0
@@ -77,7 +77,7 @@ def _run(argv: Sequence[str]) -> int:
     if argv[0] not in COMMANDS:
         raise UserError(f"There is no command {argv[0]!r}; {nearest(argv[0], COMMANDS)}")
     command = importlib.import_module(f"ssl_video.cli.{argv[0]}_command")
-    return command.run(argv[1:]) or 0
+    return command.main(argv[1:]) or 0
 
 
 def _load_plugins(argv: Sequence[str]) -> list[str]:

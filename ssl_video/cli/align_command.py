@@ -32,7 +32,7 @@ class AlignConfig:
     device: Device = "auto"
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(AlignConfig, argv, "align", "Play two videos of one action in step, side by side.")
     from ssl_video.apps.align import align

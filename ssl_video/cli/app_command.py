@@ -21,7 +21,7 @@ class AppConfig:
     index: tyro.conf.Positional[Path | None] = None
     """Folder that 'ssl-video index' made by this very model; without it no neighbours are shown."""
     host: str = "127.0.0.1"
-    """Address to listen at; by default nobody but this machine can reach the page."""
+    """Address to listen at; by default only this machine can reach the page."""
     port: int = 0
     """Port to listen at; 0: the first free one from 7860 on."""
     limits: Annotated[Limits, tyro.conf.arg(name="")] = Limits()
@@ -32,7 +32,7 @@ class AppConfig:
             raise UserError("--port is from 0 to 65535.")
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command; the page is there until it is interrupted."""
     about = "Open a local web page on a run: drop a video and see what the run makes of it."
     config = parse(AppConfig, argv, "app", about)

@@ -28,7 +28,7 @@ class BenchmarkConfig:
     device: Device = "auto"
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(BenchmarkConfig, argv, "benchmark", "Measure a table of models, data sets, splits and seeds.")
     from ssl_video.apps.benchmark import Bench

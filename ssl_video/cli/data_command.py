@@ -74,7 +74,7 @@ class SynthesizeConfig:
     """Drawing processes; by default one a core."""
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command: one of its actions."""
     action = action_of(argv, "data", {"scan": scan, "cache": cache, "flow": flow, "synthesize": synthesize})
     return 0 if action is None else action(argv[1:])
@@ -113,7 +113,7 @@ def cache(argv: Sequence[str]) -> int:
 
 def flow(argv: Sequence[str]) -> int:
     """Compute the optical flow of every usable video."""
-    config = parse(FlowConfig, argv, "data flow", "Compute the optical flow of videos, for networks that look at it.")
+    config = parse(FlowConfig, argv, "data flow", "Compute the optical flow of videos, for networks that take it.")
     from ssl_video.datasets.prepare import flow_videos
 
     side, backwards, workers = config.short_side, config.reversed, config.workers

@@ -13,7 +13,7 @@ class DoctorConfig:
     """No options."""
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command; 0 if everything that ssl-video cannot do without is there."""
     parse(DoctorConfig, argv, "doctor", "Say what is installed and what is missing.")
     from ssl_video.apps.doctor import findings

@@ -52,7 +52,7 @@ class EvaluateConfig:
     device: Device = "auto"
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(EvaluateConfig, argv, "evaluate", DESCRIPTION)
     from ssl_video.eval.harness import EvaluationConfig, Reading, evaluate_on, save_results

@@ -1,4 +1,4 @@
-"""``ssl-video explain``: pictures of what a video or a network holds."""
+"""``ssl-video explain``: pictures of a video's flow, of a network's class activation maps and affinities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class CamConfig:
     device: Device = "auto"
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command: one of its actions."""
     action = action_of(argv, "explain", {"flow": flow, "affinity": affinity, "cam": cam})
     return 0 if action is None else action(argv[1:])
@@ -94,8 +94,13 @@ def affinity(argv: Sequence[str]) -> int:
 
 
 def cam(argv: Sequence[str]) -> int:
-    """Draw where and when in a video a linear head finds what it says."""
-    config = parse(CamConfig, argv, "explain cam", "Draw where and when in a video a linear head finds what it says.")
+    """Draw the class activation maps of a video."""
+    config = parse(
+        CamConfig,
+        argv,
+        "explain cam",
+        "Draw class activation maps: where and when in a video a linear head finds its class.",
+    )
     from ssl_video.apps.explain_cam import explain_cam
     from ssl_video.model import load_model
     from ssl_video.train.distributed import choose_device
@@ -112,7 +117,7 @@ def cam(argv: Sequence[str]) -> int:
 
 def _point(text: str) -> tuple[int, int]:
     try:
-        x, y = (int(part) for part in text.split(","))
+        x, y = (int(number) for number in text.split(","))
     except ValueError:
         raise UserError(f"--point takes two whole numbers x,y, such as 120,80, not {text!r}.") from None
     return x, y

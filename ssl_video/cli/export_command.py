@@ -23,7 +23,7 @@ class ExportConfig:
     """safetensors alone, or with it model.onnx or model.pt2."""
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command. 1: the exported network was not the original, and nothing was written."""
     config = parse(ExportConfig, argv, "export", "Export the backbone of a model, with a comparison of the two.")
     from ssl_video.apps.export import NotTheSame, export

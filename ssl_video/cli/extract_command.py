@@ -41,7 +41,7 @@ class ExtractConfig:
     """Seed of a random network's weights."""
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command; under torchrun the processes share the work."""
     config = parse(ExtractConfig, argv, "extract", "Extract the features of videos into arrays on disk.")
     from ssl_video.eval.features import Extraction

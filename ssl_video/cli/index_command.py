@@ -23,7 +23,7 @@ class IndexConfig:
     model: str | None = None
     """A run's folder, a .safetensors file or random:NAME; an index that is there knows its own."""
     data: str | None = None
-    """Videos to add, or to look at again: a folder, a csv, a manifest, ucf101:ROOT, ...; all lists of the set."""
+    """Videos to add, or changed ones to replace: a folder, a csv, a manifest, ucf101:ROOT, ...; all lists of it."""
     remove: tuple[Path, ...] = ()
     """Videos, or folders of them, to take out of the index."""
     prune: bool = False
@@ -34,7 +34,7 @@ class IndexConfig:
     device: Device = "auto"
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command; under torchrun the processes share the extraction."""
     config = parse(IndexConfig, argv, "index", "Make a search index of videos, or bring one up to date.")
     from ssl_video.apps.index_update import Work, update_index

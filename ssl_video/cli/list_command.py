@@ -25,7 +25,7 @@ class ListConfig:
     """With --flops: frames x height x width of the clip, such as 16x112x112, instead of each network's own."""
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(ListConfig, argv, "list", "List what there is.")
     if (config.flops or config.input) and config.what != "backbones":

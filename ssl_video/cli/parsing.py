@@ -77,7 +77,7 @@ def flags_of(cls: type, prefix: str = "--") -> list[str]:
 
 
 def action_of(argv: Sequence[str], command: str, actions: Mapping[str, T]) -> T | None:
-    """The action that the first word names; None if that asks for help, which is printed. Raises UserError."""
+    """The action that the first word names; None if it is --help, which is printed. Raises UserError."""
     if not argv or argv[0] in ("-h", "--help"):
         print(f"usage: ssl-video {command} {'|'.join(actions)} [options]")
         return None

@@ -51,7 +51,7 @@ class Choices(Flags):
 
 
 @dataclass(frozen=True)
-class Asked:
+class CommandLine:
     """A parsed command line."""
 
     config: "PretrainConfig"
@@ -59,7 +59,7 @@ class Asked:
     resume: bool
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
     asks_help = any(a in ("-h", "--help") for a in argv)
     if asks_help and not any(a.startswith(("--pretext", "--backbone", "--config")) for a in argv):
@@ -67,18 +67,18 @@ def run(argv: Sequence[str]) -> int:
     from ssl_video.pretraining import pretrain
     from ssl_video.train.loop import Interrupted
 
-    asked = configure(argv)
+    given = configure(argv)
     try:
-        run = pretrain(asked.config, asked.out, resume=asked.resume, say=print, progress=True)
+        run = pretrain(given.config, given.out, resume=given.resume, say=print, progress=True)
     except Interrupted as stop:
         print(f"ssl-video: {stop}: use --resume.", file=sys.stderr)
         return 130
-    _tell(asked.config, run)
+    _tell(given.config, run)
     return 0
 
 
-def configure(argv: Sequence[str]) -> Asked:
-    """What is asked for: defaults, under a recipe or the run to resume, under the flags. Raises UserError."""
+def configure(argv: Sequence[str]) -> CommandLine:
+    """The command line read: defaults, under a recipe or the run to resume, under the flags. Raises UserError."""
     from ssl_video.pretraining import PretrainConfig, changed
     from ssl_video.run import Run
 
@@ -92,7 +92,7 @@ def configure(argv: Sequence[str]) -> Asked:
     default = PretrainConfig.from_mapping(changed(recipe, {k: v for k, v in chosen.items() if v is not None}))
     flags = _flags_of(default)
     given = parse(type(flags), argv, "pretrain", DESCRIPTION, flags)
-    return Asked(_config_of(given), given.out, given.resume)
+    return CommandLine(_config_of(given), given.out, given.resume)
 
 
 def _recipe(argv: Sequence[str]) -> Mapping[str, Any]:
@@ -131,22 +131,12 @@ def _config_of(flags: Any) -> "PretrainConfig":
 
 
 def _tell(config: "PretrainConfig", run: "Run") -> None:
-    if config.probe:
-        _side_by_side(run.probe())
-    print(f"Next: ssl-video index --model {run} --data {config.data.spec} --out {run}/index")
+    from ssl_video.eval.results import Result, side_by_side
 
-
-def _side_by_side(results: Sequence[Mapping[str, Any]]) -> None:
-    """A row a metric and a column a network."""
-    if not results:
+    results = [Result.from_dict(content) for content in run.probe()]
+    if results:
+        names = {r.model: "random" if r.model.startswith("random:") else "pretrained" for r in results}
+        print(f"\n{side_by_side(results, names)}")
+    elif config.probe:
         print("The linear probe needs a test list, which these videos do not have.")
-        return
-    networks = {r["model"]: "untrained" if r["model"].startswith("random:") else "pretrained" for r in results}
-    first = results[0]
-    print(f"\n{'on the test list of ' + first['data']:<34}" + "".join(f"{name:>14}" for name in networks.values()))
-    for protocol in dict.fromkeys(r["protocol"] for r in results):
-        of_protocol = [r["metrics"] for r in results if r["protocol"] == protocol]
-        for metric in of_protocol[0]:
-            print(f"{protocol + ' ' + metric:<34}" + "".join(f"{metrics[metric]:>14.3f}" for metrics in of_protocol))
-    chance = f"chance {1 / first['counts']['classes']:.3f}, " if "top1" in first["metrics"] else ""
-    print(f"{chance}{first['counts']['test']} test videos")
+    print(f"Next: ssl-video index --model {run} --data {config.data.spec} --out {run}/index")

@@ -35,7 +35,7 @@ class QueryConfig:
     device: Device = "auto"
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(QueryConfig, argv, "query", "Find the videos of an index that are nearest to a video.")
     from ssl_video.apps.queries import queries_of

@@ -23,7 +23,7 @@ class ReportConfig:
     device: Device = "auto"
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(ReportConfig, argv, "report", "Write a page on a run: curves, inputs, neighbours.")
     from ssl_video.apps.run_report import write_report

@@ -20,16 +20,18 @@ class SpeedinessCommand:
     model: str
     """A run's folder, of the pretext speediness."""
     out: Path = Path()
-    """Folder of the csv and the picture, or a .csv file, beside which the picture is written."""
+    """Folder of the csv and the figure, or a .csv file, beside which the figure is written."""
     overlay: bool = False
     """Write the video with the curve below it, too."""
     options: Annotated[SpeedinessOptions, tyro.conf.arg(name="")] = SpeedinessOptions()
     device: Device = "auto"
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
-    config = parse(SpeedinessCommand, argv, "speediness", "See where a video looks as if played at its normal speed.")
+    config = parse(
+        SpeedinessCommand, argv, "speediness", "Measure where a video looks as if played at its normal speed."
+    )
     from ssl_video.apps.speediness_curve import speediness
     from ssl_video.model import load_model
     from ssl_video.train.distributed import choose_device
@@ -37,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
     model = load_model(config.model, choose_device(config.device))
     done = speediness(config.video, model, config.out, config.options, overlay=config.overlay, progress=True)
     video, normal_N = done.video, done.normal_N
-    print(f"{config.video}: {video.frames} frames at {video.info.fps:g} frames/s, looked at {done.span} at a time.")
+    print(f"{config.video}: {video.frames} frames at {video.info.fps:g} frames/s, in clips that span {done.span}.")
     print(f"Speediness is {normal_N.mean():.3f} on average; {100 * (normal_N < 0.5).mean():.0f} % looks sped up.")
     for path in done.written:
         print(f"{path} is written.")

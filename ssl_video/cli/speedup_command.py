@@ -23,14 +23,14 @@ class SpeedupConfig:
     model: str
     """A run's folder, of the pretext speediness."""
     out: Path = Path("fast.mp4")
-    """The result, .mp4, .mov or .mkv; a picture and a csv of its speed are written beside it."""
+    """The result, .mp4, .mov or .mkv; a figure and a csv of its speed are written beside it."""
     options: Annotated[SpeedupOptions, tyro.conf.arg(name="")] = SpeedupOptions()
     device: Device = "auto"
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
-    config = parse(SpeedupConfig, argv, "speedup", "Speed up a video where nothing is lost by it.")
+    config = parse(SpeedupConfig, argv, "speedup", "Speed up a video, most where little happens.")
     from ssl_video.apps.speedup import speed_up
     from ssl_video.model import load_model
     from ssl_video.train.distributed import choose_device
@@ -42,12 +42,12 @@ def run(argv: Sequence[str]) -> int:
 
 def _tell(path: Path, done: "SpedUp") -> None:
     curves, plan, fps, frames = done.curves, done.plan, done.video.info.fps, done.video.frames
-    print(f"{path}: looked at {', '.join(f'{speed:.3g}' for speed in curves.speeds)} times as fast.")
+    print(f"{path}: measured at {', '.join(f'{speed:.3g}' for speed in curves.speeds)} times its speed.")
     if curves.too_short_for:
         left_out = ", ".join(f"{speed:.3g}" for speed in curves.too_short_for)
         print(f"At {left_out} times its speed it is shorter than a clip.")
     if plan.allowed_N.max() == plan.allowed_N.min():
-        print(f"All of it allows the same speed, {plan.allowed_N[0]:.3g}: the result is even.")
+        print(f"All of it can be played at the same speed, {plan.allowed_N[0]:.3g}: the speed-up is even.")
     length, speeds = len(plan.kept_M), plan.speed_N
     print(
         f"{length} of {frames} frames are kept, {length / fps:.2f} of {frames / fps:.2f} s: "

@@ -38,7 +38,7 @@ class TrackConfig:
     device: Device = "auto"
 
 
-def run(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(TrackConfig, argv, "track", "Carry objects or points of a video's first frame to its other frames.")
     from ssl_video.apps.marks import Marks
@@ -61,7 +61,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _numbers(text: str, flag: str, form: str) -> tuple[float, ...]:
     try:
-        numbers = tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(number) for number in text.split(","))
     except ValueError:
         numbers = ()
     if len(numbers) != len(form.split(",")):

@@ -11,12 +11,12 @@ from ssl_video.video.info import Problem, VideoInfo
 
 @dataclass(frozen=True)
 class ListedVideo:
-    """One video file as a list or a folder names it: nobody has looked into it yet.
+    """One video file as a list or a folder names it: it was not scanned yet.
 
     ``labels`` are indices into the set's ``classes``, empty when unknown. ``group`` names what must not be shared
     between train and test (the same actor, the same recording); "" when unknown. ``copy_of`` is the user's file, where
     ``path`` is a copy of it that reads fast. ``reversed_path`` is the flow of the video played backwards, where
-    ``path`` is its flow and somebody asked for both. ``annotation`` is where that lies which
+    ``path`` is its flow and both are needed. ``annotation`` is where that lies which
     people have drawn or noted of the frames, ``annotated`` the name of its form (``annotations``).
     """
 
@@ -57,8 +57,8 @@ class Video(ListedVideo):
 
     @property
     def backwards(self) -> "Video":
-        """The flow of the video played backwards, of as many fields; it must have been asked for."""
-        assert self.reversed_path, f"nobody asked for the reversed flow of {self.source}"
+        """The flow of the video played backwards, of as many fields; it must have been computed."""
+        assert self.reversed_path, f"there is no reversed flow of {self.source}"
         return replace(self, path=self.reversed_path)
 
 

@@ -52,7 +52,7 @@ def for_modality(
     workers: int | None = None,
     progress: bool = False,
 ) -> VideoSet:
-    """What a network of that modality (``ClipSpec.modality``) looks at: the videos themselves, or their flow.
+    """What a network of that modality (``ClipSpec.modality``) takes: the videos themselves, or their flow.
 
     The flow is Farneback's at a short side of 128, unless the set holds flow already ('ssl-video data flow' makes such
     sets by other methods and at other sizes). With ``reversed`` a network of flow gets that of the videos played

@@ -80,7 +80,7 @@ def parse_list(text: str, class_name: str, source: Path) -> list[tuple[int, Line
 def group_of(class_name: str, name: str) -> str:
     """``class/source`` of ``source_class_<body>_<camera>_np<N>_<view>_<quality>_<clip>.avi``, "" for other names.
 
-    The official lists keep a source apart within each class only: some 140 films give clips of one class to the
+    The official lists keep a source apart within each class only: some 140 movies give clips of one class to the
     training list and of another class to the test list.
     """
     match = re.fullmatch(rf"(.+)_{re.escape(class_name)}_[a-z]+_[a-z]+_np\d+_[a-z]+_[a-z]+_\d+\.\w+", name)

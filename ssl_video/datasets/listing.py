@@ -115,7 +115,7 @@ def names_of_videos(path: Path) -> list[str]:
 def folders_of_frames(name: str, videos: Iterable[str], frames: Path, annotations: Path) -> VideoList:
     """The set of the folders of pictures ``frames/VIDEO``, each with its masks ``annotations/VIDEO``.
 
-    Folders that are absent are problems; masks are looked for by whoever needs them.
+    Folders that are absent are problems; masks are looked for by those who need them.
     """
     found, problems = [], []
     for video in videos:
@@ -159,7 +159,7 @@ def read_text(path: Path) -> str:
 
 
 def csv_lines(text: str, source: Path, delimiter: str = ",") -> list[tuple[int, list[str]]]:
-    """(line number, cells) of every line that is not blank. With " " between cells, any number of blanks separates.
+    """(line number, fields) of every line that is not blank. With " " between fields, any number of blanks separates.
 
     Raises:
         UserError: if the text is not csv.
@@ -167,11 +167,11 @@ def csv_lines(text: str, source: Path, delimiter: str = ",") -> list[tuple[int, 
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     lines = []
     try:
-        for cells in reader:
+        for row in reader:
             if delimiter == " ":
-                cells = [c for c in cells if c]
-            if any(c.strip() for c in cells):
-                lines.append((reader.line_num, cells))
+                row = [field for field in row if field]
+            if any(field.strip() for field in row):
+                lines.append((reader.line_num, row))
     except csv.Error as error:
         raise UserError(f"{source}, line {reader.line_num}: this is not csv ({error}).") from None
     return lines
@@ -203,19 +203,19 @@ def shortcomings(splits: Splits) -> tuple[str, ...]:
     """A sentence for each way in which a list is less than it says: files that are absent, classes without videos."""
     sets = [splits.train] + ([splits.test] if splits.test else [])
     warnings = []
-    for part in sets:
-        absent = {p.path for p in part.problems if p.reason == MISSING}
+    for videos in sets:
+        absent = {p.path for p in videos.problems if p.reason == MISSING}
         if absent:
-            total = len(part.videos) + len(part.problems)
+            total = len(videos.videos) + len(videos.problems)
             warnings.append(
-                f"{len(absent)} of the {total} videos that {part.name} lists are not there ({_examples(absent)}), so "
+                f"{len(absent)} of the {total} videos that {videos.name} lists are not there ({_examples(absent)}), so "
                 f"results are not those of the whole list."
             )
         seen: dict[str, tuple[int, ...]] = {}
-        twice = {v.path for v in part.videos if seen.setdefault(v.path, v.labels) != v.labels}
+        twice = {v.path for v in videos.videos if seen.setdefault(v.path, v.labels) != v.labels}
         if twice:
             warnings.append(
-                f"{len(twice)} files of {part.name} are listed twice with different labels ({_examples(twice)}), so "
+                f"{len(twice)} files of {videos.name} are listed twice with different labels ({_examples(twice)}), so "
                 f"no classifier can be right about them."
             )
     if splits.test is None or not splits.train.labelled or not splits.test.labelled:

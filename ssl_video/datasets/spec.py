@@ -15,7 +15,7 @@ from ssl_video.datasets.table import load_table
 from ssl_video.errors import UserError
 from ssl_video.files import cache_dir
 from ssl_video.video.info import Problem
-from ssl_video.video.probe import scan
+from ssl_video.video.scan import scan
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt")
 

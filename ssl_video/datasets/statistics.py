@@ -1,4 +1,4 @@
-"""Numbers about the frames of a video that a pretext may ask for before it chooses frames, computed once and kept."""
+"""Numbers about the frames of a video that a pretext may need before it chooses frames, computed once and kept."""
 
 import hashlib
 import os
@@ -53,7 +53,7 @@ def flow_magnitude(path: str) -> np.ndarray:
 
 
 def black_borders(path: str) -> np.ndarray:
-    """(T, 4) parts of each frame that are black at its top, bottom, left and right."""
+    """(T, 4) fractions of each frame that are black at its top, bottom, left and right."""
     return np.concatenate([cues.black_borders(frame_HWC[None]) for frame_HWC in iterate_frames(path)])
 
 
@@ -65,7 +65,7 @@ STATISTICS: dict[str, Callable[[str], np.ndarray]] = {
 
 
 def statistics_of(video: Video, names: Sequence[str]) -> Mapping[str, np.ndarray]:
-    """name -> array (T, ...) for each statistic asked for, from the cache or computed now: of frames, also for flow.
+    """name -> array (T, ...) for each statistic named, from the cache or computed now: of frames, also for flow.
 
     Raises:
         UserError: if there is no such statistic.
@@ -78,7 +78,7 @@ def statistics_of(video: Video, names: Sequence[str]) -> Mapping[str, np.ndarray
 def measure(videos: VideoSet, names: Sequence[str], progress: bool = False) -> None:
     """Compute the statistics of all videos that are not kept yet, by a thread a core; ``progress`` shows a bar.
 
-    A video that cannot be read is passed over: whoever asks ``statistics_of`` it is told. Raises UserError.
+    A video that cannot be read is passed over: ``statistics_of`` says so later. Raises UserError.
     """
 
     def one(video: Video) -> None:

@@ -38,7 +38,7 @@ from ssl_video.datasets.drawing.scene import Scene, clip, sequence, track
 from ssl_video.datasets.manifest import write_manifest
 from ssl_video.errors import UserError
 from ssl_video.files import write_text, written_aside
-from ssl_video.video.probe import probe
+from ssl_video.video.scan import scan_one
 from ssl_video.video.writer import Encoding, write_video
 
 Numbered = tuple[int, dict[str, Any]]
@@ -196,7 +196,7 @@ def write_one(out: Path, config: SyntheticConfig, number: int) -> dict[str, Any]
         with written_aside(annotation) as aside:  # last: where it exists, the video is whole
             np.savez_compressed(aside, masks_THW=scene.masks_THW, phase_T=scene.phase_T)
     shown = "" if config.kind == "tracks" else label
-    return {"path": str(video), "label": shown, "group": name, "split": split} | asdict(probe(str(video)))
+    return {"path": str(video), "label": shown, "group": name, "split": split} | asdict(scan_one(str(video)))
 
 
 def main(argv: Sequence[str]) -> None:

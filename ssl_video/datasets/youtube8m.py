@@ -100,10 +100,10 @@ def parse_vocabulary(text: str, source: Path) -> tuple[str, ...]:
         raise UserError(f"{source} has no columns Index and Name; take vocabulary.csv as it was published.")
     index, name = header.index("Index"), header.index("Name")
     named: dict[int, str] = {}
-    for number, cells in lines[1:]:
-        if len(cells) != len(header) or not cells[index].strip().isdecimal():
+    for number, row in lines[1:]:
+        if len(row) != len(header) or not row[index].strip().isdecimal():
             raise UserError(f"{source}, line {number}: this is not an index with its {len(header)} columns.")
-        named[int(cells[index])] = cells[name].strip() or cells[index].strip()
+        named[int(row[index])] = row[name].strip() or row[index].strip()
     if sorted(named) != list(range(len(named))) or not named:
         raise UserError(f"{source}: the classes are not numbered from 0 to {len(named) - 1}.")
     return tuple(named[i] for i in range(len(named)))

@@ -24,7 +24,7 @@ from ssl_video.errors import UserError
 from ssl_video.files import cache_dir
 from ssl_video.video.flow import opencv
 from ssl_video.video.info import Problem
-from ssl_video.video.probe import Children
+from ssl_video.video.scan import Children
 
 VERSION = 1
 """Raised when what is computed for a video changes, so that what older versions kept is not used."""
@@ -142,10 +142,10 @@ class ImprovedTrajectories(Encoder):
             except OSError as error:
                 return Problem(video.path, error.strerror or "it cannot be opened")
             if not file.exists():
-                question = {"path": video.path, "file": str(file), "config": asdict(self.config)}
-                answer = children.ask(video.path, question)
-                if isinstance(answer, Problem):
-                    return answer
+                request = {"path": video.path, "file": str(file), "config": asdict(self.config)}
+                reply = children.request(video.path, request)
+                if isinstance(reply, Problem):
+                    return reply
             return file
 
         what = "trajectories"

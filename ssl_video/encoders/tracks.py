@@ -15,8 +15,8 @@ import numpy as np
 from ssl_video.encoders.descriptors import BINS, CELLS, PATCH, SLICES, describe, integral
 from ssl_video.files import written_aside
 from ssl_video.video.flow import farneback, opencv
-from ssl_video.video.probe import answer_questions
 from ssl_video.video.reader import iterate_frames
+from ssl_video.video.scan import answer_requests
 
 REFERENCE = 240
 """Short side for which the thresholds below are, in pixels; they scale with the frames."""
@@ -238,13 +238,13 @@ class _Kept:
         self.parts, self.count = [(keys[chosen], Trajectories(points_PL2, starts_P, descriptors))], len(chosen)
 
 
-def _answer(question: dict) -> dict:
+def _reply(request: dict) -> dict:
     opencv().setNumThreads(1)  # there is a child for each core
-    descriptors = track(iterate_frames(question["path"]), TrackConfig(**question["config"])).descriptors
-    with written_aside(question["file"]) as aside:
+    descriptors = track(iterate_frames(request["path"]), TrackConfig(**request["config"])).descriptors
+    with written_aside(request["file"]) as aside:
         np.savez(aside, **descriptors)  # pyright: ignore[reportArgumentType]
     return {"tracks": len(next(iter(descriptors.values())))}
 
 
 if __name__ == "__main__":
-    answer_questions(_answer)
+    answer_requests(_reply)

@@ -66,9 +66,9 @@ class Model:
 
         Raises UserError if neither has.
         """
-        for part in (self.pretext, self.backbone, self.backbone.network):
-            if isinstance(part, capability):
-                return part
+        for owner in (self.pretext, self.backbone, self.backbone.network):
+            if isinstance(owner, capability):
+                return owner
         raise UserError(f"This needs a model that {CAN[capability]}, and {self.name} does not.")
 
     @torch.no_grad()

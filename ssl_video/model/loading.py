@@ -156,7 +156,7 @@ def _is_bare(file: Path) -> bool:
     try:
         return read_header(file) is None
     except UserError:
-        return False  # whoever reads it will say what is wrong
+        return False  # the reader of that format will say what is wrong
 
 
 def _network(header: Mapping[str, Any], where: str) -> tuple[Backbone, View]:

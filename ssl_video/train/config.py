@@ -50,7 +50,7 @@ class TrainingConfig:
     """How anything is trained. Raises UserError for numbers that cannot be."""
 
     steps: int | None = None
-    """Optimiser steps; by default 10000, or what --epochs asks for."""
+    """Optimiser steps; by default 10000, or those of --epochs."""
     epochs: float | None = None
     """Passes over the videos, instead of --steps."""
     batch_size: int = 32
@@ -70,7 +70,7 @@ class TrainingConfig:
     log_every: int = 50
     """Steps between lines of metrics.jsonl."""
     monitor_every: int = 500
-    """Steps between monitors: the held-out pretext accuracy and, with labels, the on-line probe."""
+    """Steps between monitors: the pretext's accuracy on held-out videos and, with labels, the on-line probe."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
     tensorboard: bool = False

@@ -161,7 +161,7 @@ class BatchKeys(Sampler[list[Key]]):
     """The keys of every micro-batch of one rank, from ``start`` on, without end.
 
     An epoch is a permutation, keyed by (seed, epoch), of all videos times ``clips_per_video``. Place p of the whole
-    sequence depends on p alone, so a resumed run goes on where it was, with any number of workers; with any number of
+    sequence depends on p alone, so a run resumes where it was, with any number of workers; with any number of
     ranks the ranks' batches together are the single process's batch.
 
     ``groups`` gives every video's group; then the batches of all ranks together are of one group each. A group's last
@@ -258,7 +258,7 @@ def start_worker(_worker: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    # a worker whose parent was killed can wait for ever to hand over what nobody will take
+    # a worker whose parent was killed can wait for ever to hand over what no process will take
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -105,7 +105,7 @@ def choose_device(requested: str) -> torch.device:
         raise UserError(f"There is no device {requested!r}; use auto, cpu, cuda or cuda:N.") from None
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UserError(f"--device {requested} was asked for, but torch sees no GPU; use --device cpu or auto.")
+            raise UserError(f"--device {requested} needs a GPU, and torch sees none; use --device cpu or auto.")
         device = torch.device("cuda", local if device.index is None else device.index)
         if device.index >= torch.cuda.device_count():
             raise UserError(f"There is no GPU {device.index}; torch sees {torch.cuda.device_count()}.")

@@ -91,7 +91,7 @@ class Meter:
             self.last_loss = loss
 
     def record(self, step: int) -> dict[str, Any]:
-        """Means since the last record, speed, waiting share and collapse indicators."""
+        """Means since the last record, speed, fraction of time spent waiting and collapse indicators."""
         self.check(step)
         elapsed = time.perf_counter() - self.since
         done = len(set(self.steps))
@@ -108,7 +108,7 @@ class Meter:
 
 
 class Log:
-    """metrics.jsonl always; a bar on a terminal; TensorBoard and Weights & Biases when asked for. First rank only."""
+    """metrics.jsonl always; a bar on a terminal; TensorBoard and Weights & Biases by option. First rank only."""
 
     def __init__(self, run: Run, start: Progress, config: TrainingConfig, first: bool, progress: bool = False):
         self.run, self.first = run, first
@@ -174,14 +174,14 @@ def _wandb(run: Run, config: TrainingConfig):
 
 
 class StopSignals:
-    """In this context SIGTERM and Ctrl-C set ``asked``, so that a step can end and be saved; a second one acts."""
+    """In this context SIGTERM and Ctrl-C set ``requested``, so that a step can end and be saved; a second one acts."""
 
     def __enter__(self) -> "StopSignals":
-        self.asked = False
+        self.requested = False
         self.before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
             for number in self.before:
-                signal.signal(number, self._ask)
+                signal.signal(number, self._request)
         except ValueError:  # not the main thread: the program around us keeps its signals
             self.before = {}
         return self
@@ -190,8 +190,8 @@ class StopSignals:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
-    def _ask(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked:
+    def _request(self, number: int, _frame: FrameType | None) -> None:
+        if self.requested:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.asked = True
+        self.requested = True

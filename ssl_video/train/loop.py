@@ -111,7 +111,7 @@ def train(
             if average is not None:
                 average.update_parameters(objective)
 
-            stopping, enough = ranks.any(stop.asked), False
+            stopping, enough = ranks.any(stop.requested), False
             if done % config.log_every == 0 or done == steps:
                 record = {"step": done, "lr": lr} | ranks.mean(meter.record(done))
                 if done % config.monitor_every == 0 or done == steps:

@@ -49,7 +49,7 @@ class Redraw:
 
 @dataclass(frozen=True)
 class Needs:
-    """What an objective asks of its backbone (modality, strides) and of the data (per-video statistics by name).
+    """What an objective needs of its backbone (modality, strides) and of the data (per-video statistics by name).
 
     With ``grouping`` "class" all videos of a batch are of one class: labels reach the sampler, but not the batch. With
     ``reversed`` a network of flow also gets the flow of the videos played backwards (``Sample.reversed``).

@@ -11,7 +11,7 @@ def choose_precision(requested: Precision, device: torch.device) -> torch.dtype 
     """The autocast type, or None for full precision.
 
     ``auto`` takes bf16 on GPUs that have it, and on CPUs with instructions for it; elsewhere it is emulated and many
-    times slower than fp32. Raises UserError if bf16 is asked for on a GPU that cannot do it.
+    times slower than fp32. Raises UserError for bf16 on a GPU that cannot do it.
     """
     if requested == "fp32":
         return None

@@ -13,7 +13,7 @@ Records = list[Record]
 CURVES = (
     ("loss", ("loss", "held_out_loss")),
     ("accuracy of the pretext", ("accuracy", "held_out_accuracy")),
-    ("on-line probe (top-1, held-out part of the training list)", ("probe_top1",)),
+    ("on-line probe (top-1, held-out videos)", ("probe_top1",)),
     ("feature spread: standard deviation", ("feature_std",)),
     ("feature spread: effective rank", ("effective_rank",)),
     ("learning rate", ("lr",)),
@@ -50,8 +50,10 @@ def speed(records: Records) -> str:
     waiting = [r["waiting"] for r in records if "waiting" in r]
     if not rates or not waiting:
         return "No speed was noted."
-    share = 100 * sum(waiting) / len(waiting)
-    return f"Median speed {rates[len(rates) // 2]:.1f} videos/s; {share:.0f} % of the time was spent waiting for data."
+    percent = 100 * sum(waiting) / len(waiting)
+    return (
+        f"Median speed {rates[len(rates) // 2]:.1f} videos/s; {percent:.0f} % of the time was spent waiting for data."
+    )
 
 
 def panels(records: Records) -> list[tuple[str, list[str]]]:

@@ -41,12 +41,12 @@ def crop(frames_THWC: np.ndarray, size: int, rng: np.random.Generator | None) ->
 def resized_crop(frames_THWC: np.ndarray, size: int, area: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
     """A random rectangle, the same in all frames, resized to ``size`` x ``size``.
 
-    Its area is a random part of the frame's between the two of ``area``, its aspect ratio between 3/4 and 4/3.
+    Its area is a random fraction of the frame's between the two of ``area``, its aspect ratio between 3/4 and 4/3.
     """
     h, w = frames_THWC.shape[1:3]
     for _ in range(10):
-        part, ratio = rng.uniform(*area), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-        height, width = round(np.sqrt(part * h * w / ratio)), round(np.sqrt(part * h * w * ratio))
+        fraction, ratio = rng.uniform(*area), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        height, width = round(np.sqrt(fraction * h * w / ratio)), round(np.sqrt(fraction * h * w * ratio))
         if 0 < height <= h and 0 < width <= w:
             top, left = rng.integers(0, (h - height + 1, w - width + 1))
             return resize(frames_THWC[:, top : top + height, left : left + width], (size, size))

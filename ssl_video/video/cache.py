@@ -15,8 +15,8 @@ from ssl_video.files import write_text, written_aside
 from ssl_video.video.flow import check_flow, encode, flow_method
 from ssl_video.video.info import Problem, VideoInfo
 from ssl_video.video.kinds import CopyKind
-from ssl_video.video.probe import Children, probe
 from ssl_video.video.reader import VideoError, iterate_frames
+from ssl_video.video.scan import Children, scan_one
 from ssl_video.video.writer import Encoding, write_video
 
 FLOW_CODEC = "flow"
@@ -38,13 +38,13 @@ def build_clip_cache(
     """Copy scanned videos; frame n of a copy shows frame n of its source, or the flow from it to frame n + 1.
 
     A copy is finished when its ``.json`` lies beside it, which is written after the copy was decoded and its frames
-    counted; finished copies of unchanged sources are kept, so that an interrupted build goes on where it was. Sources
+    counted; finished copies of unchanged sources are kept, so that an interrupted build resumes where it was. Sources
     are decoded in child processes: a file that crashes the decoder is one problem.
 
     Args:
         videos: paths and what the scan found.
         out: folder of the copies.
-        kind: ``h264``: short side as asked, a key frame every 4 frames; ``raw``: uint8 arrays (T, H, W, 3); else a
+        kind: ``h264``: short side as given, a key frame every 4 frames; ``raw``: uint8 arrays (T, H, W, 3); else a
             flow (``ssl_video.video.flow.flow_method``), computed at that size: encoded arrays (T - 1, H, W, 2).
         short_side: in pixels; None keeps the size.
         reversed: flow of the video played backwards: field n is from frame n of that video to its frame n + 1.
@@ -69,11 +69,11 @@ def build_clip_cache(
         copy = copy_path(path, out, kind, short_side, reversed)
         found = finished(path, copy)
         if found is None:
-            question = {"path": path, "frames": info.frames, "copy": str(copy), "kind": kind, "short_side": short_side}
-            answer = children.ask(path, question | {"reversed": reversed})
-            if isinstance(answer, Problem):
-                return answer
-            found = VideoInfo(**answer)
+            request = {"path": path, "frames": info.frames, "copy": str(copy), "kind": kind, "short_side": short_side}
+            reply = children.request(path, request | {"reversed": reversed})
+            if isinstance(reply, Problem):
+                return reply
+            found = VideoInfo(**reply)
         return str(copy), replace(found, fps=info.fps, duration_s=info.duration_s)  # the copy counts frames, not time
 
     what = "copy" if kind in get_args(CopyKind) else "flow"
@@ -110,7 +110,7 @@ def make_copy(
         # fastdecode leaves out what costs a decoder most; no B-frames, so that times are numbers
         options = {"preset": "veryfast", "tune": "fastdecode", "crf": "20", "bf": "0", "sc_threshold": "0"}
         written = write_video(copy, pictures, encoding=Encoding(options, gop=GOP))
-        info = probe(str(copy))
+        info = scan_one(str(copy))
     elif kind == "raw":
         written, info = _write_array(copy, pictures, expected, "raw")
     else:
@@ -167,6 +167,6 @@ def _state(path: str) -> str:
 
 
 if __name__ == "__main__":
-    from ssl_video.video.probe import answer_questions
+    from ssl_video.video.scan import answer_requests
 
-    answer_questions(lambda q: asdict(make_copy(**q | {"copy": Path(q["copy"])})))
+    answer_requests(lambda q: asdict(make_copy(**q | {"copy": Path(q["copy"])})))

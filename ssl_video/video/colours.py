@@ -8,7 +8,7 @@ from torch import Tensor
 Colours = Literal["rgb", "gray", "lab"]
 COLOURS: tuple[str, ...] = get_args(Colours)
 LUMINANCE = (0.299, 0.587, 0.114)
-"""Parts of red, green and blue in a gray value (ITU-R BT.601)."""
+"""Weights of red, green and blue in a gray value (ITU-R BT.601)."""
 XYZ_OF_RGB = (
     (0.412453, 0.357580, 0.180423),
     (0.212671, 0.715160, 0.072169),

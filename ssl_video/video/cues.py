@@ -14,15 +14,15 @@ from ssl_video.video.flow import decode, encode, farneback, opencv
 BLACK = 24
 """Gray levels up to which a pixel is black: bars of compressed videos are not exactly 0."""
 LIT = 0.01
-"""Part of a row or column that is brighter, from which on it is no border."""
+"""Fraction of a row or column that is brighter, from which on it is no border."""
 STEP, NEAR, AGREE = 8, 0.5, 0.5
 """The camera's motion: pixels between the points that it is found from, pixels within which a point agrees with it, and
-the part of the points that must agree."""
+the fraction of the points that must agree."""
 NO_FLOW = 128
 
 
 def black_borders(frames_THWC: np.ndarray) -> np.ndarray:
-    """(T, 4) float32: the parts of each frame that are black at its top, bottom, left and right; 1 if all of it is."""
+    """(T, 4) float32: fractions of each frame that are black at its top, bottom, left and right; 1 if all of it is."""
     lit_THW = reduce(np.maximum, np.moveaxis(frames_THWC, 3, 0)) > BLACK  # many times faster than max(axis=3)
     rows_TH, columns_TW = lit_THW.mean(axis=2) > LIT, lit_THW.mean(axis=1) > LIT
     sides = (rows_TH, rows_TH[:, ::-1], columns_TW, columns_TW[:, ::-1])
@@ -33,7 +33,7 @@ def black_borders(frames_THWC: np.ndarray) -> np.ndarray:
 def content(size: tuple[int, int], borders_4: np.ndarray) -> tuple[slice, slice]:
     """The rows and columns of a frame of ``size`` (h, w) within its borders; empty if there are none."""
     before_h, after_h, before_w, after_w = (
-        int(np.ceil(part * size[n // 2] - 1e-3)) for n, part in enumerate(borders_4.tolist())
+        int(np.ceil(fraction * size[n // 2] - 1e-3)) for n, fraction in enumerate(borders_4.tolist())
     )
     return slice(before_h, size[0] - after_h), slice(before_w, size[1] - after_w)
 

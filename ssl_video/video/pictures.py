@@ -63,7 +63,7 @@ def iterate_folder(folder: Path | str, numbers: Sequence[int] | None = None) -> 
         yield frame_HWC
 
 
-def probe_folder(folder: Path | str) -> VideoInfo:
+def scan_folder(folder: Path | str) -> VideoInfo:
     """Facts of a folder of pictures, all of which are decoded. Raises VideoError."""
     count, shape = 0, (0, 0)
     for frame_HWC in iterate_folder(folder):

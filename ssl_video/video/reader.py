@@ -54,7 +54,7 @@ def read_frames(path: str, frames: Sequence[int], info: VideoInfo | None = None)
         VideoError: if the file cannot be decoded, or has no frame of that number.
     """
     if not len(frames):
-        raise VideoError("no frame was asked for")
+        raise VideoError("no frame is named")
     if path.endswith(".npy"):
         return _from_array(path, frames)
     if Path(path).is_dir():

@@ -16,7 +16,7 @@ from ssl_video.errors import UserError
 from ssl_video.files import written_aside
 from ssl_video.video.sound import CHANNELS, LAYOUT, RATE
 
-FILMS = (".mp4", ".mov", ".mkv")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 """What pictures and sound of ``write_video`` can go into."""
 
 
@@ -105,10 +105,11 @@ class _Track:
             self.container.mux(self.stream.encode(frame))
 
 
-def check_film(path: Path) -> None:
-    """Raise UserError unless a film of this name can be written."""
-    if path.suffix.lower() not in FILMS:
-        raise UserError(f"A film is a file that ends in {', '.join(FILMS[:-1])} or {FILMS[-1]}, not {path}.")
+def check_writable(path: Path) -> None:
+    """Raise UserError unless a video of this name can be written."""
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        suffixes = f"{', '.join(VIDEO_SUFFIXES[:-1])} or {VIDEO_SUFFIXES[-1]}"
+        raise UserError(f"A video is written as a file that ends in {suffixes}, not as {path}.")
 
 
 def rate_of(fps: float) -> Fraction:

@@ -33,7 +33,7 @@ class Entry:
         std: of these pixels.
         frames: of its clips.
         stride: between these frames.
-        sha256: first digits of the file's digest, compared after it was fetched; empty if nobody says them.
+        sha256: first digits of the file's digest, compared after it was fetched; empty if none is published.
         licence: under which it is published.
         trained_on: data sets.
         checked: the independent implementation whose features these weights give here; empty if there was none.

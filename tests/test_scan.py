@@ -4,22 +4,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ssl_video.video import probe as probe_module
+from ssl_video.video import scan as scan_module
 from ssl_video.video.cache import build_clip_cache, copy_path
 from ssl_video.video.info import Problem, VideoInfo
-from ssl_video.video.probe import CHILD, Children, scan
 from ssl_video.video.reader import iterate_frames, read_frames
+from ssl_video.video.scan import CHILD, Children, scan
 from tests import videos
 
 HOSTILE = (
     "import json, os, sys, time\n"
-    "from ssl_video.video import probe\n"
-    "whole = probe.probe\n"
+    "from ssl_video.video import scan\n"
+    "whole = scan.scan_one\n"
     "def hostile(path):\n"
     "    if path.endswith('crash.mp4'): os.abort()\n"
     "    if path.endswith('hang.mp4'): time.sleep(60)\n"
     "    return whole(path)\n"
-    "probe.answer_questions(lambda path: probe.asdict(hostile(path)))\n"
+    "scan.answer_requests(lambda path: scan.asdict(hostile(path)))\n"
 )
 
 
@@ -33,7 +33,7 @@ def test_every_odd_file_gives_facts_or_a_reason(shared_data):
 
 
 def test_a_child_that_crashes_or_hangs_is_one_bad_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(probe_module, "CHILD", (sys.executable, "-c", HOSTILE))
+    monkeypatch.setattr(scan_module, "CHILD", (sys.executable, "-c", HOSTILE))
     names = ["a", "crash", "b", "hang", "c"]
     paths = [str(videos.mp4(tmp_path / f"{n}.mp4", count=5)) for n in names]
     found = [f for _, f in scan(paths, workers=1, time_limit_s=4)]
@@ -44,7 +44,7 @@ def test_a_child_that_crashes_or_hangs_is_one_bad_file(tmp_path, monkeypatch):
 def test_a_second_scan_decodes_nothing(tmp_path, monkeypatch):
     paths = [str(videos.mp4(tmp_path / f"{n}.mp4", count=5)) for n in range(3)]
     first = list(scan(paths))
-    monkeypatch.setattr(probe_module, "CHILD", (sys.executable, "-c", "raise SystemExit(1)"))
+    monkeypatch.setattr(scan_module, "CHILD", (sys.executable, "-c", "raise SystemExit(1)"))
     assert list(scan(paths)) == first
     videos.mp4(tmp_path / "1.mp4", count=7)
     assert isinstance(dict(scan(paths))[paths[1]], Problem)
@@ -55,7 +55,7 @@ def test_an_interrupted_scan_goes_on_where_it_was(tmp_path, monkeypatch):
     results = scan(paths, workers=1)
     first = next(results)
     results.close()
-    monkeypatch.setattr(probe_module, "CHILD", (sys.executable, "-c", "raise SystemExit(1)"))
+    monkeypatch.setattr(scan_module, "CHILD", (sys.executable, "-c", "raise SystemExit(1)"))
     assert next(iter(scan(paths[:1]))) == first
 
 
@@ -93,7 +93,7 @@ def test_mutated_bytes_give_a_reason_or_frames(tmp_path, children, whole_files, 
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     content = content[: data.draw(st.integers(1, len(content)))]
     (tmp_path / "mutated").write_bytes(content)
-    found = children.ask(str(tmp_path / "mutated"), str(tmp_path / "mutated"))
+    found = children.request(str(tmp_path / "mutated"), str(tmp_path / "mutated"))
     assert (isinstance(found, Problem) and found.reason) or (isinstance(found, dict) and found["frames"] > 0)
 
 

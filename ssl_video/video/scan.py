@@ -1,10 +1,10 @@
 """Finding out what is in a video file, by decoding it once from end to end.
 
-FFmpeg can crash or hang on a hostile file, so ``scan`` probes in child processes with a time limit; a child that dies
-or is late is one bad file. What was found is kept in the user's cache folder, so that an interrupted scan goes on where
+FFmpeg can crash or hang on a hostile file, so ``scan`` works in child processes with a time limit; a child that dies
+or is late is one bad file. What was found is kept in the user's cache folder, so that an interrupted scan resumes where
 it was, and training can scan on the fly.
 
-``python -m ssl_video.video.probe`` is the child: a path a line on stdin, a JSON answer a line on stdout.
+``python -m ssl_video.video.scan`` is the child: a path a line on stdin, a JSON reply a line on stdout.
 """
 
 import contextlib
@@ -28,23 +28,23 @@ from tqdm import tqdm
 
 from ssl_video.files import cache_dir
 from ssl_video.video.info import Problem, VideoInfo
-from ssl_video.video.pictures import probe_folder
+from ssl_video.video.pictures import scan_folder
 from ssl_video.video.reader import QUICK, Misfit, VideoError, by_time, decoded, opened
 
 R = TypeVar("R")
 
 VERSION = 2
-"""Raised when what a probe finds changes, so that what older versions kept is not used."""
+"""Raised when what a scan finds changes, so that what older versions kept is not used."""
 
-CHILD = (sys.executable, "-m", "ssl_video.video.probe")
+CHILD = (sys.executable, "-m", "ssl_video.video.scan")
 PLACES_CHECKED = 12
 """Places of a file where seeking is compared with counting."""
 
 
-def probe(path: str) -> VideoInfo:
+def scan_one(path: str) -> VideoInfo:
     """Decode a file from end to end, in this process. Raises VideoError with the reason if it cannot be used."""
     if Path(path).is_dir():
-        return probe_folder(path)
+        return scan_folder(path)
     try:
         info, times, checksums = _survey(path, {"err_detect": "explode"})
         whole = True
@@ -79,7 +79,7 @@ def _survey(path: str, options: dict[str, str]) -> tuple[VideoInfo, list[int | N
 
 
 def _checksum(frame: VideoFrame) -> int:
-    """Of the first plane without the padding of its rows, which nobody writes."""
+    """Of the first plane without the padding of its rows, which is never written."""
     plane = frame.planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)  # pyright: ignore
     return zlib.crc32(rows[:, : frame.width].tobytes())
@@ -126,7 +126,7 @@ def _key_frames(path: str, info: VideoInfo) -> list[int]:
 def scan(
     paths: Iterable[str], workers: int | None = None, time_limit_s: float = 60.0, progress: bool = False
 ) -> Iterator[tuple[str, VideoInfo | Problem]]:
-    """Probe files in child processes; results come in the order of ``paths``.
+    """Scan files in child processes; results come in the order of ``paths``.
 
     Args:
         paths: the files.
@@ -145,25 +145,25 @@ def scan(
             total=len(paths), unit="file", desc="scan", disable=not (progress and sys.stderr.isatty()) or not paths
         ) as bar,
     ):
-        asked = {path: pool.submit(_probed, children, path) for path in paths if path not in known}
+        pending = {path: pool.submit(_scanned, children, path) for path in paths if path not in known}
         try:
             for path in paths:
                 if path in known:
                     found = known[path]
                 else:
-                    found = asked[path].result()
+                    found = pending[path].result()
                     memory.put(path, found)
                 bar.update()
                 yield path, found
         finally:
-            for future in asked.values():
+            for future in pending.values():
                 future.cancel()
             children.end()
             memory.close()
 
 
-def _probed(children: "Children", path: str) -> VideoInfo | Problem:
-    found = children.ask(path, path)
+def _scanned(children: "Children", path: str) -> VideoInfo | Problem:
+    found = children.request(path, path)
     return found if isinstance(found, Problem) else VideoInfo(**found)
 
 
@@ -176,8 +176,8 @@ class Children:
         self.local = threading.local()
         self.alive: list[subprocess.Popen[str]] = []
 
-    def ask(self, path: str, question: Any) -> dict[str, Any] | Problem:
-        """This thread's child's answer to a question about the file ``path``."""
+    def request(self, path: str, request: Any) -> dict[str, Any] | Problem:
+        """The reply of this thread's child to a request about the file ``path``."""
         try:
             size = Path(path).stat().st_size
         except OSError as error:
@@ -188,26 +188,26 @@ class Children:
         child = self._child()
         try:
             assert child.stdin is not None and child.stdout is not None
-            child.stdin.write(json.dumps(question) + "\n")
+            child.stdin.write(json.dumps(request) + "\n")
             child.stdin.flush()
             ready, _, _ = select.select([child.stdout], [], [], limit)
-            answer = child.stdout.readline() if ready else None
+            reply = child.stdout.readline() if ready else None
         except (BrokenPipeError, ValueError):
-            answer = ""
-        if answer is None:
+            reply = ""
+        if reply is None:
             self._bury(child)
             return Problem(path, f"decoding it took longer than {limit:.0f} s")
-        if not answer.endswith("\n"):
+        if not reply.endswith("\n"):
             code = self._bury(child)
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             return Problem(path, f"the decoder crashed on it ({how})")
-        found = json.loads(answer)
+        found = json.loads(reply)
         return Problem(path, found["reason"]) if "reason" in found else found
 
     def work(
         self, do: Callable[[Any], R], things: Sequence[Any], *, workers: int | None, what: str, progress: bool
     ) -> Iterator[R]:
-        """``do``, which may ``ask``, on every thing, by ``workers`` threads (one a core); the children end with it.
+        """``do``, which may ``request``, on every thing, by ``workers`` threads (one a core); the children end with it.
 
         Results come in order; ``progress`` shows a bar that says ``what``, on a terminal.
         """
@@ -299,11 +299,11 @@ def _state(path: str) -> str | None:
     return f"{VERSION}|{stat.st_size}|{stat.st_mtime_ns}"
 
 
-def answer_questions(answer: Callable[[Any], dict[str, Any]]) -> None:
-    """What a child does: a JSON question a line on stdin, a JSON answer, or the reason for none, a line on stdout."""
+def answer_requests(reply: Callable[[Any], dict[str, Any]]) -> None:
+    """What a child does: a JSON request a line on stdin, a JSON reply, or the reason for none, a line on stdout."""
     for line in sys.stdin:
         try:
-            found = answer(json.loads(line))
+            found = reply(json.loads(line))
         except VideoError as error:
             found = {"reason": str(error)}
         except Exception as error:  # whatever a hostile file brings about is a reason, too
@@ -312,4 +312,4 @@ def answer_questions(answer: Callable[[Any], dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    answer_questions(lambda path: asdict(probe(path)))
+    answer_requests(lambda path: asdict(scan_one(path)))
