@@ -19,6 +19,7 @@ from ssl_video.apps.catalogue import (
     list_protocols,
     list_recipes,
     list_tables,
+    list_weights,
 )
 from ssl_video.apps.embedding import embed_frames, embed_videos
 from ssl_video.apps.index_update import Work, index_videos
@@ -47,6 +48,7 @@ __all__ = [
     "list_protocols",
     "list_recipes",
     "list_tables",
+    "list_weights",
     "load_backbone",
     "load_model",
     "pretrain",

@@ -266,7 +266,9 @@ def test_the_main_job_runs_where_opencv_cannot_be_imported(drawn, tmp_path):
     assert "libgl1" in script("doctor", cwd=tmp_path, env=env).stdout
 
 
-@pytest.mark.parametrize("what", ["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes", "tables"])
+@pytest.mark.parametrize(
+    "what", ["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes", "tables", "weights"]
+)
 def test_lists_have_a_line_for_each_thing(what, capsys):
     assert main(["list", what]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -3,12 +3,12 @@
 import inspect
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal
 
 from ssl_video.recipes import recipes, tables
 from ssl_video.registry import Registry
 
-Kind = Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes", "tables"]
+Kind = Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes", "tables", "weights"]
 
 
 def list_pretexts(pattern: str = "*") -> list[str]:
@@ -46,6 +46,11 @@ def list_tables(pattern: str = "*") -> list[str]:
     return list(lines_of("tables", pattern))
 
 
+def list_weights(pattern: str = "*") -> list[str]:
+    """Published weights, as NETWORK/NAME, that match: ``list_weights("resnet18/*")``; see ``lines_of``."""
+    return list(lines_of("weights", pattern))
+
+
 def lines_of(kind: Kind, pattern: str = "*") -> dict[str, str]:
     """Name -> one line about it, of all names that match, sorted.
 
@@ -63,7 +68,13 @@ def _recipes(kind: str) -> dict[str, str]:
 
 
 def _registered(registry: Registry) -> dict[str, str]:
-    return {name: (inspect.getdoc(registry[name]) or "").partition("\n")[0] for name in registry.names()}
+    return {name: _line(registry[name]) for name in registry.names()}
+
+
+def _line(member: Any) -> str:
+    """A weights entry is a value, and says itself what it is; of anything else, the first line of its docstring."""
+    about = f"trained on {member.trained_on}" if hasattr(member, "trained_on") else inspect.getdoc(member) or ""
+    return about.partition("\n")[0]
 
 
 def _pretexts() -> Registry:
@@ -96,10 +107,17 @@ def _protocols() -> Registry:
     return EVALUATIONS
 
 
+def _weights() -> Registry:
+    from ssl_video.backbones.weights import WEIGHTS
+
+    return WEIGHTS
+
+
 _REGISTRIES: dict[str, Callable[[], Registry]] = {  # imported one by one: a list of data sets needs no torch
     "pretexts": _pretexts,
     "backbones": _backbones,
     "encoders": _encoders,
     "datasets": _datasets,
     "protocols": _protocols,
+    "weights": _weights,
 }

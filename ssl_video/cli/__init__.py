@@ -26,7 +26,7 @@ COMMANDS = {
     "app": "a local web page on a run: drop a video, see its neighbours, its speediness and more",
     "export": "a network for use elsewhere: safetensors, ONNX, torch.export",
     "data": "scan, cache or synthesize videos, or compute their optical flow",
-    "list": "what there is: pretexts, backbones, encoders, datasets, protocols, recipes, tables",
+    "list": "what there is: pretexts, backbones, encoders, datasets, protocols, recipes, tables, weights",
     "doctor": "versions, readers and devices; what is missing and which package brings it",
 }
 
