@@ -67,6 +67,7 @@ class Classification(Objective):
         multi_label: bool = False,
     ):
         super().__init__(config, backbone)
+        backbone.requires_grad_(True)  # its pretext may have trained less of it
         self.shown, self.classes, self.multi_label = view, classes, multi_label
         self.classifier = Classifier(backbone.feature_dim, classes, config.dropout)
         stages = list(backbone.stages.values())

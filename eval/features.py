@@ -45,6 +45,10 @@ class Extraction:
     batch: int = 32
     """Clips in one forward pass."""
 
+    def __post_init__(self):
+        if self.clips < 0 or self.batch < 1:
+            raise UserError("The number of clips must be 0 or more, and a batch 1 or more.")
+
     def noted(self) -> dict[str, Any]:
         """What features that are kept depend on. Options that version 0.1 had not are there if they are used."""
         names = ("clips", "readout", "still", "shuffle", "crops")

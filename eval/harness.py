@@ -11,6 +11,7 @@ from ssl_video.datasets.base import FeatureSplits, Splits, VideoList, VideoSet
 from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.spec import load_features, load_splits
 from ssl_video.encoders.base import Encoder
+from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import draw_confusion
 from ssl_video.eval.base import EVALUATIONS, FeatureTask, Task, check_model, configured, evaluate
 from ssl_video.eval.features import Extraction, Features, check_some
@@ -70,6 +71,8 @@ class EvaluationConfig:
     reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self):
+        if not self.seeds:
+            raise UserError("--seeds must be 1 or more.")
         configured(self.protocol, self.preset, self.options)
 
 

@@ -43,9 +43,11 @@ class PretextTest(Evaluation):
     def measure(self, model: Model, task: Task, config: PretextConfig, seed: int) -> Outcome:
         """No label of the data set is used."""
         if model.pretext is None:
-            raise UserError(
-                f"{model.name} has no pretext heads to test; name a run's folder (with pretext.safetensors)."
+            name = (model.run.get("pretext") or {}).get("name")
+            what = (
+                f"its pretext {name!r} is not known here; name its file by --plugin" if name else "name a run's folder"
             )
+            raise UserError(f"{model.name} has no pretext to test: {what}.")
         videos = task.test or task.train
         pretext = model.pretext.eval()
         looked_at = for_modality(videos, model.backbone.clip.modality, reversed=pretext.needs.reversed)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ssl_video.apps.catalogue import (
     list_backbones,
@@ -62,7 +63,7 @@ Named = Run | Model | str | Path
 
 def pretrain(
     data: str | Path | PretrainConfig = "synthetic",
-    pretext: str = "speediness",
+    pretext: str | None = None,
     *,
     recipe: str | None = None,
     out: str | Path | None = None,
@@ -79,10 +80,10 @@ def pretrain(
     Args:
         data: a folder, a file or a SPEC such as ``ucf101:ROOT``; or a whole configuration, with which the options that
             follow are not given.
-        pretext: a name of ``sv.list_pretexts()``.
+        pretext: a name of ``sv.list_pretexts()``; by default the recipe's, or speediness.
         recipe: where the options start, a name of ``sv.list_recipes()`` or a file; by default the pretext's small one.
         out: folder of the run; by default a new one under runs/.
-        resume: resume the training in ``out``, if it has begun.
+        resume: resume the training in ``out``, if it has begun, with its own configuration.
         progress: show bars, on a terminal.
         options: by the names of the command's flags, with ``__`` for a dot: ``steps=500``, ``pretext__frames=8``.
 
@@ -91,12 +92,16 @@ def pretrain(
         Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
     """
     if isinstance(data, PretrainConfig):
-        if options or recipe is not None:
+        if options or recipe is not None or pretext is not None:
             raise UserError("A whole configuration has its options already; change them in it, or name data.")
         config = data
     else:
-        content = small_recipe(pretext) if recipe is None else load_recipe(recipe)
-        given = {"data": str(data)} | ({"pretext": pretext} if recipe is None else {})
+        before = Run(Path(out)) if resume and out is not None else None
+        if before is not None and before.started:
+            content, given = before.config(), {"data": str(data)}
+        else:
+            content = small_recipe(pretext or "speediness") if recipe is None else load_recipe(recipe)
+            given = {"data": str(data)} | ({} if pretext is None else {"pretext": pretext})
         given |= {name.replace("__", "."): value for name, value in options.items()}
         config = PretrainConfig.from_mapping(changed(content, given))
     return pretrain_by(config, out, resume=resume, say=_warn, progress=progress)
@@ -251,7 +256,11 @@ def track(
 def _loaded(model: Named, device: str = "auto") -> Model:
     from ssl_video.train.distributed import choose_device
 
-    return model if isinstance(model, Model) else load_model(str(model), choose_device(device))
+    if isinstance(model, Model):
+        return model
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # a random network is the same one each time
+        return load_model(str(model), choose_device(device))
 
 
 def _numbers(rows: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:

@@ -174,7 +174,7 @@ def convert(kind: Any, value: object, what: str) -> Any:
         raise wrong
     try:
         number = kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise wrong from None
     if kind is int and isinstance(value, float) and value != number:
         raise wrong

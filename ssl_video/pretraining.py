@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from ssl_video.backbones.base import Backbone, backbone_options, build_backbone, unloaded_backbone
-from ssl_video.backbones.weights import videos_seen
+from ssl_video.backbones.weights import own_entry, videos_seen
 from ssl_video.config import from_mapping, make_options, plain
-from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoSet
+from ssl_video.datasets.base import Video, VideoList, VideoSet
 from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import describe, held_out, load_splits
@@ -35,7 +35,7 @@ from ssl_video.train.parallel import check
 from ssl_video.train.report import write_report
 from ssl_video.video.reader import get_reader
 
-MAY_CHANGE = {"workers", "reader", "device", "tensorboard", "wandb"}
+MAY_CHANGE = {"workers", "reader", "device", "tensorboard", "wandb", "probe"}
 """Options that may differ on resuming: nothing that a result depends on."""
 
 
@@ -65,18 +65,20 @@ class PretrainConfig:
     def __post_init__(self):
         cls, name = PRETEXTS[self.pretext.name], self.backbone.name
         pretext = make_options(cls, f"pretext {self.pretext.name}", self.pretext.options)
-        backbone = vars(from_mapping(backbone_options(name), self.backbone.options, f"backbone {name}"))
+        entry = own_entry(str(self.backbone.options.get("weights")), name)  # it brings options of its network
+        options = {**(entry.options if entry else {}), **self.backbone.options}
+        backbone = vars(from_mapping(backbone_options(name), options, f"backbone {name}"))
         object.__setattr__(self, "pretext", Choice(self.pretext.name, pretext))
         object.__setattr__(self, "backbone", Choice(name, backbone))
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any]) -> "PretrainConfig":
         """From the flat form: a recipe, or the configuration of a run. Raises UserError."""
-        flat = {"spec" if k == "data" else k: v for k, v in given.items() if k not in ("config", "resume", "out")}
-        choices = {kind: _choice(flat.pop(kind)) for kind in ("pretext", "backbone") if kind in flat}
-        whole = from_mapping(_Flat, flat, "recipe")
-        sections = {name: _section(kind, whole) for name, kind in (("data", DataConfig), ("training", TrainingConfig))}
-        return cls(**choices, **sections, probe=whole.probe)
+        flat = vars(from_mapping(_FLAT, {k: v for k, v in given.items() if k not in NO_OPTIONS}, "recipe"))
+        data = {"spec" if k == "data" else k: flat[k] for k in _OF_DATA}
+        training = {f.name: flat[f.name] for f in dataclasses.fields(TrainingConfig)}
+        choices = {kind: _choice(flat[kind]) for kind in ("pretext", "backbone") if flat[kind] is not None}
+        return cls(**choices, data=DataConfig(**data), training=TrainingConfig(**training), probe=flat["probe"])
 
     def to_mapping(self) -> dict[str, Any]:
         """The flat form, which ``from_mapping`` turns back into an equal configuration."""
@@ -86,15 +88,16 @@ class PretrainConfig:
         return {"data": flat.pop("spec"), **flat}
 
 
-@dataclass(frozen=True)
-class _Flat(TrainingConfig, DataConfig):
-    """All options but those of the two choices."""
-
-    probe: bool = False
-
-
-def _section(kind: type, whole: _Flat) -> Any:
-    return kind(**{f.name: getattr(whole, f.name) for f in dataclasses.fields(kind)})
+NO_OPTIONS = ("config", "resume", "out")
+"""Flags of the command that say where, not what; version 0.1 noted them too."""
+_OF_DATA = {"data" if f.name == "spec" else f.name: (f.type, f.default) for f in dataclasses.fields(DataConfig)}
+_REST = {"probe": (bool, False), "pretext": (Any, None), "backbone": (Any, None)}
+_FLAT = dataclasses.make_dataclass(
+    "Flat",
+    [(name, kind, field(default=default)) for name, (kind, default) in (_OF_DATA | _REST).items()],
+    bases=(TrainingConfig,),
+    frozen=True,
+)
 
 
 def _choice(given: Any) -> Choice:
@@ -121,7 +124,10 @@ def changed(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
             else:
                 flat[group] = {"name": before.name, **before.options, option: value}
         elif option:
-            flat[group] = {**flat.get(group, {}), option: value}
+            before = flat.get(group, {})
+            if not isinstance(before, Mapping):
+                raise UserError(f"The option {group!r} has no options of its own, so there is no {name!r}.")
+            flat[group] = {**before, option: value}
         else:
             flat[group] = value
     return flat
@@ -157,12 +163,20 @@ def _check_config(run: Run, config: PretrainConfig) -> None:
     if not run.started:
         return
     noted, given = PretrainConfig.from_mapping(run.config()).to_mapping(), config.to_mapping()
-    for name, value in given.items():
-        if name not in MAY_CHANGE and value != noted[name]:
+    for name, value in _dotted(given).items():
+        if name not in MAY_CHANGE and value != _dotted(noted).get(name):
             raise UserError(
                 f"A resumed run keeps its configuration, but --{name.replace('_', '-')} differs from that in {run}; "
                 f"leave the option out, or start a new run with another --out."
             )
+
+
+def _dotted(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by their dotted names, which are those of flags but for ``.name``."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        flat |= _dotted(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
 
 
 def _pretrain(
@@ -172,16 +186,21 @@ def _pretrain(
     if ranks.first:
         run.claim(resume)
         _check_config(run, config)
+    if ranks.share(resume and run.finished and (run.probe_file.is_file() or not config.probe)):
+        say(f"{run} is finished already.")
+        return run
     check(config.training, ranks)
     get_reader(config.data.reader)  # a missing package is said before the videos are scanned
-    pretext = untrained(config, say, weights=not (resume and run.checkpoints()))
+    begun = ranks.share(resume and bool(run.checkpoints()))
+    pretext = untrained(config, say, weights=not begun)
     lists = ranks.share(lists_of(run, config, pretext, say, progress) if ranks.first else None)
     assert lists is not None
     training, held = lists.training, lists.held_out
     if ranks.first:
-        _check_same(run, training)
+        _check_same(run, lists)
         run.write_config(config.to_mapping())
-        run.write_lists(lists)
+        if run.lists() is None:
+            run.write_lists(lists)
     ranks.barrier()
     dataset = ClipDataset(training, pretext, config.training.seed, partial(read_video, reader=config.data.reader))
     monitors = monitors_for(training, held, ranks.device) if held.videos else []
@@ -209,7 +228,7 @@ def untrained(config: PretrainConfig, say: Say = silent, *, weights: bool = True
     else:  # a checkpoint has them, and their file may be gone
         backbone = unloaded_backbone(name, **options)
         start = options["weights"]
-        if start and Path(start).exists():
+        if start and Path(start).expanduser().exists():
             backbone.provenance = dataclasses.replace(backbone.provenance, trained_on=videos_seen(start))
     if backbone.provenance.weights_report:
         say(backbone.provenance.weights_report)
@@ -234,18 +253,23 @@ def lists_of(
 def _there(videos: VideoSet, data: DataConfig, objective: Objective, progress: bool) -> VideoSet:
     if all(Path(v.path).exists() for v in videos.videos):
         return videos
-    sources = tuple(ListedVideo(v.source, v.labels, v.group, annotation=v.annotation) for v in videos.videos)
+    sources = tuple(v.listed for v in videos.videos)
     found = shown(VideoList(videos.name, sources, videos.classes), data, objective, progress)
     return dataclasses.replace(found, problems=videos.problems + found.problems)
 
 
-def _check_same(run: Run, training: VideoSet) -> None:
+def _check_same(run: Run, lists: Lists) -> None:
     """Raise UserError if the videos are not those that the run has noted: it would not be the same training."""
     noted = run.lists()
-    if noted is not None and noted.training.hash != training.hash:
-        gone = len(noted.training.videos) - len(training.videos)
-        what = f"{gone} of its {len(noted.training.videos)} videos are gone" if gone else "its videos have changed"
-        raise UserError(f"{run} cannot be resumed: {what}; bring them back, or start a new run with another --out.")
+    if noted is None:
+        return
+    for before, now in ((noted.training, lists.training), (noted.held_out, lists.held_out)):
+        if before.hash != now.hash:
+            gone = len(before.videos) - len(now.videos)
+            what = (
+                f"{gone} of the {len(before.videos)} videos of a list are gone" if gone else "its videos have changed"
+            )
+            raise UserError(f"{run} cannot be resumed: {what}; bring them back, or start a new run with another --out.")
 
 
 def choose_lists(config: PretrainConfig, objective: Objective, say: Say = silent, progress: bool = False) -> Lists:

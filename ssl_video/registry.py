@@ -75,7 +75,11 @@ class Registry(Generic[T]):
         if self._discovered:
             return
         self._discovered = True  # first: the modules below may ask this registry while they are imported
-        self._import_package()
+        try:
+            self._import_package()
+        except Exception:
+            self._discovered = False  # whoever asks again is told the same
+            raise
         for entry in importlib.metadata.entry_points(group=self.package):
             try:
                 entry.load()  # the decorator in it registers
@@ -120,19 +124,19 @@ def load_plugin(path: str | Path) -> ModuleType:
     sys.modules[name] = module  # first: dataclasses look up the types of their fields there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UserError(f"The plug-in {path} failed in line {_line_of(error, path)}: {_reason(error)}") from error
     return module
 
 
-def _line_of(error: Exception, path: Path) -> int | None:
+def _line_of(error: BaseException, path: Path) -> int | None:
     """The last line of the file on the way to the error."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return error.lineno
     return next((f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 1)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     sentence = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
     return f"{type(error).__name__}: {sentence.rstrip('.')}."

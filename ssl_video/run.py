@@ -55,6 +55,9 @@ class Run:
 
     folder: Path
 
+    def __post_init__(self):
+        object.__setattr__(self, "folder", Path(self.folder))
+
     def __str__(self) -> str:
         return str(self.folder)
 
@@ -130,6 +133,8 @@ class Run:
         """Raise UserError unless a training may write here: the folder is new or empty, or it is to be resumed."""
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self} is a file; --out must name a folder.")
+        if not self.empty and resume and not self.started:
+            raise UserError(f"{self} holds something that is no training; --resume needs the folder of a run.")
         if not self.empty and not resume:
             more = "use --resume to resume it, or " if self.checkpoints() else ""
             raise UserError(f"{self} exists and is not empty; {more}choose another --out.")
@@ -145,7 +150,7 @@ class Run:
 
     def write_lists(self, lists: Lists) -> None:
         """Note the videos as they were chosen."""
-        for name, videos in (("training", lists.training), ("held_out", lists.held_out)):
+        for name, videos in (("held_out", lists.held_out), ("training", lists.training)):  # the last makes them whole
             head = {"name": videos.name, "classes": videos.classes}
             lines = [head, *map(asdict, videos.videos), *({"left_out": asdict(p)} for p in videos.problems)]
             write_text(self._list(name), "".join(json.dumps(line) + "\n" for line in lines))

@@ -18,7 +18,13 @@ KEY = "ssl_video"
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and a header, aside, then renamed."""
-    whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    whole: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for key, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        whole[key] = plain.clone() if place in seen else plain  # the format has no tensors that share memory
+        seen.add(place)
     with written_aside(path) as aside:
         save_file(whole, aside, {KEY: json.dumps(header)})
 

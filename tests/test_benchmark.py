@@ -88,7 +88,7 @@ def test_a_published_network_gets_its_untrained_twin(journal):
     asked, _ = journal({"data": {"d": {"spec": "x"}}, "rows": rows})
     assert [(name, model) for name, _, _, model, _ in asked] == [
         ("theirs", "net:vivit_tiny?weights=w.pth&depth=2"),
-        ("theirs: random weights", "random:vivit_tiny?depth=2"),
+        ("theirs: random weights", "random:net:vivit_tiny?weights=w.pth&depth=2"),
     ]
 
 

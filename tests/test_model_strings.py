@@ -13,10 +13,11 @@ from torch import nn
 from ssl_video.backbones.base import Backbone, ClipSpec, Tap, build_backbone
 from ssl_video.backbones.weights import WEIGHTS, Entry
 from ssl_video.capabilities import TokenNetwork, Tokens
+from ssl_video.cli.pretrain_command import configure
 from ssl_video.errors import UserError
 from ssl_video.model import Model, load_backbone, load_model, untrained_twin
 from ssl_video.pretexts.base import PRETEXTS, Output, Pretext, View, build_pretext
-from ssl_video.pretraining import write_weights
+from ssl_video.pretraining import Choice, PretrainConfig, write_weights
 from ssl_video.run import Run
 from tests import speed_run
 
@@ -94,8 +95,7 @@ def test_a_file_cut_off_is_not_taken_for_one_of_others(run):
     [
         ("runs/a", "random:runs/a"),
         ("random:r3d_10", "random:r3d_10"),
-        ("net:r3d_10?weights=a.pth", "random:r3d_10"),
-        ("net:r2plus1d_4?strides_t=1,2&weights=/a b.pth&width=4", "random:r2plus1d_4?strides_t=1,2&width=4"),
+        ("net:r2plus1d_4?weights=/a b.pth&width=4", "random:net:r2plus1d_4?weights=/a b.pth&width=4"),
     ],
 )
 def test_the_untrained_twin_is_the_same_network_with_fresh_weights(spec, twin):
@@ -126,8 +126,22 @@ def test_an_entry_brings_options_statistics_and_clips_of_its_network(entry):
     assert (model.backbone.clip.mean, model.backbone.clip.std) == (entry.mean, entry.std)
     assert (model.view.frames, model.view.stride) == (6, 3)
     twin = untrained_twin("net:r2plus1d_4?weights=tiny")
-    assert twin == "random:r2plus1d_4?width=2&strides_t=2,2,2,1"
-    assert load_model(twin).backbone.feature_dim == model.backbone.feature_dim == 16
+    untrained = load_model(twin)
+    assert (untrained.backbone.clip, untrained.view) == (model.backbone.clip, model.view)
+    ours, theirs = untrained.backbone.state_dict(), model.backbone.state_dict()
+    assert ours.keys() == theirs.keys() and not all(torch.equal(v, ours[k]) for k, v in theirs.items())
+
+
+def test_the_twin_of_a_file_needs_no_file():
+    assert load_model("random:net:r2plus1d_4?weights=gone.pth&width=4").backbone.feature_dim == 32
+
+
+def test_a_training_starts_from_an_entry_with_its_options(entry):
+    config = PretrainConfig(backbone=Choice("r2plus1d_4", {"weights": "tiny"}))
+    assert config.backbone.options["width"] == 2
+    assert PretrainConfig.from_mapping(config.to_mapping()) == config
+    flags = configure(["--backbone", "r2plus1d_4", "--backbone.weights", "tiny", "--data", "x"])
+    assert flags.config.backbone.options == config.backbone.options
 
 
 def test_a_run_that_started_from_an_entry_keeps_its_statistics(entry, tmp_path):

@@ -8,17 +8,20 @@ import torch
 
 from ssl_video.datasets.base import VideoSet
 from ssl_video.errors import UserError
+from ssl_video.eval.classification import Classification, ClassificationConfig
 from ssl_video.model import load_model
 from ssl_video.pretexts.base import PRETEXTS
-from ssl_video.pretraining import Choice, PretrainConfig, changed, pretrain, write_weights
+from ssl_video.pretraining import Choice, PretrainConfig, _check_same, changed, pretrain, untrained, write_weights
 from ssl_video.recipes import load_recipe, recipes, small_recipe
 from ssl_video.run import Lists, Run
+from ssl_video.tensors import load_tensors, save_tensors
 from ssl_video.train.config import DataConfig, OptimConfig, TrainingConfig
 from ssl_video.train.data import ClipDataset
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import train
 from ssl_video.train.parallel import check
 from ssl_video.video.info import Problem
+from ssl_video.video.view import View
 from tests.nets import drawn_frames, video_set
 
 OPTIONS = {"frames": 4, "short_side": 18, "crop": 16, "min_size": 16, "max_size": 16}
@@ -31,8 +34,6 @@ def config(**training) -> PretrainConfig:
 
 def trained(run: Run, made: PretrainConfig, monitors=()):
     """The pretext as it is after training, and what counts of it; the weights are written."""
-    from ssl_video.pretraining import untrained
-
     pretext = untrained(made)
     counts = train(pretext, ClipDataset(video_set(), pretext, 0, drawn_frames), made.training, run, monitors=monitors)
     write_weights(run, pretext, exported=counts.exported())
@@ -151,3 +152,75 @@ def test_statistics_over_ranks_need_gpus_and_a_batch_is_divided():
     with pytest.raises(UserError, match="--batch-size 3 cannot be divided among 2"):
         check(TrainingConfig(batch_size=3), two)
     check(TrainingConfig(sync_bn=True), Ranks())  # one process has the statistics of all
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path):
+    run, made = Run(tmp_path / "run"), config(steps=2, batch_size=4, workers=0)
+    run.write_config(made.to_mapping())
+    trained(run, made)
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.is_file()}
+    said: list[str] = []
+    assert pretrain(made, run.folder, resume=True, say=said.append) == run
+    assert said == [f"{run} is finished already."]
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_only_the_folder_of_a_run_is_resumed(tmp_path):
+    (tmp_path / "letters.txt").write_text("mine")
+    with pytest.raises(UserError, match="no training"):
+        pretrain(config(), tmp_path, resume=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["letters.txt"]
+
+
+def test_other_videos_are_not_the_same_training(tmp_path):
+    videos = video_set(6)
+    run, noted = Run(tmp_path), Lists(video_set(4), VideoSet("kept", videos.videos[4:]))
+    run.write_lists(noted)
+    for now in (replace(noted, training=video_set(3)), replace(noted, held_out=VideoSet("kept", videos.videos[5:]))):
+        with pytest.raises(UserError, match="videos of a list are gone; bring them back"):
+            _check_same(run, now)
+    _check_same(run, noted)
+
+
+def test_a_run_that_accumulates_gradients_resumes_as_if_it_had_not_stopped(tmp_path):
+    def made(steps, accumulate):
+        optim = OptimConfig(schedule="constant", warmup=0.0, accumulate=accumulate)
+        return config(steps=steps, batch_size=4, workers=0, checkpoint_every=2, optim=optim)
+
+    run = Run(tmp_path / "stopped")
+    trained(run, made(2, 2))
+    _, resumed = trained(run, made(4, 2))  # from the checkpoint of step 2
+    _, whole = trained(Run(tmp_path / "whole"), made(4, 2))
+    _, without = trained(Run(tmp_path / "without"), made(4, 1))
+    for one, other, alone in zip(*(list(m.parameters()) for m in (resumed, whole, without)), strict=True):
+        assert torch.equal(one, other) and not torch.equal(one, alone)
+
+
+def test_tensors_that_share_memory_are_written_each_by_itself(tmp_path):
+    x = torch.arange(6.0)
+    save_tensors(tmp_path / "x.safetensors", {"a": x, "b": x, "part": x[2:4]}, {})
+    tensors, _ = load_tensors(tmp_path / "x.safetensors")
+    assert torch.equal(tensors["a"], tensors["b"]) and tensors["part"].tolist() == [2.0, 3.0]
+
+
+def test_normalising_leaves_the_clip_as_it_was():
+    backbone = untrained(config()).backbone
+    clip = torch.full((1, 2, 4, 4, 3), 7.0)
+    backbone.normalise(clip)
+    assert (clip == 7).all()
+
+
+def test_fine_tuning_trains_what_the_pretext_had_frozen():
+    backbone = untrained(config()).backbone
+    next(backbone.parameters()).requires_grad_(False)
+    made = Classification(ClassificationConfig(), backbone, View(4, 1, 18, 16), ("a", "b"))
+    assert all(p.requires_grad for p in made.parameters())
+
+
+def test_monitors_run_when_it_is_their_turn_whatever_the_log_does(tmp_path):
+    seen = []
+    every = {"log_every": 2, "monitor_every": 3, "checkpoint_every": 6}
+    made = config(steps=6, batch_size=4, workers=0, **every)
+    trained(Run(tmp_path), made, [lambda _objective, step: seen.append(step) or {"seen": 1.0}])
+    assert seen == [3, 6]
+    assert [r["step"] for r in Run(tmp_path).records() if "seen" in r] == [3, 6]

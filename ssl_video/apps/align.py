@@ -12,7 +12,7 @@ from ssl_video.datasets.phases import FramePhases, of_frames, phases_of, read_cs
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
 from ssl_video.eval.frames import embed_frames
-from ssl_video.files import written_aside
+from ssl_video.files import check_not_over, written_aside
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_height
 from ssl_video.video.reader import iterate_frames
@@ -81,6 +81,8 @@ def align(
     """
     out = Path(out)
     check_writable(out)
+    check_not_over(Path(a), out)
+    check_not_over(Path(b), out)
     one, other = one_video(Path(a)), one_video(Path(b))
     own = phases_of(one) if phases is None else of_frames(read_csv(phases), one.frames)
     match = match_videos(model, one, other, options.method)

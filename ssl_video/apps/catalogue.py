@@ -12,7 +12,7 @@ Kind = Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "re
 
 
 def list_pretexts(pattern: str = "*") -> list[str]:
-    """Names of pretexts that match; see ``lines_of``."""
+    """Names of pretexts that match: ``list_pretexts("*order*")``; see ``lines_of``."""
     return list(lines_of("pretexts", pattern))
 
 
@@ -22,27 +22,27 @@ def list_backbones(pattern: str = "*") -> list[str]:
 
 
 def list_encoders(pattern: str = "*") -> list[str]:
-    """Names of encoders that match; see ``lines_of``."""
+    """Names of encoders that match: ``list_encoders()``; see ``lines_of``."""
     return list(lines_of("encoders", pattern))
 
 
 def list_datasets(pattern: str = "*") -> list[str]:
-    """Names of data sets that match; see ``lines_of``."""
+    """Names of data sets that match: ``list_datasets()``; see ``lines_of``."""
     return list(lines_of("datasets", pattern))
 
 
 def list_protocols(pattern: str = "*") -> list[str]:
-    """Names of protocols of evaluation that match; see ``lines_of``."""
+    """Names of protocols of evaluation that match: ``list_protocols()``; see ``lines_of``."""
     return list(lines_of("protocols", pattern))
 
 
 def list_recipes(pattern: str = "*") -> list[str]:
-    """Names of recipes of pretraining that match; see ``lines_of``."""
+    """Names of recipes of pretraining that match: ``list_recipes("*small")``; see ``lines_of``."""
     return list(lines_of("recipes", pattern))
 
 
 def list_tables(pattern: str = "*") -> list[str]:
-    """Names of tables of benchmarks that match; see ``lines_of``."""
+    """Names of tables of benchmarks that match: ``list_tables()``; see ``lines_of``."""
     return list(lines_of("tables", pattern))
 
 

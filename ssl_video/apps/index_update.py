@@ -17,7 +17,7 @@ from ssl_video.apps.index_build import Extracted, State, change, create
 from ssl_video.apps.index_folder import Entry, Stored, locked, open_index
 from ssl_video.apps.options import IndexOptions
 from ssl_video.apps.search import Index, check_model, indexed_path, load_search_model
-from ssl_video.datasets.base import ListedVideo, VideoList
+from ssl_video.datasets.base import ListedVideo, Video, VideoList
 from ssl_video.datasets.spec import all_videos, scanned
 from ssl_video.errors import UserError
 from ssl_video.eval.features import Extraction, Features
@@ -188,7 +188,7 @@ def _todo(videos: VideoList | None, stored: Stored | None, problems: list[Proble
             continue
         # what a manifest says of a file that has changed may be out of date; arrays (.npy) cannot be scanned
         again = path in known and video.path == video.source and not path.endswith(".npy")
-        todo.append(ListedVideo(video.path, video.labels, video.group) if again else video)
+        todo.append(video.listed if again and isinstance(video, Video) else video)
     return Todo(tuple(todo), states)
 
 

@@ -53,7 +53,7 @@ def query_of(video: Path | str | Video | ListedQuery) -> ListedQuery:
     if isinstance(video, Video):
         return Query(video)
     path, within_s = split_range(str(video))
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise UserError(f"There is no video file {path}.")
     return ListedQuery(ListedVideo(str(Path(path).resolve())), within_s)
 

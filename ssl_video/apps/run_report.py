@@ -77,7 +77,7 @@ def write_report(
     except (UserError, VideoError) as error:
         blocks += [Heading("Inputs and neighbours"), Words(f"They cannot be shown. {error}")]
         say(f"The page has no inputs and no neighbours: {error}")
-    return write_page(out or run.folder, "report", run.folder.resolve().name, blocks)
+    return write_page(out or run.folder, run.report_file.stem, run.folder.resolve().name, blocks)
 
 
 def config_of(run: Run) -> PretrainConfig:

@@ -76,7 +76,7 @@ def speed_up(
     """
     video, out = Path(video), Path(out)
     check_writable(out)
-    check_not_over(video, out)
+    check_not_over(video, out, *([_comparison(out)] if options.compare else []))
     scanned = one_video(video)
     fps, factor = scanned.info.fps, options.factor
     max_speed = min(2 * factor, FASTEST) if options.max_speed is None else options.max_speed
@@ -91,7 +91,7 @@ def speed_up(
     draw_plan(written[1], plan, curves.strip, fps, video.name)
     write_csv(written[2], {"allowed": allowed_N, "speed": plan.speed_N, "starts_at": plan.result_N1[:-1]}, fps)
     if options.compare:
-        written.append(out.with_name(f"{out.stem}_compare{out.suffix}"))
+        written.append(_comparison(out))
         write_comparison(written[3], scanned, plan)
     return SpedUp(scanned, curves, plan, sound, tuple(written))
 
@@ -157,6 +157,10 @@ def plan_speed(
     result_N1 *= length / result_N1[-1]
     kept_M = np.searchsorted(result_N1[1:], np.arange(length) + 0.5, side="right")
     return Plan(allowed_N, 1 / share_N, np.minimum(kept_M, count - 1), result_N1)
+
+
+def _comparison(out: Path) -> Path:
+    return out.with_name(f"{out.stem}_compare{out.suffix}")
 
 
 def write_speedup(path: Path, video: Video, plan: Plan, mute: bool = False) -> bool:

@@ -20,9 +20,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ssl_video.config import from_mapping, load_yaml
+from ssl_video.config import convert, from_mapping, load_yaml
 from ssl_video.errors import UserError, nearest
-from ssl_video.model import untrained_twin
+from ssl_video.eval.base import configured
+from ssl_video.model import names_encoder, untrained_twin
+from ssl_video.pretraining import PretrainConfig, changed
 from ssl_video.recipes import load_recipe, table_file
 from ssl_video.video.kinds import CacheKind
 
@@ -109,7 +111,12 @@ def load_table(name: str, specs: Mapping[str, str], seeds: int | None = None) ->
         content["seeds"] = seeds
     table = read_table(content, specs)
     named = {recipe_of(row) for row in table.rows} - {""}
-    return replace(table, recipes={recipe: load_recipe(recipe) for recipe in named})
+    table = replace(table, recipes={recipe: load_recipe(recipe) for recipe in named})
+    for row in table.rows:
+        if recipe_of(row):
+            given = {k: v for k, v in row.pretrain.items() if k != "backbone.weights"}
+            PretrainConfig.from_mapping(changed(table.recipes[recipe_of(row)], given))
+    return table
 
 
 def read_table(content: Mapping[str, Any], specs: Mapping[str, str]) -> Table:
@@ -133,13 +140,27 @@ def read_table(content: Mapping[str, Any], specs: Mapping[str, str]) -> Table:
     if len(set(names)) < len(names):
         raise UserError("Two rows of the table have the same name; rename one.")
     for row in rows:
+        if row.model is not None:
+            _check_protocol(row)
         for referred in referred_by(row):
             if referred not in names:
                 raise UserError(f"Row {row.name!r} refers to a row {referred!r}; {nearest(referred, names)}")
         for other in {*row.only, *([row.pretrain_on] if row.pretrain_on else [])} - set(data):
             raise UserError(f"Row {row.name!r} names a data set {other!r}; {nearest(other, data)}")
     whole = tuple(r for row in rows for r in (row, *_baseline(row)))
-    return Table(whole, data, str(content.get("title", "Benchmark")), int(content.get("seeds", 1)))
+    return Table(
+        whole, data, str(content.get("title", "Benchmark")), convert(int, content.get("seeds", 1), "seeds of the table")
+    )
+
+
+def _check_protocol(row: Row) -> None:
+    """Raise UserError now, and not when other rows were pretrained for hours, for a wrong protocol or option."""
+    options = {k: v for k, v in row.options.items() if k not in _referring(row)}
+    configured(row.protocol, row.preset, options)
+
+
+def _referring(row: Row) -> list[str]:
+    return [name for name, value in row.options.items() if isinstance(value, str) and value.startswith("row:")]
 
 
 def _list(content: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
@@ -157,7 +178,9 @@ def referred_by(row: Row) -> list[str]:
 
 def _baseline(row: Row) -> Iterator[Row]:
     """The same network with random weights, for a row of a pretrained one."""
-    if row.model is not None and not row.model.startswith(("random:", "row:")) and row.protocol != "pretext":
+    if row.model is None or row.model.startswith(("random:", "row:")) or names_encoder(row.model):
+        return
+    if row.protocol != "pretext":
         content = {k: v for k, v in vars(row).items() if k not in ("published", "name", "model")}
         yield Row(name=f"{row.name}: random weights", model=untrained_twin(row.model), **content)
 

@@ -5,6 +5,7 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from ssl_video._version import __version__
@@ -48,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may not be UTF-8
+    show = warnings.showwarning
+    warnings.showwarning = _warn
     try:
         return _command(_load_plugins(argv))
     except UserError as error:
@@ -65,6 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f" {error.filename}" if error.filename else ""
         print(f"ssl-video: The system refused to write or read{where}: {error.strerror}.", file=sys.stderr)
         return 2
+    finally:
+        warnings.showwarning = show
+
+
+def _warn(message: Warning | str, *_where: object) -> None:
+    """A warning as a sentence, without the place in the program."""
+    print(f"ssl-video: warning: {message}", file=sys.stderr)
 
 
 def _command(argv: Sequence[str]) -> int:

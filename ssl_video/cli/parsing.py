@@ -35,7 +35,7 @@ def parse(cls: type[T], argv: Sequence[str], command: str, description: str, def
                 cls,
                 args=argv,
                 prog=f"ssl-video {command}",
-                description=description,
+                description=f"{description}\n\nWith --plugin FILE.py, what a file of yours registers is known.",
                 return_unknown_args=True,
                 **given,
             )
@@ -67,6 +67,7 @@ def flags_of(cls: type, prefix: str = "--") -> list[str]:
     flags = []
     for name, hint in get_type_hints(cls, include_extras=True).items():
         kind, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        name = next((mark.name for mark in marks if getattr(mark, "name", None)), name)
         flag = f"{prefix}{name.replace('_', '-')}"
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             bare = any(getattr(mark, "name", None) == "" for mark in marks)

@@ -1,6 +1,7 @@
 """``ssl-video pretrain``: train a backbone on videos without labels."""
 
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -73,7 +74,8 @@ def main(argv: Sequence[str]) -> int:
     except Interrupted as stop:
         print(f"ssl-video: {stop}: use --resume.", file=sys.stderr)
         return 130
-    _tell(given.config, run)
+    if os.environ.get("RANK", "0") == "0":  # one of torchrun's processes tells
+        _tell(given.config, run)
     return 0
 
 
@@ -87,7 +89,10 @@ def configure(argv: Sequence[str]) -> CommandLine:
         raise UserError("--resume needs --out FOLDER, the run to resume.")
     before = Run(Path(out)) if resume and out is not None and Run(Path(out)).started else None
     argv = [re.sub(r"^--(pretext|backbone)(?=$|=)", r"--\1.name", a) for a in argv]
-    chosen = {f"{kind}.name": name_given(argv, f"--{kind}.name") for kind in ("pretext", "backbone")}
+    names = ("pretext.name", "backbone.name", "backbone.weights")  # what the defaults of other flags depend on
+    chosen = {name: name_given(argv, f"--{name}") for name in names}
+    if resume and before is None and not (name_given(argv, "--data") or name_given(argv, "--config")):
+        raise UserError(f"{out} holds no training to resume; name its --out, or --data or --config to start one there.")
     recipe = _recipe(argv) if before is None else before.config()
     default = PretrainConfig.from_mapping(changed(recipe, {k: v for k, v in chosen.items() if v is not None}))
     flags = _flags_of(default)

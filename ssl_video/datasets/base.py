@@ -56,6 +56,11 @@ class Video(ListedVideo):
         return self.info.frames
 
     @property
+    def listed(self) -> ListedVideo:
+        """The user's file as a list names it, to be scanned again."""
+        return ListedVideo(self.source, self.labels, self.group, annotation=self.annotation, annotated=self.annotated)
+
+    @property
     def backwards(self) -> "Video":
         """The flow of the video played backwards, of as many fields; it must have been computed."""
         assert self.reversed_path, f"there is no reversed flow of {self.source}"

@@ -171,5 +171,5 @@ def listed_row(row: Row, source: Path, number: int) -> Row:
     if not row.path:
         raise UserError(f"{source}, line {number}: there is a label {joined(row.labels)!r} but no file.")
     path = Path(os.path.normpath(source.parent / row.path))
-    reason = row.reason or ("" if path.is_file() else MISSING)
+    reason = row.reason or ("" if path.exists() else MISSING)
     return Row(str(path), row.labels, row.group, row.split, None if reason else row.info, reason)

@@ -117,7 +117,7 @@ def all_videos(data: str | Path | Sequence[str | Path] | VideoList) -> VideoList
 
 def one_video(path: Path) -> Video:
     """One scanned video file. Raises UserError if it is absent or cannot be used."""
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"There is no video file {path}.")
     info = dict(scan([str(path)], 1))[str(path)]
     if isinstance(info, Problem):

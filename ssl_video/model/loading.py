@@ -5,19 +5,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl
 
 import torch
 from torch import Tensor
 
-from ssl_video.backbones.base import Backbone, build_backbone
-from ssl_video.backbones.weights import current_names, load_into, own_entry, own_names
+from ssl_video.backbones.base import Backbone, build_backbone, unloaded_backbone
+from ssl_video.backbones.weights import current_names, load_into, own_names
 from ssl_video.encoders.base import ENCODERS, Encoder, build_encoder
 from ssl_video.errors import UserError
 from ssl_video.model.base import Classifier, Model
 from ssl_video.pretexts.base import Pretext, View, build_pretext
 from ssl_video.run import Run
 from ssl_video.tensors import load_tensors, read_header
+from ssl_video.train.distributed import choose_device
 from ssl_video.video.colours import COLOURS
 
 EXPORTED = "model.safetensors"
@@ -27,16 +28,17 @@ A_MODEL = "a run's folder, a .safetensors file, net:NAME?weights=FILE or random:
 
 
 def load_backbone(spec: Path | str) -> Backbone:
-    """The backbone of a model as of ``load_model``, in eval mode. Raises UserError; never executes a file."""
+    """The backbone of a model, in eval mode: ``load_backbone("run")``; see ``load_model``. Never executes a file."""
     return load_model(str(spec)).backbone
 
 
-def load_model(spec: str, device: torch.device | str = "cpu") -> Model:
-    """A model, in eval mode, by one of these names.
+def load_model(spec: str | Path | Run, device: torch.device | str = "cpu") -> Model:
+    """A model, in eval mode, by one of these names: ``load_model("net:vivit_base?weights=FILE")``.
 
     * A run's or an exported folder, or a .safetensors of ours.
     * ``net:NAME?weights=FILE&option=value``: a network with weights that others published, of a file or of an entry.
     * ``random:NAME?option=value``: the same with fresh weights.
+    * ``random:net:NAME?weights=...``: the untrained twin of the second: the same network, shown the same clips.
     * ``random:RUN``: the network of a run, and its view of a video, with fresh weights: the baseline for that run.
       What its pretext fitted to the data (``Pretext.fitted``) stays.
 
@@ -45,8 +47,9 @@ def load_model(spec: str, device: torch.device | str = "cpu") -> Model:
     Raises:
         UserError: if there is no such thing, or its weights do not fit the architecture they claim.
     """
-    device = torch.device(device)
-    if _names_encoder(spec):
+    spec = str(spec)
+    device = choose_device(device) if isinstance(device, str) else device
+    if names_encoder(spec):
         raise UserError(f"{spec} is an encoder, not a network; 'ssl-video evaluate' alone takes it.")
     kind, colon, rest = spec.partition(":")
     if colon and kind == "random":
@@ -63,23 +66,12 @@ def load_model(spec: str, device: torch.device | str = "cpu") -> Model:
 
 def load_model_or_encoder(spec: str, device: torch.device | str = "cpu") -> Model | Encoder:
     """A model as of ``load_model``, or an encoder by its name: ``improved-trajectories?gmm=64``. Raises UserError."""
-    return build_encoder(spec) if _names_encoder(spec) else load_model(spec, device)
+    return build_encoder(spec) if names_encoder(spec) else load_model(spec, device)
 
 
 def untrained_twin(spec: str) -> str:
-    """The name of the same network with fresh weights: the baseline of the model that ``spec`` names."""
-    if spec.startswith("random:"):
-        return spec
-    if not spec.startswith("net:"):
-        return f"random:{spec}"
-    name, options = _parsed(spec.removeprefix("net:"))
-    entry = own_entry(options.pop("weights", ""), name)
-    pairs = {**(entry.options if entry else {}), **options}
-    return f"random:{name}" + "".join(f"{'&' if i else '?'}{k}={_text(v)}" for i, (k, v) in enumerate(pairs.items()))
-
-
-def _text(value: object) -> str:
-    return quote(",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value), safe=",:/")
+    """The name of the same network with fresh weights, shown the same clips: the baseline of what ``spec`` names."""
+    return spec if spec.startswith("random:") else f"random:{spec}"
 
 
 def _parsed(text: str) -> tuple[str, dict[str, str]]:
@@ -88,7 +80,8 @@ def _parsed(text: str) -> tuple[str, dict[str, str]]:
     return name, dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
 
 
-def _names_encoder(spec: str) -> bool:
+def names_encoder(spec: str) -> bool:
+    """True for the name of an encoder, unless a file is called so."""
     return not Path(spec).exists() and spec.partition("?")[0] in ENCODERS.names()
 
 
@@ -104,6 +97,9 @@ def _random(spec: str, rest: str, device: torch.device) -> Model:
             kept = {k: v for k, v in load_tensors(heads)[0].items() if k in pretext.fitted}
             load_into(pretext, pretext.state_dict() | kept, str(heads))
         return Model(spec, backbone, view, {"architecture": backbone.architecture}, device, pretext)
+    if rest.startswith("net:"):  # an entry's options, and the clips that its weights were trained on
+        name, options = _parsed(rest.removeprefix("net:"))
+        return _fresh(spec, unloaded_backbone(name, **options), device)
     if "weights" in options:
         raise UserError(f"random: means fresh weights; for those of a file, write net:{rest}.")
     return _fresh(spec, build_backbone(name, **options), device)
@@ -186,7 +182,7 @@ def _pretext(
         if weights is not None:
             load_into(pretext, weights, where)
         return pretext
-    except (UserError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever a plug-in does, its backbone is loaded
         reason = str(error).rstrip(".")
         warnings.warn(f"{where}: its pretext is left out, its backbone is loaded ({reason}).", stacklevel=2)
         return None
@@ -199,7 +195,11 @@ def _pretext_beside(file: Path, header: Mapping[str, Any], backbone: Backbone) -
     """
     if not file.exists() or not header.get("pretext"):
         return None
-    weights, _ = load_tensors(file)
+    try:
+        weights, _ = load_tensors(file)
+    except UserError as error:
+        warnings.warn(f"{file}: its pretext is left out, its backbone is loaded ({error})", stacklevel=2)
+        return None
     exported = backbone.state_dict()
     student = {k.removeprefix(STUDENT): v for k, v in weights.items() if k.startswith(STUDENT)}
     if not student:

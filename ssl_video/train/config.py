@@ -44,6 +44,14 @@ class OptimConfig:
     ema: float | None = None
     """Decay of an exponential moving average of all weights; the averaged backbone is what the run exports."""
 
+    def __post_init__(self):
+        if not (0 < self.lr < float("inf") and self.weight_decay >= 0 and self.accumulate >= 1):
+            raise UserError(
+                "--optim.lr must be a number above 0, --optim.weight-decay 0 or more, and --optim.accumulate 1 or more."
+            )
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise UserError(f"--optim.ema is a decay of 0 or more and less than 1, not {self.ema:g}.")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -81,6 +89,12 @@ class TrainingConfig:
     """Optimiser and schedules."""
 
     def __post_init__(self):
+        for name, least in (("steps", 1), ("workers", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"--{name} must be {least} or more, not {value}.")
+        if self.epochs is not None and not self.epochs > 0:
+            raise UserError(f"--epochs must be more than 0, not {self.epochs:g}.")
         for name in ("batch_size", "clips_per_video", "log_every", "monitor_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(self, name)}.")
@@ -107,3 +121,9 @@ class DataConfig:
     """Shorter side of the cached copies, in pixels; 0 keeps the size of the video."""
     reader: str = "pyav"
     """What decodes: pyav, or torchcodec (pip install 'ssl-video[torchcodec]')."""
+
+    def __post_init__(self):
+        if not 0 <= self.held_out < 1:
+            raise UserError(f"--held-out is a fraction of 0 or more and less than 1, not {self.held_out:g}.")
+        if self.cache_short_side < 0:
+            raise UserError(f"--cache-short-side must be 0 or more, not {self.cache_short_side}.")

@@ -64,7 +64,7 @@ def usable(videos: VideoSet, pretext: Objective, seed: int = 0) -> VideoSet:
 
 def long_enough(videos: VideoSet, pretext: Objective) -> np.ndarray:
     """(N,) whether a video can surely serve, by its number of frames and its rate alone: else a draw decides."""
-    fps_N = np.array([v.info.fps if v.info else np.nan for v in videos.videos])
+    fps_N = np.array([v.info.fps for v in videos.videos])
     least_N = None if pretext.needs.statistics else pretext.least_frames(fps_N)
     if least_N is None:
         return np.zeros(len(fps_N), bool)

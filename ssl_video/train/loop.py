@@ -112,9 +112,10 @@ def train(
                 average.update_parameters(objective)
 
             stopping, enough = ranks.any(stop.requested), False
-            if done % config.log_every == 0 or done == steps:
+            watching = done % config.monitor_every == 0 or done == steps
+            if watching or done % config.log_every == 0:
                 record = {"step": done, "lr": lr} | ranks.mean(meter.record(done))
-                if done % config.monitor_every == 0 or done == steps:
+                if watching:
                     record |= _watch(monitors, counts, done) if ranks.first else {}
                     enough = ranks.any("stop" in record)
                     meter.restart()

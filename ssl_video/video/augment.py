@@ -84,7 +84,7 @@ def to_float(
     """
     mean_C, std_C = (torch.tensor(x, dtype=dtype, device=clip_BTHWC.device) for x in (mean, std))
     if matrix_B33 is None or shift_B is None:
-        return clip_BTHWC.to(dtype).mul_(1 / (255 * std_C)).sub_(mean_C / std_C).permute(0, 4, 1, 2, 3)
+        return clip_BTHWC.to(dtype, copy=True).mul_(1 / (255 * std_C)).sub_(mean_C / std_C).permute(0, 4, 1, 2, 3)
     matrix_B33, shift_B11 = matrix_B33.to(mean_C), shift_B.to(mean_C)[:, None, None]
     offset_B1C = shift_B11 - torch.einsum("bdc,c->bd", matrix_B33, mean_C / std_C)[:, None]
     pixels_BNC = clip_BTHWC.to(dtype).flatten(1, 3)

@@ -1,5 +1,6 @@
 """Published files of weights, one entry each: what it takes to use them, and what is known of them."""
 
+import hashlib
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -93,7 +94,10 @@ def fetched(entry: Entry) -> dict[str, Tensor]:
     """
     if "://" not in entry.source:
         return read_state_dict(entry.source)
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(entry.source).path).name)
+    name = Path(urlsplit(entry.source).path).name
+    if entry.sha256[:8] not in name or not entry.sha256:  # another file may be called so
+        name = f"{hashlib.sha256(entry.source.encode()).hexdigest()[:8]}-{name}"
+    path = Path(torch.hub.get_dir(), "checkpoints", name)
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """Files of weights into networks: all keys fit, or they are refused and named. Those of other projects are read too."""
 
-import json
 import pickle
 import re
 import warnings
@@ -9,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ssl_video.errors import UserError
+from ssl_video.tensors import read_header
 
 V01 = re.compile(r"^(backbone\.)?stages\.")  # what names of a backbone's tensors began with in version 0.1
 WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model")  # where checkpoints of others keep the weights
@@ -112,6 +112,4 @@ def videos_seen(source: str) -> frozenset[str]:
     path = Path(source).expanduser()
     if path.suffix != ".safetensors":
         return frozenset()
-    with safe_open(path, "pt") as file:
-        header = json.loads((file.metadata() or {}).get("ssl_video", "null"))
-    return frozenset(header.get("videos", ())) if isinstance(header, dict) else frozenset()
+    return frozenset((read_header(path) or {}).get("videos", ()))
