@@ -18,7 +18,7 @@ from ssl_video.errors import UserError, nearest
 from ssl_video.eval.features import FeatureStore
 from ssl_video.eval.results import Prediction, Result
 from ssl_video.eval.takes import LabelledVideos, Takes
-from ssl_video.model import Model, digest
+from ssl_video.model import A_MODEL, Model, digest
 from ssl_video.registry import Registry
 from ssl_video.video.info import Problem
 
@@ -155,7 +155,7 @@ def check_model(protocol: str, model: Model | Encoder | None) -> None:
     """Raise UserError if the protocol cannot do with this model, or without one."""
     cls = EVALUATIONS[protocol]
     if model is None and cls.takes_model == "always":
-        raise UserError(f"{protocol} needs a model (--model): a run's folder, a .safetensors file or random:NAME.")
+        raise UserError(f"{protocol} needs a model (--model): {A_MODEL}.")
     if model is not None and cls.takes_model == "never":
         raise UserError(f"{protocol} takes no model; leave {model.name} out.")
     if isinstance(model, Encoder) and not cls.takes_encoders:

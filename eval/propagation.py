@@ -29,7 +29,7 @@ from ssl_video.eval.dense import FrameFeatures, lab_features, network_features
 from ssl_video.eval.points import correct_points, pck
 from ssl_video.eval.regions import boundary_f, confusion, jaccard, mean_iou, statistics
 from ssl_video.eval.takes import Takes, Videos
-from ssl_video.model import Model
+from ssl_video.model import A_MODEL, Model
 from ssl_video.video.info import Problem, VideoError
 from ssl_video.video.reader import iterate_frames
 
@@ -146,10 +146,7 @@ def features_of(config: PropagationConfig, model: Model | None) -> FrameFeatures
     if config.features == "lab":
         return lab_features(config.side, config.square)
     if model is None:
-        raise UserError(
-            "propagation needs --model: a run's folder, a .safetensors file or random:NAME; 'features=lab' and "
-            "'features=identity' do without."
-        )
+        raise UserError(f"propagation needs --model: {A_MODEL}; 'features=lab' and 'features=identity' do without.")
     return network_features(model, config.stage, config.side, config.square)
 
 

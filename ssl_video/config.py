@@ -186,6 +186,8 @@ def _in_words(kind: Any) -> str:
         return "one of " + ", ".join(repr(a) for a in typing.get_args(kind))
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return " or ".join(_in_words(a) for a in typing.get_args(kind))
+    if dataclasses.is_dataclass(kind):
+        return "a mapping of options"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "nothing"}
     return words.get(kind, getattr(kind, "__name__", str(kind)))
 

@@ -11,6 +11,7 @@ import yaml
 
 from ssl_video.backbones.base import BACKBONES, build_backbone
 from ssl_video.backbones.weights import WEIGHTS
+from ssl_video.backbones.weights.entries import cached_file
 from ssl_video.cli import main
 from ssl_video.datasets.base import DATASETS
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
@@ -91,8 +92,10 @@ def test_the_backbone_keeps_the_contract(check, chosen, two_convolutions):
 def test_the_weights_are_used_with_the_options_and_statistics_of_their_entry(two_convolutions, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     published = {f"module.{key}": x for key, x in build_backbone(two_convolutions, width=8).state_dict().items()}
-    (tmp_path / "checkpoints").mkdir()
-    torch.save(published, tmp_path / "checkpoints" / "two_convolutions_k400.pth")
+    file = cached_file(WEIGHTS[f"{two_convolutions}/kinetics"])
+    assert file.parent == tmp_path / "checkpoints" and file.name.endswith("two_convolutions_k400.pth")
+    file.parent.mkdir()
+    torch.save(published, file)
     backbone = build_backbone(two_convolutions, weights="kinetics")
     assert all(torch.equal(x, published[f"module.{key}"]) for key, x in backbone.state_dict().items())
     assert backbone.clip.mean == (0.45, 0.45, 0.45)

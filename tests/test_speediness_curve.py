@@ -175,7 +175,7 @@ def test_bad_input_is_one_sentence(folder, tmp_path, capsys):
         ((video, "--model", tmp_path / "fine"), "tells normal speed from faster"),
         ((video, "--model", tmp_path / "none"), "does not exist"),
         ((tmp_path / "none.mp4", "--model", run), "There is no video file"),
-        ((tmp_path, "--model", run), "There is no video file"),
+        ((tmp_path, "--model", run), "a folder without pictures"),
         ((tmp_path / "empty.mp4", "--model", run), "cannot be used"),
         ((tmp_path / "bad.mp4", "--model", run), "cannot be used"),
         ((tmp_path / "short.mp4", "--model", run), f"has 6 frames, but a clip of {run} spans {SPAN}"),

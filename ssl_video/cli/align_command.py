@@ -23,7 +23,8 @@ class AlignConfig:
     b: tyro.conf.Positional[Path]
     """The video that follows it."""
     model: str
-    """A run's folder (of temporal_cycle_consistency, best), a .safetensors file or random:NAME."""
+    """A run's folder (of temporal_cycle_consistency, best), a .safetensors file, net:NAME?weights=FILE or
+    random:NAME."""
     out: Path = Path("aligned.mp4")
     """The video of both; a picture of the match and the phases of B are written beside it."""
     options: Annotated[AlignOptions, tyro.conf.arg(name="")] = AlignOptions()

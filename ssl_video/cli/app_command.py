@@ -17,7 +17,7 @@ class AppConfig:
     """Options of the page."""
 
     model: tyro.conf.Positional[str]
-    """A run's folder, a .safetensors file or random:NAME."""
+    """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME."""
     index: tyro.conf.Positional[Path | None] = None
     """Folder that 'ssl-video index' made by this very model; without it no neighbours are shown."""
     host: str = "127.0.0.1"

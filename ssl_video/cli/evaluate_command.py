@@ -26,8 +26,8 @@ class EvaluateConfig:
     data: str
     """ucf101:ROOT, hmdb51:ROOT, kinetics:ROOT, sports1m:ROOT, youtube8m:ROOT, a manifest, a csv or a folder."""
     model: str | None = None
-    """A run's folder, a .safetensors file, random:NAME?option=value, random:RUN for a run's network untrained, or an
-    encoder such as improved-trajectories."""
+    """A run's folder, a .safetensors file, net:NAME?weights=FILE, random:NAME?option=value, random:RUN for a run's
+    network untrained, or an encoder such as improved-trajectories."""
     split: int = 1
     """Split of a data set with official lists."""
     preset: str = "default"

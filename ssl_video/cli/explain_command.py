@@ -30,7 +30,8 @@ class AffinityConfig:
     video: tyro.conf.Positional[Path]
     """The video."""
     model: str
-    """A run's folder, a .safetensors file or random:NAME; a network with a fine map, such as dense_resnet_8."""
+    """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME;
+    a network with a fine map, such as dense_resnet_8."""
     point: str
     """x,y: a point of the frame, in pixels of the video, from the top left."""
     frame: int = 0

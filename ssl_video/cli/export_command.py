@@ -16,7 +16,7 @@ class ExportConfig:
     """Options of an export."""
 
     model: tyro.conf.Positional[str]
-    """A run's folder, a .safetensors file or random:NAME."""
+    """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME."""
     out: Path
     """The new folder."""
     format: Format = "safetensors"

@@ -13,7 +13,7 @@ class ExtractConfig:
     """Options of an extraction."""
 
     model: str
-    """A run's folder, a .safetensors file or random:NAME."""
+    """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME."""
     data: str
     """Videos: a folder, a csv, a manifest, ucf101:ROOT, ..."""
     out: Path

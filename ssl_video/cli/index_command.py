@@ -21,7 +21,8 @@ class IndexConfig:
     out: Path
     """Folder of the index; one that is there is brought up to date."""
     model: str | None = None
-    """A run's folder, a .safetensors file or random:NAME; an index that is there knows its own."""
+    """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME;
+    an index that is there knows its own."""
     data: str | None = None
     """Videos to add, or changed ones to replace: a folder, a csv, a manifest, ucf101:ROOT, ...; all lists of it."""
     remove: tuple[Path, ...] = ()

@@ -25,7 +25,8 @@ class TrackConfig:
     video: tyro.conf.Positional[Path]
     """The video: a file, or a folder with a picture for each frame."""
     model: str
-    """A run's folder, a .safetensors file or random:NAME; a network with a fine map, such as dense_resnet_8."""
+    """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME;
+    a network with a fine map, such as dense_resnet_8."""
     out: Path
     """Folder of what is written; it must be empty or not there yet."""
     mask: Path | None = None

@@ -1,11 +1,19 @@
 """A network as evaluations and applications hold it; names to models; what is written with weights."""
 
 from ssl_video.model.base import Classifier, Model
-from ssl_video.model.loading import load_backbone, load_model, load_model_or_encoder, names_encoder, untrained_twin
+from ssl_video.model.loading import (
+    A_MODEL,
+    load_backbone,
+    load_model,
+    load_model_or_encoder,
+    names_encoder,
+    untrained_twin,
+)
 from ssl_video.model.readout import READOUTS, class_token, pool
 from ssl_video.model.saving import digest, header_of_backbone
 
 __all__ = [
+    "A_MODEL",
     "READOUTS",
     "Classifier",
     "Model",

@@ -86,6 +86,14 @@ def start_from(source: str, backbone: nn.Module, name: str, published: Published
     return load_into(published.network, published.adapt(weights, published.network), source, published.heads)
 
 
+def cached_file(entry: Entry) -> Path:
+    """Where the file of an address is kept: under its name in torch's cache, if that says which file it is."""
+    name = Path(urlsplit(entry.source).path).name
+    if not entry.sha256 or entry.sha256[:8] not in name:  # another file may be called so
+        name = f"{hashlib.sha256(entry.source.encode()).hexdigest()[:8]}-{name}"
+    return Path(torch.hub.get_dir(), "checkpoints", name)
+
+
 def fetched(entry: Entry) -> dict[str, Tensor]:
     """The tensors of an entry's file, which is fetched first if it has to be.
 
@@ -94,10 +102,7 @@ def fetched(entry: Entry) -> dict[str, Tensor]:
     """
     if "://" not in entry.source:
         return read_state_dict(entry.source)
-    name = Path(urlsplit(entry.source).path).name
-    if entry.sha256[:8] not in name or not entry.sha256:  # another file may be called so
-        name = f"{hashlib.sha256(entry.source.encode()).hexdigest()[:8]}-{name}"
-    path = Path(torch.hub.get_dir(), "checkpoints", name)
+    path = cached_file(entry)
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
