@@ -57,7 +57,7 @@ class Embedded:
 
 
 @EVALUATIONS.register("alignment")
-class Alignment(Evaluation):
+class Alignment(Evaluation[AlignmentConfig]):
     """Kendall's tau, phase classification and progression, frame retrieval, on embeddings of all frames.
 
     tau needs no labels and takes all test videos; the others take those with phases beside them. Of one list only, tau

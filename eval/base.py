@@ -5,13 +5,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
 import numpy as np
 import torch
 
 from ssl_video._version import __version__
-from ssl_video.config import plain, with_options
+from ssl_video.config import Options, plain, with_options
 from ssl_video.datasets.base import FeatureShards, VideoSet
 from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError, nearest
@@ -21,6 +21,8 @@ from ssl_video.eval.takes import LabelledVideos, Takes
 from ssl_video.model import A_MODEL, Model, digest
 from ssl_video.registry import Registry
 from ssl_video.video.info import Problem
+
+C = TypeVar("C")  # the options of a protocol
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Outcome:
     predictions: Sequence[Prediction] = ()
 
 
-class Evaluation(ABC):
+class Evaluation(ABC, Generic[C]):
     """One protocol. Every subclass is final, its ``Config`` a frozen dataclass, its presets values of it."""
 
     Config: ClassVar[type]
@@ -78,7 +80,7 @@ class Evaluation(ABC):
     """True if the protocol trains a network, and needs a folder for it."""
 
     @abstractmethod
-    def measure(self, model: Any, task: Any, config: Any, seed: int) -> Outcome:
+    def measure(self, model: Any, task: Any, config: C, seed: int) -> Outcome:
         """Measure ``model`` on ``task``."""
 
 
@@ -139,7 +141,7 @@ def evaluate(
     )
 
 
-def configured(protocol: str, preset: str, options: Mapping[str, object]) -> Any:
+def configured(protocol: str, preset: str, options: Mapping[str, object]) -> Options:
     """The options of a protocol's preset with some of them changed (``with_options``).
 
     Raises:

@@ -68,7 +68,7 @@ class FeatureSequences(Takes):
 
 
 @EVALUATIONS.register("features")
-class FeatureProbe(Evaluation):
+class FeatureProbe(Evaluation[FeatureProbeConfig]):
     """A logistic classifier on published features (YouTube-8M); hit@1, hit@5, mAP, GAP@20. It takes no model.
 
     ``late`` averages the classifier's answers to single seconds, as Karpathy et al., "Large-scale Video Classification

@@ -87,7 +87,7 @@ _RESIZED = ClassificationConfig(crop="resized", colour=0.0)
 
 
 @EVALUATIONS.register("finetune")
-class Finetune(Evaluation):
+class Finetune(Evaluation[FinetuneConfig]):
     """Accuracy after fine-tuning all of the network, or its last stages, on the training list.
 
     ``default`` suits small sets and small networks. The others follow published protocols, with their clips, sizes,

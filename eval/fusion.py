@@ -34,7 +34,7 @@ class FusionConfig:
 
 
 @EVALUATIONS.register("fusion")
-class Fusion(Evaluation):
+class Fusion(Evaluation[FusionConfig]):
     """Accuracy of two fine-tuned models together (two-stream networks).
 
     K. Simonyan, A. Zisserman: "Two-Stream Convolutional Networks for Action Recognition in Videos", NeurIPS 2014:

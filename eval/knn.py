@@ -26,7 +26,7 @@ class KnnConfig(FeatureOptions):
 
 
 @EVALUATIONS.register("knn")
-class Knn(Evaluation):
+class Knn(Evaluation[KnnConfig]):
     """Weighted vote of the nearest training videos by cosine similarity of standardised features."""
 
     Config = KnnConfig

@@ -58,7 +58,7 @@ class LinearConfig(FeatureOptions):
 
 
 @EVALUATIONS.register("linear")
-class Linear(Evaluation):
+class Linear(Evaluation[LinearConfig]):
     """Accuracy of a linear classifier on frozen features; with several labels a video, hit@1, hit@5, mAP and GAP@20.
 
     ``coclr`` follows Han, Xie and Zisserman, "Self-supervised Co-training for Video Representation Learning", 2020:

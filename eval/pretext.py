@@ -33,7 +33,7 @@ class PretextConfig:
 
 
 @EVALUATIONS.register("pretext")
-class PretextTest(Evaluation):
+class PretextTest(Evaluation[PretextConfig]):
     """Loss and accuracy of a run's pretext, by the paper's test protocol, on the test list (or the only list)."""
 
     Config = PretextConfig

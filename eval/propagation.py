@@ -80,7 +80,7 @@ TIMECYCLE_DAVIS = PropagationConfig(
 
 
 @EVALUATIONS.register("propagation")
-class Propagation(Evaluation):
+class Propagation(Evaluation[PropagationConfig]):
     """J and F of masks, IoU of parts or PCK of points that are carried from the first frame of a video to the others.
 
     Every video of the test list, or of the only list, is one sequence. The first frame and, for J and F, the last are

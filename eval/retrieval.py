@@ -30,7 +30,7 @@ class RetrievalConfig(FeatureOptions):
 
 
 @EVALUATIONS.register("retrieval")
-class Retrieval(Evaluation):
+class Retrieval(Evaluation[RetrievalConfig]):
     """Recall at k: the fraction of test videos of whose k nearest training videos at least one has the same class.
 
     ``vcop`` follows Xu et al., "Self-Supervised Spatiotemporal Learning via Video Clip Order Prediction", CVPR 2019:

@@ -32,7 +32,7 @@ class SvmConfig(FeatureOptions):
 
 
 @EVALUATIONS.register("svm")
-class Svm(Evaluation):
+class Svm(Evaluation[SvmConfig]):
     """Accuracy of a linear SVM (one against the rest, squared hinge) on the mean feature of a video's clips.
 
     ``c3d`` follows Tran et al., "Learning Spatiotemporal Features with 3D Convolutional Networks", ICCV 2015: clips of

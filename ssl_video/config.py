@@ -17,6 +17,12 @@ from ssl_video.files import write_text
 T = TypeVar("T")
 
 
+class Options(typing.Protocol):
+    """An instance of a frozen dataclass of options."""
+
+    __dataclass_fields__: typing.ClassVar[dict[str, Any]]
+
+
 def option_type(owner: Any) -> type:
     """The dataclass of an owner's options: its ``Config``, or one made from a function's keyword parameters."""
     if dataclasses.is_dataclass(getattr(owner, "Config", None)):

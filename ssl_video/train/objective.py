@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
+from ssl_video.config import Options
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.video.view import Skip, View
@@ -194,7 +195,7 @@ class Objective(nn.Module, ABC):
     Config: ClassVar[type]
     needs: Needs = Needs()  # what the backbone is checked for; an instance may add statistics that its options ask for
 
-    def __init__(self, config: Any, backbone: Backbone):
+    def __init__(self, config: Options, backbone: Backbone):
         super().__init__()
         self.config = config
         self.backbone = backbone
