@@ -56,8 +56,8 @@ def draw_confusion(counts_KK: np.ndarray, classes: Sequence[str], path: Path) ->
     parts_KK = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
     axes.imshow(parts_KK, cmap="Blues", vmin=0, vmax=1)
     size = 8 if few else 4
-    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size)
-    axes.set_yticks(range(len(classes)), classes, fontsize=size)
+    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size, parse_math=False)
+    axes.set_yticks(range(len(classes)), classes, fontsize=size, parse_math=False)
     axes.set_xlabel("predicted", fontsize=9)
     axes.set_ylabel("true", fontsize=9)
     if few:

@@ -11,6 +11,7 @@ from ssl_video.datasets.spec import load_splits
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
 from ssl_video.eval import features as features_module
+from ssl_video.eval.accuracy import draw_confusion
 from ssl_video.eval.base import Task, evaluate
 from ssl_video.eval.features import Extraction, FeatureStore
 from ssl_video.eval.harness import (
@@ -172,3 +173,8 @@ def test_an_extraction_writes_both_lists_and_tells_what_it_left_out(drawn, tmp_p
     assert all(len(clips_KD) <= 2 for clips_KD in found["test"].clips_KD)
     assert said == [f"{tmp_path / 'f' / n}: {c} videos, 0 were left out." for n, c in (("train", 8), ("test", 4))]
     assert capfd.readouterr().out == ""
+
+
+def test_a_confusion_matrix_is_drawn_whatever_the_classes_are_called(tmp_path):
+    draw_confusion(np.eye(2, dtype=int), ["a$^$b", "$c"], tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 1000

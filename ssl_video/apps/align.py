@@ -192,8 +192,8 @@ def draw_match(
     ax = figure.subplots()
     image = ax.imshow(-match.distances_AB, origin="lower", aspect="auto", cmap="viridis")
     ax.plot(match.path_P2[:, 1], match.path_P2[:, 0], color="red", linewidth=1.2)
-    ax.set_xlabel(f"frame of {names[1]}")
-    ax.set_ylabel(f"frame of {names[0]}")
+    ax.set_xlabel(f"frame of {names[1]}", parse_math=False)
+    ax.set_ylabel(f"frame of {names[0]}", parse_math=False)
     for place, one in enumerate(phases):
         for frame in _changes(one):
             (ax.axhline if place == 0 else ax.axvline)(frame - 0.5, color="white", linewidth=0.7, linestyle=":")

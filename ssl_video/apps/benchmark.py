@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ import torch
 
 from ssl_video.apps.table import PRETRAINED, Entry, Table, entries_of, named, recipe_of, referred_by
 from ssl_video.apps.table_page import write_table
-from ssl_video.datasets.cached import read_from
-from ssl_video.datasets.spec import load_splits
 from ssl_video.errors import UserError, nearest
-from ssl_video.eval.base import Task, evaluate
+from ssl_video.eval.base import EVALUATIONS, FeatureTask, Task, evaluate
 from ssl_video.eval.features import FeatureStore
+from ssl_video.eval.harness import Reading, task_on
 from ssl_video.eval.results import Result
 from ssl_video.files import write_text
 from ssl_video.model import load_model_or_encoder
@@ -59,20 +57,21 @@ class Bench:
 
     def _measuring(self) -> Measure:
         device = choose_device(self.device)
+        tasks: dict[tuple[str, int, bool], Task | FeatureTask] = {}
 
-        @lru_cache(maxsize=2)
-        def task_of(name: str, split: int) -> Task:
-            data = self.table.data[name]
-            assert data.spec is not None
-            splits = load_splits(data.spec, split)
-            for warning in splits.warnings:
-                self.say(f"warning: {warning}")
-            copies = (data.cache, data.cache_short_side)
-            test = None if splits.test is None else read_from(splits.test, *copies, progress=True)
-            return Task(data.spec, split, read_from(splits.train, *copies, progress=True), test, self.workers)
+        def task_of(entry: Entry) -> Task | FeatureTask:
+            data, protocol = self.table.data[entry.data], entry.row.protocol
+            key = entry.data, entry.split, EVALUATIONS[protocol].takes.of_files
+            if key not in tasks:
+                assert data.spec is not None
+                reading = Reading(entry.split, data.cache, data.cache_short_side, self.workers, progress=True)
+                tasks[key] = task_on(data.spec, protocol, reading, self.say)
+            return tasks[key]
 
         def measure(entry: Entry, model: str, options: Mapping[str, Any], folder: Path) -> Result:
-            task = replace(task_of(entry.data, entry.split), features=FeatureStore(), folder=folder)
+            task = task_of(entry)
+            if isinstance(task, Task):
+                task = replace(task, features=FeatureStore(), folder=folder)
             torch.manual_seed(entry.seed)
             network = load_model_or_encoder(model, device)
             row = entry.row

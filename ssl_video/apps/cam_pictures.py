@@ -105,11 +105,11 @@ def draw_pictures(
     axes = figure.subplots(rows, count + 1, squeeze=False, gridspec_kw={"width_ratios": [1] * count + [0.06]})
     axes[0, count].set_axis_off()
     for column, pictures in enumerate(painted):
-        axes[0, column].set_title(titles[column], fontsize=9)
+        axes[0, column].set_title(titles[column], fontsize=9, parse_math=False)
         for row, picture_HWC in enumerate(pictures):
             axes[row, column].imshow(picture_HWC)
             axes[row, column].set_axis_off()
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     for row, (maps, colours_256, low) in enumerate(paint.layers, 1):
         scale = ScalarMappable(Normalize(low, maps.limit), ListedColormap(colours_256 / 255))
         bar: Any = figure.colorbar(scale, cax=axes[row, count])

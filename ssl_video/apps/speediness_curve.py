@@ -165,7 +165,7 @@ def strip_and_axes(strip: Sequence[np.ndarray], fps: float, frames: int, title: 
     top, below = figure.subplots(2, 1, gridspec_kw={"height_ratios": [height, 2.2]})
     top.imshow(strip_HWC, aspect="auto")
     top.set_axis_off()
-    top.set_title(title, fontsize=10)
+    top.set_title(title, fontsize=10, parse_math=False)
     below.set_xlim(0, frames / fps)
     below.set_xlabel("time in s")
     return figure, below
