@@ -1,7 +1,7 @@
 """The public verbs: ``import ssl_video as sv``, then ``sv.pretrain(...)``, ``sv.evaluate(...)`` and so on.
 
 Each is a thin call of the room that does the work. A model may be a Run, a Model, or whatever
-``load_model`` takes. Nothing is printed but warnings and, with ``progress``, bars on a terminal.
+``load_model`` takes. Nothing is printed but warnings, and bars on a terminal.
 """
 
 import warnings

@@ -11,6 +11,7 @@ import pytest
 
 from ssl_video.cli import main
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
+from ssl_video.run import Run
 from tests import videos
 
 SMALL = [
@@ -273,3 +274,15 @@ def test_lists_have_a_line_for_each_thing(what, capsys):
     assert main(["list", what]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines and all(len(line.split(maxsplit=1)) == 2 for line in lines)
+
+
+def test_two_processes_make_one_run_on_the_videos_that_the_first_has_chosen(finished, drawn, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = ["-m", "ssl_video", "pretrain", "--data", drawn, "--out", tmp_path / "run", *SMALL, "--precision", "fp32"]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launcher, *map(str, words)], env=env, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("Next: ") == 1 and done.stdout.count("into ") == 1
+    run = Run(tmp_path / "run")
+    assert run.finished and [r["step"] for r in run.records()] == [2, 4]
+    assert run.lists() == Run(finished).lists()
