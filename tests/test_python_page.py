@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import ssl_video as sv
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
@@ -76,6 +77,10 @@ def test_the_weights_of_a_pretext_from_a_notebook_are_indexed_by_a_process_that_
         (np.full((4, 48, 48, 3), -0.1), "before they were normalised"),
         (np.full((4, 48, 48, 3), np.nan), "finite"),
         (np.zeros((4, 48, 48, 3), np.int64), "not int64"),
+        ([], "one or more frames"),
+        ([np.zeros((48, 48, 3), np.uint8), np.zeros((48, 40, 3), np.uint8)], "all of one size"),
+        (["a.mp4", np.zeros((4, 48, 48, 3), np.uint8)], "arrays of shape"),
+        ([[1, 2], [3]], "arrays of shape"),
     ],
 )
 def test_frames_that_cannot_be_meant_are_refused(frames, answer):
@@ -88,3 +93,12 @@ def test_bytes_and_floats_of_the_same_frames_have_the_same_vector():
     model = sv.load_model("random:r2plus1d_4?width=4")
     of_bytes, of_floats = sv.embed(frames, model=model), sv.embed(frames / np.float32(255), model=model)
     assert (of_bytes == of_floats).all() and of_bytes.shape == (1, 32)
+
+
+def test_videos_of_different_lengths_are_embedded_as_each_by_itself():
+    frames_THWC = np.random.default_rng(0).integers(0, 256, (16, 48, 48, 3), dtype=np.uint8)
+    model = sv.load_model("random:r2plus1d_4?width=4")
+    several = [frames_THWC, torch.from_numpy(frames_THWC[:11, :40])]
+    alone = [sv.embed(x, model=model)[0] for x in several]
+    assert (sv.embed(several, model=model) == np.stack(alone)).all()
+    assert (sv.embed(list(torch.from_numpy(frames_THWC)), model=model)[0] == alone[0]).all()

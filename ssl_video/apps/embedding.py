@@ -28,18 +28,26 @@ def embed_videos(paths: Sequence[Path], model: Model, clips: int, readout: str, 
 
 
 def embed_frames(frames: Any, model: Model, clips: int, readout: str) -> np.ndarray:
-    """(N, D) mean features of the clips of videos whose frames are at hand, (N, T, H, W, C); see ``as_bytes``."""
-    frames_NTHWC = as_bytes(frames, model.backbone.clip.channels)
-    return np.stack([_embed(frames_THWC, model, clips, readout) for frames_THWC in frames_NTHWC])
+    """(N, D) mean features of the clips of videos whose frames are at hand.
+
+    ``frames`` are those of ``as_bytes``, or a sequence of such, of any lengths and sizes. Raises UserError.
+    """
+    several = isinstance(frames, list | tuple) and any(getattr(x, "ndim", 0) != 3 for x in frames)  # 3: pictures
+    channels = model.backbone.clip.channels
+    videos = [frames_THWC for x in (frames if several else [frames]) for frames_THWC in as_bytes(x, channels)]
+    return np.stack([_embed(frames_THWC, model, clips, readout) for frames_THWC in videos])
 
 
 def as_bytes(frames: Any, channels: int) -> np.ndarray:
-    """frames_NTHWC as uint8, of an array or tensor of shape (N, T, H, W, C) or (T, H, W, C).
+    """frames_NTHWC as uint8, of an array or tensor of shape (N, T, H, W, C) or (T, H, W, C), or a sequence of frames.
 
     uint8 stays as it is; floats are RGB in 0 to 1. Raises UserError for anything else, normalised clips above all: the
     network's own mean and deviation are applied later.
     """
-    frames = frames.detach().cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
+    try:
+        frames = np.stack(list(map(_array, frames))) if isinstance(frames, list | tuple) else _array(frames)
+    except ValueError:
+        raise UserError("A video is one or more frames, all of one size.") from None
     if frames.ndim == 4:
         frames = frames[None]
     if frames.ndim != 5 or frames.shape[-1] != channels or 0 in frames.shape:
@@ -58,6 +66,10 @@ def as_bytes(frames: Any, channels: int) -> np.ndarray:
             f"before they were normalised, or as uint8."
         )
     return np.round(frames * 255).astype(np.uint8)
+
+
+def _array(x: Any) -> np.ndarray:
+    return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
 
 
 def _embed(frames_THWC: np.ndarray, model: Model, clips: int, readout: str) -> np.ndarray:
