@@ -6,10 +6,8 @@ from ssl_video._version import __version__
 from ssl_video.errors import UserError
 
 if TYPE_CHECKING:
-    from ssl_video.api import (
-        embed,
-        evaluate,
-        index,
+    from ssl_video.api import embed, evaluate, index, pretrain, search, track
+    from ssl_video.apps.catalogue import (
         list_backbones,
         list_datasets,
         list_encoders,
@@ -18,12 +16,8 @@ if TYPE_CHECKING:
         list_recipes,
         list_tables,
         list_weights,
-        load_backbone,
-        load_model,
-        pretrain,
-        search,
-        track,
     )
+    from ssl_video.model import load_backbone, load_model
     from ssl_video.pretraining import PretrainConfig
     from ssl_video.run import Run
 
@@ -50,14 +44,15 @@ __all__ = [
     "track",
 ]
 
-_HOMES = {"PretrainConfig": "pretraining", "Run": "run"}
+_HOMES = {"PretrainConfig": "pretraining", "Run": "run", "load_backbone": "model", "load_model": "model"}
 
 
 def __getattr__(name: str):  # torch is imported only when something is asked for
     if name in __all__:
         import importlib
 
-        return getattr(importlib.import_module(f"ssl_video.{_HOMES.get(name, 'api')}"), name)
+        home = "apps.catalogue" if name.startswith("list_") else _HOMES.get(name, "api")
+        return getattr(importlib.import_module(f"ssl_video.{home}"), name)
     raise AttributeError(f"module 'ssl_video' has no attribute {name!r}")
 
 

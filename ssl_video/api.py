@@ -12,16 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssl_video.apps.catalogue import (
-    list_backbones,
-    list_datasets,
-    list_encoders,
-    list_pretexts,
-    list_protocols,
-    list_recipes,
-    list_tables,
-    list_weights,
-)
 from ssl_video.apps.embedding import embed_frames, embed_videos
 from ssl_video.apps.index_update import Work, index_videos
 from ssl_video.apps.marks import Marks
@@ -32,30 +22,11 @@ from ssl_video.apps.track import track as track_marks
 from ssl_video.errors import UserError
 from ssl_video.eval.harness import EvaluationConfig, Reading, evaluate_on
 from ssl_video.eval.results import Result
-from ssl_video.model import Model, load_backbone, load_model
+from ssl_video.model import Model, load_model
 from ssl_video.pretraining import PretrainConfig, changed
 from ssl_video.pretraining import pretrain as pretrain_by
 from ssl_video.recipes import load_recipe, small_recipe
 from ssl_video.run import Run
-
-__all__ = [
-    "embed",
-    "evaluate",
-    "index",
-    "list_backbones",
-    "list_datasets",
-    "list_encoders",
-    "list_pretexts",
-    "list_protocols",
-    "list_recipes",
-    "list_tables",
-    "list_weights",
-    "load_backbone",
-    "load_model",
-    "pretrain",
-    "search",
-    "track",
-]
 
 Named = Run | Model | str | Path
 """A model, or what names one."""
@@ -159,8 +130,8 @@ def embed(
         z = sv.embed(["a.mp4", "b.mp4"], model=run)
 
     Args:
-        videos: a path or several; or frames at hand, arrays or tensors of shape (T, H, W, C) or (N, T, H, W, C), uint8
-            or floats of RGB in 0 to 1. They are normalised here.
+        videos: a path or several; or frames at hand, uint8 or floats of RGB in 0 to 1: an array or tensor of shape
+            (T, H, W, C) or (N, T, H, W, C), or several, of any lengths and sizes. They are normalised here.
         model: the network.
         clips: clips of a video, evenly spaced.
         readout: how a feature map becomes a vector: avg, max, rich, conv5, or cls.
