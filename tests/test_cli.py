@@ -183,6 +183,7 @@ def test_a_folder_without_usable_videos_is_refused(tmp_path, capsys):
         (["pretrain", "--monitor-every", "0"], "--monitor-every must be 1 or more, not 0"),
         (["evaluate", "liner", "--model", "x", "--data", "y"], "did you mean 'linear'"),
         (["evaluate", "linear", "--data", "y"], "model"),
+        (["index", "videos", "--model", "x", "--out", "y"], "name the option that it is for"),
         (["query", "nothing", "here.mp4"], "no video file"),
         (["data", "scam", "x"], "did you mean 'scan'"),
     ],

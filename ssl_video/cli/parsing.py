@@ -46,7 +46,10 @@ def parse(cls: type[T], argv: Sequence[str], command: str, description: str, def
     if unknown:
         flag = unknown[0]
         if not flag.startswith("-"):
-            raise UserError(f"'ssl-video {command}' does not know what to do with {flag!r}.")
+            raise UserError(
+                f"'ssl-video {command}' does not know what to do with {flag!r}; name the option that it is for "
+                f"('ssl-video {command} --help' lists them)."
+            )
         raise UserError(f"'ssl-video {command}' has no option {flag}; {nearest(flag.split('=')[0], flags_of(cls))}")
     return value
 
