@@ -66,6 +66,12 @@ class Video(ListedVideo):
         return f"{self.info.content}/{name}" if self.info.content else name
 
     @property
+    def number(self) -> int:
+        """63 bits made of the content, or of the key where that is not known: a seed, an order that mixes classes."""
+        known = self.info.content or self.key
+        return int.from_bytes(hashlib.sha256(known.encode(errors="surrogateescape")).digest()[:8], "big") >> 1
+
+    @property
     def listed(self) -> ListedVideo:
         """The user's file as a list names it, to be scanned again."""
         return ListedVideo(self.source, self.labels, self.group, annotation=self.annotation, annotated=self.annotated)
@@ -110,6 +116,11 @@ class VideoSet(VideoList):
     """A list of which all videos were scanned."""
 
     videos: tuple[Video, ...]
+
+
+def in_fixed_order(videos: Iterable[Video]) -> tuple[Video, ...]:
+    """The videos in an order that is as good as shuffled, and the same however they were listed."""
+    return tuple(sorted(videos, key=lambda v: (v.number, v.key, v.labels, v.source)))
 
 
 @dataclass(frozen=True)
