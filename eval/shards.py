@@ -24,6 +24,8 @@ from ssl_video.video.info import Problem
 
 SHARD = 256
 """Videos whose features are written together."""
+CALIBRATION = 2
+"""Version of ``calibrate_batch_norm``: features that are kept of another one are not those of today."""
 
 
 class Rows:
@@ -79,7 +81,8 @@ def _extracted(
     model: Model, task: Task, test: VideoSet, what: Extraction, calibrate: bool, weights: str
 ) -> tuple[Features, Features]:
     calibrated = calibrate_batch_norm(model, task.train, workers=task.workers) if calibrate else model
-    options = "-".join(f"{k}={v}" for k, v in (what.noted() | {"calibrate": calibrate}).items())
+    noted = what.noted() | {"calibrate": calibrate and CALIBRATION}
+    options = "-".join(f"{k}={v}" for k, v in noted.items())
 
     def extracted(name: str, videos: VideoSet) -> Features:
         if task.folder is None:
