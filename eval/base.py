@@ -2,8 +2,8 @@
 
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
@@ -12,7 +12,7 @@ import torch
 
 from ssl_video._version import __version__
 from ssl_video.config import Options, plain, with_options
-from ssl_video.datasets.base import FeatureShards, VideoSet
+from ssl_video.datasets.base import FeatureShards, VideoSet, in_fixed_order
 from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError, nearest
 from ssl_video.eval.features import FeatureStore
@@ -23,6 +23,7 @@ from ssl_video.registry import Registry
 from ssl_video.video.info import Problem
 
 C = TypeVar("C")  # the options of a protocol
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,15 @@ class Task:
     """Features extracted so far; tasks that hold one store extract them once."""
     folder: Path | None = None
     """Where a protocol keeps what takes long, weights that it trains or extracted features, to resume from it."""
+    batch: int = 32
+    """Clips that a frozen network is shown at a time: a question of memory, no result depends on it."""
+
+    @property
+    def in_fixed_order(self) -> "Task":
+        """The same task, its lists in an order that does not depend on how the user's are ordered."""
+        train, test = (v and replace(v, videos=in_fixed_order(v.videos)) for v in (self.train, self.test))
+        assert train is not None
+        return replace(self, train=train, test=test)
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,17 @@ class FeatureTask:
     split: int
     train: FeatureShards
     test: FeatureShards | None
+
+    @property
+    def in_fixed_order(self) -> "FeatureTask":
+        """As of ``Task``: shards by their names."""
+        train, test = (f and replace(f, shards=tuple(sorted(f.shards, key=_name))) for f in (self.train, self.test))
+        assert train is not None
+        return replace(self, train=train, test=test)
+
+
+def _name(path: str) -> str:
+    return Path(path).name
 
 
 @dataclass
@@ -98,7 +119,8 @@ def evaluate(
 ) -> Result:
     """Run a protocol's preset, with single options of it changed, on a model (None for features without videos).
 
-    An encoder may name the preset that stands in for "default".
+    An encoder may name the preset that stands in for "default". The order of the task's lists changes no number: the
+    protocol is given them in another one, which only depends on what the videos are.
 
     Raises:
         UserError: for unknown names, or a model or data that the protocol cannot use.
@@ -110,6 +132,7 @@ def evaluate(
         preset = model.presets.get(protocol, preset)
     config = configured(protocol, preset, options or {})
     torch.manual_seed(seed)
+    listed, task = task, task.in_fixed_order
     outcome = cls().measure(cast(Model, model), task, config, seed)  # None was checked above
     test = task.test or task.train
     of_videos = [videos for videos in (task.train, task.test) if isinstance(videos, VideoSet)]
@@ -136,9 +159,16 @@ def evaluate(
         },
         classes=[] if outcome.confusion_KK is None else list(task.train.classes),
         confusion=[] if outcome.confusion_KK is None else outcome.confusion_KK.tolist(),
-        per_video=outcome.per_video,
-        predictions=list(outcome.predictions),
+        per_video=dict(_as_listed(outcome.per_video.items(), listed, lambda item: item[0])),
+        predictions=_as_listed(outcome.predictions, listed, lambda prediction: prediction.path),
     )
+
+
+def _as_listed(things: Iterable[T], task: Task | FeatureTask, of: Callable[[T], str]) -> list[T]:
+    """What was found of test videos, ``of`` which path, in the order of the user's list."""
+    tested = task.test or task.train
+    places = {v.source: n for n, v in enumerate(tested.videos)} if isinstance(tested, VideoSet) else {}
+    return sorted(things, key=lambda thing: places.get(of(thing), len(places)))
 
 
 def configured(protocol: str, preset: str, options: Mapping[str, object]) -> Options:

@@ -1,13 +1,11 @@
 """Features of whole videos from a frozen backbone: extracted once, used by every protocol that trains on them."""
 
-import copy
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import Dataset
 
 from ssl_video.datasets.base import Video, VideoSet
@@ -149,7 +147,8 @@ class ClipsOfVideos(Dataset):
         if what.still:
             positions_KT = np.repeat(positions_KT[:, [view.frames // 2]], view.frames, axis=1)
         if what.shuffle:
-            positions_KT = np.random.default_rng([7, number]).permuted(positions_KT.ravel()).reshape(positions_KT.shape)
+            rng = np.random.default_rng([7, video.number])
+            positions_KT = rng.permuted(positions_KT.ravel()).reshape(positions_KT.shape)
         unique, inverse = np.unique(positions_KT, return_inverse=True)
         try:
             frames_VTHWC = view.crops(read_video(video, unique.tolist()), what.crops)
@@ -183,9 +182,11 @@ def extract(
     return found
 
 
-def predict(model: Model, videos: VideoSet, *, clips: int, crops: int = 1, workers: int = 2) -> Features:
+def predict(
+    model: Model, videos: VideoSet, *, clips: int, crops: int = 1, workers: int = 2, batch: int = 32
+) -> Features:
     """As ``extract``, but the logits of the model's classifier, (K, classes) a video. Raises UserError without one."""
-    found = _shown(model.logits, model, videos, Extraction(clips, crops=crops), workers)
+    found = _shown(model.logits, model, videos, Extraction(clips, crops=crops, batch=batch), workers)
     check_some(found, videos)
     return found
 
@@ -228,43 +229,6 @@ def apply_to_clips(function: OfClips, shown: ClipsOfVideos, workers: int) -> Fea
     if waiting:
         compute()
     return found
-
-
-def calibrate_batch_norm(
-    model: Model, videos: VideoSet, *, clips: int = 2, workers: int = 2, at_most: int = 512
-) -> Model:
-    """A copy of the model whose batch-norm statistics are those of ``videos`` at normal speed.
-
-    Cumulative averages over batches in training mode; nothing else changes. It makes a random network a fair baseline
-    (its running statistics are 0 and 1 otherwise), and puts a pretrained one on the same footing. Without batch-norm
-    layers the model is returned as it is.
-    """
-    backbone = copy.deepcopy(model.backbone)
-    if not forget_batch_statistics(backbone):
-        return model
-    subset = VideoSet(videos.name, videos.videos[:: max(1, len(videos.videos) // at_most)], videos.classes)
-    calibrated = replace(model, backbone=backbone)
-    waiting: list[torch.Tensor] = []
-    shown = ClipsOfVideos(for_modality(subset, model.backbone.clip.modality).videos, model.view, Extraction(clips))
-    for number, (_, _, clips_KTHWC) in enumerate(in_order(shown, workers)):
-        if isinstance(clips_KTHWC, torch.Tensor):
-            waiting.append(clips_KTHWC)
-        if waiting and (len(waiting) == 16 or number == len(shown) - 1):
-            with torch.no_grad():
-                backbone(calibrated.normalise(torch.cat(waiting)))
-            waiting.clear()
-    backbone.eval()
-    return calibrated
-
-
-def forget_batch_statistics(module: nn.Module) -> bool:
-    """Make the batch norm of ``module`` average over all batches it sees until ``module.eval()``; False without any."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    return bool(norms)
 
 
 def in_order(shown: ClipsOfVideos, workers: int) -> Iterator[tuple[int, np.ndarray, torch.Tensor | Problem]]:

@@ -156,7 +156,8 @@ class Finetune(Evaluation[FinetuneConfig]):
         if not run.finished:
             finetune(model, task, config, seed, run)
         tested = load_model(str(chosen), model.device)
-        scores = predict(tested, task.test, clips=config.clips, crops=config.crops, workers=task.workers)
+        shown = {"clips": config.clips, "crops": config.crops, "workers": task.workers, "batch": task.batch}
+        scores = predict(tested, task.test, **shown)
         counts = {"train": len(task.train.videos), "test": len(scores.videos), "classes": len(task.train.classes)}
         multi_label = task.train.multi_label or task.test.multi_label
         scores_NK = average_scores(scores.clips_KD, config.average, multi_label)

@@ -1,14 +1,16 @@
 """Embeddings of all frames of whole videos from a frozen network."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from ssl_video.datasets.base import Video
+from ssl_video.datasets.base import Video, in_fixed_order
 from ssl_video.errors import UserError
-from ssl_video.eval.features import forget_batch_statistics
+from ssl_video.eval.calibration import BYTES, batch_norms, settle
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.info import Problem
@@ -49,15 +51,34 @@ def embed_frames(
 def calibrate_on_frames(model: Model, videos: Sequence[Video], at_most: int = 32, stage: str | None = None) -> Model:
     """A copy of the model, heads of a pretext included, whose batch-norm statistics are those of frames of ``videos``.
 
-    As ``features.calibrate_batch_norm``, for embeddings of frames.
+    As ``calibration.calibrate_batch_norm``, for embeddings of frames.
     """
-    module = copy.deepcopy(model.backbone if model.pretext is None else model.pretext)
-    if not forget_batch_statistics(module):
+    module = copy.deepcopy(model.backbone if model.pretext is None else model.pretext).eval()
+    if not batch_norms(module):
         return model
     if model.pretext is None:
         calibrated = replace(model, backbone=module)
     else:
         calibrated = replace(model, pretext=module, backbone=module.backbone)
-    embed_frames(calibrated, videos[:: -(-len(videos) // at_most)], stage)
-    module.eval()
+
+    def embed(frames_THWC: Tensor) -> Tensor:
+        return torch.from_numpy(calibrated.frame_embeddings(frames_THWC.numpy(), stage=stage))
+
+    frames = list(_some_frames(calibrated, in_fixed_order(videos)[:at_most]))
+    if frames:
+        settle(module, [embed], frames, cut=False)
     return calibrated
+
+
+def _some_frames(model: Model, videos: Sequence[Video]) -> Iterator[Tensor]:
+    """frames_THWC of one video after the other, as many whole videos as 256 MB hold, and at least one."""
+    held = 0
+    for video in videos:
+        try:
+            frames_THWC = small_frames(model, video)
+        except VideoError:
+            continue  # whoever embeds it says so
+        held += frames_THWC.nbytes
+        yield torch.from_numpy(frames_THWC)
+        if held > BYTES:
+            return

@@ -73,9 +73,8 @@ class Fusion(Evaluation[FusionConfig]):
 
 def both(model: Model, partner: Model, task: Task, config: FusionConfig) -> tuple[Features, np.ndarray, np.ndarray]:
     """The videos of ``task.train`` that both models could read, and (N, K) probabilities of each model."""
-    found = [
-        predict(m, task.train, clips=config.clips, crops=config.crops, workers=task.workers) for m in (model, partner)
-    ]
+    shown = {"clips": config.clips, "crops": config.crops, "workers": task.workers, "batch": task.batch}
+    found = [predict(m, task.train, **shown) for m in (model, partner)]
     places = [{v.source: n for n, v in enumerate(f.videos)} for f in found]
     common = [source for source in places[0] if source in places[1]]
     scores = [

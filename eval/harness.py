@@ -43,8 +43,14 @@ class Reading:
     """Shorter side of the copies, in pixels; 0 keeps the size of the video."""
     workers: int = 2
     """Reading processes."""
+    batch_size: int = 32
+    """Clips that a frozen network is shown at a time; fewer take less memory, and no number depends on it."""
     progress: bool = False
     """Show bars, on a terminal."""
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise UserError(f"--batch-size must be 1 or more, not {self.batch_size}.")
 
     def usable(self, videos: VideoList, progress: bool | None = None) -> VideoSet:
         """The videos of a list that can be used, or their copies. Raises UserError if there are none."""
@@ -138,7 +144,7 @@ def task_on(
     if isinstance(splits, FeatureSplits):
         return FeatureTask(name, reading.split, splits.train, splits.test)
     test = None if splits.test is None else reading.usable(splits.test)
-    return Task(name, reading.split, reading.usable(splits.train), test, reading.workers)
+    return Task(name, reading.split, reading.usable(splits.train), test, reading.workers, batch=reading.batch_size)
 
 
 def compare(models: Sequence[Model | Encoder], protocols: Sequence[str], task: Task, seed: int = 0) -> list[Result]:
@@ -193,11 +199,10 @@ def _extracted(
     model: Model, config: ExtractionConfig, name: str, listed: VideoList, ranks: Ranks, say: Say
 ) -> Features:
     reading, kept = config.reading, FeatureFolder(config.out / name, fingerprint(model))
+    what = replace(config.what, batch=reading.batch_size)
     with ranks.first_then_others():
         videos = reading.usable(listed, reading.progress and ranks.first)
-    found = extract_to(
-        kept, model, videos, config.what, workers=reading.workers, ranks=ranks, progress=reading.progress
-    )
+    found = extract_to(kept, model, videos, what, workers=reading.workers, ranks=ranks, progress=reading.progress)
     check_some(found, videos)
     if ranks.first:
         problems = [*videos.problems, *found.problems]

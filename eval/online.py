@@ -2,9 +2,10 @@
 
 import torch
 
-from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.base import VideoSet, in_fixed_order
 from ssl_video.eval.accuracy import accuracies
-from ssl_video.eval.features import Extraction, calibrate_batch_norm, extract
+from ssl_video.eval.calibration import calibrate_batch_norm
+from ssl_video.eval.features import Extraction, extract
 from ssl_video.eval.linear import ridge_scores
 from ssl_video.eval.pretext import PretextConfig, pretext_numbers
 from ssl_video.model import Model
@@ -13,6 +14,8 @@ from ssl_video.train.objective import Objective
 
 AT_MOST = 200
 """Videos of each list that a monitor takes."""
+CLIPS = 64
+"""Clips for the batch-norm statistics of the probe."""
 
 
 def monitors_for(train: VideoSet, held_out: VideoSet, device: torch.device) -> list[Monitor]:
@@ -27,7 +30,7 @@ def monitors_for(train: VideoSet, held_out: VideoSet, device: torch.device) -> l
 
     def probe(pretext: Objective, _step: int) -> dict[str, float]:
         model = Model("", pretext.exported(), pretext.view, {}, device)
-        model = calibrate_batch_norm(model, probed, clips=1, workers=0)
+        model = calibrate_batch_norm(model, probed, at_most=CLIPS, workers=0)
         x, x_test = (extract(model, videos, Extraction(2, "rich"), workers=0) for videos in (probed, tested))
         scores = ridge_scores(x.mean_ND, x.labels_N, x_test.mean_ND, len(train.classes))
         return {"probe_top1": accuracies(scores, x_test.labels_N)["top1"]}
@@ -37,5 +40,6 @@ def monitors_for(train: VideoSet, held_out: VideoSet, device: torch.device) -> l
 
 
 def _thin(videos: VideoSet) -> VideoSet:
-    step = -(-len(videos.videos) // AT_MOST)
-    return VideoSet(videos.name, videos.videos[::step], videos.classes)
+    """Not more than the probe takes, whichever places they have."""
+    chosen = videos.videos if len(videos.videos) <= AT_MOST else in_fixed_order(videos.videos)[:AT_MOST]
+    return VideoSet(videos.name, chosen, videos.classes)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError
 from ssl_video.eval.base import Task
-from ssl_video.eval.features import Extraction, Features, calibrate_batch_norm, check_some, extract
+from ssl_video.eval.calibration import calibrate_batch_norm
+from ssl_video.eval.features import Extraction, Features, check_some, extract
 from ssl_video.files import write_text, written_aside
 from ssl_video.model import Model
 from ssl_video.train.distributed import Ranks
@@ -23,6 +24,8 @@ from ssl_video.video.info import Problem
 
 SHARD = 256
 """Videos whose features are written together."""
+CALIBRATION = 2
+"""Version of ``calibrate_batch_norm``: features that are kept of another one are not those of today."""
 
 
 class Rows:
@@ -65,6 +68,7 @@ def train_and_test_features(
             raise UserError(f"{model.name} sees whole videos; the options still, shuffle and stage are for networks.")
         return task.features.get((model.name, lists), lambda: _encoded(model, task, test))
     weights = fingerprint(model)  # before the calibration, whose last bits another machine may round
+    what = replace(what, batch=task.batch)
     key = weights, what, calibrate, lists
     return task.features.get(key, lambda: _extracted(model, task, test, what, calibrate, weights))
 
@@ -77,7 +81,8 @@ def _extracted(
     model: Model, task: Task, test: VideoSet, what: Extraction, calibrate: bool, weights: str
 ) -> tuple[Features, Features]:
     calibrated = calibrate_batch_norm(model, task.train, workers=task.workers) if calibrate else model
-    options = "-".join(f"{k}={v}" for k, v in (what.noted() | {"calibrate": calibrate}).items())
+    noted = what.noted() | {"calibrate": calibrate and CALIBRATION}
+    options = "-".join(f"{k}={v}" for k, v in noted.items())
 
     def extracted(name: str, videos: VideoSet) -> Features:
         if task.folder is None:

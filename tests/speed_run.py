@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ssl_video.backbones.base import build_backbone
-from ssl_video.eval.features import forget_batch_statistics
+from ssl_video.eval.calibration import settle
 from ssl_video.model import Classifier, header_of_backbone
 from ssl_video.pretexts.base import build_pretext
 from ssl_video.pretraining import write_weights
@@ -24,8 +24,7 @@ def save(folder: Path, pretext: str = "speediness", **options: object) -> Path:
     torch.manual_seed(0)
     chosen = {"frames": 4, "stride": 2, "short_side": 18, "crop": 16, **options}
     made = build_pretext(pretext, build_backbone("r2plus1d_4", width=2, strides_t=(1, 1, 2, 1)), chosen)
-    forget_batch_statistics(made.backbone)
-    made.backbone(torch.randn(16, 3, 4, 16, 16))  # features of a size that tells frames apart
+    settle(made.backbone.eval(), [made.backbone], [torch.randn(16, 3, 4, 16, 16)])  # features that tell frames apart
     write_weights(Run(folder), made)
     return folder
 

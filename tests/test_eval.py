@@ -9,7 +9,8 @@ from ssl_video.errors import UserError
 from ssl_video.eval import features as features_module
 from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion, draw_confusion
 from ssl_video.eval.base import EVALUATIONS, Task, evaluate
-from ssl_video.eval.features import calibrate_batch_norm, clip_starts
+from ssl_video.eval.calibration import calibrate_batch_norm
+from ssl_video.eval.features import clip_starts
 from ssl_video.eval.knn import knn_scores
 from ssl_video.eval.linear import LinearConfig, ridge_scores, sgd_scores, standardise
 from ssl_video.eval.retrieval import recall_at
@@ -123,7 +124,7 @@ def test_readouts_pool_as_they_say():
 
 def test_calibration_gives_the_statistics_of_the_clips_and_leaves_the_model_alone(task, model):
     before = model.backbone.stages["stem"][1].running_mean.clone()
-    calibrated = calibrate_batch_norm(model, task.train, clips=1, workers=0)
+    calibrated = calibrate_batch_norm(model, task.train, at_most=16, workers=0)
     assert torch.equal(model.backbone.stages["stem"][1].running_mean, before)
     clips = torch.stack(
         [torch.from_numpy(model.view.prepare(drawn_frames(v, [0, 2, 4, 6]))) for v in task.train.videos]

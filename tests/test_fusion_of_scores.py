@@ -31,7 +31,7 @@ def model(name):
 def streams(monkeypatch):
     """One stream knows class 0 only by halves, the other one is sure of class 1, one of its videos is unreadable."""
 
-    def predict(model, videos, *, clips, crops, workers):
+    def predict(model, videos, *, clips, crops, workers, batch):
         kept = [v for v in videos.videos if not (model.name == "flow" and v.path.endswith("/17.mp4"))]
         logits = {"rgb": ([0.2, 0.0], [0.1, 0.0]), "flow": ([0.1, 0.0], [0.0, 3.0])}[model.name]
         rows = [np.array([logits[v.label]] * 3) for v in kept]

@@ -104,7 +104,10 @@ def things(tmp_path_factory) -> Things:
 
 
 def measured(name: str, things: Things, **options: Any) -> Result:
-    model, task = CASES[name].make(things)
+    return evaluated(name, *CASES[name].make(things), things, **options)
+
+
+def evaluated(name: str, model: Model | None, task: Task | FeatureTask, things: Things, **options: Any) -> Result:
     if name == "fusion":
         options = {"partner": things.classifier(), **options}
     return evaluate(name, model, task, options={**CASES[name].options, **options})
@@ -140,6 +143,31 @@ def test_it_measures_finite_numbers_and_repeats_them(name, things, results):
     assert first.metrics and all(math.isfinite(value) for value in first.metrics.values())
     assert first.counts and all(count >= 0 for count in first.counts.values())
     assert again.metrics == first.metrics and again.predictions == first.predictions
+
+
+def turned_round(task: Task | FeatureTask) -> Task | FeatureTask:
+    """The same lists, each the other way round."""
+    if isinstance(task, FeatureTask):
+        assert task.test is not None
+        train, test = (replace(f, shards=f.shards[::-1]) for f in (task.train, task.test))
+    else:
+        assert task.test is not None
+        train, test = (replace(v, videos=v.videos[::-1]) for v in (task.train, task.test))
+    return replace(task, train=train, test=test)
+
+
+@every_protocol
+def test_its_numbers_depend_on_no_order_no_workers_and_no_batch_of_the_device(name, things, results):
+    model, task = CASES[name].make(things)
+    task = turned_round(task)
+    if isinstance(task, Task):
+        task = replace(task, workers=2, batch=3)
+    found = evaluated(name, model, task, things)
+    expected = results(name)
+    assert found.metrics == expected.metrics and found.counts == expected.counts
+    assert found.confusion == expected.confusion and found.per_video == expected.per_video
+    assert [(p.path, p.ranked) for p in found.predictions] == [(p.path, p.ranked) for p in expected.predictions][::-1]
+    assert found.data_hash == expected.data_hash
 
 
 @every_protocol

@@ -134,6 +134,11 @@ class Backbone(nn.Module):
         return self.provenance.architecture or "this network"
 
     @property
+    def is_chain(self) -> bool:
+        """True for stages of which each takes what the one before gives, and nothing else."""
+        return isinstance(self.network, nn.Sequential) and self._taps.keys() == self.network._modules.keys()
+
+    @property
     def takes_condition(self) -> bool:
         """True for a network that can be told more than a clip: a noise level, say."""
         return "condition" in inspect.signature(self.network.forward).parameters
@@ -164,7 +169,7 @@ class Backbone(nn.Module):
         self.check_stage(until)
         if condition is not None and not self.takes_condition:
             raise UserError(f"{self.architecture} takes no condition; choose a network that does.")
-        if isinstance(self.network, nn.Sequential) and self._taps.keys() == self.network._modules.keys():
+        if self.is_chain:
             return self._chain(clip_BCTHW, until)
         tapped = self._last.module if until is None else self._taps[until].module
         inputs = (clip_BCTHW,) if condition is None else (clip_BCTHW, condition)

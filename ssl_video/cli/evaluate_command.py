@@ -49,6 +49,8 @@ class EvaluateConfig:
     """Shorter side of the copies, in pixels; 0 keeps the size of the video."""
     workers: int = 2
     """Reading processes."""
+    batch_size: int = 32
+    """Clips that a frozen network is shown at a time; fewer take less memory, and no number depends on it."""
     device: Device = "auto"
 
 
@@ -66,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         range(config.seeds),
         config.run,
         config.device,
-        Reading(config.split, config.cache, config.cache_short_side, config.workers, progress=True),
+        Reading(config.split, config.cache, config.cache_short_side, config.workers, config.batch_size, progress=True),
     )
     try:
         results = evaluate_on(config.model, what, print, show)

@@ -47,8 +47,10 @@ def main(argv: Sequence[str]) -> int:
     from ssl_video.eval.features import Extraction
     from ssl_video.eval.harness import ExtractionConfig, Reading, extract_on
 
-    what = Extraction(config.clips, config.readout, config.stage, config.crops, batch=config.batch_size)
-    reading = Reading(config.split, config.cache, config.cache_short_side, config.workers, progress=True)
+    what = Extraction(config.clips, config.readout, config.stage, config.crops)
+    reading = Reading(
+        config.split, config.cache, config.cache_short_side, config.workers, config.batch_size, progress=True
+    )
     where = ExtractionConfig(config.data, config.out, what, config.seed, config.device, reading)
     extract_on(config.model, where, print)
     return 0

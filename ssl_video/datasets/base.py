@@ -56,6 +56,22 @@ class Video(ListedVideo):
         return self.info.frames
 
     @property
+    def key(self) -> str:
+        """What identifies the video wherever it lies and however its list is ordered: ``CONTENT/folder/name``.
+
+        The digest of its content comes first, where there is one, so that keys sort alike whatever files are called;
+        folder and name, those of the user's file, tell exact copies apart.
+        """
+        name = "/".join(Path(self.source).parts[-2:])
+        return f"{self.info.content}/{name}" if self.info.content else name
+
+    @property
+    def number(self) -> int:
+        """63 bits made of the content, or of the key where that is not known: a seed, an order that mixes classes."""
+        known = self.info.content or self.key
+        return int.from_bytes(hashlib.sha256(known.encode(errors="surrogateescape")).digest()[:8], "big") >> 1
+
+    @property
     def listed(self) -> ListedVideo:
         """The user's file as a list names it, to be scanned again."""
         return ListedVideo(self.source, self.labels, self.group, annotation=self.annotation, annotated=self.annotated)
@@ -100,6 +116,11 @@ class VideoSet(VideoList):
     """A list of which all videos were scanned."""
 
     videos: tuple[Video, ...]
+
+
+def in_fixed_order(videos: Iterable[Video]) -> tuple[Video, ...]:
+    """The videos in an order that is as good as shuffled, and the same however they were listed."""
+    return tuple(sorted(videos, key=lambda v: (v.number, v.key, v.labels, v.source)))
 
 
 @dataclass(frozen=True)
