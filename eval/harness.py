@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ssl_video.bounds import Bounded, Natural, Seed
 from ssl_video.datasets.base import FeatureSplits, Splits, VideoList, VideoSet
 from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.spec import load_features, load_splits
@@ -32,16 +33,16 @@ def silent(_line: str) -> None:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(Bounded):
     """From where and by whom videos are read."""
 
     split: int = 1
     """Split of a data set with official lists."""
     cache: CacheKind = "none"
     """Read from copies of the videos, made once: raw frames, or small h264 files."""
-    cache_short_side: int = 128
+    cache_short_side: Natural = 128
     """Shorter side of the copies, in pixels; 0 keeps the size of the video."""
-    workers: int = 2
+    workers: Natural = 2
     """Reading processes."""
     progress: bool = False
     """Show bars, on a terminal."""
@@ -53,7 +54,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Bounded):
     """By which protocol, on what, and how something is measured. Raises UserError for names that are not there."""
 
     protocol: str
@@ -62,7 +63,7 @@ class EvaluationConfig:
     preset: str = "default"
     options: Mapping[str, object] = field(default_factory=dict)
     """Single options of the preset changed."""
-    seeds: Sequence[int] = (0,)
+    seeds: Sequence[Seed] = (0,)
     """Seeds of the protocol, and of the weights of a random network that is named."""
     folder: Path | None = None
     """Where a protocol keeps what takes long, to resume from it; one that trains makes a folder under runs/."""
@@ -71,6 +72,7 @@ class EvaluationConfig:
     reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.seeds:
             raise UserError("--seeds must be 1 or more.")
         configured(self.protocol, self.preset, self.options)
@@ -160,7 +162,7 @@ def save_results(path: Path, results: Sequence[Result], predictions: bool = Fals
 
 
 @dataclass(frozen=True)
-class ExtractionConfig:
+class ExtractionConfig(Bounded):
     """Which features of which videos are written where."""
 
     data: str | Splits
@@ -168,7 +170,7 @@ class ExtractionConfig:
     out: Path
     """A folder, of which ``train`` and ``test`` hold the features of the two lists; what is there is not done again."""
     what: Extraction = field(default_factory=Extraction)
-    seed: int = 0
+    seed: Seed = 0
     """Of the weights of a random network that is named."""
     device: str = "auto"
     """Of a model that is named: auto, cpu, cuda or cuda:N."""

@@ -22,6 +22,7 @@ from ssl_video.model import Model, load_model
 from ssl_video.video.reader import iterate_frames
 from ssl_video.video.view import View
 from tests import speed_run, tfrecords
+from tests.numbers_of import cases as numbers_of
 
 VIEW = View(4, 2, 24, 16)
 every_protocol = pytest.mark.parametrize("name", EVALUATIONS.names())
@@ -140,6 +141,17 @@ def test_it_measures_finite_numbers_and_repeats_them(name, things, results):
     assert first.metrics and all(math.isfinite(value) for value in first.metrics.values())
     assert first.counts and all(count >= 0 for count in first.counts.values())
     assert again.metrics == first.metrics and again.predictions == first.predictions
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"), numbers_of({name: EVALUATIONS[name].Config for name in EVALUATIONS.names()})
+)
+def test_it_measures_with_zero_and_minus_one_or_refuses_them_at_once(name, option, value, things):
+    try:
+        configured(name, "default", {option: value})
+    except UserError:
+        return
+    assert all(math.isfinite(value) for value in measured(name, things, **{option: value}).metrics.values())
 
 
 @every_protocol
