@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from ssl_video.pretexts.base import PRETEXTS
-from ssl_video.pretraining import PretrainConfig, changed, pretrain
+from ssl_video.pretrain_config import PretrainConfig, changed
+from ssl_video.pretraining import pretrain
 from ssl_video.recipes import load_recipe, recipes
 from ssl_video.run import Run
 from ssl_video.tensors import load_tensors

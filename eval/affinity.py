@@ -18,31 +18,32 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_video.errors import UserError
+from ssl_video.bounds import Bounded, Bounds, Count, Natural, Positive
 
 STRIP = 8
 """Columns of cells whose queries are computed together: wider ones multiply more in vain, narrower ones are slower."""
+Radius = Annotated[float, Bounds(above=0, most=math.inf)]
 FIRST_GROUP = 16
 """Cells of the first frame that make a group."""
 
 
 @dataclass(frozen=True)
-class Affinity:
-    """How labels are carried: see the module for the rules."""
+class Affinity(Bounded):
+    """How labels are carried: see the module for the rules. Raises UserError for numbers that make no sense."""
 
-    context: int = 20
+    context: Natural = 20
     """Previous frames from which labels are carried, besides the first one."""
-    radius: float = 12.0
+    radius: Radius = 12.0
     """Cells of previous frames at this distance or farther are left out (rule joint only)."""
-    top_k: int = 10
+    top_k: Count = 10
     """Cells that share the weight: of all frames together (joint), or of each one."""
-    temperature: float = 0.05
+    temperature: Positive = 0.05
     """Affinities are divided by it before the softmax."""
     rule: Literal["joint", "per-frame"] = "joint"
     """joint or per-frame."""
@@ -60,14 +61,8 @@ def propagate(features: Iterable[Tensor], labels_LHW: Tensor, how: Affinity) -> 
         how: the rule and its numbers.
 
     Raises:
-        UserError: for numbers that make no sense.
         ValueError: if a frame's map has another shape than the first one's.
     """
-    if how.context < 0 or how.top_k < 1 or not how.temperature > 0 or not how.radius > 0:
-        raise UserError(
-            "Labels are carried with a top_k of 1 or more, a context of 0 or more, and a temperature and a "
-            "radius above 0."
-        )
     stream = iter(features)
     first_DHW = next(stream)
     if first_DHW.shape[1:] != labels_LHW.shape[1:]:

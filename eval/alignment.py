@@ -6,10 +6,11 @@ frames of later work. Each is computed action by action (the classes of the set,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from ssl_video.bounds import Bounded, Bounds, Count, Natural
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.phases import NONE, FramePhases, numbered, phases_of
 from ssl_video.errors import UserError
@@ -20,20 +21,20 @@ from ssl_video.model import Model
 
 
 @dataclass(frozen=True)
-class AlignmentConfig:
+class AlignmentConfig(Bounded):
     """Options of the alignment protocol."""
 
-    stride: int = 5
+    stride: Count = 5
     """Every stride-th frame is a query of Kendall's tau and of retrieval."""
-    fractions: tuple[float, ...] = (0.1, 0.5, 1.0)
+    fractions: tuple[Annotated[float, Bounds(above=0, most=1)], ...] = (0.1, 0.5, 1.0)
     """Fractions of the labelled training videos that the phase classifier is trained on, from the first one on."""
-    ks: tuple[int, ...] = (5, 10, 15)
+    ks: tuple[Count, ...] = (5, 10, 15)
     """Numbers of neighbours k of retrieval."""
-    phases: int = 5
+    phases: Count = 5
     """Equal intervals into which phases from 0 to 1 are cut; named phases stay as they are."""
-    episodes: int = 0
+    episodes: Natural = 0
     """Draws of few-shot classification for each number of training videos; 0: none."""
-    shots: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+    shots: tuple[Count, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
     """Numbers of training videos of few-shot classification."""
     calibrate: bool = True
     """Recompute batch-norm statistics on the training list first."""
@@ -76,8 +77,6 @@ class Alignment(Evaluation[AlignmentConfig]):
 
     def measure(self, model: Model, task: Task, config: AlignmentConfig, seed: int) -> Outcome:
         """Raises UserError if no action has two videos to compare."""
-        if config.stride < 1 or config.phases < 1 or any(not 0 < f <= 1 for f in config.fractions):
-            raise UserError("alignment takes a stride and phases of 1 or more, and fractions above 0 and up to 1.")
         test_set, one_list = task.test or task.train, task.test is None
         if config.calibrate:
             model = calibrate_on_frames(model, task.train.videos, stage=config.stage)

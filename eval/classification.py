@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_video.backbones.base import Backbone
+from ssl_video.bounds import Bounded, Count, Fraction, LessThanOne, Natural, NotNegative
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.model import Classifier
@@ -20,25 +21,30 @@ from ssl_video.video.view import View
 
 
 @dataclass(frozen=True)
-class ClassificationConfig:
+class ClassificationConfig(Bounded):
     """How clips are changed, and what is trained."""
 
     crop: Literal["random", "resized"] = "random"
     """random: a square of the view's size; resized: a random rectangle, resized to it."""
-    area: tuple[float, float] = (0.25, 1.0)
+    area: tuple[Fraction, Fraction] = (0.25, 1.0)
     """Fraction of the frame that a resized crop takes."""
-    short_sides: tuple[int, ...] = ()
+    short_sides: tuple[Count, ...] = ()
     """Shorter sides, one of which is drawn before a random crop; without any, the view's."""
-    flip: float = 0.5
+    flip: Fraction = 0.5
     """Probability of mirroring a clip."""
-    colour: float = 0.15
+    colour: NotNegative = 0.15
     """Standard deviation of the random colour matrix around the identity; 0 turns colour changes off. RGB only."""
-    colour_fraction: float = field(default=1.0, metadata={"formerly": "colour_part"})
+    colour_fraction: Fraction = field(default=1.0, metadata={"formerly": "colour_part"})
     """Fraction of the clips whose colours are changed."""
-    dropout: float = 0.5
+    dropout: LessThanOne = 0.5
     """Dropout before the linear layer."""
-    top: int | None = None
+    top: Natural | None = None
     """Stages of the backbone that are trained, counted from the last; by default all, 0 trains the classifier only."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.area[0] <= self.area[1]:
+            raise UserError(f"area is two fractions above 0, the smaller one first, not {self.area}.")
 
 
 class Classification(Objective):
@@ -70,6 +76,11 @@ class Classification(Objective):
         backbone.requires_grad_(True)  # its pretext may have trained less of it
         self.shown, self.classes, self.multi_label = view, classes, multi_label
         self.classifier = Classifier(backbone.feature_dim, classes, config.dropout)
+        if min(config.short_sides, default=view.size) < view.size:
+            raise UserError(
+                f"A crop of {view.size} pixels cannot be cut out of frames whose shorter side has "
+                f"{min(config.short_sides)}; change classification.short_sides or size."
+            )
         stages = list(backbone.stages.values())
         if config.top is not None and not 0 <= config.top <= len(stages):
             raise UserError(f"{backbone.architecture} has {len(stages)} stages; top must be between 0 and that.")

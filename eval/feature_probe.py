@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_video.bounds import Bounded, Count, NotNegative, Positive
 from ssl_video.datasets.base import FeatureShards
 from ssl_video.datasets.youtube8m import FeatureSequence, FeatureSet
 from ssl_video.errors import UserError
@@ -26,7 +27,7 @@ Item = tuple[np.ndarray, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class FeatureProbeConfig:
+class FeatureProbeConfig(Bounded):
     """Options of the probe on features."""
 
     pooling: Literal["mean", "max", "late"] = "mean"
@@ -35,21 +36,21 @@ class FeatureProbeConfig:
     """Use the features of the sound beside those of the picture."""
     normalise: Literal["none", "l2"] = "l2"
     """What is done with the vector that the classifier sees."""
-    seconds: int = 30
+    seconds: Count = 30
     """Seconds of a video that late fusion takes, evenly spaced."""
-    epochs: int = 3
+    epochs: Count = 3
     """Passes over the training shards."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Videos in a batch."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """sgd has momentum 0.9."""
-    lr: float = 0.01
+    lr: Positive = 0.01
     """Learning rate of the first pass."""
-    gamma: float = 0.3
+    gamma: NotNegative = 0.3
     """Factor of the learning rate from one pass to the next."""
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
     """Weight decay."""
-    buffer: int = 16384
+    buffer: Count = 16384
     """Vectors held in memory, from which batches are drawn at random; the shards come in random order as well."""
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError
@@ -15,6 +16,7 @@ from ssl_video.eval.multilabel import targets_of
 from ssl_video.model import Model
 from ssl_video.train.data import Loader, read_video
 from ssl_video.video.info import Problem
+from ssl_video.video.kinds import Crops
 from ssl_video.video.reader import VideoError
 from ssl_video.video.view import View
 
@@ -23,16 +25,16 @@ OfClips = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Extraction:
+class Extraction(Bounded):
     """Which clips of a video are shown to a network, and what is kept of each."""
 
-    clips: int = 8
+    clips: Natural = 8
     """Clips of a video, see ``clip_starts``; a video shorter than a clip gives one, its last frame repeated."""
     readout: str = "avg"
     """How a feature map becomes a vector, see ``ssl_video.model.pool``."""
     stage: str | None = None
     """The stage of the network whose map it is; None: the last."""
-    crops: int = 1
+    crops: Crops = 1
     """Crops of each clip, 1, 3 or 10 (``View.crops``); they count as clips, those of one crop together."""
     still: bool = False
     """A control: every clip shows its middle frame only, repeated."""
@@ -40,12 +42,8 @@ class Extraction:
     """A control: the frames of all clips of a video are exchanged at random."""
     within: tuple[int, int] | None = None
     """Frames between which all clips lie, see ``clip_starts``; None: the whole video."""
-    batch: int = 32
+    batch: Count = 32
     """Clips in one forward pass."""
-
-    def __post_init__(self):
-        if self.clips < 0 or self.batch < 1:
-            raise UserError("The number of clips must be 0 or more, and a batch 1 or more.")
 
     def noted(self) -> dict[str, Any]:
         """What features that are kept depend on. Options that version 0.1 had not are there if they are used."""
@@ -55,10 +53,10 @@ class Extraction:
 
 
 @dataclass(frozen=True)
-class FeatureOptions:
+class FeatureOptions(Bounded):
     """Options of protocols on the features of a frozen network."""
 
-    clips: int = 8
+    clips: Natural = 8
     """Clips of a video, evenly spaced; 0: windows that overlap by half."""
     readout: str = "rich"
     """How a feature map becomes a vector: avg, max, rich or conv5; cls: the class token of a network that has one."""
@@ -120,7 +118,7 @@ def clip_starts(frames: int, span: int, clips: int, within: tuple[int, int] | No
     windows that overlap by half over the whole video. ``within`` two frames, the second not included, they lie between
     these; a range that is shorter than a clip has one, around its middle.
     """
-    first, end = within or (0, frames)
+    first, end = (0, frames) if within is None else within
     last = max(0, min(end, frames) - span)
     if first > last:  # the middle of what is too short for a clip, as far as the video has room around it
         first = last = min(max(0, (first + end - span) // 2), max(0, frames - span))
@@ -183,7 +181,7 @@ def extract(
 
 
 def predict(
-    model: Model, videos: VideoSet, *, clips: int, crops: int = 1, workers: int = 2, batch: int = 32
+    model: Model, videos: VideoSet, *, clips: int, crops: Crops = 1, workers: int = 2, batch: int = 32
 ) -> Features:
     """As ``extract``, but the logits of the model's classifier, (K, classes) a video. Raises UserError without one."""
     found = _shown(model.logits, model, videos, Extraction(clips, crops=crops, batch=batch), workers)

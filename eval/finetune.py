@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from ssl_video.bounds import Bounded, Count, LessThanOne, Natural, Positive
 from ssl_video.config import plain
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.flow import for_modality
@@ -26,48 +27,51 @@ from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import Monitor, train
 from ssl_video.train.objective import Objective
 from ssl_video.train.report import write_report
+from ssl_video.video.kinds import Crops
 from ssl_video.video.view import View
 
 VALIDATION = "held_out_accuracy"
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class FinetuneConfig(Bounded):
     """Options of fine-tuning. Where a clip's length or size is None, it is that of the network's own view."""
 
-    frames: int | None = None
+    either = (("fps", "stride"),)
+
+    frames: Count | None = None
     """Frames of a clip."""
-    stride: int | None = None
+    stride: Count | None = None
     """Every stride-th frame of the file."""
-    fps: float | None = None
+    fps: Positive | None = None
     """Frames a second of a clip, instead of a stride."""
-    short_side: int | None = None
+    short_side: Count | None = None
     """The frames' shorter side before the crop, in pixels."""
-    size: int | None = None
+    size: Count | None = None
     """Side of the crop, in pixels."""
     classification: ClassificationConfig = field(default_factory=ClassificationConfig)
     """How clips are changed, and what is trained."""
-    epochs: float = 100.0
-    """Passes over the training list, of clips_per_video clips each."""
-    max_steps: int | None = None
+    epochs: Positive = 100.0
+    """Passes over the training list, of clips_per_video clips each; at least one step in all."""
+    max_steps: Count | None = None
     """Fewer steps than epochs would take."""
-    clips_per_video: int = 1
+    clips_per_video: Count = 1
     """Clips of a video in an epoch."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Clips in a batch."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(weight_decay=1e-3))
     """Optimiser and schedules."""
-    held_out: float = 0.0
+    held_out: LessThanOne = 0.0
     """Fraction of the training list that is kept for validation while training."""
-    validate_every: int = 10
+    validate_every: Count = 10
     """Epochs between validations."""
-    patience: int | None = None
+    patience: Count | None = None
     """Stop when so many validations in a row were no better than the best before."""
     use: Literal["last", "best"] = "last"
     """Which weights are tested: the last, or those of the best validation. Both are kept."""
-    clips: int = 10
+    clips: Natural = 10
     """Clips of a test video, evenly spaced; 0: windows that overlap by half."""
-    crops: int = 1
+    crops: Crops = 1
     """Crops of a test clip: 1, 3 or 10."""
     average: Literal["logits", "probabilities"] = "probabilities"
     """What is averaged over the clips and crops of a video."""
@@ -156,8 +160,8 @@ class Finetune(Evaluation[FinetuneConfig]):
         if not run.finished:
             finetune(model, task, config, seed, run)
         tested = load_model(str(chosen), model.device)
-        shown = {"clips": config.clips, "crops": config.crops, "workers": task.workers, "batch": task.batch}
-        scores = predict(tested, task.test, **shown)
+        clips, crops = config.clips, config.crops
+        scores = predict(tested, task.test, clips=clips, crops=crops, workers=task.workers, batch=task.batch)
         counts = {"train": len(task.train.videos), "test": len(scores.videos), "classes": len(task.train.classes)}
         multi_label = task.train.multi_label or task.test.multi_label
         scores_NK = average_scores(scores.clips_KD, config.average, multi_label)
@@ -191,21 +195,18 @@ def finetune(model: Model, task: Task, config: FinetuneConfig, seed: int, run: R
 
 def _view(config: FinetuneConfig, own: View) -> View:
     """The network's own view under what the configuration says."""
-    return View(
-        config.frames or own.frames,
-        config.stride or own.stride,
-        config.short_side or own.short_side,
-        config.size or own.size,
-        config.fps or (own.fps if config.stride is None else None),
-        own.colours,
-    )
+    names = ("frames", "stride", "fps", "short_side", "size")
+    given = {name: value for name in names if (value := getattr(config, name)) is not None}
+    return replace(own, **{**({"fps": None} if "stride" in given else {}), **given})
 
 
 def _training(config: FinetuneConfig, videos: int, run: Run, workers: int, seed: int) -> TrainingConfig:
     per_epoch = -(-videos * config.clips_per_video // config.batch_size)
-    steps = round(config.epochs * per_epoch)
+    steps, stopped_at = max(1, round(config.epochs * per_epoch)), _stopped_at(run)
+    if config.max_steps is not None:
+        steps = min(steps, config.max_steps)
     return TrainingConfig(
-        steps=_stopped_at(run) or min(steps, config.max_steps or steps),
+        steps=steps if stopped_at is None else stopped_at,
         batch_size=config.batch_size,
         clips_per_video=config.clips_per_video,
         workers=workers,

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from ssl_video.bounds import Bounded, Fraction, Natural, Positive
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, average_scores, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
@@ -13,23 +14,24 @@ from ssl_video.eval.knn import unit
 from ssl_video.eval.results import predictions_of
 from ssl_video.eval.svm import svm_scores
 from ssl_video.model import Model, load_model
+from ssl_video.video.kinds import Crops
 
 
 @dataclass(frozen=True)
-class FusionConfig:
+class FusionConfig(Bounded):
     """Options of late fusion."""
 
     partner: str = ""
     """The other model: a folder that fine-tuning left."""
     how: Literal["average", "svm"] = "average"
     """average: the mean of both models' probabilities; svm: a linear SVM on both, trained on the training list."""
-    weight: float = 0.5
+    weight: Fraction = 0.5
     """Weight of the partner's probabilities in the average."""
-    penalty: float = 1.0
+    penalty: Positive = 1.0
     """C of the SVM."""
-    clips: int = 25
-    """Clips of a video, evenly spaced."""
-    crops: int = 1
+    clips: Natural = 25
+    """Clips of a video, evenly spaced; 0: windows that overlap by half."""
+    crops: Crops = 1
     """Crops of a clip: 1, 3 or 10."""
 
 
@@ -73,8 +75,11 @@ class Fusion(Evaluation[FusionConfig]):
 
 def both(model: Model, partner: Model, task: Task, config: FusionConfig) -> tuple[Features, np.ndarray, np.ndarray]:
     """The videos of ``task.train`` that both models could read, and (N, K) probabilities of each model."""
-    shown = {"clips": config.clips, "crops": config.crops, "workers": task.workers, "batch": task.batch}
-    found = [predict(m, task.train, **shown) for m in (model, partner)]
+    clips, crops = config.clips, config.crops
+    found = [
+        predict(m, task.train, clips=clips, crops=crops, workers=task.workers, batch=task.batch)
+        for m in (model, partner)
+    ]
     places = [{v.source: n for n, v in enumerate(f.videos)} for f in found]
     common = [source for source in places[0] if source in places[1]]
     scores = [

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ssl_video.bounds import Bounded, Count, Natural, Seed
 from ssl_video.datasets.base import FeatureSplits, Splits, VideoList, VideoSet
 from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.spec import load_features, load_splits
@@ -32,25 +33,21 @@ def silent(_line: str) -> None:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(Bounded, flags="--"):
     """From where and by whom videos are read."""
 
     split: int = 1
     """Split of a data set with official lists."""
     cache: CacheKind = "none"
     """Read from copies of the videos, made once: raw frames, or small h264 files."""
-    cache_short_side: int = 128
+    cache_short_side: Natural = 128
     """Shorter side of the copies, in pixels; 0 keeps the size of the video."""
-    workers: int = 2
+    workers: Natural = 2
     """Reading processes."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Clips that a frozen network is shown at a time; fewer take less memory, and no number depends on it."""
     progress: bool = False
     """Show bars, on a terminal."""
-
-    def __post_init__(self):
-        if self.batch_size < 1:
-            raise UserError(f"--batch-size must be 1 or more, not {self.batch_size}.")
 
     def usable(self, videos: VideoList, progress: bool | None = None) -> VideoSet:
         """The videos of a list that can be used, or their copies. Raises UserError if there are none."""
@@ -59,7 +56,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Bounded):
     """By which protocol, on what, and how something is measured. Raises UserError for names that are not there."""
 
     protocol: str
@@ -68,7 +65,7 @@ class EvaluationConfig:
     preset: str = "default"
     options: Mapping[str, object] = field(default_factory=dict)
     """Single options of the preset changed."""
-    seeds: Sequence[int] = (0,)
+    seeds: Sequence[Seed] = (0,)
     """Seeds of the protocol, and of the weights of a random network that is named."""
     folder: Path | None = None
     """Where a protocol keeps what takes long, to resume from it; one that trains makes a folder under runs/."""
@@ -77,6 +74,7 @@ class EvaluationConfig:
     reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.seeds:
             raise UserError("--seeds must be 1 or more.")
         configured(self.protocol, self.preset, self.options)
@@ -166,7 +164,7 @@ def save_results(path: Path, results: Sequence[Result], predictions: bool = Fals
 
 
 @dataclass(frozen=True)
-class ExtractionConfig:
+class ExtractionConfig(Bounded):
     """Which features of which videos are written where."""
 
     data: str | Splits
@@ -174,7 +172,7 @@ class ExtractionConfig:
     out: Path
     """A folder, of which ``train`` and ``test`` hold the features of the two lists; what is there is not done again."""
     what: Extraction = field(default_factory=Extraction)
-    seed: int = 0
+    seed: Seed = 0
     """Of the weights of a random network that is named."""
     device: str = "auto"
     """Of a model that is named: auto, cpu, cuda or cuda:N."""

@@ -1,10 +1,11 @@
 """k-nearest-neighbour classification on the features of a frozen backbone."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
+from ssl_video.bounds import Bounds, Count
 from ssl_video.encoders.base import Encoder
 from ssl_video.eval.accuracy import accuracies, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
@@ -19,10 +20,10 @@ from ssl_video.model import Model
 class KnnConfig(FeatureOptions):
     """Options of the nearest-neighbour classifier."""
 
-    k: int = 5
+    k: Count = 5
     """Neighbours that vote."""
-    temperature: float = 0.1
-    """A neighbour's vote weighs exp(cosine / temperature)."""
+    temperature: Annotated[float, Bounds(least=0.002)] = 0.1
+    """A neighbour's vote weighs exp(cosine / temperature), which below 0.002 is no number any more."""
 
 
 @EVALUATIONS.register("knn")

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_video.bounds import Count, NotNegative, Positive
 from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion
@@ -18,6 +19,7 @@ from ssl_video.eval.results import predictions_of
 from ssl_video.eval.shards import Rows, train_and_test_features
 from ssl_video.eval.takes import LabelledVideos, Takes
 from ssl_video.model import Model
+from ssl_video.video.kinds import Crops
 
 
 @dataclass(frozen=True)
@@ -28,23 +30,23 @@ class LinearConfig(FeatureOptions):
     """auto: ridge for one label a video, logistic for several. ridge: closed form on standardised features, its penalty
     chosen by leave-one-out on the training list. logistic: L-BFGS on standardised features, its penalty chosen on a
     fifth of the training list. With several labels a video, logistic, sgd and adam learn a yes or no a class (BCE)."""
-    crops: int = 1
+    crops: Crops = 1
     """Crops of a clip: 1, 3 or 10."""
     average: Literal["features", "logits", "probabilities"] = "features"
     """What is averaged over the clips and crops of a video; but for 'features', the classifier is trained on them."""
     normalise: Literal["none", "l2+batchnorm"] = "none"
     """What comes before the linear layer of the sgd and adam classifiers."""
-    epochs: int = 100
+    epochs: Count = 100
     """Passes over the training features (sgd, adam)."""
-    batch_size: int = 1024
+    batch_size: Count = 1024
     """Features in a batch (sgd, adam)."""
-    lr: float = 1.0
+    lr: Positive = 1.0
     """Learning rate (sgd, adam)."""
-    weight_decay: float = 1e-3
+    weight_decay: NotNegative = 1e-3
     """Weight decay (sgd, adam)."""
-    milestones: tuple[int, ...] = (60, 80)
+    milestones: tuple[Count, ...] = (60, 80)
     """Epochs at which the learning rate is multiplied by gamma (sgd, adam)."""
-    gamma: float = 0.1
+    gamma: NotNegative = 0.1
     """Factor of the learning rate at a milestone (sgd, adam)."""
     still: bool = False
     """Control: every clip shows its middle frame only, repeated."""

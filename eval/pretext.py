@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_video.bounds import Bounded, Count
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError
@@ -21,12 +22,12 @@ from ssl_video.train.objective import Objective, Progress
 
 
 @dataclass(frozen=True)
-class PretextConfig:
+class PretextConfig(Bounded):
     """Options of the pretext's own test."""
 
-    clips: int = 4
+    clips: Count = 4
     """Samples of each video."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Videos in a batch; matters for losses that couple samples."""
     still: bool = False
     """A control: every clip, and every tuple of single frames, shows its middle frame only, repeated."""

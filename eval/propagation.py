@@ -13,16 +13,17 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from tqdm import tqdm
 
+from ssl_video.bounds import Bounded, Bounds, Count, Natural, Positive
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.masks import MOST, VOID, Masks, masks_in, masks_of, objects_in
 from ssl_video.datasets.points import points_of
 from ssl_video.errors import UserError
-from ssl_video.eval.affinity import Affinity
+from ssl_video.eval.affinity import Affinity, Radius
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.carry import carry_masks, carry_points
 from ssl_video.eval.dense import FrameFeatures, lab_features, network_features
@@ -35,37 +36,44 @@ from ssl_video.video.reader import iterate_frames
 
 
 @dataclass(frozen=True)
-class PropagationConfig:
+class PropagationConfig(Bounded):
     """Options of label propagation."""
 
     measure: Literal["masks", "parts", "points"] = "masks"
     """masks: J and F, an object at a time. parts: mean IoU of classes over all pixels. points: PCK."""
     features: Literal["model", "lab", "identity"] = "model"
     """The model's, Lab colours, or none: the first frame's labels stay where they are."""
-    results: str = ""
+    results: str | None = None
     """A folder with a folder of masks for each video, of any method: these are measured, and nothing is carried."""
     stage: str | None = None
     """Stage of the network; None: layer3, the last but one of a ResNet, where there is such a stage, else the last."""
-    side: int = 0
+    side: Natural = 0
     """Shorter side to which frames are resized, in pixels; 0: they keep their size."""
     square: bool = False
     """Make both sides that long."""
-    context: int = 20
+    context: Natural = 20
     """Previous frames from which labels are carried, besides the first one."""
-    radius: float = 12.0
+    radius: Radius = 12.0
     """In previous frames, cells at this distance or farther are left out (rule joint only)."""
-    top_k: int = field(default=10, metadata={"formerly": "topk"})
+    top_k: Count = field(default=10, metadata={"formerly": "topk"})
     """Cells that share the weight: of all frames together (joint), or of each one (per-frame)."""
-    temperature: float = 0.05
+    temperature: Positive = 0.05
     """Affinities are divided by it before the softmax."""
     rule: Literal["joint", "per-frame"] = "joint"
     """joint: one softmax over the top_k cells of all frames. per-frame: one over each frame; its top_k are averaged."""
-    least_pixels: int = 1
+    least_pixels: Count = 1
     """Objects of fewer pixels in the first frame are not carried; they count as lost."""
     first_frame: bool = False
     """Count the first frame, which is given (parts only)."""
-    classes: int = 20
+    classes: Annotated[int, Bounds(least=2, most=MOST)] = 20
     """Number of classes, the background included (parts only)."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.results is not None and self.measure == "points":
+            raise UserError("The folder of results holds masks; measure masks or parts.")
+        if self.results is not None and self.features != "model":
+            raise UserError(f"Masks of others are measured as they are; leave out results or features={self.features}.")
 
     @property
     def affinity(self) -> Affinity:
@@ -102,10 +110,6 @@ class Propagation(Evaluation[PropagationConfig]):
     def measure(self, model: Model | None, task: Task, config: PropagationConfig, seed: int) -> Outcome:
         """Raises UserError if there is no model where one is needed, or no sequence that can be measured."""
         features = features_of(config, model)
-        if not 2 <= config.classes <= MOST:
-            raise UserError(f"The number of classes must be between 2 and {MOST}, not {config.classes}.")
-        if config.results and config.measure == "points":
-            raise UserError("The folder of results holds masks; measure masks or parts.")
         score, metrics_of = MEASURES[config.measure]
         videos = (task.test or task.train).videos
         found: dict[str, _Measured] = {}
@@ -139,9 +143,9 @@ def _name(video: Video, taken: Container[str]) -> str:
 
 def features_of(config: PropagationConfig, model: Model | None) -> FrameFeatures | None:
     """The features that the options name, None where none are needed. Raises UserError."""
-    if config.results and not Path(config.results).is_dir():
-        raise UserError(f"There is no folder {config.results} with masks to measure.")
-    if config.results or config.features == "identity":
+    if config.results is not None and not (config.results and Path(config.results).is_dir()):
+        raise UserError(f"There is no folder {config.results!r} with masks to measure.")
+    if config.results is not None or config.features == "identity":
         return None
     if config.features == "lab":
         return lab_features(config.side, config.square)
@@ -233,7 +237,7 @@ def _carried_masks(
     video: Video, masks: Masks, first_HW: np.ndarray, features: FrameFeatures | None, config: PropagationConfig
 ) -> Iterator[np.ndarray]:
     """mask_HW of each frame. Raises VideoError."""
-    if config.results:
+    if config.results is not None:
         return _results(video, masks, first_HW, Path(config.results))
     numbers = [n for n in objects_in(first_HW) if np.count_nonzero(first_HW == n) >= config.least_pixels]
     if features is None:

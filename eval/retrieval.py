@@ -6,8 +6,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from ssl_video.bounds import Count
 from ssl_video.datasets.base import Video
 from ssl_video.encoders.base import Encoder
+from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.features import FeatureOptions
 from ssl_video.eval.knn import unit
@@ -23,10 +25,15 @@ class RetrievalConfig(FeatureOptions):
 
     centre: Literal["none", "own", "train"] = "train"
     """own: subtract each list's own mean; train: standardise both lists by the training list."""
-    ks: tuple[int, ...] = (1, 5, 10, 20, 50)
+    ks: tuple[Count, ...] = (1, 5, 10, 20, 50)
     """Numbers of neighbours k."""
     other_groups: bool = False
     """Leave neighbours of the query's own group out."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.ks:
+            raise UserError("Retrieval needs numbers of neighbours; name one or more as ks, such as ks=1,5.")
 
 
 @EVALUATIONS.register("retrieval")

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from ssl_video.bounds import Natural, Positive
 from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, confusion
@@ -21,11 +22,11 @@ from ssl_video.model import Model
 class SvmConfig(FeatureOptions):
     """Options of the SVM protocol."""
 
-    clips: int = 0
+    clips: Natural = 0
     """Clips of a video, evenly spaced; 0: windows that overlap by half."""
-    c: float = 1.0
+    c: Positive = 1.0
     """C, the weight of the training errors."""
-    frames: int = 0
+    frames: Natural = 0
     """Consecutive frames of a clip; 0: clips of the network's own view."""
     scale: Literal["none", "l2", "standardise+l2"] = "standardise+l2"
     """What is done to a video's vector: length 1, or standardised by the training list and then length 1."""
@@ -52,7 +53,7 @@ class Svm(Evaluation[SvmConfig]):
     def measure(self, model: Model | Encoder, task: Task, config: SvmConfig, seed: int) -> Outcome:
         """Train on the training list, test on the test list."""
         if config.frames and isinstance(model, Model):
-            model = replace(model, view=replace(model.view, frames=config.frames, stride=1))
+            model = replace(model, view=replace(model.view, frames=config.frames, stride=1, fps=None))
         train, test = train_and_test_features(model, task, config.extraction, calibrate=config.calibrate)
         x_train, x_test = train.mean_ND, test.mean_ND
         if config.scale == "standardise+l2":
@@ -78,7 +79,7 @@ def svm_scores(
 
     if len(np.unique(labels_N)) < 2:
         raise UserError("An SVM needs training videos of at least two classes.")
-    svm = LinearSVC(C=c, max_iter=100_000, random_state=seed).fit(x_ND, labels_N)
+    svm = LinearSVC(C=c, max_iter=100_000, random_state=seed % 2**32).fit(x_ND, labels_N)
     distances = svm.decision_function(x_test_MD)
     if distances.ndim == 1:  # of two classes scikit-learn gives the second's
         distances = np.stack([-distances, distances], axis=1)

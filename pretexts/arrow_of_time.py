@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
+from ssl_video.bounds import Bounded, Count, NotNegative
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import (
@@ -44,22 +45,22 @@ MOVING = 0.001
 
 
 @dataclass(frozen=True)
-class ArrowOfTimeConfig:
+class ArrowOfTimeConfig(Bounded):
     """Options of the arrow of time, with the paper's values as defaults."""
 
-    frames: int = 20
+    frames: Count = 20
     """Flow fields of a clip, or frames for a network of RGB; shorter videos are skipped."""
-    stride: int = 1
+    stride: Count = 1
     """Every stride-th field or frame is taken."""
     zero_borders: bool = True
     """Set to zero what is black at the edges in all frames of a clip."""
     stabilise: bool = True
     """Take the camera's motion out; clips whose camera motion cannot be found are drawn again. Needs OpenCV."""
-    short_side: int = 256
+    short_side: Count = 256
     """The frames' shorter side before the crop, in pixels."""
-    crop: int = 224
+    crop: Count = 224
     """Side of the square cut out of the frames, in pixels."""
-    colour: float = 0.15
+    colour: NotNegative = 0.15
     """Standard deviation of the random colour matrix of an RGB clip around the identity; 0 turns colour changes off."""
     both_directions: bool = False
     """Train on each RGB clip forward and backward in one batch; the paper draws the direction, and takes flow."""
@@ -76,8 +77,6 @@ class ArrowOfTime(Pretext):
 
     def __init__(self, config: ArrowOfTimeConfig, backbone: Backbone):
         super().__init__(config, backbone)
-        shape = (1, backbone.clip.channels, config.frames, config.crop, config.crop)
-        backbone.clip.check(backbone.architecture, torch.empty(shape, device="meta"))
         self.of_flow = backbone.clip.modality == "flow"
         if config.both_directions and self.of_flow:
             raise UserError("both_directions is for networks of RGB: the flow of a clip reversed is another file.")

@@ -46,6 +46,13 @@ PRETEXTS: Registry[type[Pretext]] = Registry("pretext", "ssl_video.pretexts")
 
 
 def build_pretext(name: str, backbone: Backbone, options: Mapping[str, object]) -> Pretext:
-    """A registered pretext on ``backbone``. Raises UserError for unknown names and options."""
+    """A registered pretext on ``backbone``.
+
+    Raises:
+        UserError: for unknown names and options, options out of their bounds, and clips that cannot be cut or
+            that the network does not take.
+    """
     cls = PRETEXTS[name]
-    return cls(cls.Config(**make_options(cls, f"pretext {name}", options)), backbone)
+    pretext = cls(cls.Config(**make_options(cls, f"pretext {name}", options)), backbone)
+    backbone.check_clip(pretext.view.frames, pretext.view.size)  # which else a loader's worker would only say later
+    return pretext

@@ -7,7 +7,7 @@ Prediction", CVPR 2019.
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -15,32 +15,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
+from ssl_video.bounds import Bounded, Bounds, Count, LessThanOne, Natural
 from ssl_video.datasets.base import Video
-from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View, place
 from ssl_video.pretexts.orders import in_every_order
 from ssl_video.video import augment
 
 
 @dataclass(frozen=True)
-class ClipOrderConfig:
+class ClipOrderConfig(Bounded):
     """Options of the clip order pretext, with the paper's values as defaults."""
 
-    clips: int = 3
+    clips: Annotated[int, Bounds(least=2, most=5)] = 3
     """Clips of a tuple, 2 to 5; there are as many classes as orders of them."""
-    frames: int = 16
+    frames: Count = 16
     """Frames of a clip."""
-    gap: int = 8
+    gap: Natural = 8
     """Frames left out between two clips, so that one does not simply go on where the other ended."""
-    stride: int = 1
+    stride: Count = 1
     """Every stride-th frame of the file is a frame of the tuple."""
-    short_side: int = 128
+    short_side: Count = 128
     """The frames' shorter side before the crop, in pixels."""
-    crop: int = 112
+    crop: Count = 112
     """Side of the square cut out of the frames, in pixels; at a place of its own for each clip."""
-    width: int = 512
+    width: Count = 512
     """Units of fc7, which sees a pair of clips."""
-    dropout: float = 0.5
+    dropout: LessThanOne = 0.5
     """Fraction of the pairs' features dropped before the last layer."""
     every_order: bool = False
     """Train on a tuple in all its orders at once, which cost one pass of the backbone; the paper draws one order."""
@@ -55,8 +55,6 @@ class ClipOrder(Pretext):
 
     def __init__(self, config: ClipOrderConfig, backbone: Backbone):
         super().__init__(config, backbone)
-        if not 2 <= config.clips <= 5:
-            raise UserError(f"The order of 2 to 5 clips can be predicted, not of {config.clips}.")
         self.span = (config.clips * config.frames + (config.clips - 1) * config.gap - 1) * config.stride + 1
         self.orders = list(itertools.permutations(range(config.clips)))
         self.head = PairwiseHead(backbone.feature_dim, config.clips, config.width, len(self.orders), config.dropout)

@@ -12,7 +12,7 @@ the network sees Lab, of which a, b or both are left out, and what was left out 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
+from ssl_video.bounds import Bounded, Bounds, Count, NotNegative, Positive
 from ssl_video.datasets.base import Video
-from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Redraw, Sample, Skip, View, place
 from ssl_video.video import augment
 from ssl_video.video.colours import in_colours, rgb_to_lab
@@ -33,32 +33,32 @@ POINTS = 50_000
 
 
 @dataclass(frozen=True)
-class ColorizationConfig:
+class ColorizationConfig(Bounded):
     """Options of colorization, with the paper's values as defaults."""
 
-    references: int = 3
+    references: Count = 3
     """N, the frames before the target from which colours are copied."""
-    fps: float = 6.0
+    fps: Positive = 6.0
     """Frames a second of the file that are taken."""
-    colours: int = 16
+    colours: Annotated[int, Bounds(least=2)] = 16
     """K, the clusters of colours."""
-    fit_videos: int = 256
+    fit_videos: Count = 256
     """Training videos, at most, that the clusters are fitted on; ours."""
-    embedding: int = 64
+    embedding: Count = 64
     """D, the channels of an embedding."""
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 16)
+    dilations: tuple[Count, ...] = (1, 2, 4, 8, 16)
     """Spatial dilation of each 3D convolution of the head, in cells; without any, the head is a 1x1 convolution."""
-    channels: int = 256
+    channels: Count = 256
     """Channels between the 3D convolutions."""
     location: bool = True
     """Append x and y of each cell to the features that the head gets."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """Inner products are divided by it in training (by 0.5 at test)."""
-    short_side: int = 256
+    short_side: Count = 256
     """The frames' shorter side before the crop, in pixels."""
-    crop: int = 256
+    crop: Count = 256
     """Side of the square cut out of the frames, in pixels."""
-    min_colour: float = 1.0
+    min_colour: NotNegative = 1.0
     """Frames whose ab values spread less than this (in Lab units) count as colourless and are not used; ours."""
     lab_dropout: bool = False
     """MAST's training: show Lab with a, b or both left out, and regress what was left out."""
@@ -77,15 +77,6 @@ class Colorization(Pretext):
     def __init__(self, config: ColorizationConfig, backbone: Backbone):
         super().__init__(config, backbone)
         c = config
-        if c.references < 1 or c.colours < 2 or c.fps <= 0 or c.temperature <= 0 or c.fit_videos < 1:
-            raise UserError(
-                "Colorization needs references and fit_videos of 1 or more, colours of 2 or more, and an fps and a "
-                "temperature above 0."
-            )
-        if c.crop > c.short_side:
-            raise UserError(f"A crop of {c.crop} pixels cannot be cut out of frames of {c.short_side} pixels.")
-        shape = (1, backbone.clip.channels, c.references + 1, c.crop, c.crop)
-        backbone.clip.check(backbone.architecture, torch.empty(shape, device="meta"))
         layers: list[nn.Module] = []
         before = backbone.feature_dim + 2 * c.location
         for dilation in c.dilations:

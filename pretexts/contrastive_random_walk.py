@@ -9,7 +9,7 @@ so that the node he started from is his target, and no label is needed. Cycles o
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -17,46 +17,68 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
+from ssl_video.bounds import Bounded, Bounds, Count, Fraction, LessThanOne, Natural, Positive
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View
 from ssl_video.video import augment
 
+LOWEST_TEMPERATURE = 0.03
+"""Below it, the chance of a step between the least alike nodes, about exp(-2 / temperature), may be 0 in float32."""
+
 
 @dataclass(frozen=True)
-class ContrastiveRandomWalkConfig:
+class ContrastiveRandomWalkConfig(Bounded):
     """Options of the contrastive random walk, with the values of the paper's code as defaults."""
 
-    frames: int = 4
+    either = (("fps", "stride"),)
+
+    frames: Annotated[int, Bounds(least=2)] = 4
     """T, the frames of a clip: cycles have 1 to T - 1 steps forward and as many back."""
-    fps: float | None = 8.0
+    fps: Positive | None = 8.0
     """Frames of a clip to a second, whatever the rate of the file; None: every stride-th frame of the file."""
-    stride: int = 1
-    """Frames of the file between two of a clip, where fps is None."""
+    stride: Count | None = None
+    """Every stride-th frame of the file is taken, instead of an fps; None, where fps is None too: every one."""
     nodes: Literal["patches", "cells"] = "patches"
     """patches are embedded one by one; cells are those of the feature map of the whole frame (and may collapse)."""
-    short_side: int = 256
+    short_side: Count = 256
     """The frames' shorter side before the crop, in pixels."""
-    crop: int = 256
+    crop: Count = 256
     """Side of the square that each frame's crop is resized to, in pixels."""
-    crop_area: tuple[float, float] = (0.8, 0.95)
+    crop_area: tuple[Fraction, Fraction] = (0.8, 0.95)
     """Fraction of a frame that its crop takes, drawn for each frame by itself; (1, 1): one crop for all frames."""
-    patch: int = 64
+    patch: Count = 64
     """Side of a patch, in pixels."""
-    patch_stride: int = 32
+    patch_stride: Count = 32
     """Pixels from one patch to the next; 7 x 7 patches with the defaults."""
-    patch_area: tuple[float, float] = (0.7, 0.9)
+    patch_area: tuple[Fraction, Fraction] = (0.7, 0.9)
     """Fraction of its place that a patch takes at random, resized; (1, 1) turns that off."""
-    temperature: float = 0.05
+    temperature: Annotated[float, Bounds(least=LOWEST_TEMPERATURE)] = 0.05
     """Similarities are divided by it; the command line of the paper's code has 0.05, its program 0.07."""
-    edge_dropout: float = 0.1
+    edge_dropout: LessThanOne = 0.1
     """Probability with which an edge is dropped in training, each direction by itself."""
-    min_cycle: int = 1
+    min_cycle: Count = 1
     """Steps forward of the shortest cycle that counts; 2, as in the paper's code, leaves out one step and back."""
-    embedding: int = 128
+    embedding: Count = 128
     """Channels of a node."""
-    head_depth: int = 0
+    head_depth: Natural = 0
     """Hidden layers (ReLU) of the head between the mean of a node's features and its embedding."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.min_cycle < self.frames:
+            raise UserError(
+                f"Cycles through {self.frames} frames have 1 to {self.frames - 1} steps, so min_cycle cannot be "
+                f"{self.min_cycle}."
+            )
+        for name, (low, high) in (("crop_area", self.crop_area), ("patch_area", self.patch_area)):
+            if not 0 < low <= high:
+                raise UserError(f"{name} is two fractions between 0 and 1, the smaller one first.")
+        if self.nodes == "patches" and grid_side(self) < 2:
+            raise UserError(
+                f"A walk needs at least 2 x 2 patches; patches of {self.patch} pixels at a stride of "
+                f"{self.patch_stride} do not fit into {self.crop} pixels so often."
+            )
 
 
 @PRETEXTS.register("contrastive_random_walk")
@@ -68,10 +90,7 @@ class ContrastiveRandomWalk(Pretext):
 
     def __init__(self, config: ContrastiveRandomWalkConfig, backbone: Backbone):
         super().__init__(config, backbone)
-        _check(config)
-        side = config.patch if config.nodes == "patches" else config.crop
-        frame_1C1HW = torch.empty(1, backbone.clip.channels, 1, side, side, device="meta")
-        backbone.clip.check(backbone.architecture, frame_1C1HW)
+        backbone.check_clip(1, config.patch if config.nodes == "patches" else config.crop)
         width = backbone.feature_dim
         hidden = [layer for _ in range(config.head_depth) for layer in (nn.Linear(width, width), nn.ReLU())]
         self.head = nn.Sequential(*hidden, nn.Linear(width, config.embedding))
@@ -80,7 +99,7 @@ class ContrastiveRandomWalk(Pretext):
     def view(self) -> View:
         """A clip of the rate and size of training."""
         c = self.config
-        return View(c.frames, c.stride, c.short_side, c.crop, c.fps)
+        return View(c.frames, 1 if c.stride is None else c.stride, c.short_side, c.crop, c.fps)
 
     def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """T frames at the clip's rate, from a random one on."""
@@ -155,33 +174,6 @@ class ContrastiveRandomWalk(Pretext):
         return torch.stack([top * (c.patch - height), left * (c.patch - width), height, width], 2)
 
 
-def _check(c: ContrastiveRandomWalkConfig) -> None:
-    if c.frames < 2:
-        raise UserError(f"A walk needs at least 2 frames, not {c.frames}.")
-    if not 1 <= c.min_cycle < c.frames:
-        raise UserError(
-            f"Cycles through {c.frames} frames have 1 to {c.frames - 1} steps, so min_cycle cannot be {c.min_cycle}."
-        )
-    if c.stride < 1 or (c.fps is not None and c.fps <= 0):
-        raise UserError("The stride must be 1 or more, and fps greater than 0 or None.")
-    if c.embedding < 1 or c.head_depth < 0:
-        raise UserError("The embedding needs 1 channel or more, and head_depth cannot be negative.")
-    if not 0 <= c.edge_dropout < 1:
-        raise UserError(f"edge_dropout is a probability below 1, not {c.edge_dropout}.")
-    if c.temperature < LOWEST_TEMPERATURE:
-        raise UserError(f"The temperature must be at least {LOWEST_TEMPERATURE}, not {c.temperature}.")
-    for name, (low, high) in (("crop_area", c.crop_area), ("patch_area", c.patch_area)):
-        if not 0 < low <= high <= 1:
-            raise UserError(f"{name} is two fractions between 0 and 1, the smaller one first.")
-    if c.crop > c.short_side:
-        raise UserError(f"A crop of {c.crop} pixels does not fit into frames whose short side is {c.short_side}.")
-    if c.nodes == "patches" and (c.patch_stride < 1 or grid_side(c) < 2):
-        raise UserError(
-            f"A walk needs at least 2 x 2 patches; patches of {c.patch} pixels at a stride of {c.patch_stride} do not "
-            f"fit into {c.crop} pixels so often."
-        )
-
-
 def grid_side(c: ContrastiveRandomWalkConfig) -> int:
     """Patches along a side of the frame."""
     return (c.crop - c.patch) // c.patch_stride + 1
@@ -222,10 +214,6 @@ def kept_edges(uniform_B2SNN: Tensor, dropout: float) -> Tensor:
     """
     kept = uniform_B2SNN >= dropout
     return kept | ~kept.any(-1, keepdim=True)
-
-
-LOWEST_TEMPERATURE = 0.03
-"""Below it, the chance of a step between the least alike nodes, about exp(-2 / temperature), may be 0 in float32."""
 
 
 def transitions(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = None) -> Tensor:

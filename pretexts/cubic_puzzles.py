@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
+from ssl_video.bounds import Bounded, Count, Fraction, LessThanOne
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View, place
@@ -27,31 +28,40 @@ SPACE, TIME = 0, 1
 
 
 @dataclass(frozen=True)
-class CubicPuzzlesConfig:
+class CubicPuzzlesConfig(Bounded):
     """Options of the cubic puzzles pretext, with the paper's values as defaults."""
 
-    frames: int = 16
+    frames: Count = 16
     """Frames of a piece."""
-    cell_frames: int = 32
+    cell_frames: Count = 32
     """Frames of a cell of the grid; the clip has four cells in time."""
-    stride: int = 1
+    stride: Count = 1
     """Every stride-th frame of the file is a frame of the clip."""
-    crop: int = 80
+    crop: Count = 80
     """Side of a piece, in pixels."""
-    cell: int = 112
+    cell: Count = 112
     """Side of a cell, in pixels; the clip is two cells wide and two high."""
-    short_side: int = 256
+    short_side: Count = 256
     """The frames' shorter side before the clip is cut out of them, in pixels."""
     puzzles: Literal["both", "space", "time"] = "both"
     """Shuffle over space or time, at random for each puzzle, or over one of them only."""
-    replicate: float = 0.5
+    replicate: Fraction = 0.5
     """Probability that one channel, drawn for the puzzle, stands in for all three."""
-    width: int = 512
+    width: Count = 512
     """Units of the layer that brings the four pieces together."""
-    dropout: float = 0.5
+    dropout: LessThanOne = 0.5
     """Fraction of these units dropped before the last layer."""
     every_order: bool = False
     """Train on a puzzle in all its permutations at once, which cost one pass of the backbone; the paper draws one."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.frames > self.cell_frames or self.crop > self.cell or 2 * self.cell > self.short_side:
+            raise UserError(
+                f"A piece of {self.frames} frames of {self.crop} pixels must fit into a cell of "
+                f"{self.cell_frames} frames of {self.cell} pixels, and two cells into the short side of "
+                f"{self.short_side} pixels; change frames, crop, cell_frames, cell or short_side."
+            )
 
 
 @PRETEXTS.register("cubic_puzzles")
@@ -63,12 +73,7 @@ class CubicPuzzles(Pretext):
 
     def __init__(self, config: CubicPuzzlesConfig, backbone: Backbone):
         super().__init__(config, backbone)
-        if config.frames > config.cell_frames or config.crop > config.cell or 2 * config.cell > config.short_side:
-            raise UserError(
-                f"A piece of {config.frames} frames of {config.crop} pixels must fit into a cell of "
-                f"{config.cell_frames} frames of {config.cell} pixels, and two cells into the short side of "
-                f"{config.short_side} pixels; change frames, crop, cell_frames, cell or short_side."
-            )
+        backbone.check_clip(config.frames, config.crop)
         self.span = (4 * config.cell_frames - 1) * config.stride + 1
         self.head = nn.Sequential(  # late fusion
             nn.Linear(4 * backbone.feature_dim, config.width),

@@ -12,7 +12,7 @@ for pixels and for cells.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
+from ssl_video.bounds import Bounded, Bounds, Count, Natural, NotNegative, Positive
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Sample, Skip, View, place
@@ -29,47 +30,57 @@ Localise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class CycleTrackingConfig:
+class CycleTrackingConfig(Bounded):
     """Options of cycle tracking. Where nothing else is said the defaults are the paper's."""
 
-    frames: int = 4
+    frames: Count = 4
     """T, the past frames, and the length of the longest cycle."""
-    stride: int = 2
+    stride: Count = 2
     """Frames of the file from one past frame to the next."""
-    gap: int = 9
+    gap: Count = 9
     """Frames of the file from the last past frame to the one that the patch is cut from; the authors' code."""
-    short_side: int = 256
+    short_side: Count = 256
     """The frames' shorter side before the crop, in pixels."""
-    size: int = 240
+    size: Count = 240
     """Side of the square that is cut out of the frames, in pixels."""
-    patch: int = 80
+    patch: Count = 80
     """Side of the patch, in pixels."""
-    rotation: float = 45.0
+    rotation: NotNegative = 45.0
     """Patches are turned by up to so many degrees, either way."""
-    grid: int = 7
+    grid: Annotated[int, Bounds(least=2)] = 7
     """Patches are chosen among grid x grid places, and then shifted by up to half the distance of two of them."""
-    busiest: int = 10
+    busiest: Count = 10
     """The patch is one of so many places in which most moves."""
     flip: bool = True
     """Mirror half of the clips."""
     stage: str | None = "layer3"
     """Stage of the backbone whose features are compared (layer3 is conv4 of a ResNet); None: the last."""
-    embedding: int = 512
+    embedding: Count = 512
     """D, channels that a 1x1 convolution makes of these features."""
-    temperature: float | None = None
+    temperature: Positive | None = None
     """Inner products of unit features are divided by it; None: 1 / sqrt(D)."""
     similarity: Literal["feature", "inliers"] = "feature"
     """feature (the paper): patch and place found look alike; inliers (the code): the affinity agrees with the place."""
-    similarity_weight: float = 1.0
+    similarity_weight: NotNegative = 1.0
     """Weight of the similarity loss."""
-    skip_weight: float = 0.1
+    skip_weight: NotNegative = 0.1
     """lambda, the weight of the loss of skip-cycles."""
-    long_weight: float = 0.1
+    long_weight: NotNegative = 0.1
     """lambda, the weight of the loss of long cycles; 0.02 in the code."""
-    direct_weight: float = 0.0
+    direct_weight: NotNegative = 0.0
     """Weight of the loss of cycles without a step: find the patch in the frame that it was cut from; ours."""
-    detach_steps: int = 0
+    detach_steps: Natural = 0
     """Steps in which the backbone is not trained yet, only what is behind it."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.busiest > self.grid**2:
+            raise UserError(f"Of {self.grid} x {self.grid} places, busiest cannot be {self.busiest}; make it smaller.")
+        if not self.patch < self.size <= self.short_side:
+            raise UserError(
+                f"A patch of {self.patch} pixels must be smaller than the crop of {self.size}, and that no larger than "
+                f"the short side of {self.short_side}; change one of them."
+            )
 
 
 @PRETEXTS.register("cycle_tracking")
@@ -84,16 +95,6 @@ class CycleTracking(Pretext):
         super().__init__(config, backbone)
         c = config
         backbone.check_stage(c.stage)
-        if min(c.frames, c.stride, c.gap) < 1 or c.grid < 2 or not 1 <= c.busiest <= c.grid**2:
-            raise UserError(
-                "Cycle tracking needs frames, stride and gap of 1 or more, a grid of 2 or more, and from 1 to grid x "
-                "grid busiest places."
-            )
-        if not c.patch < c.size <= c.short_side:
-            raise UserError(
-                f"A patch of {c.patch} pixels must be smaller than the crop of {c.size}, and that no larger than the "
-                f"short side of {c.short_side}; change one of them."
-            )
         channels, cells = _map_of(backbone, c.size, c.stage)
         _, patch_cells = _map_of(backbone, c.patch, c.stage)
         if cells * c.patch != patch_cells * c.size:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
+from ssl_video.bounds import Bounded, Count, Fraction, LessThanOne, NotNegative
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View
@@ -27,27 +28,32 @@ POSITIVE, TEMPORAL, SPATIAL, EASY = 1, -1, -3, 0
 
 
 @dataclass(frozen=True)
-class DensePredictiveCodingConfig:
+class DensePredictiveCodingConfig(Bounded):
     """Options of dense predictive coding, with the paper's values as defaults."""
 
-    blocks: int = 8
+    blocks: Count = 8
     """N, the blocks of a clip, one after the other without a gap."""
-    frames: int = 5
+    frames: Count = 5
     """Frames of a block."""
-    stride: int = 3
+    stride: Count = 3
     """Every stride-th frame of the file is taken; 3 for UCF101 at 25 fps, 5 for Kinetics."""
-    predict: int = 3
+    predict: Count = 3
     """P, the last blocks, which are predicted from the others."""
-    dropout: float = 0.1
+    dropout: LessThanOne = 0.1
     """Of every state of the aggregator."""
-    short_side: int = 144
+    short_side: Count = 144
     """The frames' shorter side before the crop, in pixels."""
-    crop: int = 128
+    crop: Count = 128
     """Side of the square cut out of the frames, in pixels."""
-    gray: float = 0.5
+    gray: Fraction = 0.5
     """Probability with which a frame, each by itself, loses its colours."""
-    colour: float = 0.15
+    colour: NotNegative = 0.15
     """Standard deviation of the random colour matrix of each frame around the identity; 0 turns colour changes off."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.predict >= self.blocks:
+            raise UserError(f"Of {self.blocks} blocks, {self.predict} cannot be predicted from the others.")
 
 
 class ConvGRU(nn.Module):
@@ -79,10 +85,6 @@ class DensePredictiveCoding(Pretext):
 
     def __init__(self, config: DensePredictiveCodingConfig, backbone: Backbone):
         super().__init__(config, backbone)
-        if not 0 < config.predict < config.blocks:
-            raise UserError(f"Of {config.blocks} blocks, {config.predict} cannot be predicted from the others.")
-        shape = (1, backbone.clip.channels, config.frames, config.crop, config.crop)
-        backbone.clip.check(backbone.architecture, torch.empty(shape, device="meta"))
         channels = backbone.feature_dim
         self.aggregate = ConvGRU(channels, config.dropout)
         self.phi = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, channels, 1))

@@ -8,7 +8,7 @@ An order and its reverse are one class, since much looks as natural backwards: 4
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
+from ssl_video.bounds import Bounded, Bounds, Count, LessThanOne, Natural
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Sample, Skip, View
@@ -29,31 +30,41 @@ GREEN = 1
 
 
 @dataclass(frozen=True)
-class OrderPredictionConfig:
+class OrderPredictionConfig(Bounded):
     """Options of order prediction. Where nothing else is said the defaults are the paper's."""
 
-    interval: tuple[int, int] = (5, 15)
+    interval: tuple[Count, Count] = (5, 15)
     """Frames from one of the four to the next, at least and at most; ours."""
     motion: Motion = "flow"
     """What measures motion: the magnitude of optical flow, or cheaper, of the differences between frames."""
-    short_side: int = 240
+    short_side: Count = 240
     """The frames' shorter side before the window is cut out, in pixels; ours (the height of UCF101)."""
-    window: int = 100
+    window: Count = 100
     """Side of the square in which most moves, in pixels."""
-    crop: int = 80
+    crop: Count = 80
     """Side of the square cut out of the window, in pixels."""
-    jitter: int = 5
+    jitter: Natural = 5
     """Pixels by which each frame's crop is moved by itself, up, down, left or right."""
     split_channels: bool = True
     """Show one channel of each frame, drawn for each frame, as all three."""
-    grid: int = 3
+    grid: Count = 3
     """The feature map of a frame is pooled to grid x grid cells before fc6; ours."""
-    width: int = 1024
+    width: Annotated[int, Bounds(least=2)] = 1024
     """Units of fc6, which sees a frame; fc7, which sees a pair, has half as many."""
-    dropout: float = 0.5
+    dropout: LessThanOne = 0.5
     """Fraction of the units of fc6 and fc7 dropped."""
     every_order: bool = False
     """Train on a tuple in all its orders at once, which cost one pass of the backbone; the paper draws one order."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.interval[0] <= self.interval[1]:
+            raise UserError(f"The interval is two ascending numbers of at least 1, not {self.interval}.")
+        if self.crop + 2 * self.jitter > self.window or self.window > self.short_side:
+            raise UserError(
+                f"A crop of {self.crop} pixels that is moved by {self.jitter} must fit into the window of "
+                f"{self.window} pixels, and that into the short side of {self.short_side}; change one of them."
+            )
 
 
 @PRETEXTS.register("order_prediction")
@@ -66,13 +77,7 @@ class OrderPrediction(Pretext):
 
     def __init__(self, config: OrderPredictionConfig, backbone: Backbone):
         super().__init__(config, backbone)
-        if not 1 <= config.interval[0] <= config.interval[1]:
-            raise UserError(f"The interval is two ascending numbers of at least 1, not {config.interval}.")
-        if config.crop + 2 * config.jitter > config.window or config.window > config.short_side:
-            raise UserError(
-                f"A crop of {config.crop} pixels that is moved by {config.jitter} must fit into the window of "
-                f"{config.window} pixels, and that into the short side of {config.short_side}; change one of them."
-            )
+        backbone.check_clip(1, config.crop)
         self.needs = replace(self.needs, statistics=(STATISTIC[config.motion],))
         self.shortest = 3 * config.interval[0] + 1
         self.head = SortingHead(backbone.feature_dim, config.grid, config.width, config.dropout)

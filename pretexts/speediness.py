@@ -10,7 +10,7 @@ defence is an option here, so that its effect can be measured.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -18,26 +18,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
+from ssl_video.bounds import Bounded, Bounds, Count, NotNegative
 from ssl_video.datasets.base import Video
+from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View, at_every_cell, place
 from ssl_video.video import augment
 
 NORMAL, SPED_UP = 0, 1
 
 
+Speed = Annotated[float, Bounds(least=1)]
+
+
 @dataclass(frozen=True)
-class SpeedinessConfig:
+class SpeedinessConfig(Bounded):
     """Options of the speediness pretext, with the paper's values as defaults."""
 
-    frames: int = 64
+    frames: Count = 64
     """T, the frames of a clip."""
-    window: float = 3.0
+    window: Annotated[float, Bounds(least=1)] = 3.0
     """The clip is drawn from window * T consecutive frames; shorter videos are skipped."""
-    stride: int = 1
+    stride: Count = 1
     """Normal speed means every stride-th frame of the file (2 turns 30 fps into 15)."""
-    normal: tuple[float, float] = (1.0, 1.2)
+    normal: tuple[Speed, Speed] = (1.0, 1.2)
     """Range of the speed factor of the normal version."""
-    sped_up: tuple[float, float] = (1.7, 2.2)
+    sped_up: tuple[Speed, Speed] = (1.7, 2.2)
     """Range of the speed factor of the sped-up version."""
     drop_frames: bool = True
     """Drop each frame with probability 1 - 1/factor; off: take frames at even spacing."""
@@ -45,18 +50,32 @@ class SpeedinessConfig:
     """Both versions of a clip are in one batch; off: one of the two, at random."""
     random_size: bool = True
     """Resize each batch to N x N pixels with a random N; off: always to max_size."""
-    min_size: int = 64
+    min_size: Count = 64
     """Smallest N, in pixels."""
-    max_size: int = 336
+    max_size: Count = 336
     """Largest N, in pixels."""
-    short_side: int = 256
+    short_side: Count = 256
     """The frames' shorter side before the crop, in pixels."""
-    crop: int = 224
+    crop: Count = 224
     """Side of the square cut out of the frames, in pixels; also the size at test."""
-    colour: float = 0.15
+    colour: NotNegative = 0.15
     """Standard deviation of the random colour matrix around the identity; 0 turns colour changes off."""
     spatial_pool: Literal["max", "mean"] = "max"
     """Pooling over space. The size of the region varies with N; a maximum tells less about it than a mean."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name, (low, high) in (("normal", self.normal), ("sped_up", self.sped_up)):
+            if low > high:
+                raise UserError(f"{name} is a range of speeds, the lower one first, not {low:g} to {high:g}.")
+        if self.random_size and self.min_size > self.max_size:
+            raise UserError(f"min_size is at most max_size, but {self.min_size} is more than {self.max_size}.")
+        fastest = max(self.normal[1], self.sped_up[1])
+        if not self.drop_frames and int((self.frames - 1) * fastest) >= round(self.window * self.frames):
+            raise UserError(
+                f"A clip at {fastest:g} times the speed does not fit into a window of {self.window:g} clips; make the "
+                f"window longer."
+            )
 
 
 @PRETEXTS.register("speediness")
@@ -69,6 +88,8 @@ class Speediness(Pretext):
 
     def __init__(self, config: SpeedinessConfig, backbone: Backbone):
         super().__init__(config, backbone)
+        smallest = config.min_size if config.random_size else config.max_size
+        backbone.check_clip(config.frames, smallest)
         self.head = nn.Linear(backbone.feature_dim, 1)  # the paper's 1x1 convolution
 
     @property

@@ -8,7 +8,7 @@ gradient. Shapes: N sequences of T steps, D channels, R cycles.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
+from ssl_video.bounds import Bounded, Bounds, Count, Fraction, LessThanOne, Natural, NotNegative, Positive
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Sample, Skip, View
@@ -25,60 +26,60 @@ Loss = Literal["classification", "regression_mse", "regression_mse_var", "regres
 
 
 @dataclass(frozen=True)
-class TemporalCycleConsistencyConfig:
+class TemporalCycleConsistencyConfig(Bounded):
     """Options of temporal cycle consistency, with the values of the paper's code as defaults."""
 
-    frames: int = 20
+    frames: Annotated[int, Bounds(least=2)] = 20
     """T, the steps drawn from each video; shorter videos are skipped."""
-    offset: int = 1
+    offset: Natural = 1
     """The first frame that may be drawn."""
-    context_frames: int = 2
+    context_frames: Count = 2
     """Frames that make one embedding: the step itself and earlier ones."""
-    context_stride: int = 15
+    context_stride: Count = 15
     """Frames of the file between those; before its first frame, that frame is repeated."""
     stage: str | None = "layer3"
     """Stage of the backbone whose features are embedded (layer3 is conv4 of a ResNet); None: the last."""
     trained: Literal["all", "only_bn", "none"] = "only_bn"
     """What of the backbone is trained. only_bn is for pretrained weights: all but batch norm stays as it is."""
-    channels: int = 512
+    channels: Count = 512
     """Channels of the two 3D convolutions."""
-    grid: int = 1
+    grid: Count = 1
     """What comes out of them is pooled (maximum) to grid x grid cells; more than the paper's one keep the place."""
-    hidden: int = 512
+    hidden: Count = 512
     """Width of the two fully connected layers before the last."""
-    embedding: int = 128
+    embedding: Count = 128
     """D, the channels of an embedding."""
-    dropout: float = 0.1
+    dropout: LessThanOne = 0.1
     """Dropout before each of these two layers."""
     loss: Loss = "regression_mse_var"
     """What a cycle predicts: the class of its first step, or its time (see ``cycle_loss``)."""
     similarity: Similarity = "l2"
     """l2: minus the squared distance; cosine: the inner product. Both are divided by D."""
-    temperature: float = 0.1
+    temperature: Positive = 0.1
     """Similarities are divided by it."""
-    variance_weight: float = 0.001
+    variance_weight: NotNegative = 0.001
     """lambda, the weight of the logarithm of the variance in regression_mse_var."""
-    variance_floor: float = 1e-4
+    variance_floor: NotNegative = 1e-4
     """The variance counts as no smaller than this: a cycle whose match is certain would divide by zero otherwise."""
-    huber_delta: float = 0.1
+    huber_delta: Positive = 0.1
     """Error at which regression_huber turns from a square into a line."""
-    label_smoothing: float = 0.1
+    label_smoothing: Fraction = 0.1
     """Fraction of a label that classification spreads evenly over all steps."""
     normalize_indices: bool = True
     """Time is the fraction of the video that has passed, not the number of the frame."""
     stochastic: bool = False
     """Draw cycles through several sequences; off: all ordered pairs of sequences, from every step."""
-    cycle_length: int = 2
+    cycle_length: Annotated[int, Bounds(least=2)] = 2
     """Sequences in a stochastic cycle, all different."""
-    cycles: float = 1.0
+    cycles: Positive = 1.0
     """Stochastic cycles of a batch, as a multiple of its steps."""
-    size: int = 224
+    size: Count = 224
     """Side of the square that is cut out of the frames, in pixels; their shorter side is resized to it."""
     flip: bool = True
     """Mirror half of the sequences; off for actions that are told by left and right."""
-    brightness: float = 32 / 255
+    brightness: NotNegative = 32 / 255
     """Largest change of brightness, the same for a whole sequence; 0 turns it off."""
-    contrast: float = 0.5
+    contrast: Fraction = 0.5
     """Contrast is changed by a factor of up to 1 + this or 1 - this, the same for a whole sequence."""
 
 
@@ -94,11 +95,6 @@ class TemporalCycleConsistency(Pretext):
         super().__init__(config, backbone)
         c = config
         backbone.check_stage(c.stage)
-        if c.frames < 2 or c.cycle_length < 2 or c.context_frames < 1 or c.grid < 1 or c.offset < 0:
-            raise UserError(
-                "Temporal cycle consistency needs frames and cycle_length of 2 or more, context_frames and grid of 1 "
-                "or more, and an offset that is not negative."
-            )
         convolutions: list[nn.Module] = []
         before = _channels_of(backbone, c.context_frames, c.stage)
         for channels_in in (before, c.channels):

@@ -9,7 +9,7 @@ Five frames a < b < c < d < e come from a stretch of a video where much moves. (
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
+from ssl_video.bounds import Bounded, Bounds, Count, Fraction, LessThanOne, NotNegative
 from ssl_video.datasets.base import Video
-from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Redraw, Sample, Skip, View
 from ssl_video.pretexts.motion import STATISTIC, Motion, draw_window, moves
 from ssl_video.pretexts.orders import in_every_order
@@ -29,27 +29,27 @@ TRIPLE, TOO_EARLY, TOO_LATE = (1, 2, 3), (1, 0, 3), (1, 4, 3)  # places among th
 
 
 @dataclass(frozen=True)
-class TupleVerificationConfig:
+class TupleVerificationConfig(Bounded):
     """Options of tuple verification, with the paper's values as defaults."""
 
-    tau_max: int = 60
+    tau_max: Annotated[int, Bounds(least=2)] = 60
     """Frames from b to d, at most."""
-    tau_min: int = 15
+    tau_min: Count = 15
     """Frames from a to b and from d to e, at least."""
-    negatives: float = 0.75
+    negatives: Fraction = 0.75
     """Fraction of the tuples that are not in order; at test it is half, so that chance is 0.5."""
     motion: Motion = "flow"
     """What measures motion: the magnitude of optical flow, or cheaper, of the differences between frames."""
-    min_difference: float = 20.0
+    min_difference: NotNegative = 20.0
     """The middle frame differs from the one it may be taken for by at least this mean squared difference, on the scale
     of 0 to 255; 0 turns the guard off."""
-    size: int = 227
+    size: Count = 227
     """Frames are resized to size x size pixels, whatever their aspect ratio, and not cropped."""
-    grid: int = 6
+    grid: Count = 6
     """The feature map of a frame is pooled to grid x grid cells, AlexNet's own at 227 pixels."""
-    width: int = 4096
+    width: Count = 4096
     """Units of fc6 and fc7."""
-    dropout: float = 0.5
+    dropout: LessThanOne = 0.5
     """Fraction of them dropped."""
     every_tuple: bool = False
     """Train on all tuples of the five frames at once, which cost one pass of the backbone; the paper draws one."""
@@ -65,10 +65,6 @@ class TupleVerification(Pretext):
 
     def __init__(self, config: TupleVerificationConfig, backbone: Backbone):
         super().__init__(config, backbone)
-        if config.tau_min < 1 or config.tau_max < 2:
-            raise UserError(
-                f"tau_min must be at least 1 and tau_max at least 2, not {config.tau_min} and {config.tau_max}."
-            )
         self.needs = replace(self.needs, statistics=(STATISTIC[config.motion],))
         self.shortest = 2 * config.tau_min + 3
         self.head = TripletHead(backbone.feature_dim, config.grid, config.width, config.dropout)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         list_weights,
     )
     from ssl_video.model import load_backbone, load_model
-    from ssl_video.pretraining import PretrainConfig
+    from ssl_video.pretrain_config import PretrainConfig
     from ssl_video.run import Run
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
     "track",
 ]
 
-_HOMES = {"PretrainConfig": "pretraining", "Run": "run", "load_backbone": "model", "load_model": "model"}
+_HOMES = {"PretrainConfig": "pretrain_config", "Run": "run", "load_backbone": "model", "load_model": "model"}
 
 
 def __getattr__(name: str):  # torch is imported only when something is asked for

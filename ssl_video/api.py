@@ -23,7 +23,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval.harness import EvaluationConfig, Reading, evaluate_on
 from ssl_video.eval.results import Result
 from ssl_video.model import Model, load_model
-from ssl_video.pretraining import PretrainConfig, changed
+from ssl_video.pretrain_config import PretrainConfig, changed, noted_by
 from ssl_video.pretraining import pretrain as pretrain_by
 from ssl_video.recipes import load_recipe, small_recipe
 from ssl_video.run import Run
@@ -69,9 +69,10 @@ def pretrain(
     else:
         before = Run(Path(out)) if resume and out is not None else None
         if before is not None and before.started:
-            content, given = before.config(), {"data": str(data)}
+            content, given = noted_by(before), {"data": str(data)}
         else:
-            content = small_recipe(pretext or "speediness") if recipe is None else load_recipe(recipe)
+            small = "speediness" if pretext is None else pretext
+            content = small_recipe(small) if recipe is None else load_recipe(recipe)
             given = {"data": str(data)} | ({} if pretext is None else {"pretext": pretext})
         given |= {name.replace("__", "."): value for name, value in options.items()}
         config = PretrainConfig.from_mapping(changed(content, given))

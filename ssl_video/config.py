@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from ssl_video.bounds import check, in_words, replaced
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import write_text
 
@@ -27,7 +28,7 @@ def option_type(owner: Any) -> type:
     """The dataclass of an owner's options: its ``Config``, or one made from a function's keyword parameters."""
     if dataclasses.is_dataclass(getattr(owner, "Config", None)):
         return owner.Config
-    hints = typing.get_type_hints(owner)
+    hints = typing.get_type_hints(owner, include_extras=True)
     fields = [
         (p.name, hints[p.name], dataclasses.field(default=p.default))
         for p in inspect.signature(owner).parameters.values()
@@ -39,29 +40,39 @@ def option_type(owner: Any) -> type:
 def make_options(owner: Callable[..., Any], what: str, given: Mapping[str, object]) -> dict[str, Any]:
     """All options of ``owner`` as a dict, with the given ones converted to their declared types.
 
-    ``what`` names the owner in messages. Raises UserError for an unknown option or a value of another type.
+    ``what`` names the owner in messages. Raises UserError for an unknown option, or a value of another type or out of
+    its bounds.
     """
     cls = option_type(owner)
-    return {f.name: getattr(from_mapping(cls, given, what), f.name) for f in dataclasses.fields(cls)}
+    made = from_mapping(cls, given, what)
+    return {f.name: getattr(made, f.name) for f in dataclasses.fields(cls)}
 
 
 def with_options(config: T, given: Mapping[str, object], what: str) -> T:
     """A dataclass instance with some options changed, converted to their declared types.
 
     An option of a nested dataclass is named with a dot, ``optim.lr``, or by its last word alone where only one has it.
-    A former name (``former_names``) is understood, with a warning.
-    Raises UserError for an unknown option or a value of another type.
+    A former name (``former_names``) is understood, with a warning. What is given takes the place of what the instance
+    has in another unit (``ssl_video.bounds.Bounded``).
+    Raises UserError for an unknown option, or a value of another type or out of its bounds.
     """
-    for name, value in given.items():
-        config = _with_option(config, _whole_name(type(config), name, what).split("."), value, f"{what}: {name}")
-    return config
+    whole = {_whole_name(type(config), name, what): (f"{what}: {name}", value) for name, value in given.items()}
+    return _with_options(config, whole)
 
 
-def _with_option(config: T, names: list[str], value: object, what: str) -> T:
-    head, *rest = names
-    hint = typing.get_type_hints(type(config))[head]
-    new = _with_option(getattr(config, head), rest, value, what) if rest else convert(hint, value, what)
-    return dataclasses.replace(typing.cast(Any, config), **{head: new})
+def _with_options(config: T, given: Mapping[str, tuple[str, object]]) -> T:
+    """``given``: whole names of options to what messages call each, and its value."""
+    cls = type(config)
+    values: dict[str, Any] = {}
+    inner: dict[str, dict[str, tuple[str, object]]] = {}
+    for name, (said, value) in given.items():
+        head, _, rest = name.partition(".")
+        if rest:
+            inner.setdefault(head, {})[rest] = (said, value)
+        else:
+            values[head] = option_of(cls, head, value, said)
+    values |= {head: _with_options(getattr(config, head), options) for head, options in inner.items()}
+    return dataclasses.replace(typing.cast(Any, config), **{**replaced(cls, values), **values})
 
 
 def _whole_name(cls: type, name: str, what: str) -> str:
@@ -103,7 +114,9 @@ def _now(name: str, former: Mapping[str, str], what: str) -> str:
 def option_names(cls: type) -> list[str]:
     """The names of all options of a dataclass, those of nested ones with a dot; a nested one is no option itself."""
     names: list[str] = []
-    for name, hint in typing.get_type_hints(cls).items():
+    hints = typing.get_type_hints(cls)
+    for name in (f.name for f in dataclasses.fields(cls)):
+        hint = hints[name]
         inner = option_names(typing.cast(type, hint)) if dataclasses.is_dataclass(hint) else []
         names += [f"{name}.{other}" for other in inner] or [name]
     return names
@@ -112,22 +125,30 @@ def option_names(cls: type) -> list[str]:
 def from_mapping(cls: type, given: Mapping[str, object], what: str) -> Any:
     """An instance of the dataclass ``cls``; nested dataclasses take nested mappings. Raises UserError.
 
-    A former name (``former_names``) is understood, with a warning.
+    A former name (``former_names``) is understood, with a warning. What is given takes the place of a default in
+    another unit (``ssl_video.bounds.Bounded``).
     """
-    hints, former = typing.get_type_hints(cls), former_names(cls)
+    former = former_names(cls)
     names = [f.name for f in dataclasses.fields(cls)]
     values = {}
     for key, value in ((_now(key, former, what), value) for key, value in given.items()):
         if key not in names:
             raise UserError(f"The {what} has no option {key!r}; {nearest(str(key), names)}")
-        values[key] = convert(hints[key], value, f"{what}: {key}")
-    return cls(**values)
+        values[key] = option_of(cls, key, value, f"{what}: {key}")
+    return cls(**{**replaced(cls, values), **values})
+
+
+def option_of(cls: type, name: str, value: object, what: str) -> Any:
+    """A value for an option of a dataclass, converted and within its bounds; ``what`` names it. Raises UserError."""
+    converted = convert(typing.get_type_hints(cls)[name], value, what)
+    check(typing.get_type_hints(cls, include_extras=True)[name], converted, what)
+    return converted
 
 
 def convert(kind: Any, value: object, what: str) -> Any:
     """``value`` (from YAML, or text from a URL-like option string) as the type ``kind``. Raises UserError."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
-    wrong = UserError(f"{what} must be {_in_words(kind)}, not {value!r}.")
+    wrong = UserError(f"{what} must be {in_words(kind)}, not {value!r}.")
     if kind is Any or kind is object:
         return value
     if origin in (typing.Union, types.UnionType):
@@ -142,8 +163,9 @@ def convert(kind: Any, value: object, what: str) -> Any:
                 continue
         raise wrong
     if origin is typing.Literal:
-        if value in args:
-            return value
+        for arg in args:
+            if arg == value or str(arg) == value:  # a number may come as text
+                return arg
         raise wrong
     if dataclasses.is_dataclass(kind):
         if dataclasses.is_dataclass(value):
@@ -185,17 +207,6 @@ def convert(kind: Any, value: object, what: str) -> Any:
     if kind is int and isinstance(value, float) and value != number:
         raise wrong
     return number
-
-
-def _in_words(kind: Any) -> str:
-    if typing.get_origin(kind) is typing.Literal:
-        return "one of " + ", ".join(repr(a) for a in typing.get_args(kind))
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return " or ".join(_in_words(a) for a in typing.get_args(kind))
-    if dataclasses.is_dataclass(kind):
-        return "a mapping of options"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "nothing"}
-    return words.get(kind, getattr(kind, "__name__", str(kind)))
 
 
 def load_yaml(path: Path | str) -> dict[str, Any]:

@@ -2,16 +2,14 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ssl_video.backbones.base import Backbone, backbone_options, build_backbone, unloaded_backbone
-from ssl_video.backbones.weights import own_entry, videos_seen
-from ssl_video.config import from_mapping, make_options, plain
+from ssl_video.backbones.base import Backbone, build_backbone, unloaded_backbone
+from ssl_video.backbones.weights import videos_seen
 from ssl_video.datasets.base import Video, VideoList, VideoSet
 from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.flow import for_modality
@@ -25,8 +23,9 @@ from ssl_video.eval.results import Result, write_results
 from ssl_video.files import new_folder
 from ssl_video.model import digest, header_of_backbone, load_model
 from ssl_video.pretexts.base import PRETEXTS, Pretext, build_pretext
+from ssl_video.pretrain_config import PretrainConfig, noted_by
 from ssl_video.run import Lists, Run
-from ssl_video.train.config import DataConfig, TrainingConfig
+from ssl_video.train.config import DataConfig
 from ssl_video.train.data import ClipDataset, read_video, usable, with_company
 from ssl_video.train.distributed import Ranks, choose_device, joined
 from ssl_video.train.loop import train
@@ -37,100 +36,6 @@ from ssl_video.video.reader import get_reader
 
 MAY_CHANGE = {"workers", "reader", "device", "tensorboard", "wandb", "probe"}
 """Options that may differ on resuming: nothing that a result depends on."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A registered thing by its name, with some of its options; the others have their defaults."""
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Everything that a pretraining depends on.
-
-    Raises UserError for names and options that are not there, and for values that cannot be. In files and flags it is
-    flat (``to_mapping``): the same word is a key of a recipe, of a run's config.yaml, and a flag.
-    """
-
-    pretext: Choice = Choice("speediness")
-    backbone: Choice = Choice("r2plus1d_4")
-    data: DataConfig = field(default_factory=DataConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    probe: bool = False
-    """After training, run the linear probe and retrieval with the trained and with the untrained network."""
-
-    def __post_init__(self):
-        cls, name = PRETEXTS[self.pretext.name], self.backbone.name
-        pretext = make_options(cls, f"pretext {self.pretext.name}", self.pretext.options)
-        entry = own_entry(str(self.backbone.options.get("weights")), name)  # it brings options of its network
-        options = {**(entry.options if entry else {}), **self.backbone.options}
-        backbone = vars(from_mapping(backbone_options(name), options, f"backbone {name}"))
-        object.__setattr__(self, "pretext", Choice(self.pretext.name, pretext))
-        object.__setattr__(self, "backbone", Choice(name, backbone))
-
-    @classmethod
-    def from_mapping(cls, given: Mapping[str, Any]) -> "PretrainConfig":
-        """From the flat form: a recipe, or the configuration of a run. Raises UserError."""
-        flat = vars(from_mapping(_FLAT, {k: v for k, v in given.items() if k not in NO_OPTIONS}, "recipe"))
-        data = {"spec" if k == "data" else k: flat[k] for k in _OF_DATA}
-        training = {f.name: flat[f.name] for f in dataclasses.fields(TrainingConfig)}
-        choices = {kind: _choice(flat[kind]) for kind in ("pretext", "backbone") if flat[kind] is not None}
-        return cls(**choices, data=DataConfig(**data), training=TrainingConfig(**training), probe=flat["probe"])
-
-    def to_mapping(self) -> dict[str, Any]:
-        """The flat form, which ``from_mapping`` turns back into an equal configuration."""
-        flat = {**plain(self.data), **plain(self.training), "probe": self.probe}
-        choices = {"pretext": self.pretext, "backbone": self.backbone}
-        flat |= {kind: {"name": chosen.name, **plain(chosen.options)} for kind, chosen in choices.items()}
-        return {"data": flat.pop("spec"), **flat}
-
-
-NO_OPTIONS = ("config", "resume", "out")
-"""Flags of the command that say where, not what; version 0.1 noted them too."""
-_OF_DATA = {"data" if f.name == "spec" else f.name: (f.type, f.default) for f in dataclasses.fields(DataConfig)}
-_REST = {"probe": (bool, False), "pretext": (Any, None), "backbone": (Any, None)}
-_FLAT = dataclasses.make_dataclass(
-    "Flat",
-    [(name, kind, field(default=default)) for name, (kind, default) in (_OF_DATA | _REST).items()],
-    bases=(TrainingConfig,),
-    frozen=True,
-)
-
-
-def _choice(given: Any) -> Choice:
-    """A name, or a mapping of a name and options."""
-    if isinstance(given, str):
-        return Choice(given)
-    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-        raise UserError(f"A pretext or a backbone is a name, or a mapping with a 'name' and options, not {given!r}.")
-    return Choice(given["name"], {k: v for k, v in given.items() if k != "name"})
-
-
-def changed(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe under some options by their dotted names, such as ``pretext``, ``pretext.frames`` or ``optim.lr``.
-
-    Options of a pretext or backbone that another one takes the place of do not carry over.
-    """
-    flat = dict(recipe)
-    for name, value in changes.items():
-        group, _, option = name.partition(".")
-        if group in ("pretext", "backbone"):
-            before = _choice(flat.get(group) or getattr(PretrainConfig, group).name)
-            if option in ("", "name"):
-                flat[group] = {"name": value, **(before.options if value == before.name else {})}
-            else:
-                flat[group] = {"name": before.name, **before.options, option: value}
-        elif option:
-            before = flat.get(group, {})
-            if not isinstance(before, Mapping):
-                raise UserError(f"The option {group!r} has no options of its own, so there is no {name!r}.")
-            flat[group] = {**before, option: value}
-        else:
-            flat[group] = value
-    return flat
 
 
 def pretrain(
@@ -162,13 +67,15 @@ def _check_config(run: Run, config: PretrainConfig) -> None:
     """Raise UserError if the run has noted another configuration, in something that results depend on."""
     if not run.started:
         return
-    noted, given = PretrainConfig.from_mapping(run.config()).to_mapping(), config.to_mapping()
-    for name, value in _dotted(given).items():
-        if name not in MAY_CHANGE and value != _dotted(noted).get(name):
-            raise UserError(
-                f"A resumed run keeps its configuration, but --{name.replace('_', '-')} differs from that in {run}; "
-                f"leave the option out, or start a new run with another --out."
-            )
+    noted = _dotted(PretrainConfig.from_mapping(noted_by(run)).to_mapping())
+    given = {name: value for name, value in _dotted(config.to_mapping()).items() if name not in MAY_CHANGE}
+    other = [name for name, value in given.items() if value != noted.get(name)]
+    if other:  # of two that say one thing in two units, the one that is given is named
+        name = min(other, key=lambda name: given[name] is None)
+        raise UserError(
+            f"A resumed run keeps its configuration, but --{name.replace('_', '-')} differs from that in {run}; "
+            f"leave the option out, or start a new run with another --out."
+        )
 
 
 def _dotted(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -154,8 +154,9 @@ def test_frames_are_taken_one_at_a_time():
     "wrong", [{"top_k": 0}, {"context": -1}, {"temperature": 0}, {"radius": 0}, {"radius": np.nan}]
 )
 def test_numbers_that_make_no_sense_are_refused(wrong):
-    with pytest.raises(UserError, match="top_k of 1 or more"):
-        next(propagate(iter(features(1, 2, 2, 2)), labels(1, 2, 2), Affinity(**wrong)))
+    (name,) = wrong
+    with pytest.raises(UserError, match=f"^{name} must be a (whole )?number"):
+        Affinity(**wrong)
 
 
 def test_maps_of_different_sizes_are_refused():

@@ -132,8 +132,8 @@ def test_every_tab_gives_files_that_are_there(tmp_path, run):
         (["no_run"], "no_run"),
         (["random:r2plus1d_4", "INDEX"], "was built by another model than"),
         (["RUN", "no_index"], "no_index"),
-        (["RUN", "--max-megabytes", "0"], "--max-megabytes and --max-minutes must be greater than 0"),
-        (["RUN", "--port", "70000"], "--port is from 0 to 65535"),
+        (["RUN", "--max-megabytes", "0"], "--max-megabytes must be a number above 0 and up to 1000000"),
+        (["RUN", "--port", "70000"], "--port must be a whole number from 0 to 65535"),
     ],
 )
 def test_a_wrong_command_is_one_sentence(words, sentence, run, index, capsys, monkeypatch):

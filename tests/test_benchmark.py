@@ -13,7 +13,7 @@ from ssl_video.config import load_yaml
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
 from ssl_video.eval.results import Result
-from ssl_video.pretraining import PretrainConfig, changed
+from ssl_video.pretrain_config import PretrainConfig, changed
 from ssl_video.recipes import load_recipe, tables
 
 CONTENT = {

@@ -180,7 +180,7 @@ def test_a_folder_without_usable_videos_is_refused(tmp_path, capsys):
         (["pretrain", "--data", "ucf102:x"], "did you mean 'ucf101'"),
         (["pretrain", "--data", "x", "--device", "cuda:9"], "GPU"),
         (["pretrain", "--resume"], "--out"),
-        (["pretrain", "--monitor-every", "0"], "--monitor-every must be 1 or more, not 0"),
+        (["pretrain", "--monitor-every", "0"], "--monitor-every must be a whole number of 1 or more, not 0"),
         (["evaluate", "liner", "--model", "x", "--data", "y"], "did you mean 'linear'"),
         (["evaluate", "linear", "--data", "y"], "model"),
         (["index", "videos", "--model", "x", "--out", "y"], "name the option that it is for"),

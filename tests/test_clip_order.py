@@ -121,5 +121,5 @@ def test_the_loss_is_cross_entropy_over_a_shared_layer_of_all_pairs():
 
 @pytest.mark.parametrize("clips", [1, 6])
 def test_a_number_of_clips_without_a_sensible_number_of_orders_is_refused(clips):
-    with pytest.raises(UserError, match=f"2 to 5 clips can be predicted, not of {clips}"):
+    with pytest.raises(UserError, match=f"clips must be a whole number from 2 to 5, not {clips}"):
         make(clips=clips)

@@ -402,7 +402,7 @@ def test_evaluations_see_single_frames():
     [
         ({"stage": "layer9"}, "no stage 'layer9'.*: stem"),
         ({"frames": 0}, "1 or more"),
-        ({"busiest": 50}, "from 1 to grid x grid"),
+        ({"busiest": 50}, "busiest cannot be 50"),
         ({"patch": 24}, "smaller than the crop"),
         ({"size": 26}, "no larger than the short side"),
         ({"patch": 7}, "multiples of 2"),

@@ -174,7 +174,7 @@ def test_bad_input_is_one_sentence(folder, tmp_path, capsys):
         ((tmp_path / "empty.mp4", "--model", run), "cannot be used"),
         ((tmp_path / "no.mp4", "--model", run), "There is no video file"),
         ((video, "--model", run, "--flow", "farnback"), "did you mean 'farneback'"),
-        ((video, "--model", run, "--speed", 0.5), "--speed is from 1 to 16"),
+        ((video, "--model", run, "--speed", 0.5), "--speed must be a number from 1 to 16"),
         ((video, "--model", run, "--speed", 4), "has 20 frames, but"),
         ((video, "--model", run, "--short-side", 4), "at least 16 pixels"),
     ):

@@ -199,7 +199,7 @@ def test_early_fusion_on_a_resnet_extends_its_first_convolution_and_no_other():
         ("single_frame", {"trunk": "resnet81"}, "did you mean 'resnet18'"),
         ("late_fusion", {"trunk": "r3d_10"}, "sees single frames, and 'r3d_10' does not"),
         ("late_fusion", {"towers": 3}, "3 towers do not stand evenly on 16 frames"),
-        ("early_fusion", {"frames": 0}, "one frame or more"),
+        ("early_fusion", {"frames": 0}, "frames must be a whole number of 1 or more"),
         ("early_fusion", {"trunk": "multires"}, "'multires' has none there"),
     ],
 )

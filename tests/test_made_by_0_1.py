@@ -10,7 +10,8 @@ import torch
 
 import ssl_video as sv
 from ssl_video.eval.features import Extraction, extract
-from ssl_video.pretraining import PretrainConfig, lists_of, untrained
+from ssl_video.pretrain_config import PretrainConfig
+from ssl_video.pretraining import lists_of, untrained
 from ssl_video.tensors import load_tensors
 from tests.nets import video_set
 

@@ -17,7 +17,8 @@ from ssl_video.cli.pretrain_command import configure
 from ssl_video.errors import UserError
 from ssl_video.model import Model, load_backbone, load_model, untrained_twin
 from ssl_video.pretexts.base import PRETEXTS, Output, Pretext, View, build_pretext
-from ssl_video.pretraining import Choice, PretrainConfig, write_weights
+from ssl_video.pretrain_config import Choice, PretrainConfig
+from ssl_video.pretraining import write_weights
 from ssl_video.run import Run
 from tests import speed_run
 

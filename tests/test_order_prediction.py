@@ -173,7 +173,7 @@ def test_the_loss_is_cross_entropy_over_a_shared_layer_of_all_pairs():
 @pytest.mark.parametrize(
     ("options", "answer"),
     [
-        ({"interval": (0, 3)}, "two ascending numbers"),
+        ({"interval": (0, 3)}, "2 values, each a whole number of 1 or more"),
         ({"interval": (4, 3)}, "two ascending numbers"),
         ({"crop": 11}, "must fit into the window"),
         ({"window": 17}, "must fit into the window"),

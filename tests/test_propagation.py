@@ -153,7 +153,7 @@ def test_the_masks_of_another_method_are_measured(tmp_path, capsys):
     (tmp_path / "found" / "a" / "00002.png").unlink()
     with pytest.raises(UserError, match="has no mask for frame 2 of it"):
         measured(f"davis:{root}", results=str(tmp_path / "found"))
-    with pytest.raises(UserError, match="There is no folder nowhere"):
+    with pytest.raises(UserError, match="There is no folder 'nowhere'"):
         measured(f"davis:{root}", results="nowhere")
 
 

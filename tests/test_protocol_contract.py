@@ -22,6 +22,7 @@ from ssl_video.model import Model, load_model
 from ssl_video.video.reader import iterate_frames
 from ssl_video.video.view import View
 from tests import speed_run, tfrecords
+from tests.numbers_of import cases as numbers_of
 
 VIEW = View(4, 2, 24, 16)
 every_protocol = pytest.mark.parametrize("name", EVALUATIONS.names())
@@ -168,6 +169,17 @@ def test_its_numbers_depend_on_no_order_no_workers_and_no_batch_of_the_device(na
     assert found.confusion == expected.confusion and found.per_video == expected.per_video
     assert [(p.path, p.ranked) for p in found.predictions] == [(p.path, p.ranked) for p in expected.predictions][::-1]
     assert found.data_hash == expected.data_hash
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"), numbers_of({name: EVALUATIONS[name].Config for name in EVALUATIONS.names()})
+)
+def test_it_measures_with_zero_and_minus_one_or_refuses_them_at_once(name, option, value, things):
+    try:
+        configured(name, "default", {option: value})
+    except UserError:
+        return
+    assert all(math.isfinite(value) for value in measured(name, things, **{option: value}).metrics.values())
 
 
 @every_protocol

@@ -69,7 +69,7 @@ def test_options_that_make_no_network_are_answered():
     with torch.device("meta"):
         with pytest.raises(UserError, match="'r3d_10' does not"):
             build_backbone("lrcn", trunk="r3d_10")
-        with pytest.raises(UserError, match="one number or more, not 0"):
+        with pytest.raises(UserError, match="hidden must be a whole number of 1 or more, not 0"):
             build_backbone("lrcn", hidden=0)
 
 

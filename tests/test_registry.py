@@ -10,7 +10,7 @@ from ssl_video.registry import Registry, load_plugin
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    ["errors", "_version", "files", "registry", "config", "capabilities", "tensors"],
+    ["errors", "_version", "bounds", "files", "registry", "config", "capabilities", "tensors"],
     ["video"],
     ["datasets"],
     ["backbones", "encoders"],
@@ -19,7 +19,7 @@ FLOORS = [
     ["pretexts"],
     ["model"],
     ["eval"],
-    ["pretraining"],
+    ["pretrain_config", "pretraining"],
     ["apps"],
     ["api"],
     ["cli"],

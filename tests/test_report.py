@@ -242,7 +242,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
 
 @pytest.mark.parametrize("flag", ["--samples", "--queries", "--neighbours"])
 def test_numbers_below_one_are_refused(run, capsys, flag):
-    assert "must be 1 or more" in said(capsys, "report", run, flag, "0")
+    assert "must be a whole number of 1 or more" in said(capsys, "report", run, flag, "0")
 
 
 def test_every_number_of_a_pretext_has_a_panel():

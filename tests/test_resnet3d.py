@@ -120,5 +120,5 @@ def test_tcams_activation_map_averages_to_its_answer():
 
 
 def test_tcam_without_segments_is_refused():
-    with pytest.raises(UserError, match="at least one of its segments"):
+    with pytest.raises(UserError, match="segments must be a whole number of 1 or more"):
         build_backbone("tcam", segments=0)

@@ -11,7 +11,8 @@ from ssl_video.errors import UserError
 from ssl_video.eval.classification import Classification, ClassificationConfig
 from ssl_video.model import load_model
 from ssl_video.pretexts.base import PRETEXTS
-from ssl_video.pretraining import Choice, PretrainConfig, _check_same, changed, pretrain, untrained, write_weights
+from ssl_video.pretrain_config import Choice, PretrainConfig, changed
+from ssl_video.pretraining import _check_same, pretrain, untrained, write_weights
 from ssl_video.recipes import load_recipe, recipes, small_recipe
 from ssl_video.run import Lists, Run
 from ssl_video.tensors import load_tensors, save_tensors
@@ -123,7 +124,7 @@ def test_a_configuration_is_checked_where_it_is_made():
     ):
         with pytest.raises(UserError, match=answer):
             PretrainConfig(**wrong)
-    with pytest.raises(UserError, match="--batch-size must be 1 or more"):
+    with pytest.raises(UserError, match="--batch-size must be a whole number of 1 or more"):
         TrainingConfig(batch_size=0)
     with pytest.raises(UserError, match="has no option 'stps'"):
         PretrainConfig.from_mapping({"stps": 3})

@@ -139,7 +139,7 @@ def test_a_search_by_python_says_what_is_wrong_in_a_sentence(index, model, tmp_p
     own = drawn(tmp_path / "v", 3).videos[0]
     with pytest.raises(UserError, match=r"3\.mp4@1\.7-2 cannot be used as a query: it ends after 1\.60 s\."):
         Index(index, model).search(Query(own, (1.7, 2.0)))
-    with pytest.raises(UserError, match="--top-k must be 1 or more"):
+    with pytest.raises(UserError, match="--top-k must be a whole number of 1 or more"):
         Index(index, model).search(own, 0)
 
 

@@ -180,7 +180,7 @@ def test_bad_input_is_one_sentence(folder, tmp_path, capsys):
         ((tmp_path / "bad.mp4", "--model", run), "cannot be used"),
         ((tmp_path / "short.mp4", "--model", run), f"has 6 frames, but a clip of {run} spans {SPAN}"),
         ((video, "--model", run, "--out", video.with_suffix(".csv"), "--overlay"), "over itself"),
-        ((video, "--model", run, "--step", 0), "must be 1 or more"),
+        ((video, "--model", run, "--step", 0), "--step must be a whole number of 1 or more"),
         ((video, "--model", run, "--out", tmp_path / "x.txt"), "a folder or a .csv file"),
     ):
         assert answer in refused(capsys, "speediness", *words)

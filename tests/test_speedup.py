@@ -155,7 +155,7 @@ def test_bad_input_is_one_sentence(folder, tmp_path, capsys):
         ((tmp_path / "empty.mp4", "--model", run), "cannot be used"),
         ((tmp_path / "bad.mp4", "--model", run), "cannot be used"),
         ((tmp_path / "no.mp4", "--model", run), "There is no video file"),
-        ((video, "--model", run, "--factor", 0.9), "a factor of 1 or more"),
+        ((video, "--model", run, "--factor", 0.9), "--factor must be a number of 1 or more"),
         ((video, "--model", run, "--factor", 31), "by 30 at most"),
         ((video, "--model", run, "--max-speed", 1.5), "The largest speed lies between"),
         ((video, "--model", run, "--smooth", -1), "--smooth"),

@@ -285,13 +285,13 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     [
         ({"kind": "clip"}, "did you mean 'clips'"),
         ({"size": 57}, "must be even"),
-        ({"size": 0}, "at least 32"),
+        ({"size": 0}, "--size must be a whole number of 1 or more"),
         ({"kind": "tracks", "size": 64}, "at least 128"),
-        ({"frames": 0}, "at least 8 frames"),
+        ({"frames": 0}, "--frames must be a whole number of 8 or more"),
         ({"kind": "sequences", "sprites": 2}, "one object"),
-        ({"sprites": 0}, "between 1 and 20"),
-        ({"train": 0}, "at least 1 training"),
-        ({"seed": -1}, "negative"),
+        ({"sprites": 0}, "--sprites must be a whole number from 1 to 20"),
+        ({"train": 0}, "--train must be a whole number of 1 or more"),
+        ({"seed": -1}, "--seed must be a whole number from 0 to"),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(arguments, words):

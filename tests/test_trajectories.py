@@ -279,7 +279,7 @@ def test_what_an_encoder_cannot_do_is_refused_in_one_sentence(encoder, task):
         load_model(SPEC)
     with pytest.raises(UserError, match="did you mean 'gmm'"):
         build_encoder("improved-trajectories?gnm=4")
-    with pytest.raises(UserError, match="must be 1 or more"):
+    with pytest.raises(UserError, match="step must be a whole number of 1 or more"):
         build_encoder("improved-trajectories?step=0")
 
 

@@ -12,6 +12,7 @@ import torch
 
 from ssl_video.apps.table import PRETRAINED, Entry, Table, entries_of, named, recipe_of, referred_by
 from ssl_video.apps.table_page import write_table
+from ssl_video.bounds import Bounded, Natural
 from ssl_video.errors import UserError, nearest
 from ssl_video.eval.base import EVALUATIONS, FeatureTask, Task, evaluate
 from ssl_video.eval.features import FeatureStore
@@ -19,7 +20,8 @@ from ssl_video.eval.harness import Reading, task_on
 from ssl_video.eval.results import Result
 from ssl_video.files import write_text
 from ssl_video.model import load_model_or_encoder
-from ssl_video.pretraining import PretrainConfig, Say, changed, pretrain, silent
+from ssl_video.pretrain_config import PretrainConfig, changed, noted_by
+from ssl_video.pretraining import Say, pretrain, silent
 from ssl_video.run import Run
 from ssl_video.train.distributed import choose_device
 
@@ -30,11 +32,11 @@ Pretrain = Callable[[str, Mapping[str, Any], Entry, Path], None]
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Bounded):
     """How the entries of a table are pretrained and measured."""
 
     table: Table
-    workers: int = 2
+    workers: Natural = 2
     device: str = "auto"
     say: Say = silent
 
@@ -48,7 +50,7 @@ class Bench:
         run = Run(folder)
         here = {"workers": self.workers, "device": self.device}
         if run.started:
-            content = run.config()
+            content = noted_by(run)
         else:
             data = self.table.data[entry.data]
             options = {"data": data.spec, "split": entry.split, "seed": entry.seed, **options}

@@ -107,7 +107,8 @@ def activation_maps(
         UserError: if the video is shorter than a clip.
     """
     looked_at, offsets_T = _looked_at(model, video, options.speed)
-    spec, side = model.backbone.clip, options.short_side or model.view.short_side
+    spec = model.backbone.clip
+    side = model.view.short_side if options.short_side is None else options.short_side
     covered = (1.0, 1.0)
     if spec.fixed_size:
         side_seen = model.view.size / model.view.short_side * min(video.info.height, video.info.width)

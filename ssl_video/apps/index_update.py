@@ -17,6 +17,7 @@ from ssl_video.apps.index_build import Extracted, State, change, create
 from ssl_video.apps.index_folder import Entry, Stored, locked, open_index
 from ssl_video.apps.options import IndexOptions
 from ssl_video.apps.search import Index, check_model, indexed_path, load_search_model
+from ssl_video.bounds import Bounded, Natural
 from ssl_video.datasets.base import ListedVideo, Video, VideoList
 from ssl_video.datasets.spec import all_videos, scanned
 from ssl_video.errors import UserError
@@ -28,10 +29,10 @@ from ssl_video.video.info import Problem
 
 
 @dataclass(frozen=True)
-class Work:
+class Work(Bounded):
     """How the work is done: reading processes, where a model is loaded, torchrun's ranks, bars on a terminal."""
 
-    workers: int = 2
+    workers: Natural = 2
     device: torch.device | str = "cpu"
     ranks: Ranks = Ranks()
     progress: bool = False
@@ -148,8 +149,8 @@ def _settled(options: IndexOptions, stored: Stored | None) -> IndexOptions:
         own = IndexOptions(stored.header.clips, stored.header.readout, stored.header.index_type)
     settled = IndexOptions(
         own.clips if options.clips is None else options.clips,
-        options.readout or own.readout,
-        options.index_type or own.index_type,
+        own.readout if options.readout is None else options.readout,
+        own.index_type if options.index_type is None else options.index_type,
     )
     if stored is not None and settled != own:
         raise UserError(

@@ -23,7 +23,8 @@ from ssl_video.eval.retrieval import recall_at
 from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import Pretext
-from ssl_video.pretraining import PretrainConfig, Say, choose_lists, lists_of, shown, silent, untrained
+from ssl_video.pretrain_config import PretrainConfig, noted_by
+from ssl_video.pretraining import Say, choose_lists, lists_of, shown, silent, untrained
 from ssl_video.run import Run
 from ssl_video.train.config import DataConfig
 from ssl_video.train.data import ClipDataset, read_video
@@ -82,7 +83,7 @@ def write_report(
 
 def config_of(run: Run) -> PretrainConfig:
     """The configuration with which a run was made. Raises UserError for a folder without one, or a fine-tuning's."""
-    noted = run.config()
+    noted = noted_by(run)
     if not isinstance(noted.get("pretext"), Mapping):
         raise UserError(f"{run.config_file} names no pretext: it is not that of a pretraining.")
     return PretrainConfig.from_mapping(noted)

@@ -75,7 +75,7 @@ class Index:
         """The network that made it."""
         if isinstance(self._given, Model):
             return self._given
-        return load_search_model(self.stored, self._device, str(self._given or ""))
+        return load_search_model(self.stored, self._device, None if self._given is None else str(self._given))
 
     def search(
         self,
@@ -123,13 +123,13 @@ class Index:
                 yield Problem(query.name, str(error))
 
 
-def load_search_model(stored: Stored | None, device: torch.device | str = "cpu", spec: str = "") -> Model:
+def load_search_model(stored: Stored | None, device: torch.device | str = "cpu", spec: str | None = None) -> Model:
     """The model of an index, or the one that ``spec`` names. A random network has the same weights every time.
 
     Raises:
         UserError: if it is not there, or not the one that the index was built by.
     """
-    if not spec:
+    if spec is None:
         assert stored is not None
         spec = stored.header.model
         if not spec.startswith(("random:", "net:")) and not Path(spec).exists():

@@ -20,26 +20,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.config import convert, from_mapping, load_yaml
 from ssl_video.errors import UserError, nearest
 from ssl_video.eval.base import configured
 from ssl_video.model import names_encoder, untrained_twin
-from ssl_video.pretraining import PretrainConfig, changed
+from ssl_video.pretrain_config import PretrainConfig, changed
 from ssl_video.recipes import load_recipe, table_file
 from ssl_video.video.kinds import CacheKind
 
 
 @dataclass(frozen=True)
-class Data:
+class Data(Bounded):
     """One data set of a table."""
 
     spec: str | None = None
     """SPEC of the videos; None: to be named on the command line."""
-    splits: tuple[int, ...] = (1,)
+    splits: tuple[Count, ...] = (1,)
     """Splits; the first is measured with every seed."""
     cache: CacheKind = "none"
     """Read from copies of the videos, made once."""
-    cache_short_side: int = 128
+    cache_short_side: Natural = 128
     """Shorter side of the copies, in pixels."""
 
     @property
@@ -77,13 +78,13 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Bounded):
     """Everything that a table is made of."""
 
     rows: tuple[Row, ...]
     data: Mapping[str, Data]
     title: str = "Benchmark"
-    seeds: int = 1
+    seeds: Count = 1
     recipes: Mapping[str, Any] = field(default_factory=dict)
     """What the recipes of the rows hold, by name: what was made by another version of a recipe is made anew."""
 
@@ -145,7 +146,7 @@ def read_table(content: Mapping[str, Any], specs: Mapping[str, str]) -> Table:
         for referred in referred_by(row):
             if referred not in names:
                 raise UserError(f"Row {row.name!r} refers to a row {referred!r}; {nearest(referred, names)}")
-        for other in {*row.only, *([row.pretrain_on] if row.pretrain_on else [])} - set(data):
+        for other in {*row.only, *([] if row.pretrain_on is None else [row.pretrain_on])} - set(data):
             raise UserError(f"Row {row.name!r} names a data set {other!r}; {nearest(other, data)}")
     whole = tuple(r for row in rows for r in (row, *_baseline(row)))
     return Table(

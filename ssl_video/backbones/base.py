@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from ssl_video.backbones.taps import Tap, Triple, sized
@@ -148,6 +149,11 @@ class Backbone(nn.Module):
         if name is not None and name not in self._taps:
             raise UserError(f"{self.architecture} has no stage {name!r}; there are: {', '.join(self._taps)}.")
 
+    def check_clip(self, frames: int, size: int) -> None:
+        """Raise UserError if it does not take clips of so many frames of ``size`` x ``size`` pixels."""
+        clip_1CTHW = torch.empty(1, self.clip.channels, frames, size, size, device="meta")
+        self.clip.check(self.architecture, clip_1CTHW)
+
     def normalise(self, clip_BTHWC: Tensor, **colours: Tensor) -> Tensor:
         """clip_BCTHW that ``forward`` takes, of clips of values in 0 to 255 on the network's device.
 
@@ -258,7 +264,8 @@ def build_backbone(name: str, **options: object) -> Backbone:
     network and the statistics of its pixels with it.
 
     Raises:
-        UserError: for unknown names and options, and for weights that do not fit.
+        UserError: for unknown names and options, options with which there is no such network, and weights that do not
+            fit.
     """
     backbone = unloaded_backbone(name, **options)
     source = options.get("weights")
@@ -280,12 +287,25 @@ def unloaded_backbone(name: str, **options: object) -> Backbone:
         options = {**entry.options, **options}
     chosen = from_mapping(kind, options, f"backbone {name}")
     own = {f.name: getattr(chosen, f.name) for f in fields(chosen) if f.name != "weights"}
-    backbone = BACKBONES[name](**own)
+    backbone = _built(name, own)
     if entry is not None:
         backbone.clip = with_statistics_of(entry, backbone.clip)
     names = None if backbone.published is None else backbone.published.names_of(backbone)
     backbone.provenance = Provenance(name, own, names=names, entry=entry)
     return backbone
+
+
+def _built(name: str, options: dict[str, object]) -> Backbone:
+    """What the builder makes of its options. Raises UserError for those that it cannot do with, whatever it raises."""
+    try:
+        return BACKBONES[name](**options)
+    except Exception as error:
+        defaults = vars(option_type(BACKBONES[name])())
+        other = ", ".join(f"{key}={value}" for key, value in options.items() if value != defaults[key])
+        if isinstance(error, UserError) or not other:  # with its defaults a builder that fails is at fault itself
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(f"There is no {name} with {other}: {reason}.") from error
 
 
 def with_statistics_of(entry: Entry, clip: ClipSpec) -> ClipSpec:

@@ -135,7 +135,7 @@ def with_channels(model_2d: nn.Module, channels: int) -> None:
 
 def _conv(conv: nn.Conv2d, kernel_t: int | None, stride_t: int) -> InflatedConv:
     assert not isinstance(conv.padding, str) and conv.padding_mode == "zeros"
-    k = kernel_t or _extent_t(conv.kernel_size[0], stride_t)
+    k = _extent_t(conv.kernel_size[0], stride_t) if kernel_t is None else kernel_t
     new = InflatedConv(
         conv.in_channels,
         conv.out_channels,
@@ -153,7 +153,7 @@ def _conv(conv: nn.Conv2d, kernel_t: int | None, stride_t: int) -> InflatedConv:
 def _max_pool(pool: nn.MaxPool2d, kernel_t: int | None, stride_t: int) -> nn.MaxPool3d:
     """Where it strides it meets the ends of the clip as it meets the frame's borders; else it keeps every frame."""
     kernel, padding = _pair(pool.kernel_size), _pair(pool.padding)
-    k = kernel_t or _extent_t(kernel[0], stride_t)
+    k = _extent_t(kernel[0], stride_t) if kernel_t is None else kernel_t
     pad_t = k // 2 if stride_t == 1 else padding[0]
     stride = (stride_t, *_pair(pool.stride))
     return nn.MaxPool3d((k, *kernel), stride, (pad_t, *padding), ceil_mode=pool.ceil_mode)

@@ -13,6 +13,7 @@ their ratio to. Any other per-frame network of the registry will do for a trunk 
 """
 
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, PerFrame, chain
 from ssl_video.backbones.weights import Published
+from ssl_video.bounds import Bounds, Count
 from ssl_video.errors import UserError
 
 WIDTH = 96
@@ -29,6 +31,7 @@ STRIDES = (3, 1, 1, 1, 1)
 POOLED = (True, True, False, False, True)
 EXTENTS_T = (4, 2, 2, 1, 1)  # of slow fusion's convolutions, and their strides
 STRIDES_T = (2, 2, 2, 1, 1)
+Towers = Annotated[int, Bounds(least=2)]
 CLIP = ClipSpec(frames=10, size=170, min_size=22)
 
 
@@ -75,7 +78,7 @@ def frame_network(trunk: str, width: int = WIDTH) -> Backbone:
 
 
 @BACKBONES.register("single_frame")
-def single_frame(*, trunk: str = "karpathy", width: int = WIDTH) -> Backbone:
+def single_frame(*, trunk: str = "karpathy", width: Count = WIDTH) -> Backbone:
     """Single frame, 3.7 M parameters: every frame alone (Karpathy et al., CVPR 2014). See ``frame_network``."""
     return frame_network(trunk, width)
 
@@ -101,13 +104,13 @@ class TimeToChannels(nn.Module):
 
 
 @BACKBONES.register("late_fusion")
-def late_fusion(*, trunk: str = "karpathy", width: int = WIDTH, frames: int = 16, towers: int = 2) -> Backbone:
+def late_fusion(*, trunk: str = "karpathy", width: Count = WIDTH, frames: Count = 16, towers: Towers = 2) -> Backbone:
     """Late fusion, 3.7 M parameters: the features of a clip's first and last frame, concatenated (Karpathy et al.).
 
     ``towers`` is the number of frames that are looked at, evenly spaced from the first of the ``frames`` to the last;
     the towers share their weights. See ``frame_network`` for the other options.
     """
-    if towers < 2 or frames < towers or (frames - 1) % (towers - 1):
+    if frames < towers or (frames - 1) % (towers - 1):
         raise UserError(
             f"{towers} towers do not stand evenly on {frames} frames; make frames - 1 a multiple of towers - 1."
         )
@@ -125,7 +128,7 @@ class MeanOverTime(nn.Module):
 
 
 @BACKBONES.register("late_fusion_pool")
-def late_fusion_pool(*, trunk: str = "karpathy", width: int = WIDTH) -> Backbone:
+def late_fusion_pool(*, trunk: str = "karpathy", width: Count = WIDTH) -> Backbone:
     """Late fusion with pooling, 3.7 M parameters: the features of all frames, averaged over time.
 
     The lecture's variant of Karpathy et al., CVPR 2014. Space is left to the readout. See ``frame_network``
@@ -138,14 +141,12 @@ def late_fusion_pool(*, trunk: str = "karpathy", width: int = WIDTH) -> Backbone
 
 
 @BACKBONES.register("early_fusion")
-def early_fusion(*, trunk: str = "karpathy", width: int = WIDTH, frames: int = 10) -> Backbone:
+def early_fusion(*, trunk: str = "karpathy", width: Count = WIDTH, frames: Count = 10) -> Backbone:
     """Early fusion, 4.1 M parameters: the first convolution spans all frames, the rest is 2D (Karpathy et al., 2014).
 
     It has a filter for each time step, so that the same motion a frame later is another one to it. See
     ``frame_network`` for the options.
     """
-    if frames < 1:
-        raise UserError(f"early_fusion spans one frame or more, not {frames}.")
     network = frame_network(trunk, width)
     name, conv = next((n, m) for n, m in network.network.named_modules() if not list(m.children()))
     if not isinstance(conv, nn.Conv2d) or isinstance(conv.padding, str):
@@ -169,7 +170,7 @@ def _fixed_time(
 
 
 @BACKBONES.register("slow_fusion")
-def slow_fusion(*, width: int = WIDTH) -> Backbone:
+def slow_fusion(*, width: Count = WIDTH) -> Backbone:
     """Slow fusion, 5.4 M parameters: time is brought together over three convolutions (Karpathy et al., CVPR 2014).
 
     Their extents over time are 4, 2 and 2, their strides 2, without padding: a clip of 10 frames ends in one cell, and
@@ -211,7 +212,7 @@ class TwoStreams(nn.Module):
 
 
 @BACKBONES.register("multires")
-def multires(*, width: int = WIDTH) -> Backbone:
+def multires(*, width: Count = WIDTH) -> Backbone:
     """Multi-resolution, 7.5 M parameters: a context and a fovea stream on every frame (Karpathy et al., CVPR 2014).
 
     A frame of 178x178 is seen twice at 89x89: whole at half its resolution, and its centre. Both streams, of their own

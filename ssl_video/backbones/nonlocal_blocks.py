@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ssl_video.backbones.base import BACKBONES, Backbone, chain
 from ssl_video.backbones.pytorchvideo_models import slow_r50
 from ssl_video.backbones.small import r3d_10
+from ssl_video.bounds import Count
 from ssl_video.errors import UserError, nearest
 
 
@@ -125,7 +126,7 @@ def slow_r50_nonlocal(*, subsample: bool = True) -> Backbone:
 
 @BACKBONES.register("r3d_10_nonlocal")
 def r3d_10_nonlocal(
-    *, width: int = 16, after: tuple[str, ...] = ("block2", "block3"), subsample: bool = True
+    *, width: Count = 16, after: tuple[str, ...] = ("block2", "block3"), subsample: bool = True
 ) -> Backbone:
     """R3D-10 with two non-local blocks, 0.9 M parameters; for a CPU (Wang et al., CVPR 2018).
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import BACKBONES, Backbone, chain
 from ssl_video.backbones.karpathy import WIDTH, frame_network
-from ssl_video.errors import UserError
+from ssl_video.bounds import Count
 
 
 class LSTMOverTime(nn.Module):
@@ -27,15 +27,13 @@ class LSTMOverTime(nn.Module):
 
 
 @BACKBONES.register("lrcn")
-def lrcn(*, trunk: str = "alexnet", width: int = WIDTH, hidden: int = 256) -> Backbone:
+def lrcn(*, trunk: str = "alexnet", width: Count = WIDTH, hidden: Count = 256) -> Backbone:
     """LRCN, 3.0 M parameters: a 2D network on every frame, then an LSTM over time (Donahue et al., CVPR 2015).
 
     The map has the LSTM's ``hidden`` state after each frame, and one cell in space. The paper's LSTM reads the first
     fully connected layer of a CaffeNet; this one reads the spatial mean of the last map, so that any trunk will do.
     ``trunk`` and ``width`` are those of ``karpathy.frame_network``.
     """
-    if hidden < 1:
-        raise UserError(f"The hidden state of lrcn has one number or more, not {hidden}.")
     network = frame_network(trunk, width)
     stages = {**network.stages, "lstm": LSTMOverTime(network.feature_dim, hidden)}
     clip = replace(network.clip, frames=16)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, PerFrame, chain
+from ssl_video.bounds import Count
 
 SMALL_CLIP = ClipSpec(frames=16, size=48, mean=(0.44, 0.44, 0.44), std=(0.235, 0.235, 0.235), min_frames=1, min_size=16)
 
@@ -56,7 +57,7 @@ class BasicBlock3d(nn.Module):
 
 
 @BACKBONES.register("r2plus1d_4")
-def r2plus1d_4(*, width: int = 16, strides_t: tuple[int, ...] = (2, 2, 2, 1)) -> Backbone:
+def r2plus1d_4(*, width: Count = 16, strides_t: tuple[Count, ...] = (2, 2, 2, 1)) -> Backbone:
     """(2+1)D-4: four pairs of a spatial and a temporal convolution, 0.17 M parameters; made for pretraining on a CPU.
 
     ``width`` is the number of channels of the first stage, doubled at each further one; ``strides_t`` are the temporal
@@ -80,7 +81,7 @@ def r2plus1d_4(*, width: int = 16, strides_t: tuple[int, ...] = (2, 2, 2, 1)) ->
 
 
 @BACKBONES.register("r3d_10")
-def r3d_10(*, width: int = 16) -> Backbone:
+def r3d_10(*, width: Count = 16) -> Backbone:
     """R3D-10: a stem and four basic blocks of 3x3x3 convolutions, 0.9 M parameters.
 
     ``width`` is the number of channels of the first block, doubled at each further one.
@@ -98,7 +99,7 @@ def r3d_10(*, width: int = 16) -> Backbone:
 
 
 @BACKBONES.register("dense_resnet_8")
-def dense_resnet_8(*, width: int = 32) -> Backbone:
+def dense_resnet_8(*, width: Count = 32) -> Backbone:
     """Dense ResNet-8: three basic blocks on every frame, with an output stride of 8, 0.3 M parameters.
 
     Made for correspondence on a CPU. ``width`` is the number of channels of the stem and the first block, doubled at

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import BACKBONES, FLOW_MEAN, FLOW_STD, Backbone, ClipSpec, PerFrame, chain
 from ssl_video.backbones.two_stream import LENGTH, stacked
-from ssl_video.errors import UserError
+from ssl_video.bounds import Count, LessThanOne
 
 CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # between poolings
 FUSED = 1024
@@ -45,18 +45,13 @@ def conv(in_channels: int, channels: int) -> list[nn.Module]:
 
 
 @BACKBONES.register("tcam")
-def tcam(*, segments: int = 2, dropout: float = 0.5) -> Backbone:
+def tcam(*, segments: Count = 2, dropout: LessThanOne = 0.5) -> Backbone:
     """T-CAM on flow, 34 M parameters (Wei et al., "Learning and Using the Arrow of Time", CVPR 2018).
 
     ``segments`` of ten flow fields each go through one VGG-16 without its last pooling (stages conv1 to conv5); stage
     fusion puts their features side by side and ends in 1024 channels, 14x14 cells for 224x224. A class activation map
     is the linear classifier of their average, applied to every cell. ``dropout`` follows both convolutions of fusion.
-
-    Raises:
-        UserError: for less than one segment.
     """
-    if segments < 1:
-        raise UserError(f"T-CAM needs at least one of its segments, not {segments}.")
     stages: dict[str, nn.Module] = {"segments": Segments()}
     before = 2 * LENGTH
     for number, widths in enumerate(CHANNELS, 1):

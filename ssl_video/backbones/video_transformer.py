@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, arange, nn, zeros
 
 from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, chain
+from ssl_video.bounds import Count
 from ssl_video.capabilities import Tokens
 from ssl_video.errors import UserError
 
@@ -206,10 +207,10 @@ class _Family:
 
     def build(self, size: str, frames: int, side: int, tubelet: tuple[int, int, int], depth: int) -> Backbone:
         """Tubelets with their positions, ``depth`` blocks, norm. Raises UserError for a clip without a tubelet."""
-        if min(tubelet) < 1 or depth < 1 or frames < tubelet[0] or side < max(tubelet[1:]):
+        if frames < tubelet[0] or side < max(tubelet[1:]):
             raise UserError(
-                f"A video transformer needs a depth of at least 1 and a tubelet that fits into its clip, not a depth "
-                f"of {depth} and a tubelet {tubelet} in {frames} frames of {side} pixels."
+                f"A video transformer needs a tubelet that fits into its clip, not one of {tubelet} in {frames} frames "
+                f"of {side} pixels."
             )
         width, heads = WIDTHS[size]
         t, h, w = frames // tubelet[0], side // tubelet[1], side // tubelet[2]
@@ -231,10 +232,10 @@ class _Family:
 def _builder(family: _Family, size: str, millions: int) -> Callable[..., Backbone]:
     def build(
         *,
-        frames: int = family.frames,
-        side: int = 224,
-        tubelet: tuple[int, int, int] = family.tubelet,
-        depth: int = DEPTH,
+        frames: Count = family.frames,
+        side: Count = 224,
+        tubelet: tuple[Count, Count, Count] = family.tubelet,
+        depth: Count = DEPTH,
     ) -> Backbone:
         return family.build(size, frames, side, tubelet, depth)
 

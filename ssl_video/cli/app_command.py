@@ -8,12 +8,12 @@ from typing import Annotated
 import tyro
 
 from ssl_video.apps.options import Limits
+from ssl_video.bounds import Bounded, Bounds
 from ssl_video.cli.parsing import Device, parse
-from ssl_video.errors import UserError
 
 
 @dataclass(frozen=True)
-class AppConfig:
+class AppConfig(Bounded, flags="--"):
     """Options of the page."""
 
     model: tyro.conf.Positional[str]
@@ -22,14 +22,10 @@ class AppConfig:
     """Folder that 'ssl-video index' made by this very model; without it no neighbours are shown."""
     host: str = "127.0.0.1"
     """Address to listen at; by default only this machine can reach the page."""
-    port: int = 0
+    port: Annotated[int, Bounds(least=0, most=65535)] = 0
     """Port to listen at; 0: the first free one from 7860 on."""
     limits: Annotated[Limits, tyro.conf.arg(name="")] = Limits()
     device: Device = "auto"
-
-    def __post_init__(self):
-        if not 0 <= self.port < 65536:
-            raise UserError("--port is from 0 to 65535.")
 
 
 def main(argv: Sequence[str]) -> int:

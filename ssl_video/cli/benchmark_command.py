@@ -8,11 +8,12 @@ from typing import Annotated
 
 import tyro
 
+from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.cli.parsing import Device, pair, parse
 
 
 @dataclass(frozen=True)
-class BenchmarkConfig:
+class BenchmarkConfig(Bounded, flags="--"):
     """Options of a table."""
 
     table: tyro.conf.Positional[str]
@@ -21,9 +22,9 @@ class BenchmarkConfig:
     """Folder of the table, its entries and what was pretrained; what is there is not done again."""
     data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """NAME=SPEC: where a data set of the table is; may be given several times."""
-    seeds: int | None = None
+    seeds: Count | None = None
     """Seeds on the first split of each set, instead of the table's."""
-    workers: int = 2
+    workers: Natural = 2
     """Reading processes."""
     device: Device = "auto"
 

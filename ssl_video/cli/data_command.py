@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.cli.parsing import action_of, parse
 from ssl_video.datasets.drawing.config import SyntheticConfig
 from ssl_video.video.kinds import CopyKind
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ScanConfig:
+class ScanConfig(Bounded, flags="--"):
     """Options of a scan."""
 
     data: tyro.conf.Positional[str]
@@ -25,12 +26,12 @@ class ScanConfig:
     """The manifest to write."""
     strict: bool = False
     """Exit with 2 if any file is bad."""
-    workers: int | None = None
+    workers: Count | None = None
     """Scanning processes; by default one a core."""
 
 
 @dataclass(frozen=True)
-class CacheConfig:
+class CacheConfig(Bounded, flags="--"):
     """Options of caching."""
 
     data: str
@@ -39,14 +40,14 @@ class CacheConfig:
     """Folder of the copies; its manifest.csv is the SPEC to train from."""
     kind: CopyKind = "h264"
     """Small h264 files (about 1 MB for 1000 frames), or raw frames."""
-    short_side: int = 128
+    short_side: Natural = 128
     """Shorter side of the copies, in pixels; 0 keeps the size."""
-    workers: int | None = None
+    workers: Count | None = None
     """Encoding processes; by default one a core."""
 
 
 @dataclass(frozen=True)
-class FlowConfig:
+class FlowConfig(Bounded, flags="--"):
     """Options of computing flow."""
 
     data: str
@@ -55,22 +56,22 @@ class FlowConfig:
     """Folder of the flow; its manifest.csv is the SPEC to train networks of flow from."""
     method: str = "farneback"
     """farneback, dis or raft, with options as in 'raft?size=large&weights=FILE'."""
-    short_side: int = 128
+    short_side: Natural = 128
     """Shorter side of the frames for which flow is computed, in pixels; 0 keeps the size."""
     reversed: bool = False
     """Flow of the videos played backwards."""
-    workers: int | None = None
+    workers: Count | None = None
     """Processes; by default one a core."""
 
 
 @dataclass(frozen=True)
-class SynthesizeConfig:
+class SynthesizeConfig(Bounded, flags="--"):
     """Options of the synthetic set."""
 
     out: Path
     """Folder to write."""
     options: Annotated[SyntheticConfig, tyro.conf.arg(name="")] = SyntheticConfig()
-    workers: int | None = None
+    workers: Count | None = None
     """Drawing processes; by default one a core."""
 
 

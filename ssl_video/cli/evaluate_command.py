@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.cli.parsing import Device, pair, parse
 from ssl_video.video.kinds import CacheKind
 
@@ -18,7 +19,7 @@ DESCRIPTION = "Measure a backbone or an encoder by a protocol: linear, finetune,
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(Bounded, flags="--"):
     """Options of an evaluation."""
 
     protocol: tyro.conf.Positional[str]
@@ -34,7 +35,7 @@ class EvaluateConfig:
     """Named set of a protocol's options."""
     option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """name=value: change one option of the preset; may be given several times."""
-    seeds: int = 1
+    seeds: Count = 1
     """Seeds 0 .. N-1 of the protocol (and of a random network's weights)."""
     out: Path | None = None
     """Write the results, with all that is needed to say what they are, as JSON, and the confusion matrix beside it."""
@@ -45,11 +46,11 @@ class EvaluateConfig:
     one by default."""
     cache: CacheKind = "none"
     """Read from copies of the videos, made once: raw frames, or small h264 files."""
-    cache_short_side: int = 128
+    cache_short_side: Natural = 128
     """Shorter side of the copies, in pixels; 0 keeps the size of the video."""
-    workers: int = 2
+    workers: Natural = 2
     """Reading processes."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Clips that a frozen network is shown at a time; fewer take less memory, and no number depends on it."""
     device: Device = "auto"
 

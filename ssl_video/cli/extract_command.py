@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssl_video.bounds import Bounded, Count, Natural, Seed
 from ssl_video.cli.parsing import Device, parse
-from ssl_video.video.kinds import CacheKind
+from ssl_video.video.kinds import CacheKind, Crops
 
 
 @dataclass(frozen=True)
-class ExtractConfig:
+class ExtractConfig(Bounded, flags="--"):
     """Options of an extraction."""
 
     model: str
@@ -20,24 +21,24 @@ class ExtractConfig:
     """Folder of the features; what is there already is not extracted again."""
     split: int = 1
     """Split of a data set with official lists."""
-    clips: int = 8
+    clips: Natural = 8
     """Clips of a video, evenly spaced; 0: windows that overlap by half."""
-    crops: int = 1
+    crops: Crops = 1
     """Crops of a clip: 1, 3 or 10."""
     readout: str = "avg"
     """How a feature map becomes a vector: avg, max, rich, conv5 or cls."""
     stage: str | None = None
     """The stage of the network that is read; by default the last."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Clips in one forward pass."""
     cache: CacheKind = "none"
     """Read from copies of the videos, made once."""
-    cache_short_side: int = 128
+    cache_short_side: Natural = 128
     """Shorter side of the copies, in pixels; 0 keeps the size of the video."""
-    workers: int = 2
+    workers: Natural = 2
     """Reading processes."""
     device: Device = "auto"
-    seed: int = 0
+    seed: Seed = 0
     """Seed of a random network's weights."""
 
 

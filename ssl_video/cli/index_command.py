@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ssl_video.apps.options import IndexOptions
+from ssl_video.bounds import Bounded, Natural
 from ssl_video.cli.parsing import Device, parse
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class IndexConfig:
+class IndexConfig(Bounded, flags="--"):
     """Options of indexing."""
 
     out: Path
@@ -30,7 +31,7 @@ class IndexConfig:
     prune: bool = False
     """Take out the videos whose files are gone."""
     options: Annotated[IndexOptions, tyro.conf.arg(name="")] = IndexOptions()
-    workers: int = 2
+    workers: Natural = 2
     """Reading processes."""
     device: Device = "auto"
 
@@ -47,8 +48,8 @@ def main(argv: Sequence[str]) -> int:
     with joined(device) as ranks:
         changes = update_index(
             config.out,
-            load_search_model(None, device, config.model) if config.model else None,
-            all_videos(config.data) if config.data else None,
+            load_search_model(None, device, config.model) if config.model is not None else None,
+            all_videos(config.data) if config.data is not None else None,
             config.options,
             remove=config.remove,
             prune=config.prune,
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _tell(out: Path, data: str | None, changes: "Changes") -> None:
-    if data and (Path(data) / "manifest.csv").is_file():
+    if data is not None and (Path(data) / "manifest.csv").is_file():
         print(f"{data}/manifest.csv was read; files that it does not list are not seen ('ssl-video data scan').")
     for problem in changes.problems:
         print(f"left out: {problem.path}: {problem.reason}")

@@ -28,9 +28,9 @@ class ListConfig:
 def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(ListConfig, argv, "list", "List what there is.")
-    if (config.flops or config.input) and config.what != "backbones":
+    if (config.flops or config.input is not None) and config.what != "backbones":
         raise UserError(f"--flops and --input are for backbones, not for {config.what}.")
-    if config.input and not config.flops:
+    if config.input is not None and not config.flops:
         raise UserError("--input is the clip that --flops counts for; give --flops too.")
     chosen = lines_of(config.what, config.pattern)
     if not chosen:

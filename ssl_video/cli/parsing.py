@@ -67,8 +67,9 @@ def _renamed(argv: Sequence[str], flags: Sequence[str], command: str) -> Iterato
 
 def flags_of(cls: type, prefix: str = "--") -> list[str]:
     """All flags that a dataclass gives; nested ones are dotted, unless their own name is left out (``name=""``)."""
-    flags = []
-    for name, hint in get_type_hints(cls, include_extras=True).items():
+    flags, hints = [], get_type_hints(cls, include_extras=True)
+    for name in (f.name for f in dataclasses.fields(cls)):
+        hint = hints[name]
         kind, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         name = next((mark.name for mark in marks if getattr(mark, "name", None)), name)
         flag = f"{prefix}{name.replace('_', '-')}"

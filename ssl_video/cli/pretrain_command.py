@@ -17,7 +17,7 @@ from ssl_video.recipes import load_recipe
 from ssl_video.train.config import DataConfig, TrainingConfig
 
 if TYPE_CHECKING:
-    from ssl_video.pretraining import PretrainConfig
+    from ssl_video.pretrain_config import PretrainConfig
     from ssl_video.run import Run
 
 DESCRIPTION = (
@@ -81,7 +81,9 @@ def main(argv: Sequence[str]) -> int:
 
 def configure(argv: Sequence[str]) -> CommandLine:
     """The command line read: defaults, under a recipe or the run to resume, under the flags. Raises UserError."""
-    from ssl_video.pretraining import PretrainConfig, changed
+    from ssl_video.config import option_type
+    from ssl_video.pretexts.base import PRETEXTS
+    from ssl_video.pretrain_config import PretrainConfig, changed, noted_by
     from ssl_video.run import Run
 
     out, resume = name_given(argv, "--out"), "--resume" in argv
@@ -93,18 +95,30 @@ def configure(argv: Sequence[str]) -> CommandLine:
     chosen = {name: name_given(argv, f"--{name}") for name in names}
     if resume and before is None and not (name_given(argv, "--data") or name_given(argv, "--config")):
         raise UserError(f"{out} holds no training to resume; name its --out, or --data or --config to start one there.")
-    recipe = _recipe(argv) if before is None else before.config()
-    default = PretrainConfig.from_mapping(changed(recipe, {k: v for k, v in chosen.items() if v is not None}))
+    recipe = _recipe(argv) if before is None else noted_by(before)
+    chosen = {k: v for k, v in chosen.items() if v is not None} | _in_units(argv, TrainingConfig)
+    recipe = changed(recipe, chosen)
+    pretext = option_type(PRETEXTS[PretrainConfig.from_mapping(recipe).pretext.name])
+    default = PretrainConfig.from_mapping(changed(recipe, _in_units(argv, pretext, "pretext.")))
     flags = _flags_of(default)
     given = parse(type(flags), argv, "pretrain", DESCRIPTION, flags)
     return CommandLine(_config_of(given), given.out, given.resume)
+
+
+def _in_units(argv: Sequence[str], cls: type, prefix: str = "") -> dict[str, Any]:
+    """What the flags say of options that a recipe may have in another unit (``Bounded.either``). Raises UserError."""
+    from ssl_video.config import option_of
+
+    flags = {name: f"--{prefix}{name}" for pair in getattr(cls, "either", ()) for name in pair}
+    said = {name: value for name, flag in flags.items() if (value := name_given(argv, flag)) is not None}
+    return {f"{prefix}{name}": option_of(cls, name, value, flags[name]) for name, value in said.items()}
 
 
 def _recipe(argv: Sequence[str]) -> Mapping[str, Any]:
     name = name_given(argv, "--config")
     if name is None and (name_given(argv, "--data") or "--help" in argv or "-h" in argv):
         return {}
-    return load_recipe(name or "default")
+    return load_recipe("default" if name is None else name)
 
 
 def _flags_of(config: "PretrainConfig") -> Any:
@@ -125,7 +139,7 @@ def _flags_of(config: "PretrainConfig") -> Any:
 
 
 def _config_of(flags: Any) -> "PretrainConfig":
-    from ssl_video.pretraining import Choice, PretrainConfig
+    from ssl_video.pretrain_config import Choice, PretrainConfig
 
     data, training = ({f.name: getattr(flags, f.name) for f in fields(cls)} for cls in (DataConfig, TrainingConfig))
     chosen = {}

@@ -30,7 +30,7 @@ class QueryConfig:
     """Print JSON lines, one a neighbour, and no table."""
     html: Path | None = None
     """Write a page with playing thumbnails, too."""
-    model: str = ""
+    model: str | None = None
     """Where the model of the index is, if it has moved."""
     device: Device = "auto"
 

@@ -64,7 +64,7 @@ def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSpli
         if not named[2] or not root.is_dir():
             raise UserError(f"There is no folder {named[2]!r}; write {named[1]}:ROOT with the root folder of the set.")
         return load(root, split)
-    if not path.exists():
+    if not spec or not path.exists():  # an empty name is no name of this folder
         names = ", ".join(DATASETS.names())
         raise UserError(f"There is no file or folder {spec!r}; name one, or a data set as NAME:ROOT (NAME: {names}).")
     if split != 1:

@@ -126,7 +126,7 @@ def _claimed(out: Path, config: SyntheticConfig) -> bool:
 def _written(out: Path, config: SyntheticConfig, workers: int | None, progress: bool) -> Iterator[Numbered]:
     """Write every video, in child processes if that is worth it; (number, row of the manifest) in any order."""
     total = config.train + config.test
-    workers = max(1, min(workers or len(os.sched_getaffinity(0)), total // 8))
+    workers = max(1, min(len(os.sched_getaffinity(0)) if workers is None else workers, total // 8))
     shares = [range(w, total, workers) for w in range(workers)]
     rows = _alone(out, config, shares[0]) if workers == 1 else _together(out, config, shares)
     hidden = not (progress and sys.stderr.isatty())

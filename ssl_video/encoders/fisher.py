@@ -43,9 +43,8 @@ def fit_mixture(x_NE: np.ndarray, dimensions: int, components: int, seed: int) -
     from sklearn.mixture import GaussianMixture
 
     pca: Any = PCA(dimensions, svd_solver="full").fit(x_NE)
-    mixture: Any = GaussianMixture(
-        components, covariance_type="diag", reg_covar=1e-5, max_iter=20, init_params="k-means++", random_state=seed
-    ).fit(pca.transform(x_NE))
+    how = {"covariance_type": "diag", "reg_covar": 1e-5, "max_iter": 20, "init_params": "k-means++"}
+    mixture: Any = GaussianMixture(components, random_state=seed % 2**32, **how).fit(pca.transform(x_NE))
     return Mixture(pca.mean_, pca.components_.T, mixture.weights_, mixture.means_, np.sqrt(mixture.covariances_))
 
 

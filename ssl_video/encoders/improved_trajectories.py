@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
+from ssl_video.bounds import Bounds, Count, Seed
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.encoders.base import ENCODERS, Encoded, Encoder
 from ssl_video.encoders.fisher import Mixture, fisher_vector, fit_mixture, normalise
@@ -37,15 +38,15 @@ Descriptors = Mapping[str, np.ndarray]
 @ENCODERS.register("improved-trajectories")
 def improved_trajectories(
     *,
-    gmm: int = 256,
-    samples: int = 100_000,
-    short_side: int = 160,
-    scales: int = 8,
-    step: int = 5,
-    length: int = 15,
+    gmm: Count = 256,
+    samples: Count = 100_000,
+    short_side: Count = 160,
+    scales: Count = 8,
+    step: Count = 5,
+    length: Annotated[int, Bounds(least=3)] = 15,
     camera: bool = True,
-    at_most: int = 10_000,
-    seed: int = 0,
+    at_most: Count = 10_000,
+    seed: Seed = 0,
 ) -> Encoder:
     """Improved trajectories as Fisher vectors (Wang and Schmid, ICCV 2013).
 
@@ -60,8 +61,6 @@ def improved_trajectories(
         at_most: tracks of a video, chosen at random (the paper: all).
         seed: of the choice of samples and of the fitting.
     """
-    if min(gmm, samples, short_side, scales, step, at_most) < 1 or length < 3:
-        raise UserError("The options of improved-trajectories must be 1 or more, and length 3 or more.")
     return ImprovedTrajectories(TrackConfig(short_side, scales, step, length, camera, at_most), gmm, samples, seed)
 
 

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from ssl_video.backbones.base import Backbone, build_backbone, unloaded_backbone
 from ssl_video.backbones.weights import current_names, load_into, own_names
+from ssl_video.bounds import counted
+from ssl_video.config import option_type
 from ssl_video.encoders.base import ENCODERS, Encoder, build_encoder
 from ssl_video.errors import UserError
 from ssl_video.model.base import Classifier, Model
-from ssl_video.pretexts.base import Pretext, View, build_pretext
+from ssl_video.pretexts.base import PRETEXTS, Pretext, View, build_pretext
 from ssl_video.run import Run
 from ssl_video.tensors import load_tensors, read_header
 from ssl_video.train.distributed import choose_device
@@ -178,7 +180,8 @@ def _pretext(
     if not chosen:
         return None
     try:
-        pretext = build_pretext(chosen["name"], backbone, chosen["options"])
+        options = counted(option_type(PRETEXTS[chosen["name"]]), chosen["options"])
+        pretext = build_pretext(chosen["name"], backbone, options)
         if weights is not None:
             load_into(pretext, weights, where)
         return pretext

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
+from ssl_video.bounds import Count
 from ssl_video.config import make_options
 from ssl_video.errors import UserError, nearest
 
@@ -18,7 +19,7 @@ LIMIT = 20.0
 Flow = Callable[[np.ndarray], np.ndarray]  # uint8 frames_THWC -> flow_SHW2 in pixels a frame, float32, S = T - 1
 
 
-def farneback(frames_THWC: np.ndarray, *, window: int = 13, levels: int = 5, iterations: int = 3) -> np.ndarray:
+def farneback(frames_THWC: np.ndarray, *, window: Count = 13, levels: Count = 5, iterations: Count = 3) -> np.ndarray:
     """Polynomial expansion on a pyramid of half sizes (Farneback, "Two-Frame Motion Estimation", SCIA 2003); OpenCV.
 
     Args:

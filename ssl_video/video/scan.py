@@ -141,7 +141,7 @@ def scan(
     paths = list(paths)
     memory = _Memory()
     known = {path: found for path in paths if (found := memory.get(path)) is not None}
-    workers = max(1, min(workers or len(os.sched_getaffinity(0)), len(paths) - len(known)))
+    workers = max(1, min(len(os.sched_getaffinity(0)) if workers is None else workers, len(paths) - len(known)))
     children = Children(CHILD, time_limit_s)
     with (
         ThreadPoolExecutor(workers) as pool,
@@ -215,7 +215,7 @@ class Children:
 
         Results come in order; ``progress`` shows a bar that says ``what``, on a terminal.
         """
-        workers = max(1, min(workers or len(os.sched_getaffinity(0)), len(things)))
+        workers = max(1, min(len(os.sched_getaffinity(0)) if workers is None else workers, len(things)))
         hidden = not (progress and sys.stderr.isatty())
         try:
             with ThreadPoolExecutor(workers) as pool:

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ssl_video.bounds import Bounded, Count, Positive
 from ssl_video.errors import UserError
 from ssl_video.video import augment
 from ssl_video.video.colours import Colours
@@ -40,20 +41,30 @@ def place(video: Timed, span: int, rng: np.random.Generator, what: str = "frames
 
 
 @dataclass(frozen=True)
-class View:
+class View(Bounded):
     """How evaluations should show a video to a backbone so that it sees what it saw in training.
 
     ``frames`` of every ``stride``-th frame, or with ``fps`` so many a second, whatever the rate of the file; short side
     resized to ``short_side`` pixels, crops of ``size``. Clips stay RGB until they are normalised for the network; for
     other ``colours`` they are converted then (``ssl_video.video.colours.in_colours``).
+
+    Raises UserError for numbers that are not positive, and for crops that are larger than the frames.
     """
 
-    frames: int
-    stride: int
-    short_side: int
-    size: int
-    fps: float | None = None
+    frames: Count
+    stride: Count
+    short_side: Count
+    size: Count
+    fps: Positive | None = None
     colours: Colours = "rgb"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.size > self.short_side:
+            raise UserError(
+                f"A crop of {self.size} pixels cannot be cut out of frames whose shorter side has {self.short_side}; "
+                f"choose a smaller crop or a longer side."
+            )
 
     def offsets(self, video: Timed) -> np.ndarray:
         """(T,) numbers of a clip's frames, counted from its first."""

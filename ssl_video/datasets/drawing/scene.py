@@ -36,7 +36,7 @@ class Sprite:
 def clip(rng: np.random.Generator, label: str, size: int, frames: int, sprites: int | None) -> Scene:
     """One to three shapes (or ``sprites``) that all move in the way of the class ``label``, each at its own phase."""
     background = _background(rng, size, frames)
-    count = sprites or int(rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))
+    count = int(rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2])) if sprites is None else sprites
     radii = np.exp(rng.uniform(np.log(8), np.log(15), count)) * size / 72
     shapes = [Sprite(sprite(rng, r), _turned(rng, CLIPS[label](rng, frames, size))) for r in radii]
     return render(background, shapes, size, label)
@@ -52,7 +52,7 @@ def sequence(rng: np.random.Generator, label: str, size: int, frames: int) -> Sc
 def track(rng: np.random.Generator, label: str, size: int, frames: int, sprites: int | None) -> Scene:
     """Three to five large shapes (or ``sprites``) that wander; each but the first meets the one before."""
     background = _background(rng, size, frames)
-    count = sprites or int(rng.integers(3, 6))
+    count = int(rng.integers(3, 6)) if sprites is None else sprites
     radii = rng.uniform(0.09, 0.16, count) * size
     tries = [_meeting_paths(rng, radii, size, frames) for _ in range(30)]
     paths = max(tries, key=lambda paths: _gap(paths, radii, 0))  # who is hidden in frame 0 could not be followed

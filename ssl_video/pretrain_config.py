@@ -1,0 +1,127 @@
+"""What a pretraining depends on: as typed values, and as the flat options of recipes, flags and runs."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ssl_video.backbones.base import backbone_options
+from ssl_video.backbones.weights import own_entry
+from ssl_video.bounds import counted, replaced
+from ssl_video.config import from_mapping, make_options, option_type, plain
+from ssl_video.errors import UserError
+from ssl_video.pretexts.base import PRETEXTS
+from ssl_video.run import Run
+from ssl_video.train.config import DataConfig, TrainingConfig
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A registered thing by its name, with some of its options; the others have their defaults."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Everything that a pretraining depends on.
+
+    Raises UserError for names and options that are not there, and for values that cannot be. In files and flags it is
+    flat (``to_mapping``): the same word is a key of a recipe, of a run's config.yaml, and a flag.
+    """
+
+    pretext: Choice = Choice("speediness")
+    backbone: Choice = Choice("r2plus1d_4")
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    probe: bool = False
+    """After training, run the linear probe and retrieval with the trained and with the untrained network."""
+
+    def __post_init__(self):
+        cls, name = PRETEXTS[self.pretext.name], self.backbone.name
+        pretext = make_options(cls, f"pretext {self.pretext.name}", self.pretext.options)
+        entry = own_entry(str(self.backbone.options.get("weights")), name)  # it brings options of its network
+        options = {**(entry.options if entry else {}), **self.backbone.options}
+        backbone = vars(from_mapping(backbone_options(name), options, f"backbone {name}"))
+        object.__setattr__(self, "pretext", Choice(self.pretext.name, pretext))
+        object.__setattr__(self, "backbone", Choice(name, backbone))
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, Any]) -> "PretrainConfig":
+        """From the flat form: a recipe, or the configuration of a run. Raises UserError."""
+        flat = vars(from_mapping(_FLAT, {k: v for k, v in given.items() if k not in NO_OPTIONS}, "recipe"))
+        data = {"spec" if k == "data" else k: flat[k] for k in _OF_DATA}
+        training = {f.name: flat[f.name] for f in dataclasses.fields(TrainingConfig)}
+        choices = {kind: _choice(flat[kind]) for kind in ("pretext", "backbone") if flat[kind] is not None}
+        return cls(**choices, data=DataConfig(**data), training=TrainingConfig(**training), probe=flat["probe"])
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The flat form, which ``from_mapping`` turns back into an equal configuration."""
+        flat = {**plain(self.data), **plain(self.training), "probe": self.probe}
+        choices = {"pretext": self.pretext, "backbone": self.backbone}
+        flat |= {kind: {"name": chosen.name, **plain(chosen.options)} for kind, chosen in choices.items()}
+        return {"data": flat.pop("spec"), **flat}
+
+
+NO_OPTIONS = ("config", "resume", "out")
+"""Flags of the command that say where, not what; version 0.1 noted them too."""
+_OF_DATA = {"data" if f.name == "spec" else f.name: (f.type, f.default) for f in dataclasses.fields(DataConfig)}
+_REST = {"probe": (bool, False), "pretext": (Any, None), "backbone": (Any, None)}
+_FLAT = dataclasses.make_dataclass(
+    "Flat",
+    [(name, kind, field(default=default)) for name, (kind, default) in (_OF_DATA | _REST).items()],
+    bases=(TrainingConfig,),
+    frozen=True,
+)
+
+
+def _choice(given: Any) -> Choice:
+    """A name, or a mapping of a name and options."""
+    if isinstance(given, str):
+        return Choice(given)
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+        raise UserError(f"A pretext or a backbone is a name, or a mapping with a 'name' and options, not {given!r}.")
+    return Choice(given["name"], {k: v for k, v in given.items() if k != "name"})
+
+
+def changed(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe under some options by their dotted names, such as ``pretext``, ``pretext.frames`` or ``optim.lr``.
+
+    Options of a pretext or backbone that another one takes the place of do not carry over. Nor does what the recipe
+    says in another unit: ``epochs`` takes the place of its ``steps``.
+    """
+    flat = {**recipe, **replaced(TrainingConfig, changes)}
+    for name, value in changes.items():
+        group, _, option = name.partition(".")
+        if group in ("pretext", "backbone"):
+            before = flat.get(group)
+            before = _choice(getattr(PretrainConfig, group).name if before is None else before)
+            if option in ("", "name"):
+                flat[group] = {"name": value, **(before.options if value == before.name else {})}
+            else:
+                flat[group] = {"name": before.name, **before.options, option: value}
+        elif option:
+            before = flat.get(group, {})
+            if not isinstance(before, Mapping):
+                raise UserError(f"The option {group!r} has no options of its own, so there is no {name!r}.")
+            flat[group] = {**before, option: value}
+        else:
+            flat[group] = value
+    chosen = flat.get("pretext")
+    if isinstance(chosen, Mapping) and "name" in chosen:
+        given = {name.removeprefix("pretext."): value for name, value in changes.items() if name.startswith("pretext.")}
+        flat["pretext"] = {**chosen, **replaced(option_type(PRETEXTS[chosen["name"]]), given)}
+    return flat
+
+
+def noted_by(run: Run) -> dict[str, Any]:
+    """The configuration that a run has noted, in the flat form, by what counted in it.
+
+    Version 0.1 took options that say one thing in two units beside each other, such as steps and epochs.
+    """
+    flat = counted(TrainingConfig, run.config())
+    pretext = flat.get("pretext")
+    if isinstance(pretext, Mapping) and pretext.get("name") in PRETEXTS.names():
+        flat["pretext"] = counted(option_type(PRETEXTS[pretext["name"]]), pretext)
+    return flat
