@@ -9,7 +9,7 @@ import numpy as np
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.eval.features import forget_batch_statistics
-from ssl_video.model import Model
+from ssl_video.model import Model, check_features
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError, iterate_frames
@@ -29,15 +29,18 @@ def embed_frames(
     At a ``stage`` they are those of the clips around the frames, see ``Model.frame_embeddings``.
 
     Raises:
-        UserError: for a network that does not take RGB, or if no video can be read.
+        UserError: for a network that does not take RGB, or whose embeddings are not finite, or if no video can be read.
     """
     if model.backbone.clip.modality != "rgb":
         raise UserError(f"Embeddings of frames are of RGB, but {model.name} takes {model.backbone.clip.modality}.")
+    model.check_weights()
     embedded: list[np.ndarray | None] = []
     problems: list[Problem] = []
     for video in videos:
         try:
-            embedded.append(model.frame_embeddings(small_frames(model, video), stage=stage))
+            embeddings_TD = model.frame_embeddings(small_frames(model, video), stage=stage)
+            check_features(model.name, [embeddings_TD], before=len(embedded))
+            embedded.append(embeddings_TD)
         except VideoError as error:
             embedded.append(None)
             problems.append(Problem(video.source, str(error)))
