@@ -1,5 +1,6 @@
 """The contract of every evaluation: one protocol, named presets, and a result that says how it came about."""
 
+import math
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -101,7 +102,7 @@ def evaluate(
     An encoder may name the preset that stands in for "default".
 
     Raises:
-        UserError: for unknown names, or a model or data that the protocol cannot use.
+        UserError: for unknown names, a model or data that the protocol cannot use, or a result that is not finite.
     """
     cls = EVALUATIONS[protocol]
     cls.takes.check(protocol, task)
@@ -111,6 +112,7 @@ def evaluate(
     config = configured(protocol, preset, options or {})
     torch.manual_seed(seed)
     outcome = cls().measure(cast(Model, model), task, config, seed)  # None was checked above
+    _check_finite(protocol, outcome, model.name if model else task.data)
     test = task.test or task.train
     of_videos = [videos for videos in (task.train, task.test) if isinstance(videos, VideoSet)]
     skipped = [p for videos in of_videos for p in videos.problems] + list(outcome.problems)
@@ -139,6 +141,18 @@ def evaluate(
         per_video=outcome.per_video,
         predictions=list(outcome.predictions),
     )
+
+
+def _check_finite(protocol: str, outcome: Outcome, name: str) -> None:
+    """Raise UserError for a metric, or the score of a prediction, that is not finite. One not defined is left out."""
+    numbers = dict(outcome.metrics)
+    numbers |= {f"{metric} of {video}": x for video, row in outcome.per_video.items() for metric, x in row.items()}
+    numbers |= {f"the score of {p.path}": p.score for p in outcome.predictions}
+    if wrong := [metric for metric, x in numbers.items() if not math.isfinite(x)]:
+        raise UserError(
+            f"{protocol} gives no result for {name}: {len(wrong)} of {len(numbers)} numbers are not finite (the first: "
+            f"{wrong[0]}, {numbers[wrong[0]]}); check its options and the annotations of {name}."
+        )
 
 
 def configured(protocol: str, preset: str, options: Mapping[str, object]) -> Options:
