@@ -137,7 +137,7 @@ def measure(
             first = training[: max(1, int(fraction * len(training)))]
             metrics[f"classification@{fraction:g}"] = classification_accuracy(first, labelled)
         phases = 1 + max(int(y_T.max()) for _, y_T in (*training, *labelled))
-        if phases > 1:
+        if phases > 1 and sum(len(y_T) for _, y_T in labelled) > 1:  # R^2 of one frame is not defined
             metrics["progression"] = progression_score(training, labelled, phases)
         for shots in config.shots if config.episodes else ():
             if shots <= len(training):

@@ -1,5 +1,6 @@
 """The contract of every evaluation: one protocol, named presets, and a result that says how it came about."""
 
+import math
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -123,7 +124,7 @@ def evaluate(
     protocol is given them in another one, which only depends on what the videos are.
 
     Raises:
-        UserError: for unknown names, or a model or data that the protocol cannot use.
+        UserError: for unknown names, a model or data that the protocol cannot use, or a result that is not finite.
     """
     cls = EVALUATIONS[protocol]
     cls.takes.check(protocol, task)
@@ -134,6 +135,7 @@ def evaluate(
     torch.manual_seed(seed)
     listed, task = task, task.in_fixed_order
     outcome = cls().measure(cast(Model, model), task, config, seed)  # None was checked above
+    _check_finite(protocol, outcome, model.name if model else task.data)
     test = task.test or task.train
     of_videos = [videos for videos in (task.train, task.test) if isinstance(videos, VideoSet)]
     skipped = [p for videos in of_videos for p in videos.problems] + list(outcome.problems)
@@ -169,6 +171,18 @@ def _as_listed(things: Iterable[T], task: Task | FeatureTask, of: Callable[[T], 
     tested = task.test or task.train
     places = {v.source: n for n, v in enumerate(tested.videos)} if isinstance(tested, VideoSet) else {}
     return sorted(things, key=lambda thing: places.get(of(thing), len(places)))
+
+
+def _check_finite(protocol: str, outcome: Outcome, name: str) -> None:
+    """Raise UserError for a metric, or the score of a prediction, that is not finite. One not defined is left out."""
+    numbers = dict(outcome.metrics)
+    numbers |= {f"{metric} of {video}": x for video, row in outcome.per_video.items() for metric, x in row.items()}
+    numbers |= {f"the score of {p.path}": p.score for p in outcome.predictions}
+    if wrong := [metric for metric, x in numbers.items() if not math.isfinite(x)]:
+        raise UserError(
+            f"{protocol} gives no result for {name}: {len(wrong)} of {len(numbers)} numbers are not finite (the first: "
+            f"{wrong[0]}, {numbers[wrong[0]]}); check its options and the annotations of {name}."
+        )
 
 
 def configured(protocol: str, preset: str, options: Mapping[str, object]) -> Options:

@@ -28,8 +28,9 @@ def network_features(model: Model, stage: str | None = None, side: int = 0, squa
         square: make both sides that long.
 
     Raises:
-        UserError: if the network has no such map, or no such stage.
+        UserError: if the network has no such map, no such stage, or weights or features that are not finite.
     """
+    model.check_weights()
     backbone, clip = model.backbone, model.backbone.clip
     if backbone.strides[0] != 1 or 0 in backbone.strides or clip.smallest[0] > 1 or clip.fixed_size:
         raise UserError(

@@ -17,9 +17,11 @@ from ssl_video.datasets.base import FeatureShards
 from ssl_video.datasets.youtube8m import FeatureSequence, FeatureSet
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Evaluation, FeatureTask, Outcome, Task
+from ssl_video.eval.linear import diverged
 from ssl_video.eval.multilabel import average_precision, best, targets_of
 from ssl_video.eval.takes import Takes, check_two_lists
 from ssl_video.model import Model
+from ssl_video.tensors import not_finite
 from ssl_video.video.info import Problem
 
 Item = tuple[np.ndarray, tuple[int, ...]]
@@ -97,6 +99,8 @@ class FeatureProbe(Evaluation[FeatureProbeConfig]):
                 rows, owners, _ = tensors(batch, len(train.classes))
                 sums_BK = torch.zeros(len(batch), len(train.classes)).index_add_(0, owners, head(rows).sigmoid())
                 means_BK = sums_BK / torch.bincount(owners)[:, None]
+                if not means_BK.isfinite().all():
+                    raise diverged("its scores are not finite")
                 scores.add(means_BK.numpy(), [labels for _, labels in batch])
             if not scores.rows:
                 raise UserError(f"No video of {task.test.name} has features and a label; {_why(problems)}.")
@@ -108,7 +112,10 @@ class FeatureProbe(Evaluation[FeatureProbeConfig]):
 def train_probe(
     train: FeatureSet, config: FeatureProbeConfig, seed: int, problems: list[Problem]
 ) -> tuple[nn.Linear, int]:
-    """The trained classifier, and of how many videos. What cannot be read joins ``problems``. Raises UserError."""
+    """The trained classifier, and of how many videos. What cannot be read joins ``problems``.
+
+    Raises UserError if nothing can be, or the training diverges.
+    """
     classes, seen = len(train.classes), 0
     rng = np.random.default_rng(seed)
     made: tuple[nn.Linear, torch.optim.Optimizer] | None = None
@@ -122,12 +129,16 @@ def train_probe(
                 group["lr"] = config.lr * config.gamma**epoch
             weight_R1 = 1 / torch.bincount(owners)[owners][:, None]  # every video weighs the same
             loss = F.binary_cross_entropy_with_logits(head(rows), targets_BK[owners], weight_R1, reduction="sum")
+            if not loss.isfinite():
+                raise diverged(f"the loss became {loss.item()} in epoch {epoch + 1} of {config.epochs}")
             optimizer.zero_grad()
             (loss / len(batch)).backward()
             optimizer.step()
             seen += len(batch) if epoch == 0 else 0
     if made is None:
         raise UserError(f"No video of {train.listed.name} has features and a label; {_why(problems)}.")
+    if not_finite(made[0]):
+        raise diverged("its weights are not finite")
     return made[0], seen
 
 

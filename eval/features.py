@@ -13,7 +13,7 @@ from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError
 from ssl_video.eval.multilabel import targets_of
-from ssl_video.model import Model
+from ssl_video.model import Model, check_features
 from ssl_video.train.data import Loader, read_video
 from ssl_video.video.info import Problem
 from ssl_video.video.kinds import Crops
@@ -168,7 +168,8 @@ def extract(
     """Features of every video of a scanned set, read by ``workers`` processes.
 
     Raises:
-        UserError: if no video can be read and ``none_is_an_error``, or the network has no such stage.
+        UserError: if no video can be read and ``none_is_an_error``, the network has no such stage, or its features are
+            not finite.
     """
 
     def features_of(clips_KTHWC: torch.Tensor) -> torch.Tensor:
@@ -192,7 +193,7 @@ def predict(
 def _shown(function: OfClips, model: Model, videos: VideoSet, what: Extraction, workers: int) -> Features:
     """What ``function`` makes of the clips of the videos, or of their flow, as the model sees them."""
     shown = for_modality(videos, model.backbone.clip.modality)
-    found = apply_to_clips(function, ClipsOfVideos(shown.videos, model.view, what), workers)
+    found = apply_to_clips(function, model, ClipsOfVideos(shown.videos, model.view, what), workers)
     found.problems += shown.problems[len(videos.problems) :]
     return found
 
@@ -203,8 +204,12 @@ def check_some(found: Features, videos: VideoSet) -> None:
         raise UserError(f"No video of {videos.name} could be read; the first: {found.problems[0].reason}.")
 
 
-def apply_to_clips(function: OfClips, shown: ClipsOfVideos, workers: int) -> Features:
-    """What ``function`` makes of the clips of every video that can be read, a batch at a time."""
+def apply_to_clips(function: OfClips, model: Model, shown: ClipsOfVideos, workers: int) -> Features:
+    """What ``function`` of a model makes of the clips of every video that can be read, a batch at a time.
+
+    Raises UserError for what is not finite (``check_features``).
+    """
+    model.check_weights()
     found, batch = Features([], [], [], []), shown.what.batch
     waiting: list[torch.Tensor] = []  # clips of the last videos of ``found``, not computed yet
 
@@ -212,7 +217,9 @@ def apply_to_clips(function: OfClips, shown: ClipsOfVideos, workers: int) -> Fea
         clips_KTHWC = torch.cat(waiting)
         parts = [function(clips_KTHWC[i : i + batch]).float().cpu() for i in range(0, len(clips_KTHWC), batch)]
         ends = np.cumsum([len(w) for w in waiting])[:-1]
-        found.clips_KD += np.split(torch.cat(parts).numpy(), ends)
+        computed = np.split(torch.cat(parts).numpy(), ends)
+        check_features(model.name, computed, before=len(found.clips_KD))
+        found.clips_KD += computed
         waiting.clear()
 
     for number, starts, clips_KTHWC in in_order(shown, workers):

@@ -176,6 +176,7 @@ class Finetune(Evaluation[FinetuneConfig]):
 
 def finetune(model: Model, task: Task, config: FinetuneConfig, seed: int, run: Run) -> None:
     """Train a copy of the model's backbone and a classifier; both end in ``run``, the best ones in its ``best``."""
+    model.check_weights()
     videos, workers = task.train, task.workers
     view = _view(config, model.view)
     backbone = copy.deepcopy(model.backbone)
@@ -231,7 +232,8 @@ def validation(kept: VideoSet, used: VideoSet, config: FinetuneConfig, run: Run,
 
     def validate(task: Objective, _step: int) -> dict[str, float]:
         assert isinstance(task, Classification)
-        now = replace(start, backbone=task.backbone, view=task.view, classifier=task.classifier)
+        name = f"The network in training from {start.name}"
+        now = replace(start, name=name, backbone=task.backbone, view=task.view, classifier=task.classifier)
         scores = predict(now, kept, clips=3, workers=workers)
         scores_NK = average_scores(scores.clips_KD, config.average, used.multi_label)
         accuracy = hit_at(scores_NK, scores.targets_NK(len(used.classes)), 1)

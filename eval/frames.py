@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_video.datasets.base import Video, in_fixed_order
 from ssl_video.errors import UserError
 from ssl_video.eval.calibration import BYTES, batch_norms, settle
-from ssl_video.model import Model
+from ssl_video.model import Model, check_features
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError, iterate_frames
@@ -31,15 +31,18 @@ def embed_frames(
     At a ``stage`` they are those of the clips around the frames, see ``Model.frame_embeddings``.
 
     Raises:
-        UserError: for a network that does not take RGB, or if no video can be read.
+        UserError: for a network that does not take RGB, or whose embeddings are not finite, or if no video can be read.
     """
     if model.backbone.clip.modality != "rgb":
         raise UserError(f"Embeddings of frames are of RGB, but {model.name} takes {model.backbone.clip.modality}.")
+    model.check_weights()
     embedded: list[np.ndarray | None] = []
     problems: list[Problem] = []
     for video in videos:
         try:
-            embedded.append(model.frame_embeddings(small_frames(model, video), stage=stage))
+            embeddings_TD = model.frame_embeddings(small_frames(model, video), stage=stage)
+            check_features(model.name, [embeddings_TD], before=len(embedded))
+            embedded.append(embeddings_TD)
         except VideoError as error:
             embedded.append(None)
             problems.append(Problem(video.source, str(error)))
@@ -53,13 +56,16 @@ def calibrate_on_frames(model: Model, videos: Sequence[Video], at_most: int = 32
 
     As ``calibration.calibrate_batch_norm``, for embeddings of frames.
     """
-    module = copy.deepcopy(model.backbone if model.pretext is None else model.pretext).eval()
+    own = (
+        {"backbone": model.backbone}
+        if model.pretext is None
+        else {"backbone": model.backbone, "pretext": model.pretext}
+    )
+    copies = copy.deepcopy(own)  # at once: what they share they go on sharing, and a teacher stays one
+    module = nn.ModuleList(copies.values()).eval()
     if not batch_norms(module):
         return model
-    if model.pretext is None:
-        calibrated = replace(model, backbone=module)
-    else:
-        calibrated = replace(model, pretext=module, backbone=module.backbone)
+    calibrated = replace(model, **copies)
 
     def embed(frames_THWC: Tensor) -> Tensor:
         return torch.from_numpy(calibrated.frame_embeddings(frames_THWC.numpy(), stage=stage))

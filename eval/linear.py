@@ -115,7 +115,7 @@ def classify(
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """(N, classes) scores of the test videos, and (clips, classes) of the clips of each.
 
-    With ``multi_label``, one yes or no a class is learned.
+    With ``multi_label``, one yes or no a class is learned. Raises UserError if the training of the classifier diverges.
     """
     y_train = train.targets_NK(classes) if multi_label else train.labels_N
     x_train, x_test = Rows([train.mean_ND]), Rows([test.mean_ND, *test.clips_KD])
@@ -130,11 +130,21 @@ def classify(
         scores = logistic_scores(x_train[:], y_train, x_test[:], classes, seed)
     else:
         scores = sgd_scores(x_train, y_train, x_test, classes, config, seed)
+    if not np.isfinite(scores).all():
+        raise diverged("its scores are not finite")
     of_videos, of_clips = np.split(scores, [len(test.videos)])
     clips_KC = np.split(of_clips, np.cumsum([len(c) for c in test.clips_KD])[:-1])
     if config.average != "features":
         of_videos = average_scores(clips_KC, config.average, multi_label)
     return of_videos, clips_KC
+
+
+def diverged(what: str) -> UserError:
+    """Why there is no classifier: ``what`` was seen."""
+    return UserError(
+        f"The training of the classifier diverged ({what}); lower its learning rate, by --option lr=0.001, say, or use "
+        f"another classifier."
+    )
 
 
 def standardise(train_ND: np.ndarray, test_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -260,7 +270,7 @@ def sgd_scores(
     """Scores of a linear layer trained by SGD with momentum 0.9, or Adam, on ``loss_of``.
 
     ``targets`` are (N,) classes, or (N, K) True where a video has a label. Only a batch of the features is read at a
-    time, so that they may be mapped from files.
+    time, so that they may be mapped from files. Raises UserError if the loss is not finite.
     """
     generator = torch.Generator().manual_seed(seed)
     y, width = torch.from_numpy(targets), x_ND.shape[1]
@@ -283,12 +293,14 @@ def sgd_scores(
         return F.normalize(features, dim=1) if config.normalise == "l2+batchnorm" else features
 
     head.train()
-    for _ in range(config.epochs):
+    for epoch in range(config.epochs):
         order = torch.randperm(len(x_ND), generator=generator)
         for rows in order.split(config.batch_size):
             if len(rows) == 1 and len(x_ND) > 1:
                 continue  # batch norm has no statistics of one row
             loss = loss_of(head(prepared(x_ND[rows.numpy()])), y[rows])
+            if not loss.isfinite():
+                raise diverged(f"the loss became {loss.item()} in epoch {epoch + 1} of {config.epochs}")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

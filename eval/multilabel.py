@@ -4,7 +4,10 @@ import numpy as np
 
 
 def multilabel_numbers(scores_NK: np.ndarray, targets_NK: np.ndarray) -> tuple[dict[str, float], dict[str, int]]:
-    """hit@1, hit@5, mAP and GAP@20, and from how many classes mAP is the mean."""
+    """hit@1, hit@5, mAP and GAP@20, and from how many classes mAP is the mean.
+
+    Where no video has a label, mAP and GAP@20 are not defined, and left out.
+    """
     mean_ap, counted = mean_average_precision(scores_NK, targets_NK)
     metrics = {
         "hit@1": hit_at(scores_NK, targets_NK, 1),
@@ -12,7 +15,7 @@ def multilabel_numbers(scores_NK: np.ndarray, targets_NK: np.ndarray) -> tuple[d
         "mAP": mean_ap,
         "GAP@20": global_average_precision(scores_NK, targets_NK, 20),
     }
-    return metrics, {"classes_in_mAP": counted}
+    return {k: v for k, v in metrics.items() if not np.isnan(v)}, {"classes_in_mAP": counted}
 
 
 def targets_of(labels: list[tuple[int, ...]], classes: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from ssl_video.eval.accuracy import accuracies
 from ssl_video.eval.calibration import calibrate_batch_norm
 from ssl_video.eval.features import Extraction, extract
 from ssl_video.eval.linear import ridge_scores
-from ssl_video.eval.pretext import PretextConfig, pretext_numbers
+from ssl_video.eval.pretext import PretextConfig, check_loss, pretext_numbers
 from ssl_video.model import Model
 from ssl_video.train.loop import Monitor
 from ssl_video.train.objective import Objective
@@ -24,12 +24,13 @@ def monitors_for(train: VideoSet, held_out: VideoSet, device: torch.device) -> l
 
     def pretext_on_held_out(pretext: Objective, _step: int) -> dict[str, float]:
         numbers = pretext_numbers(pretext, some, device, PretextConfig(clips=2), seed=0, workers=0)
+        check_loss("the network in training on held-out videos", numbers)
         return {f"held_out_{name}": value for name, value in numbers.items()}
 
     probed, tested = _thin(train), _thin(held_out)
 
     def probe(pretext: Objective, _step: int) -> dict[str, float]:
-        model = Model("", pretext.exported(), pretext.view, {}, device)
+        model = Model("The network in training", pretext.exported(), pretext.view, {}, device)
         model = calibrate_batch_norm(model, probed, at_most=CLIPS, workers=0)
         x, x_test = (extract(model, videos, Extraction(2, "rich"), workers=0) for videos in (probed, tested))
         scores = ridge_scores(x.mean_ND, x.labels_N, x_test.mean_ND, len(train.classes))

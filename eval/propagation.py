@@ -204,6 +204,8 @@ def _part_scores(video: Video, features: FrameFeatures | None, config: Propagati
         measured += 1
     if not measured:
         raise VideoError("none of its frames but the first one has a mask")
+    if not pixels_KK.any():
+        raise VideoError(f"its masks have no pixel of the classes 0 to {config.classes - 1}")
     return _Measured(pixels_KK[None], measured, video.frames - start - measured)
 
 

@@ -1,6 +1,7 @@
 """What an evaluation found, and everything needed to say what it is."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -11,10 +12,13 @@ import numpy as np
 from ssl_video.config import plain
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.manifest import joined
+from ssl_video.errors import UserError
 from ssl_video.files import write_text
 
 BEST = 5
 """Classes that a prediction ranks."""
+NUMBERS = {word: float(word) for word in ("inf", "-inf", "nan")}
+"""Numbers that JSON does not have, by the words that stand for them in results."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,11 @@ class Prediction:
 
 
 def predictions_of(videos: Sequence[Video], classes: Sequence[str], scores_NK: np.ndarray) -> list[Prediction]:
-    """The predictions that scores of classes make, a row a video."""
+    """The predictions that scores of classes make, a row a video. Raises UserError if a score is NaN."""
+    if wrong := int(np.isnan(scores_NK).any(1).sum()):
+        raise UserError(
+            f"The scores of {wrong} of {len(videos)} videos are NaN, which is no result; check the options."
+        )
     order_Nk = np.argsort(-scores_NK, axis=1, kind="stable")[:, :BEST]
 
     def said(video: Video, scores_K: np.ndarray, order_k: list[int]) -> Prediction:
@@ -77,8 +85,11 @@ class Result:
     predictions: list[Prediction] = field(default_factory=list)
 
     def to_dict(self, predictions: bool = False) -> dict[str, Any]:
-        """Everything in the types of JSON; the predictions, a row for every test video, only with ``predictions``."""
-        return plain(self if predictions else replace(self, predictions=[]))
+        """Everything in the types of JSON; the predictions, a row for every test video, only with ``predictions``.
+
+        JSON has no infinite numbers: an option that is one (no limit, say) is written as text, ``inf``.
+        """
+        return _in_json(plain(self if predictions else replace(self, predictions=[])))
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Result":
@@ -86,6 +97,8 @@ class Result:
         if "parts" in content:  # as version 0.1 calls the metrics of each video
             content = {"per_video": content["parts"], **content}
         known = {f.name: content[f.name] for f in fields(cls) if f.name in content}
+        for name in ("metrics", "options"):
+            known[name] = {k: NUMBERS.get(v, v) if isinstance(v, str) else v for k, v in known.get(name, {}).items()}
         known["predictions"] = [_prediction(p) for p in known.get("predictions", ())]
         return cls(**{"protocol": "", "metrics": {}, **known})
 
@@ -117,6 +130,15 @@ class Result:
                 rows.append(f"  {video:<{width}}" + "".join(f"  {entry:>8}" for entry in entries))
             lines = rows + lines
         return "\n".join(lines)
+
+
+def _in_json(content: Any) -> Any:
+    """With the words of ``NUMBERS`` in the place of numbers that JSON does not have."""
+    if isinstance(content, dict):
+        return {k: _in_json(v) for k, v in content.items()}
+    if isinstance(content, list):
+        return [_in_json(v) for v in content]
+    return str(content) if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _prediction(content: Prediction | Mapping[str, Any]) -> Prediction:

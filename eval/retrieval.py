@@ -83,15 +83,22 @@ class Neighbours:
 def neighbours(
     queries_MD: np.ndarray, gallery_ND: np.ndarray, k: int, banned_MN: np.ndarray | None = None
 ) -> list[Neighbours]:
-    """The ``k`` nearest of each query, by exact inner-product search; fewer if the gallery, or what is allowed, has."""
+    """The ``k`` nearest of each query, by exact inner-product search; fewer if the gallery, or what is allowed, has.
+
+    Raises ValueError for vectors that are not finite, of which faiss finds none.
+    """
     import faiss
 
+    if not (np.isfinite(queries_MD).all() and np.isfinite(gallery_ND).all()):
+        raise ValueError("vectors that are not finite have no neighbours")
     index = faiss.IndexFlatIP(gallery_ND.shape[1])
     index.add(np.ascontiguousarray(gallery_ND, np.float32))  # pyright: ignore[reportCallIssue]
     depth = len(gallery_ND) if banned_MN is not None else min(k, len(gallery_ND))
     found = index.search(np.ascontiguousarray(queries_MD, np.float32), depth)  # pyright: ignore[reportCallIssue]
 
     def kept(similarities_k: np.ndarray, rows_k: np.ndarray, query: int) -> Neighbours:
+        there = rows_k >= 0  # of places that it cannot fill faiss says -1
+        rows_k, similarities_k = rows_k[there], similarities_k[there]
         those = slice(None) if banned_MN is None else ~banned_MN[query][rows_k]
         return Neighbours(rows_k[those][:k], similarities_k[those][:k])
 

@@ -18,7 +18,7 @@ from ssl_video.eval.base import Task
 from ssl_video.eval.calibration import calibrate_batch_norm
 from ssl_video.eval.features import Extraction, Features, check_some, extract
 from ssl_video.files import write_text, written_aside
-from ssl_video.model import Model
+from ssl_video.model import LARGEST, Model, count_bad
 from ssl_video.train.distributed import Ranks
 from ssl_video.video.info import Problem
 
@@ -59,7 +59,7 @@ def train_and_test_features(
     Features of a network are kept in ``task.folder``, if there is one.
 
     Raises:
-        UserError: if no video can be read, or for an option that an encoder does not have.
+        UserError: if no video can be read, features are not finite, or for an option that an encoder does not have.
     """
     assert task.test is not None
     test, lists = task.test, (_files(task.train), _files(task.test))
@@ -100,6 +100,11 @@ def _encoded(encoder: Encoder, task: Task, test: VideoSet) -> tuple[Features, Fe
 
     def encoded(videos: VideoSet) -> Features:
         found = encoder.encode(videos, task.workers)
+        if bad := count_bad(found.features_ND):
+            raise UserError(
+                f"{encoder.name} cannot be used: its features of {bad} of {len(found.videos)} videos of {videos.name} "
+                f"are not finite (NaN, or beyond {LARGEST:g}); choose other options of it, or videos to fit it to."
+            )
         starts = [np.zeros(1, int)] * len(found.videos)
         return Features(found.videos, [x[None] for x in found.features_ND], starts, found.problems)
 
@@ -131,7 +136,8 @@ def extract_to(
     (``check_some``).
 
     Raises:
-        UserError: if the folder holds features of another model, other videos or other options.
+        UserError: if the folder holds features of another model, other videos or other options, or features, now made
+            or kept, are not finite.
     """
     folder = kept.folder
     if ranks.first:
@@ -179,15 +185,21 @@ def _write_shard(folder: Path, number: int, found: Features) -> None:
 
 def _read_shard(folder: Path, number: int, videos: Sequence[Video], whole: Features) -> None:
     note = json.loads((folder / f"{number:05d}.json").read_text(encoding="utf-8"))
-    vectors = np.load(folder / f"{number:05d}.npy", mmap_mode="r", allow_pickle=False)
+    file = folder / f"{number:05d}.npy"
+    vectors = np.load(file, mmap_mode="r", allow_pickle=False)
     by_path = {v.source: v for v in videos}
-    row = 0
+    row, before = 0, len(whole.clips_KD)
     for entry in note["rows"]:
         whole.videos.append(by_path[entry["path"]])
         whole.starts.append(np.array(entry["starts"]))
         whole.clips_KD.append(vectors[row : row + len(entry["starts"])])
         row += len(entry["starts"])
     whole.problems += [Problem(**p) for p in note["problems"]]
+    if bad := count_bad(whole.clips_KD[before:]):
+        raise UserError(
+            f"{file} cannot be used: the features of {bad} of its {len(note['rows'])} videos are not finite (NaN, or "
+            f"beyond {LARGEST:g}); remove {folder}, and use a network that gives finite ones."
+        )
 
 
 def fingerprint(model: Model) -> str:

@@ -204,7 +204,7 @@ def convert(kind: Any, value: object, what: str) -> Any:
         number = kind(value)
     except (TypeError, ValueError, OverflowError):
         raise wrong from None
-    if kind is int and isinstance(value, float) and value != number:
+    if number != number or (kind is int and isinstance(value, float) and value != number):  # NaN is no number
         raise wrong
     return number
 

@@ -1,6 +1,8 @@
+import argparse
 import pickle
 import urllib.error
 
+import numpy as np
 import pytest
 import torch
 import torch.hub
@@ -51,6 +53,118 @@ def test_a_checkpoint_of_a_parallel_network_is_unwrapped(saved, tmp_path):
     torch.save({"epoch": 3, "state_dict": state}, tmp_path / "run.pth")
     load_weights(target, tmp_path / "run.pth")
     assert torch.equal(source["conv"].weight, target["conv"].weight)
+
+
+def compiled(state):
+    return {f"_orig_mod.{k}": v for k, v in state.items()}
+
+
+def parallel(state):
+    return {f"module.{k}": v for k, v in state.items()}
+
+
+def averaged(state):
+    return {"n_averaged": torch.tensor(3), **parallel(state)}
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        compiled,
+        averaged,
+        lambda state: parallel(compiled(state)),
+        lambda state: compiled(parallel(state)),
+        lambda state: averaged(compiled(state)),
+        lambda state: {k.replace("conv.", "conv._orig_mod."): v for k, v in state.items()},
+        lambda state: {"state_dict": parallel(state), "model": "resnet"},
+        lambda state: {"model": "resnet", "state_dict": state, "state_dict_ema": {}},
+        lambda state: {"model_state": state, "epoch": 1, "cfg": "x"},
+        lambda state: {"encoder": state, "epoch": 1, "optimizer": {"state": {}, "param_groups": []}},
+        lambda state: {"state_dict": state, "best_acc1": np.float64(3.0), "best": np.float32(1), "n": np.int64(2)},
+        lambda state: {"state_dict": state, "args": argparse.Namespace(lr=1.0, betas=[0.9], where=None)},
+        lambda state: {k: v.half() if v.is_floating_point() else v for k, v in state.items()},
+        lambda state: {k: v.double() if v.is_floating_point() else v for k, v in state.items()},
+    ],
+)
+def test_the_weights_in_common_wrappings_are_found(saved, tmp_path, wrapped):
+    source, target = saved[0], net()
+    torch.save(wrapped(source.state_dict()), tmp_path / "wrapped.pth")
+    assert len(load_weights(target, tmp_path / "wrapped.pth").loaded) == len(source.state_dict())
+    assert torch.allclose(source["conv"].weight, target["conv"].weight, atol=1e-3)
+
+
+def test_of_what_lies_beside_the_weights_nothing_is_made(saved, tmp_path, monkeypatch):
+    state = {"state_dict": saved[0].state_dict(), "args": argparse.Namespace(lr=1.0), "best": np.float64(1)}
+    torch.save(state, tmp_path / "beside.pth")
+    monkeypatch.setattr(argparse, "Namespace", None)
+    load_weights(net(), tmp_path / "beside.pth")
+    assert "Passed" not in str(torch.serialization.get_safe_globals())
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "module.encoder_q.", "model.backbone."])
+def test_words_that_all_names_begin_with_are_left_out_if_only_so_they_fit(tmp_path, prefix):
+    torch.manual_seed(1)
+    published = torchvision.models.resnet18().state_dict()
+    torch.save({"state_dict": {f"{prefix}{k}": v for k, v in published.items()}}, tmp_path / "r.pth")
+    backbone = build_backbone("resnet18", weights=str(tmp_path / "r.pth"))
+    assert any(torch.equal(published["conv1.weight"], w) for w in backbone.parameters())
+    torch.save({"encoder_q.conv1.weight": torch.ones(1), "encoder_k.conv1.weight": torch.ones(1)}, tmp_path / "two.pth")
+    with pytest.raises(UserError, match="does not fit this architecture"):
+        build_backbone("resnet18", weights=str(tmp_path / "two.pth"))
+
+
+def test_of_several_networks_none_is_chosen(saved, tmp_path):
+    state = saved[0].state_dict()
+    torch.save({"teacher": state, "student": state}, tmp_path / "two.pth")
+    with pytest.raises(UserError, match=r"two\.pth holds several networks \(teacher, student\); save the one"):
+        load_weights(net(), tmp_path / "two.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_weights_that_are_not_finite_are_refused_with_the_first_and_their_number(saved, tmp_path, suffix, value):
+    state, path = dict(saved[0].state_dict()), tmp_path / f"odd{suffix}"
+    state["conv.bias"] = torch.tensor([0.0, 0.0, value, 0.0], dtype=torch.float64)
+    state["bn.running_var"] = torch.full((4,), value, dtype=torch.float64)
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    target = net()
+    before = {k: v.clone() for k, v in target.state_dict().items()}
+    with pytest.raises(UserError, match=rf"odd\{suffix} cannot be used: NaN .* 2 of 9 tensors \(the first: conv\.bias"):
+        load_weights(target, path)
+    assert all(torch.equal(v, before[k]) for k, v in target.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.uint8, torch.bool])
+def test_integers_in_the_place_of_floats_are_refused(saved, tmp_path, kind):
+    state = {k: v.to(kind) if v.is_floating_point() else v for k, v in saved[0].state_dict().items()}
+    torch.save(state, tmp_path / "whole.pth")
+    with pytest.raises(UserError, match=r"whole\.pth cannot be used: integers in 8 of 9 tensors \(the first: conv\.w"):
+        load_weights(net(), tmp_path / "whole.pth")
+
+
+def test_integers_are_refused_before_they_are_inflated(tmp_path):
+    state = torchvision.models.resnet18().state_dict()
+    torch.save({k: v.int() if v.is_floating_point() else v for k, v in state.items()}, tmp_path / "whole.pth")
+    with pytest.raises(UserError, match=r"integers in \d+ of \d+ tensors \(the first: conv1\.weight\)"):
+        build_backbone("i3d_resnet18", weights=str(tmp_path / "whole.pth"))
+
+
+def test_a_head_may_hold_what_it_will(saved, tmp_path):
+    """torchvision's VGG16 of IMAGENET1K_FEATURES has NaN in its classifier."""
+    state = dict(saved[0].state_dict())
+    state["fc.weight"], state["fc.bias"] = torch.full((3, 4), float("nan")), torch.zeros(3, dtype=torch.int32)
+    torch.save(state, tmp_path / "net.pth")
+    assert load_weights(net(), tmp_path / "net.pth", heads=("fc.",)).left_out == ("fc.weight", "fc.bias")
+
+
+def test_a_mask_of_infinities_is_loaded(tmp_path):
+    class Masked(nn.Linear):
+        def __init__(self):
+            super().__init__(2, 2)
+            self.register_buffer("mask", torch.full((2, 2), -float("inf")).triu(1))
+
+    torch.save(Masked().state_dict(), tmp_path / "masked.pth")
+    load_weights(Masked(), tmp_path / "masked.pth")
 
 
 def test_a_head_of_other_classes_is_left_out_and_reported(saved):

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,13 @@ from ssl_video.datasets.base import Video, VideoSet, in_fixed_order
 from ssl_video.eval import calibration, features
 from ssl_video.eval.calibration import batch_norms, calibrate_batch_norm, links_of, settle
 from ssl_video.eval.features import Extraction, extract
+from ssl_video.eval.frames import calibrate_on_frames
 from ssl_video.model import Model
+from ssl_video.pretexts.base import build_pretext
 from ssl_video.video.info import VideoInfo
+from ssl_video.video.scan import scan_one
 from ssl_video.video.view import View
+from ssl_video.video.writer import write_video
 from tests.nets import drawn_frames, tiny_backbone, video_set
 
 CPU = torch.device("cpu")
@@ -167,3 +172,16 @@ def test_a_network_without_batch_norm_is_left_as_it_is():
 def test_a_network_none_of_whose_videos_can_be_read_is_left_as_it_is():
     model = Model("tiny", tiny_backbone().eval(), View(4, 2, 12, 8), {}, CPU)
     assert calibrate_batch_norm(model, video_set(2), workers=0) is model
+
+
+def test_an_exported_teacher_is_not_taken_for_its_student(tmp_path):
+    write_video(tmp_path / "v.mp4", np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8))
+    video = Video(str(tmp_path / "v.mp4"), info=scan_one(str(tmp_path / "v.mp4")))
+    teacher, student = deep_model().backbone, deep_model().backbone
+    teacher.stages["s0"][0].weight.data += 1
+    pretext = build_pretext("temporal_cycle_consistency", student, {"frames": 5, "stage": "s3", "size": 12})
+    model = replace(deep_model(), backbone=teacher, pretext=pretext)
+    calibrated = calibrate_on_frames(model, [video], stage="s1")
+    assert torch.equal(calibrated.backbone.stages["s0"][0].weight, teacher.stages["s0"][0].weight)
+    assert calibrated.pretext is not None and calibrated.pretext.backbone is not calibrated.backbone
+    assert not torch.equal(calibrated.backbone.stages["s0"][1].running_mean, teacher.stages["s0"][1].running_mean)

@@ -229,3 +229,13 @@ def test_options_of_its_parts_are_named_by_their_last_word_or_with_a_dot(task, m
 def test_a_model_without_a_classifier_says_so(model):
     with pytest.raises(UserError, match="has no classifier"):
         Model.logits(model, torch.zeros(1, 4, 8, 8, 3, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("held_out", [0.0, 0.25])
+def test_a_fine_tuning_that_diverges_is_one_sentence_and_leaves_no_model(task, model, held_out):
+    options = FAST | {"lr": 1e20, "held_out": held_out}
+    with pytest.raises(
+        UserError, match=r"^[^\n]*(became (nan|inf) at step|NaN or infinite)[^\n]*lower optim.lr[^\n]*$"
+    ):
+        evaluate("finetune", model, task, options=options)
+    assert not list(task.folder.rglob("*.safetensors"))

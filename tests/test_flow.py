@@ -79,6 +79,14 @@ def test_raft_takes_frames_of_any_size_and_weights_from_a_file(raft_weights):
     assert flow.shape == (1, 50, 70, 2) and flow.dtype == np.float32 and np.isfinite(flow).all()
 
 
+def test_raft_with_weights_that_are_not_finite_is_one_sentence(raft_weights, tmp_path):
+    state = torch.load(raft_weights, weights_only=True)
+    next(iter(state.values())).view(-1)[0] = float("nan")
+    torch.save(state, tmp_path / "nan.pth")
+    with pytest.raises(UserError, match=r"cannot be had from .*nan\.pth \(NaN or infinite numbers in 1 of \d+ tensors"):
+        flow_method(f"raft?weights={tmp_path / 'nan.pth'}")(shifted(1, 0, 2)[:, :50, :70])
+
+
 def test_raft_without_its_weights_is_one_sentence(tmp_path, monkeypatch):
     def unreachable(*_words, **_options):
         raise OSError("no route to host")

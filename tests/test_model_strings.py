@@ -15,12 +15,14 @@ from ssl_video.backbones.weights import WEIGHTS, Entry
 from ssl_video.capabilities import TokenNetwork, Tokens
 from ssl_video.cli.pretrain_command import configure
 from ssl_video.errors import UserError
+from ssl_video.eval.base import Task, evaluate
 from ssl_video.model import Model, load_backbone, load_model, untrained_twin
 from ssl_video.pretexts.base import PRETEXTS, Output, Pretext, View, build_pretext
 from ssl_video.pretrain_config import Choice, PretrainConfig
 from ssl_video.pretraining import write_weights
 from ssl_video.run import Run
 from tests import speed_run
+from tests.nets import video_set
 
 NET = "r2plus1d_4?width=2"
 
@@ -181,6 +183,22 @@ def test_a_student_beside_an_exported_teacher_has_weights_of_its_own(run):
     assert same(model.backbone, teacher) and not model.backbone.training
     for key, value in model.pretext.backbone.state_dict().items():
         assert torch.equal(value, teacher.state_dict()[key] + 1)
+
+
+def test_heads_that_are_not_finite_are_left_out_with_a_warning_and_not_tested(run):
+    rewritten(run / "pretext.safetensors", lambda whole: {k: v * float("nan") for k, v in whole.items()})
+    with pytest.warns(UserWarning, match=r"left out.*pretext\.safetensors cannot be used: NaN"):
+        model = load_model(str(run))
+    assert model.pretext is None and all(p.isfinite().all() for p in model.backbone.parameters())
+    with pytest.raises(UserError, match="the file of its pretext 'speediness' is missing, or was left out"):
+        evaluate("pretext", model, Task("drawn", 1, video_set(), None))
+
+
+@pytest.mark.parametrize("spoil", [lambda v: v * float("nan"), lambda v: v.int()])
+def test_a_run_whose_network_is_not_finite_names_its_file(run, spoil):
+    rewritten(run / "backbone.safetensors", lambda whole: {k: spoil(v) for k, v in whole.items()})
+    with pytest.raises(UserError, match=r"backbone\.safetensors cannot be used: .* in \d+ of \d+ tensors \(the"):
+        load_model(str(run))
 
 
 @dataclass(frozen=True)

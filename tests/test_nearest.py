@@ -101,3 +101,12 @@ def test_damaged_vectors_are_noticed_when_they_are_compared(vectors):
     damaged[0] *= 1.5
     with pytest.raises(ValueError, match="length"):
         nearest.search(damaged, index, vectors[:1], 5, nprobe=4)
+
+
+def test_neither_a_query_nor_a_vector_that_is_not_finite_has_neighbours(vectors):
+    wrong = vectors.copy()
+    wrong[3, 0] = np.nan
+    with pytest.raises(ValueError, match="a query is not finite"):
+        nearest.search(vectors, None, wrong[3:4], 5)
+    with pytest.raises(ValueError, match="a vector is not finite"):
+        nearest.search(wrong, None, vectors[:1], len(vectors))

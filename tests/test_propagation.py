@@ -249,6 +249,16 @@ def test_a_sequence_that_cannot_be_measured_is_left_out_with_its_reason(tmp_path
     assert reason in left_out["reason"]
 
 
+def test_parts_of_which_no_pixel_is_of_a_class_are_left_out_with_the_reason(tmp_path):
+    masks = {"good": square(), "void": square()}
+    root = davis(tmp_path, masks, {name: still(m) for name, m in masks.items()})
+    for path in (root / "Annotations" / "480p" / "void").glob("0000[1-9].png"):
+        save_mask(path, np.full((64, 96), 255))
+    result = measured(f"davis:{root}", features="identity", measure="parts")
+    assert list(result.per_video) == ["good"] and np.isfinite(result.metrics["mIoU"])
+    assert "its masks have no pixel of the classes 0 to 19" in result.skipped[0]["reason"]
+
+
 @pytest.mark.parametrize("frames", [1, 2])
 def test_a_video_of_one_frame_or_two_has_nothing_to_measure(tmp_path, capsys, frames):
     root = one(tmp_path, square(frames))

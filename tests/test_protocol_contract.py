@@ -244,6 +244,33 @@ def test_a_stage_that_the_network_has_not_is_said_with_those_that_it_has(name, t
         measured(name, things, stage="nowhere")
 
 
+def with_nan(weight: torch.Tensor) -> None:
+    weight.view(-1)[0] = float("nan")
+
+
+def overflowing(weight: torch.Tensor) -> None:
+    if weight.ndim > 1:
+        weight.mul_(1e20)
+
+
+TAKES_MODEL = [name for name in EVALUATIONS.names() if EVALUATIONS[name].takes_model != "never"]
+
+
+@pytest.mark.parametrize("name", TAKES_MODEL)
+@pytest.mark.parametrize("spoil", [with_nan, overflowing])
+def test_a_network_whose_weights_or_features_are_not_finite_gives_one_sentence_and_no_number(name, spoil, things):
+    model, task = CASES[name].make(things)
+    assert model is not None and isinstance(task, Task)
+    with torch.no_grad():
+        for weight in (model.pretext or model.backbone).parameters():
+            spoil(weight)
+    options = {**CASES[name].options, **({"partner": things.classifier()} if name == "fusion" else {})}
+    said = r"(NaN or infinite numbers in|not finite|became nan|is (nan|inf))"
+    with pytest.raises(UserError, match=rf"^[^\n]*{said}[^\n]*; [^\n]*$"):
+        evaluate(name, model, task, options=options)
+    assert task.folder is None or not list(task.folder.rglob("*.safetensors"))
+
+
 class MeanColour(Encoder):
     """A video to its mean colour."""
 
@@ -265,3 +292,26 @@ def test_it_measures_encoders_or_says_who_does(name, things):
     else:
         with pytest.raises(UserError, match=r"takes no model|encoders go with"):
             evaluate(name, MeanColour(), task)
+
+
+class NoColour(MeanColour):
+    """Of half of the videos it says nothing that is finite."""
+
+    name = "no-colour"
+
+    def encode(self, videos: VideoSet, workers: int) -> Encoded:
+        found = super().encode(videos, workers)
+        found.features_ND[::2] = np.nan
+        return found
+
+
+@pytest.mark.parametrize("name", [name for name in EVALUATIONS.names() if EVALUATIONS[name].takes_encoders])
+def test_an_encoder_whose_features_are_not_finite_gives_one_sentence_and_no_number(name, things):
+    with pytest.raises(UserError, match=r"^no-colour cannot be used: its features of 4 of 8 videos of [^\n]*$"):
+        evaluate(name, NoColour(), CASES[name].make(things)[1])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_probe_on_published_features_that_diverges_gives_one_sentence_and_no_number(things, optimizer):
+    with pytest.raises(UserError, match=r"^The training of the classifier diverged \([^\n]*--option lr=[^\n]*$"):
+        measured("features", things, optimizer=optimizer, lr=1e37, epochs=3, normalise="none")

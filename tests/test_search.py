@@ -271,8 +271,23 @@ def test_what_cannot_be_read_is_listed_and_leaves_the_index_when_it_was_good_bef
 def test_a_network_that_diverged_makes_no_index(tmp_path, model, monkeypatch):
     nothing = torch.nn.Parameter(torch.full_like(model.backbone.stages["stem"][0].weight, float("nan")))
     monkeypatch.setattr(model.backbone.stages["stem"][0], "weight", nothing)
-    with pytest.raises(UserError, match="its features are not finite"):
+    with pytest.raises(UserError, match=r"^random:tiny cannot be used: NaN .* \(the first: network\.stem\.0\.weight\)"):
         update_index(tmp_path / "i", model, drawn(tmp_path / "v", 1), work=IDLE)
+    assert not (tmp_path / "i" / "header.json").exists()
+
+
+def test_no_video_is_left_out_of_an_index_or_searched_with_because_the_network_overflows(
+    index, model, tmp_path, monkeypatch
+):
+    whole = model.clip_features
+    answers = {"times": 1e20}
+    monkeypatch.setattr(model, "clip_features", lambda *a: whole(*a) * answers["times"])
+    with pytest.raises(UserError, match=r"^random:tiny cannot be used: its features of 2 of the first 2 videos"):
+        update_index(index, model, drawn(tmp_path / "v", 8, 9), work=IDLE)
+    with pytest.raises(UserError, match=r"^random:tiny cannot be used: its features of a video are not finite"):
+        found(index, model, 3)
+    answers["times"] = 1
+    assert update_index(index, model, drawn(tmp_path / "v", 8, 9), work=IDLE).videos == 10
 
 
 def test_a_folder_without_one_good_video_makes_no_index(tmp_path, model):

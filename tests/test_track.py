@@ -1,5 +1,6 @@
 import csv
 import weakref
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -396,11 +397,27 @@ class Brightness(Pretext):
         return Output(loss, {}, self.guess)
 
 
+class Spoiled(Brightness):
+    """Its last step leaves NaN behind."""
+
+    def after_step(self, progress):
+        self.guess.data.fill_(float("nan"))
+
+
 def test_every_step_of_adaptation_lowers_the_loss(folder):
     backbone = build_backbone("dense_resnet_8", width=4)
     model = Model("guess", backbone, View(1, 1, 16, 16), {}, torch.device("cpu"), Brightness(backbone))
     losses = adapt(model, folder, 8, 1e-2).losses
     assert all(after < before for before, after in pairwise(losses))
+
+
+def test_an_adaptation_that_diverges_says_what_to_lower(folder):
+    backbone = build_backbone("dense_resnet_8", width=4)
+    model = Model("guess", backbone, View(1, 1, 16, 16), {}, torch.device("cpu"), Brightness(backbone))
+    with pytest.raises(UserError, match=r"^The loss is inf at step 1 of the adaptation; use a lower --adapt-lr\.$"):
+        adapt(model, folder, 3, 1e30)
+    with pytest.raises(UserError, match=r"^The weights are not finite after 1 steps of adaptation; use a lower"):
+        adapt(replace(model, pretext=Spoiled(backbone)), folder, 1, 1e-2)
 
 
 def test_the_command_adapts_and_says_so(walker, tmp_path, capsys):

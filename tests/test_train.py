@@ -306,6 +306,71 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
     assert [p.name for p in Run(tmp_path).checkpoints()] == ["step_00000003.pt"]
 
 
+def spoiled_at(step: int, pretext, value: float = float("nan")):
+    """The pretext, weights of which become ``value`` once ``step`` steps are done; no loss shows it before the next."""
+
+    def after_step(progress):
+        if progress.step == step:
+            with torch.no_grad():
+                next(pretext.backbone.parameters())[0] = value
+
+    pretext.after_step = after_step
+    return pretext
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("step", [3, 8])
+def test_weights_that_are_not_finite_reach_no_checkpoint_no_monitor_and_no_file(tmp_path, step, value):
+    pretext, watched = spoiled_at(step, make_pretext(), value), []
+    dataset = ClipDataset(video_set(), pretext, 0, drawn_frames)
+    with pytest.raises(UserError, match=rf"^After {step} steps there were NaN or infinite numbers in \d+ of [^\n]*$"):
+        train(pretext, dataset, config_for(0, 8), Run(tmp_path), monitors=[lambda _task, at: watched.append(at) or {}])
+    assert step not in watched
+    for path in Run(tmp_path).checkpoints():
+        weights = torch.load(path, weights_only=True)
+        assert all(v.isfinite().all() for part in ("pretext", "average") for v in weights[part].values())
+    assert len(Run(tmp_path).checkpoints()) == (step > 3) * 2
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_a_gradient_that_is_not_finite_stops_the_run_while_its_loss_still_is(tmp_path, clip_norm):
+    pretext = make_pretext()
+    whole = pretext.forward
+
+    def forward(batch, ctx):
+        output = whole(batch, ctx)
+        loss = output.loss
+        if ctx.step == 4:
+            loss.register_hook(lambda gradient: gradient * float("inf"))
+        return Output(loss * 1.0, {}, output.features_ND)
+
+    pretext.forward = forward
+    config = config_for(0, 8)
+    config = replace(config, optim=replace(config.optim, clip_norm=clip_norm))
+    said = "loss became nan at step 5" if clip_norm is None else "norm of the gradient became (nan|inf) at step 4"
+    with pytest.raises(UserError, match=rf"^The {said} .*optim.clip_norm\.$"):
+        train(pretext, ClipDataset(video_set(), pretext, 0, drawn_frames), config, Run(tmp_path))
+    assert [p.name for p in Run(tmp_path).checkpoints()] == ["step_00000003.pt"]
+
+
+def test_a_training_is_not_resumed_from_weights_that_are_not_finite(tmp_path):
+    pretext = make_pretext()
+    dataset = ClipDataset(video_set(), pretext, 0, drawn_frames)
+    train(pretext, dataset, config_for(0, 3), Run(tmp_path))
+    path = Run(tmp_path).checkpoints()[-1]
+    state = torch.load(path, weights_only=True)
+    next(v for v in state["pretext"].values() if v.is_floating_point())[0] = float("nan")
+    torch.save(state, path)
+    with pytest.raises(UserError, match=r"^The checkpoint of step 3 cannot be used: NaN .* in 1 of \d+ tensors"):
+        train(make_pretext(), dataset, config_for(0, 8), Run(tmp_path))
+
+
+def test_records_are_json_that_any_reader_takes_and_say_nothing_of_what_is_not_defined(tmp_path):
+    with Log(Run(tmp_path), Progress(0, 1), TrainingConfig(), first=True) as log:
+        log.write({"step": 1, "loss": 0.5, "copied": float("nan"), "rank": float("inf")}, {})
+    assert Run(tmp_path).records_file.read_text() == '{"step": 1, "loss": 0.5}\n'
+
+
 def test_the_last_good_checkpoint_survives_a_full_disk(tmp_path, monkeypatch):
     Run(tmp_path).save_checkpoint(1, {"step": 1})
 

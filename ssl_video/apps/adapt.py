@@ -15,6 +15,7 @@ from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError
 from ssl_video.model import Model
 from ssl_video.pretexts.base import Pretext
+from ssl_video.tensors import not_finite
 from ssl_video.train.data import BatchKeys, ClipDataset, batches, tensors, usable
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import context_of
@@ -41,7 +42,7 @@ def adapt(model: Model, video: Path, steps: int, lr: float, seed: int = 0, *, pr
     What the pretext fitted to its training data stays as it is. The same seed gives the same weights.
 
     Raises:
-        UserError: if the model has no pretext, or the video cannot serve it.
+        UserError: if the model has no pretext, the video cannot serve it, or the loss or a weight is not finite.
         VideoError: if the video cannot be decoded.
     """
     since = time.perf_counter()
@@ -64,6 +65,8 @@ def adapt(model: Model, video: Path, steps: int, lr: float, seed: int = 0, *, pr
         pretext.after_step(Progress(step + 1, steps))
         losses.append(loss.item())
     pretext.eval()
+    if not_finite(pretext):
+        raise UserError(f"The weights are not finite after {steps} steps of adaptation; use a lower --adapt-lr.")
     return Adapted(
         replace(model, backbone=pretext.backbone, pretext=pretext), tuple(losses), time.perf_counter() - since
     )

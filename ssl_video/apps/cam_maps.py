@@ -20,7 +20,7 @@ from ssl_video.capabilities import HeatMaps, SpeedLogits
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError, nearest
-from ssl_video.model import Model
+from ssl_video.model import Model, check_features
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.flow import flow_method
 
@@ -86,6 +86,7 @@ def predicted_class(model: Model, video: Video) -> str:
     frames = (model.view.prepare(frame_HWC[None])[0] for frame_HWC in frames_of(looked_at))
     step = max(1, looked_at.frames // 10)
     logits = [x for _, _, x in over_windows(model.logits, frames, [offsets_T], step, 4)]
+    check_features(model.name, logits, "clip")
     return model.classifier.classes[int(torch.stack(logits).mean(0).argmax())]
 
 

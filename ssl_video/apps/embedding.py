@@ -12,7 +12,7 @@ from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
 from ssl_video.eval.features import Extraction, clip_starts, extract
-from ssl_video.model import Model
+from ssl_video.model import Model, check_features
 
 BATCH = 32
 """Clips in one forward pass."""
@@ -30,12 +30,16 @@ def embed_videos(paths: Sequence[Path], model: Model, clips: int, readout: str, 
 def embed_frames(frames: Any, model: Model, clips: int, readout: str) -> np.ndarray:
     """(N, D) mean features of the clips of videos whose frames are at hand.
 
-    ``frames`` are those of ``as_bytes``, or a sequence of such, of any lengths and sizes. Raises UserError.
+    ``frames`` are those of ``as_bytes``, or a sequence of such, of any lengths and sizes. Raises UserError for others,
+    and for a network whose features are not finite.
     """
     several = isinstance(frames, list | tuple) and any(getattr(x, "ndim", 0) != 3 for x in frames)  # 3: pictures
     channels = model.backbone.clip.channels
     videos = [frames_THWC for x in (frames if several else [frames]) for frames_THWC in as_bytes(x, channels)]
-    return np.stack([_embed(frames_THWC, model, clips, readout) for frames_THWC in videos])
+    model.check_weights()
+    found_ND = np.stack([_embed(frames_THWC, model, clips, readout) for frames_THWC in videos])
+    check_features(model.name, list(found_ND))
+    return found_ND
 
 
 def as_bytes(frames: Any, channels: int) -> np.ndarray:

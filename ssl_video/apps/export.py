@@ -81,11 +81,12 @@ def export(model: Model, out: Path, form: Format) -> list[Parity]:
     Returns the comparisons with the original, all of which hold.
 
     Raises:
-        UserError: if ``out`` is in use, a package is missing, or the network cannot be exported so.
+        UserError: if ``out`` is in use, a package is missing, or the network cannot be exported so, or is not finite.
         NotTheSame: if a comparison fails. Nothing is left behind then.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty; choose another --out.")
+    model.check_weights()
     if form == "onnx":
         _onnx_packages()  # a missing one is said before the work
     with folder_written_aside(out) as folder:

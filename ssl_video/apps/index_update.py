@@ -6,10 +6,8 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import compress
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ssl_video.apps import nearest
@@ -102,7 +100,7 @@ def update_index(
 
     Raises:
         UserError: if there is nothing to do, another process changes the index, it is of another model or other
-            options, it is damaged, or nothing would be in it.
+            options, it is damaged, the model's features are not finite, or nothing would be in it.
     """
     if videos is None and not remove and not prune:
         raise UserError("There is nothing to do; name videos by --data, or take some out by --remove or --prune.")
@@ -213,19 +211,8 @@ def _extract(folder: Path, model: Model, videos: VideoList, todo: Todo, options:
     found = extract_to(
         FeatureFolder(kept, weights), model, whole, shown, workers=work.workers, ranks=ranks, progress=work.progress
     )
-    return _finite(found, list(whole.problems))
-
-
-def _finite(found: Features, problems: list[Problem]) -> Features:
-    """Without the videos of which a network that diverged says nothing; ``problems`` go before those of ``found``."""
-    good = [bool(np.isfinite(c).all()) for c in found.clips_KD]
-    bad = [Problem(v.source, "its features are not finite") for v, g in zip(found.videos, good, strict=True) if not g]
-    return Features(
-        list(compress(found.videos, good)),
-        list(compress(found.clips_KD, good)),
-        list(compress(found.starts, good)),
-        problems + found.problems + bad,
-    )
+    found.problems[:0] = whole.problems
+    return found
 
 
 def _compared(

@@ -125,13 +125,20 @@ def search(
         nprobe: lists of an inverted file that are searched.
 
     Raises:
-        ValueError: if a vector that was compared is not of length 1: the array was damaged.
+        ValueError: if a query is not finite, or a vector that was compared not of length 1: the array was damaged.
     """
     import faiss
 
     queries_QD = np.ascontiguousarray(queries_QD, np.float32)
+    if not np.isfinite(queries_QD).all():
+        raise ValueError("a query is not finite")
     if index is None:
-        return faiss.knn(queries_QD, vectors_RD, min(k, len(vectors_RD)), metric=faiss.METRIC_INNER_PRODUCT)
+        cosines_QK, rows_QK = faiss.knn(
+            queries_QD, vectors_RD, min(k, len(vectors_RD)), metric=faiss.METRIC_INNER_PRODUCT
+        )
+        if (rows_QK < 0).any() or not np.isfinite(cosines_QK).all():  # of so few all are found, but NaN
+            raise ValueError("a vector is not finite")
+        return cosines_QK, rows_QK
     if nprobe and count_lists(index):
         faiss.extract_index_ivf(index).nprobe = nprobe
     distances_QC, rows_QC = index.search(queries_QD, min(max(k, rerank), index.ntotal))

@@ -159,8 +159,12 @@ def _file(path: str, config: TrackConfig) -> Path:
 
 
 def _load(file: Path) -> Descriptors:
+    """What was kept of a video. Raises UserError if it is not finite."""
     with np.load(file, allow_pickle=False) as content:
-        return dict(content)
+        descriptors = dict(content)
+    if not all(np.isfinite(x_PE).all() for x_PE in descriptors.values()):
+        raise UserError(f"{file} holds descriptors that are not finite; remove it, and they are computed again.")
+    return descriptors
 
 
 def _chosen(descriptors: Descriptors, at_most: int, rng: np.random.Generator) -> Descriptors:

@@ -1,6 +1,7 @@
 """A network as evaluations and applications hold it; names to models; what is written with weights."""
 
 from ssl_video.model.base import Classifier, Model
+from ssl_video.model.finite import LARGEST, check_features, count_bad
 from ssl_video.model.loading import (
     A_MODEL,
     load_backbone,
@@ -14,10 +15,13 @@ from ssl_video.model.saving import digest, header_of_backbone
 
 __all__ = [
     "A_MODEL",
+    "LARGEST",
     "READOUTS",
     "Classifier",
     "Model",
+    "check_features",
     "class_token",
+    "count_bad",
     "digest",
     "header_of_backbone",
     "load_backbone",

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
+from ssl_video.backbones.weights.files import OTHER_WEIGHTS
 from ssl_video.capabilities import CAN, FrameEmbeddings
 from ssl_video.errors import UserError
+from ssl_video.model.finite import check_features
 from ssl_video.model.readout import class_token, pool
 from ssl_video.pretexts.base import Pretext, View, at_every_cell
+from ssl_video.tensors import not_finite, some_of
 from ssl_video.video.colours import in_colours
 
 T = TypeVar("T")
@@ -61,6 +64,13 @@ class Model:
         """uint8 clips (RGB or flow) as the clip_BCTHW that the backbone takes, in the view's colours, on its device."""
         return self.backbone.normalise(in_colours(clips_BTHWC.to(self.device), self.view.colours))
 
+    def check_weights(self) -> None:
+        """Raise UserError if a weight, or a statistic of a batch norm, is not finite."""
+        for module in (self.backbone, self.pretext, self.classifier):
+            if module is not None and (wrong := not_finite(module)):
+                some = some_of(wrong, len(module.state_dict()))
+                raise UserError(f"{self.name} cannot be used: NaN or infinite numbers in {some}; {OTHER_WEIGHTS}.")
+
     def need(self, capability: type[T]) -> T:
         """What of the model has the capability, one of ``ssl_video.capabilities``: its pretext or its network.
 
@@ -73,27 +83,37 @@ class Model:
 
     @torch.no_grad()
     def dense_map(self, clips_BTHWC: Tensor, stage: str | None = None) -> Tensor:
-        """features_BDthw of prepared uint8 clips, at the last stage or at the one named. Raises UserError."""
+        """features_BDthw of prepared uint8 clips, at the last stage or at the one named.
+
+        Raises UserError if there is no such stage, or what it gives is not finite.
+        """
+        map_BDthw = self._map(clips_BTHWC, stage)
+        check_features(self.name, list(map_BDthw), "clip")
+        return map_BDthw
+
+    def _map(self, clips_BTHWC: Tensor, stage: str | None = None) -> Tensor:
+        """As ``dense_map``, for callers that check what they make of it."""
         return self.backbone(self.normalise(clips_BTHWC), stage)
 
     @torch.no_grad()
     def clip_features(self, clips_BTHWC: Tensor, readout: str = "avg", stage: str | None = None) -> Tensor:
         """(B, D') features of prepared uint8 clips, read (``pool``) from the map of a stage, by default the last.
 
-        ``cls`` is the class token behind the last block.
+        ``cls`` is the class token behind the last block. As with ``logits`` and ``frame_embeddings``, the caller checks
+        whether they are finite (``check_features``): it knows of which videos they are.
 
         Raises UserError for a readout that there is not, or that the network does not have.
         """
         if readout == "cls" and stage is None:
             return class_token(self.backbone, self.normalise(clips_BTHWC))
-        return pool(self.dense_map(clips_BTHWC, stage), readout)
+        return pool(self._map(clips_BTHWC, stage), readout)
 
     @torch.no_grad()
     def logits(self, clips_BTHWC: Tensor) -> Tensor:
         """logits_BK of prepared uint8 clips. Raises UserError if the model was not trained to classify."""
         if self.classifier is None:
             raise UserError(f"{self.name} has no classifier; make one with 'ssl-video evaluate finetune --run FOLDER'.")
-        return self.classifier(self.dense_map(clips_BTHWC))
+        return self.classifier(self._map(clips_BTHWC))
 
     def frame_embeddings(self, frames_THWC: np.ndarray, batch: int = 16, stage: str | None = None) -> np.ndarray:
         """(T, D) one embedding a frame: the pretext's own where it has such, ``batch`` frames at a time.

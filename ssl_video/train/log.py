@@ -1,20 +1,22 @@
 """What a run tells while it trains: metrics.jsonl, a progress bar, collapse indicators, and how it takes signals."""
 
 import json
+import math
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ssl_video.config import plain
 from ssl_video.errors import UserError
 from ssl_video.run import Run
+from ssl_video.tensors import not_finite, some_of
 from ssl_video.train.config import TrainingConfig
 from ssl_video.train.objective import Output, Progress
 from ssl_video.video.info import Problem
@@ -39,6 +41,22 @@ def collapse_indicators(features_ND: Tensor) -> dict[str, float]:
     return {"feature_std": std.item(), "effective_rank": rank.item()}
 
 
+def diverged(what: str) -> UserError:
+    """The end of a training of which ``what`` was seen."""
+    return UserError(
+        f"{what} and the run stopped; checkpoints, if there are any, are from before: train with a lower optim.lr, a "
+        f"longer optim.warmup, or optim.clip_norm."
+    )
+
+
+def check_weights(modules: Iterable[nn.Module], step: int) -> None:
+    """Raise UserError if a weight is not finite once ``step`` steps are done: nothing is written of such a training."""
+    for module in modules:
+        if wrong := not_finite(module):
+            some = some_of(wrong, len(module.state_dict()))
+            raise diverged(f"After {step} steps there were NaN or infinite numbers in {some}")
+
+
 class Meter:
     """Gathers the numbers of the steps since the last record. On a GPU nothing is fetched before it is needed."""
 
@@ -53,6 +71,7 @@ class Meter:
     def _clear(self) -> None:
         self.steps: list[int] = []
         self.losses: list[Tensor] = []
+        self.norms: list[tuple[int, Tensor]] = []
         self.metrics: dict[str, list[Tensor]] = {}
 
     def restart(self) -> None:
@@ -77,18 +96,27 @@ class Meter:
         if output.loss.device.type == "cpu":
             self.check(step)
 
+    def clipped(self, step: int, norm: Tensor | None) -> None:
+        """The norm of the gradient of a step, where it was clipped: one that is not finite leaves nothing of it."""
+        if norm is None:
+            return
+        self.norms.append((step, norm.detach()))
+        if norm.device.type == "cpu":
+            self.check(step)
+
     def check(self, step: int) -> None:
-        """Raise UserError if a loss since the last record is not finite."""
+        """Raise UserError if a loss, or the norm of a gradient, since the last record is not finite."""
         if not self.losses:
             return
         losses = torch.stack(self.losses).tolist()
         for at, loss in zip(self.steps, losses, strict=True):
-            if not (-float("inf") < loss < float("inf")):
-                raise UserError(
-                    f"The loss became {loss} at step {at} (before: {self.last_loss:.4g}) and the run stopped; the "
-                    f"checkpoints are from before: lower --optim.lr, lengthen --optim.warmup or set --optim.clip-norm."
-                )
+            if not math.isfinite(loss):
+                raise diverged(f"The loss became {loss} at step {at} (before: {self.last_loss:.4g})")
             self.last_loss = loss
+        norms = torch.stack([norm for _, norm in self.norms]).tolist() if self.norms else []
+        for (at, _), norm in zip(self.norms, norms, strict=True):
+            if not math.isfinite(norm):
+                raise diverged(f"The norm of the gradient became {norm} at step {at} (the loss: {self.last_loss:.4g})")
 
     def record(self, step: int) -> dict[str, Any]:
         """Means since the last record, speed, fraction of time spent waiting and collapse indicators."""
@@ -142,6 +170,7 @@ class Log:
         if not self.first:
             return
         self.run.note_replaced(replaced)
+        record = {name: value for name, value in record.items() if math.isfinite(value)}  # what is defined, and JSON
         self.file.write(json.dumps(record) + "\n")
         shown = ("loss", "accuracy", "clips_per_s", "waiting")
         self.bar.set_postfix({k: f"{record[k]:.3g}" for k in shown if k in record})

@@ -13,7 +13,7 @@ from ssl_video.run import Run
 from ssl_video.train.config import TrainingConfig
 from ssl_video.train.data import BatchKeys, ClipDataset, batches, grouping, samples_to_fit, tensors
 from ssl_video.train.distributed import Ranks
-from ssl_video.train.log import Log, Meter, StopSignals
+from ssl_video.train.log import Log, Meter, StopSignals, check_weights
 from ssl_video.train.objective import Context, Objective, Progress
 from ssl_video.train.optim import build_optimizer, set_schedules
 from ssl_video.train.parallel import clip_gradients, load_state, no_sync, state_of, wrap
@@ -52,7 +52,8 @@ def train(
 
     Raises:
         Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
-        UserError: when the loss is not finite, a checkpoint cannot be written, or the data cannot be read.
+        UserError: when the loss, a clipped gradient or a weight that would be written or watched is not finite, a
+            checkpoint cannot be written, or the data cannot be read.
     """
     steps, accumulate = config.steps_over(len(dataset.videos.videos)), config.optim.accumulate
     device = ranks.device
@@ -86,6 +87,7 @@ def train(
 
     def save(step: int) -> None:
         meter.check(step)
+        check_weights(modules.values(), step)
         if ranks.first:
             run.save_checkpoint(step, state_of(modules, optimizer, step))
         ranks.barrier()
@@ -104,7 +106,7 @@ def train(
                         output = wrapped(tensors(batch, device), ctx)
                     (output.loss / accumulate).backward()
                 meter.add(step, output, batch["problems"])
-            clip_gradients(objective, config.optim.clip_norm)
+            meter.clipped(step, clip_gradients(objective, config.optim.clip_norm))
             optimizer.step()
             done = step + 1
             objective.after_step(Progress(done, steps))
@@ -116,6 +118,7 @@ def train(
             if watching or done % config.log_every == 0:
                 record = {"step": done, "lr": lr} | ranks.mean(meter.record(done))
                 if watching:
+                    check_weights(modules.values(), done)
                     record |= _watch(monitors, counts, done) if ranks.first else {}
                     enough = ranks.any("stop" in record)
                     meter.restart()

@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ssl_video.backbones.weights import current_names
+from ssl_video.backbones.weights import load_into
 from ssl_video.errors import UserError
 from ssl_video.train.config import TrainingConfig
 from ssl_video.train.distributed import Ranks
@@ -36,10 +36,9 @@ def no_sync(wrapped: nn.Module, skip: bool) -> AbstractContextManager[Any]:
     return wrapped.no_sync() if skip and isinstance(wrapped, DistributedDataParallel) else nullcontext()
 
 
-def clip_gradients(module: nn.Module, norm: float | None) -> None:
-    """Scale the gradient of all parameters together down to ``norm``."""
-    if norm is not None:
-        nn.utils.clip_grad_norm_(module.parameters(), norm)
+def clip_gradients(module: nn.Module, norm: float | None) -> Tensor | None:
+    """Scale the gradient of all parameters together down to ``norm``; its norm before, where there is one to keep."""
+    return None if norm is None else nn.utils.clip_grad_norm_(module.parameters(), norm)
 
 
 def state_of(modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, step: int) -> dict[str, Any]:
@@ -51,12 +50,15 @@ def state_of(modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer,
 def load_state(
     state: Mapping[str, Any] | None, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, ranks: Ranks
 ) -> int:
-    """Load what the first rank has read, on all of them; the number of steps that were done, 0 if there is nothing."""
+    """Load what the first rank has read, on all of them; the number of steps that were done, 0 if there is nothing.
+
+    Raises UserError for weights that do not fit, or are not finite.
+    """
     state = ranks.share(state)
     if state is None:
         return 0
     for name, module in modules.items():
-        module.load_state_dict(current_names(state[name], module.state_dict()))
+        load_into(module, state[name], f"The checkpoint of step {state['step']}")
     scales = [{k: group[k] for k in ("lr_scale", "decay_scale")} for group in optimizer.param_groups]
     optimizer.load_state_dict(state["optimizer"])
     for group, scale in zip(optimizer.param_groups, scales, strict=True):  # they are configuration, not state

@@ -138,6 +138,8 @@ def _raft(size: str, weights: str | None) -> Any:
     import torch
     from torchvision.models import optical_flow
 
+    from ssl_video.tensors import not_finite, some_of
+
     build = {"small": optical_flow.raft_small, "large": optical_flow.raft_large}[size]
     published = {"small": optical_flow.Raft_Small_Weights, "large": optical_flow.Raft_Large_Weights}[size].DEFAULT
     network = build(weights=None)
@@ -147,6 +149,8 @@ def _raft(size: str, weights: str | None) -> Any:
         else:
             state = torch.load(Path(weights).expanduser(), map_location="cpu", weights_only=True)
         network.load_state_dict(state)
+        if wrong := not_finite(network, state):
+            raise ValueError(f"NaN or infinite numbers in {some_of(wrong, len(state))}")
     except Exception as error:  # no network, no file, another network's weights: each library has its own error
         reason = " ".join(str(error).split())[:120]
         where = f"torchvision's weights ({published.url})" if weights is None else weights

@@ -10,7 +10,15 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor, nn
 
-from ssl_video.backbones.weights.files import UNREADABLE, LoadReport, current_names, load_into, read_state_dict
+from ssl_video.backbones.weights.files import (
+    UNREADABLE,
+    LoadReport,
+    check_numbers,
+    current_names,
+    load_into,
+    read_state_dict,
+    without_shared_prefix,
+)
 from ssl_video.backbones.weights.names import Published
 from ssl_video.errors import UserError, nearest
 from ssl_video.registry import Registry
@@ -81,8 +89,11 @@ def start_from(source: str, backbone: nn.Module, name: str, published: Published
     else:
         raise UserError(_no_entry(source, name, published))
     own = backbone.state_dict()
+    theirs = {} if published is None else published.network.state_dict()
+    weights = without_shared_prefix(weights, theirs | own)
     if published is None or any(key in own for key in current_names(weights, own)):
         return load_into(backbone, weights, source)
+    check_numbers(published.network, {k: v for k, v in weights.items() if not k.startswith(published.heads)}, source)
     return load_into(published.network, published.adapt(weights, published.network), source, published.heads)
 
 

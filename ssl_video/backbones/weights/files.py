@@ -3,7 +3,7 @@
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,36 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ssl_video.errors import UserError
-from ssl_video.tensors import read_header
+from ssl_video.tensors import not_finite, read_header, some_of
 
 V01 = re.compile(r"^(backbone\.)?stages\.")  # what names of a backbone's tensors began with in version 0.1
 WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model")  # where checkpoints of others keep the weights
+COMPILED = re.compile(r"(^|\.)_orig_mod\.")  # what torch.compile puts before the names of a module's tensors
+PARALLEL, AVERAGED = "module.", "n_averaged"  # likewise DataParallel and AveragedModel, and the counter of the latter
+OTHER_WEIGHTS = "take weights from before their training diverged, or train with a lower learning rate"
 UNREADABLE = (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError)  # of files cut off or not there
+
+
+class Passed:
+    """In the place of what checkpoints hold beside tensors, of which nothing is made."""
+
+    def __init__(self, *_args: object):
+        pass
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
+BESIDE: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
+    (Passed, name)
+    for name in (
+        "argparse.Namespace",
+        "numpy.dtype",
+        "numpy.core.multiarray.scalar",
+        "numpy._core.multiarray.scalar",
+    )
+]
+"""Options and single numbers, which many trainings save beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +69,9 @@ def load_weights(module: nn.Module, path: Path | str, heads: tuple[str, ...] = (
     ``heads`` are prefixes of keys, such as ``"fc."``, that are left out, whatever they hold.
 
     Raises:
-        UserError: if the file is missing, truncated, holds more than tensors, or is of another architecture: any key
-            outside the heads that is missing, unexpected or of another shape. The module is unchanged then.
+        UserError: if the file is missing, truncated, holds more than tensors, is of another architecture (any key
+            outside the heads that is missing, unexpected or of another shape), or is not usable (``check_numbers``).
+            The module is unchanged then.
     """
     return load_into(module, read_state_dict(path), str(path), heads)
 
@@ -68,8 +94,28 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], what: str, heads
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise UserError(f"{what} does not fit this architecture: {'; '.join(faults[:3])}{more}.")
+    check_numbers(module, given, what)
     module.load_state_dict(given, strict=False)
     return LoadReport(what, tuple(given), tuple(k for k in weights if k not in given), missing)
+
+
+def check_numbers(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
+    """Raise UserError for integers where ``module`` has floats, and for numbers that are not finite (``not_finite``).
+
+    ``what`` names the weights. Tensors that the module does not have are not looked at.
+    """
+    own = module.state_dict()
+    shared = {k: weights[k] for k in own if k in weights}
+    integers = [k for k, v in shared.items() if own[k].is_floating_point() and not v.is_floating_point()]
+    if integers:
+        raise UserError(
+            f"{what} cannot be used: integers in {some_of(integers, len(shared))}, where the network has floats; save "
+            f"its weights as floats."
+        )
+    if wrong := not_finite(module, shared):
+        raise UserError(
+            f"{what} cannot be used: NaN or infinite numbers in {some_of(wrong, len(shared))}; {OTHER_WEIGHTS}."
+        )
 
 
 def current_names(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -89,7 +135,8 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
         else:
             with warnings.catch_warnings():  # torch's remarks on strange files; we answer below
                 warnings.simplefilter("ignore")
-                content = torch.load(path, map_location="cpu", weights_only=True)
+                with torch.serialization.safe_globals(BESIDE):
+                    content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path} is not a file of plain tensors, and loading more could execute its code; save a state_dict again."
@@ -97,14 +144,54 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     except UNREADABLE as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path} is not a whole file of weights ({reason}); fetch it again.") from None
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise UserError(f"{path} does not hold a state dict, names with tensors.")
-    wrapped = all(str(k).startswith("module.") for k in content)  # saved from DataParallel
-    return {str(k).removeprefix("module.") if wrapped else str(k): v for k, v in content.items()}
+    return own_tensors(unwrapped(content, str(path)))
+
+
+def unwrapped(content: object, what: str) -> dict[str, Tensor]:
+    """The state dict of a checkpoint: what it is, or what stands in it under a usual name, or as the only one.
+
+    Raises UserError if there is none, or more than one; ``what`` names it.
+    """
+    if not isinstance(content, Mapping):
+        raise UserError(f"{what} does not hold a state dict, names with tensors.")
+    if _is_state_dict(content):
+        return {str(k): v for k, v in content.items()}
+    inside = {str(k): v for k, v in content.items() if _is_state_dict(v)}
+    names = [name for name in WRAPPERS if name in inside] or list(inside)
+    if not names:
+        raise UserError(f"{what} does not hold a state dict, names with tensors.")
+    if names[0] not in WRAPPERS and len(names) > 1:
+        raise UserError(f"{what} holds several networks ({', '.join(names)}); save the one that you mean by itself.")
+    return {str(k): v for k, v in inside[names[0]].items()}
+
+
+def _is_state_dict(content: object) -> bool:
+    return isinstance(content, Mapping) and bool(content) and all(isinstance(v, Tensor) for v in content.values())
+
+
+def own_tensors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without what torch puts before their names: torch.compile, DataParallel, and the average of weights.
+
+    The counter of such an average is left out.
+    """
+    weights = {COMPILED.sub(r"\1", k): v for k, v in weights.items()}
+    rest = {k: v for k, v in weights.items() if k != AVERAGED}
+    if rest and all(k.startswith(PARALLEL) for k in rest):
+        return own_tensors({k.removeprefix(PARALLEL): v for k, v in rest.items()})
+    return weights
+
+
+def without_shared_prefix(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Weights without the words that all of their names begin with, such as ``encoder_q.``, if only so one is ``own``.
+
+    They stay as they are if none is one then either.
+    """
+    shorter = weights
+    while not own.keys() & current_names(shorter, own).keys():
+        if len({k.partition(".")[0] for k in shorter}) != 1 or not all("." in k for k in shorter):
+            return weights
+        shorter = {k.partition(".")[2]: v for k, v in shorter.items()}
+    return shorter
 
 
 def videos_seen(source: str) -> frozenset[str]:
