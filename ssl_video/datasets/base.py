@@ -56,6 +56,16 @@ class Video(ListedVideo):
         return self.info.frames
 
     @property
+    def key(self) -> str:
+        """What identifies the video wherever it lies and however its list is ordered: ``CONTENT/folder/name``.
+
+        The digest of its content comes first, where there is one, so that keys sort alike whatever files are called;
+        folder and name, those of the user's file, tell exact copies apart.
+        """
+        name = "/".join(Path(self.source).parts[-2:])
+        return f"{self.info.content}/{name}" if self.info.content else name
+
+    @property
     def listed(self) -> ListedVideo:
         """The user's file as a list names it, to be scanned again."""
         return ListedVideo(self.source, self.labels, self.group, annotation=self.annotation, annotated=self.annotated)

@@ -1,10 +1,9 @@
 """The manifest: a csv with a header that says of every video what a list and a scan found, one row a file.
 
 ``path`` (relative to the manifest, or absolute), ``label`` (the name of the class, or of several with ``|`` between
-them), ``group`` (what train and test must
-not share), ``split`` ("train", "test" or empty, which means train), the fields of ``VideoInfo``, and ``reason`` (why
-the file cannot be used). Only ``path`` is needed, so a list made by hand with the header ``path,label`` is a manifest
-that was not scanned.
+them), ``group`` (what train and test must not share), ``split`` ("train", "test" or empty, which means train), the
+fields of ``VideoInfo``, and ``reason`` (why the file cannot be used). Only ``path`` is needed, so a list made by hand
+with the header ``path,label`` is a manifest that was not scanned; those of version 0.1 have no ``content``.
 """
 
 import csv
@@ -31,7 +30,7 @@ INFO_COLUMNS = {
     "pts_start": int,
     "pts_step": float,
 }
-COLUMNS = ("path", "label", "group", "split", *INFO_COLUMNS, "reason")
+COLUMNS = ("path", "label", "group", "split", *INFO_COLUMNS, "reason", "content")
 SPLITS = {"": "train", "train": "train", "test": "test", "val": "test", "validation": "test"}
 
 
@@ -155,7 +154,8 @@ def _row(cells: dict[str, str], source: Path, number: int) -> Row:
     values = {name: cells.get(name, "") for name in INFO_COLUMNS}
     if all(values.values()):
         try:
-            info = VideoInfo(**{name: parse(values[name]) for name, parse in INFO_COLUMNS.items()})
+            found = {name: parse(values[name]) for name, parse in INFO_COLUMNS.items()}
+            info = VideoInfo(**found, content=cells.get("content", "").strip())
         except ValueError as error:
             raise UserError(f"{source}, line {number}: {error}; run 'ssl-video data scan' again.") from None
     labels, group = separated(cells.get("label", "")), cells.get("group", "").strip()

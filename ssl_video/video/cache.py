@@ -12,6 +12,7 @@ from typing import get_args
 import numpy as np
 
 from ssl_video.files import write_text, written_aside
+from ssl_video.video.content import content_of
 from ssl_video.video.flow import check_flow, encode, flow_method
 from ssl_video.video.info import Problem, VideoInfo
 from ssl_video.video.kinds import CopyKind
@@ -74,7 +75,9 @@ def build_clip_cache(
             if isinstance(reply, Problem):
                 return reply
             found = VideoInfo(**reply)
-        return str(copy), replace(found, fps=info.fps, duration_s=info.duration_s)  # the copy counts frames, not time
+        content = info.content or found.content
+        # the copy counts frames, not time, and is known as the video that it shows
+        return str(copy), replace(found, fps=info.fps, duration_s=info.duration_s, content=content)
 
     what = "copy" if kind in get_args(CopyKind) else "flow"
     done = children.work(copied, videos, workers=workers, what=what, progress=progress)
@@ -118,6 +121,7 @@ def make_copy(
     if not info.frames == written == expected:
         copy.unlink(missing_ok=True)
         raise VideoError(f"{written} frames were read and {info.frames} copied, but the scan found {frames}")
+    info = replace(info, content=content_of(path))
     note = {"source": _state(path), "size": copy.stat().st_size, "info": asdict(info)}
     write_text(copy.with_suffix(".json"), json.dumps(note))
     return info

@@ -17,6 +17,8 @@ class VideoInfo:
     ``pts_start + n * pts_step`` than 0.4 steps, for every n, and decoding may start at any key frame. (A step need not
     be whole: 30 frames a second in a container that counts milliseconds.) ``pts_step == 0`` means that this was not
     shown for the file, so that frames can only be numbered by counting from the first one.
+    ``content`` are 16 hexadecimal digits of the bytes of the user's file (``content.content_of``), of which this may be
+    a copy or the flow; "" if they were never read.
     """
 
     frames: int
@@ -27,6 +29,7 @@ class VideoInfo:
     codec: str
     pts_start: int = 0
     pts_step: float = 0
+    content: str = ""
 
 
 @dataclass(frozen=True)

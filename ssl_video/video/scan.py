@@ -27,13 +27,14 @@ from av.video.frame import VideoFrame
 from tqdm import tqdm
 
 from ssl_video.files import cache_dir
+from ssl_video.video.content import content_of
 from ssl_video.video.info import Problem, VideoInfo
 from ssl_video.video.pictures import scan_folder
 from ssl_video.video.reader import QUICK, Misfit, VideoError, by_time, decoded, opened
 
 R = TypeVar("R")
 
-VERSION = 2
+VERSION = 3
 """Raised when what a scan finds changes, so that what older versions kept is not used."""
 
 CHILD = (sys.executable, "-m", "ssl_video.video.scan")
@@ -43,8 +44,11 @@ PLACES_CHECKED = 12
 
 def scan_one(path: str) -> VideoInfo:
     """Decode a file from end to end, in this process. Raises VideoError with the reason if it cannot be used."""
-    if Path(path).is_dir():
-        return scan_folder(path)
+    info = scan_folder(path) if Path(path).is_dir() else _scan_file(path)
+    return replace(info, content=content_of(path))
+
+
+def _scan_file(path: str) -> VideoInfo:
     try:
         info, times, checksums = _survey(path, {"err_detect": "explode"})
         whole = True
