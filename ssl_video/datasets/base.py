@@ -34,6 +34,11 @@ class ListedVideo:
         return self.copy_of or self.path
 
     @property
+    def at_hand(self) -> str:
+        """The user's file where it is still there, else the copy of it: what there is to read."""
+        return self.copy_of if self.copy_of and Path(self.copy_of).exists() else self.path
+
+    @property
     def label(self) -> int:
         """The only label. Raises ValueError if there is none or are many."""
         (label,) = self.labels
