@@ -34,6 +34,11 @@ class ListedVideo:
         return self.copy_of or self.path
 
     @property
+    def name(self) -> str:
+        """The user's file without the folders that lie above its own: ``folder/name``."""
+        return "/".join(Path(self.source).parts[-2:])
+
+    @property
     def at_hand(self) -> str:
         """The user's file where it is still there, else the copy of it: what there is to read."""
         return self.copy_of if self.copy_of and Path(self.copy_of).exists() else self.path
@@ -67,8 +72,11 @@ class Video(ListedVideo):
         The digest of its content comes first, where there is one, so that keys sort alike whatever files are called;
         folder and name, those of the user's file, tell exact copies apart.
         """
-        name = "/".join(Path(self.source).parts[-2:])
-        return f"{self.info.content}/{name}" if self.info.content else name
+        return f"{self.info.content}/{self.name}" if self.info.content else self.name
+
+    def with_content(self, content: str) -> "Video":
+        """The same video, whose content has this digest."""
+        return replace(self, info=replace(self.info, content=content))
 
     @property
     def listed(self) -> ListedVideo:
@@ -106,8 +114,16 @@ class VideoList:
 
     @property
     def hash(self) -> str:
-        """16 hexadecimal digits that change with a file, a label or a frame count, but not when the set moves."""
-        return _hash(self.classes, map(_line, self.videos))
+        """16 hexadecimal digits that change with a video's content, labels or frame count, or the order of the list.
+
+        They do not change when the set moves. A video whose content was not read counts by its folder and name, as all
+        did in version 0.1.
+        """
+        return _hash(self.classes, (_line(v, v.info.content if isinstance(v, Video) else "") for v in self.videos))
+
+    def has_hash(self, noted: str) -> bool:
+        """True if ``noted`` is the hash of these videos, by this version or by 0.1, which went by folders and names."""
+        return noted in (self.hash, _hash(self.classes, (_line(v) for v in self.videos)))
 
 
 @dataclass(frozen=True)
@@ -131,9 +147,8 @@ class FeatureShards:
         return _hash(self.classes, (f"{Path(shard).name}|{Path(shard).stat().st_size}" for shard in self.shards))
 
 
-def _line(video: ListedVideo) -> str:
-    tail = "/".join(Path(video.source).parts[-2:])
-    return f"{tail}|{video.labels}|{video.frames if isinstance(video, Video) else ''}"
+def _line(video: ListedVideo, content: str = "") -> str:
+    return f"{content or video.name}|{video.labels}|{video.frames if isinstance(video, Video) else ''}"
 
 
 def _hash(classes: Iterable[str], lines: Iterable[str]) -> str:
