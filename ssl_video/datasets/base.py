@@ -17,7 +17,8 @@ class ListedVideo:
     between train and test (the same actor, the same recording); "" when unknown. ``copy_of`` is the user's file, where
     ``path`` is a copy of it that reads fast. ``reversed_path`` is the flow of the video played backwards, where
     ``path`` is its flow and both are needed. ``annotation`` is where that lies which
-    people have drawn or noted of the frames, ``annotated`` the name of its form (``annotations``).
+    people have drawn or noted of the frames, ``annotated`` the name of its form (``annotations``). ``published`` is the
+    published list that names the video, SET:LIST such as ``kinetics400:train``; "" for other lists.
     """
 
     path: str
@@ -27,6 +28,7 @@ class ListedVideo:
     reversed_path: str = ""
     annotation: str = ""
     annotated: str = ""
+    published: str = ""
 
     @property
     def source(self) -> str:
@@ -81,7 +83,8 @@ class Video(ListedVideo):
     @property
     def listed(self) -> ListedVideo:
         """The user's file as a list names it, to be scanned again."""
-        return ListedVideo(self.source, self.labels, self.group, annotation=self.annotation, annotated=self.annotated)
+        own = {name: getattr(self, name) for name in ("annotation", "annotated", "published")}
+        return ListedVideo(self.source, self.labels, self.group, **own)
 
     @property
     def backwards(self) -> "Video":

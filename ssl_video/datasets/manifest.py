@@ -2,9 +2,9 @@
 
 ``path`` (relative to the manifest, or absolute), ``label`` (the name of the class, or of several with ``|`` between
 them), ``group`` (what train and test must not share), ``split`` ("train", "test" or empty, which means train), the
-fields of ``VideoInfo``, ``reason`` (why the file cannot be used), ``copy_of``, ``annotation`` and ``annotated`` (see
-``ListedVideo``). Only ``path`` is needed, so a list made by hand with the header ``path,label`` is a manifest that was
-not scanned; those of version 0.1 have no column after ``reason``.
+fields of ``VideoInfo``, ``reason`` (why the file cannot be used), and further fields of ``ListedVideo``. Only ``path``
+is needed, so a list made by hand with the header ``path,label`` is a manifest that was not scanned; those of version
+0.1 have no column after ``reason``.
 """
 
 import csv
@@ -31,7 +31,7 @@ INFO_COLUMNS = {
     "pts_start": int,
     "pts_step": float,
 }
-OWN = ("copy_of", "annotation", "annotated")
+OWN = ("copy_of", "annotation", "annotated", "published")
 """Columns that are fields of ``ListedVideo`` of the same name."""
 PATHS = ("path", "copy_of", "annotation")
 COLUMNS = ("path", "label", "group", "split", *INFO_COLUMNS, "reason", "content", *OWN)
@@ -51,6 +51,7 @@ class Row:
     copy_of: str = ""
     annotation: str = ""
     annotated: str = ""
+    published: str = ""
 
 
 def read_manifest(path: Path | str) -> Splits:
