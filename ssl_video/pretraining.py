@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ssl_video.backbones.base import Backbone, backbone_options, build_backbone, unloaded_backbone
-from ssl_video.backbones.weights import own_entry, videos_seen
+from ssl_video.backbones.weights import own_entry, seen_by
 from ssl_video.config import from_mapping, make_options, plain
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.spec import load_splits
@@ -189,7 +189,8 @@ def _pretrain(
     check(config.training, ranks)
     get_reader(config.data.reader)  # a missing package is said before the videos are scanned
     begun = ranks.share(resume and bool(run.checkpoints()))
-    pretext = untrained(config, say, weights=not begun)
+    seen_before = ranks.share(run.seen_before() if ranks.first else None)
+    pretext = untrained(config, say, weights=not begun, seen_before=seen_before)
     lists = ranks.share(lists_of(run, config.data, pretext, say, progress) if ranks.first else None)
     assert lists is not None
     training, held = lists.training, lists.held_out
@@ -198,6 +199,8 @@ def _pretrain(
         run.write_config(config.to_mapping())
         if run.lists() is None:
             run.write_lists(lists)
+        if not begun:
+            run.note_seen_before(pretext.backbone.provenance.trained_on)
     ranks.barrier()
     dataset = ClipDataset(training, pretext, config.training.seed, partial(read_video, reader=config.data.reader))
     monitors = monitors_for(training, held, ranks.device) if held.videos else []
@@ -213,10 +216,13 @@ def _pretrain(
     return run
 
 
-def untrained(config: PretrainConfig, say: Say = silent, *, weights: bool = True) -> Pretext:
+def untrained(
+    config: PretrainConfig, say: Say = silent, *, weights: bool = True, seen_before: frozenset[str] | None = None
+) -> Pretext:
     """The pretext and its network as a training starts with them. Raises UserError.
 
-    Without ``weights`` its backbone keeps the weights that it was drawn with.
+    Without ``weights`` its backbone keeps the weights that it was drawn with, and ``seen_before`` says what those that
+    it started from were trained on (by default what their file says, if it is still there).
     """
     torch.manual_seed(config.training.seed)
     name, options = config.backbone.name, config.backbone.options
@@ -224,9 +230,9 @@ def untrained(config: PretrainConfig, say: Say = silent, *, weights: bool = True
         backbone = build_backbone(name, **options)
     else:  # a checkpoint has them, and their file may be gone
         backbone = unloaded_backbone(name, **options)
-        start = options["weights"]
-        if start and Path(start).expanduser().exists():
-            backbone.provenance = dataclasses.replace(backbone.provenance, trained_on=videos_seen(start))
+        if seen_before is None and options["weights"] not in (None, "None"):
+            seen_before = seen_by(options["weights"], name, backbone.published)
+        backbone.provenance = dataclasses.replace(backbone.provenance, trained_on=seen_before or frozenset())
     if backbone.provenance.weights_report:
         say(backbone.provenance.weights_report)
     return build_pretext(config.pretext.name, backbone, config.pretext.options)
@@ -248,7 +254,7 @@ def write_weights(
 ) -> None:
     """Write a pretext, and the network of it that counts (by default its own), so that the folder is a model.
 
-    ``data`` says in the header what it was trained on, and ``videos`` are known again by their digests.
+    ``data`` says in the header what it was trained on, and ``videos`` are known again by their digests (``digest``).
     """
     backbone = exported or pretext.exported()
     header = header_of_backbone(backbone, pretext.view, backbone.provenance.trained_on | {digest(v) for v in videos})
