@@ -104,8 +104,15 @@ def test_copies_that_are_gone_are_made_again_of_the_same_videos_only(folder, tmp
     assert before is not None
     again = lists_of(run, config.data, untrained(config), print)
     assert again == before and all(Path(v.path).exists() for v in again.training.videos)
+    said: list[str] = []
+    change(folder / "3.mp4")
     (folder / "2.mp4").unlink()
-    check_same(run, lists_of(run, config.data, untrained(config), print))  # only the copies are read
+    check_same(run, lists_of(run, config.data, untrained(config), said.append))  # only the copies are read
+    assert [line.partition(";")[0] for line in said[1:]] == [
+        f"warning: 1 of the 5 videos of a list are gone (the first: {folder / '2.mp4'})",
+        f"warning: 1 of the 5 videos of a list are other videos now (the first: {folder / '3.mp4'})",
+    ]
+    change(folder / "3.mp4")  # and back
     shutil.rmtree(tmp_path / "cache" / "clips")
     with pytest.raises(UserError, match="1 of the 5 videos of a list are gone"):
         resumed(run, config)

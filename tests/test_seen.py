@@ -2,8 +2,9 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -20,8 +21,9 @@ from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.eval import features as features_module
 from ssl_video.eval import finetune as finetune_module
-from ssl_video.eval.base import Task, evaluate
+from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task, evaluate
 from ssl_video.eval.results import Result, read_results, write_results
+from ssl_video.eval.takes import Videos
 from ssl_video.model import Model, digest, load_model, seen_among
 from ssl_video.model.seen import digest_of_name, same_list
 from ssl_video.pretraining import Choice, PretrainConfig, pretrain
@@ -250,3 +252,21 @@ def test_a_command_recognises_what_it_trained_on_through_a_manifest_of_copies(dr
     assert len(result["seen"]) == 6 and set(result["seen"].values()) == {"content"}
     assert all(Path(path).parent.parent == tmp_path / "set" / "test" for path in result["seen"])
     assert "warning: 6 of the test videos were among the pretraining videos (6 by content)" in capsys.readouterr().out
+
+
+def test_without_a_test_list_the_videos_of_the_only_list_count(task, monkeypatch):
+    @dataclass(frozen=True)
+    class NoOptions:
+        pass
+
+    class Watched(Evaluation[NoOptions]):
+        Config, presets, takes = NoOptions, MappingProxyType({"default": NoOptions()}), Videos()
+
+        def measure(self, model, task, config, seed):
+            return Outcome({"watched": 1.0}, {"videos": len(task.train.videos)})
+
+    EVALUATIONS.names()
+    monkeypatch.setitem(EVALUATIONS._members, "watched", Watched)
+    first = task.train.videos[0]
+    assert evaluate("watched", tiny(digest(first)), replace(task, test=None)).seen == {first.path: "content"}
+    assert evaluate("watched", tiny(digest(first)), task).seen == {}

@@ -21,8 +21,9 @@ Say = Callable[[str], None]
 def lists_of(run: Run, data: DataConfig, objective: Objective, say: Say, progress: bool = False) -> Lists:
     """The videos of a run as they were chosen, with what they hold now (``check_same`` compares).
 
-    They are chosen now, if the run has noted none yet (or is of version 0.1). Copies that are gone are made again.
-    Raises UserError if there are no such videos any more.
+    They are chosen now, if the run has noted none yet (or is of version 0.1). Copies that are gone are made again; of
+    those that are there, ``say`` is told if the videos that they were made of are not. Raises UserError if there are no
+    such videos any more.
     """
     lists = run.lists()
     if lists is None:
@@ -30,18 +31,26 @@ def lists_of(run: Run, data: DataConfig, objective: Objective, say: Say, progres
             say(f"{run} is of version 0.1, which noted no list of videos: that they are the same cannot be checked.")
         return choose_lists(data, objective, say, progress)
     say(f"{len(lists.training.videos)} videos are trained on, {len(lists.held_out.videos)} are held out, as noted.")
-    parts = (_found_again(videos, data, objective, progress) for videos in (lists.training, lists.held_out))
-    return Lists(*parts)
+    found = []
+    for videos in (lists.training, lists.held_out):
+        there = all(Path(path).exists() for v in videos.videos for path in (v.path, v.reversed_path) if path)
+        again = _as_it_is_now(videos, say, progress) if there else _shown_again(videos, data, objective, progress)
+        found.append(again)
+    return Lists(*found)
 
 
-def _found_again(videos: VideoSet, data: DataConfig, objective: Objective, progress: bool) -> VideoSet:
-    if not all(Path(path).exists() for v in videos.videos for path in (v.path, v.reversed_path) if path):
-        return _shown_again(videos, data, objective, progress)
-    own = [v for v in videos.videos if v.info.content and not v.copy_of]  # of a copy, only itself is read
-    now = contents_of(own, progress=progress)
-    changed = {v.path: now[v.path] for v in own if now[v.path] != v.info.content}
-    found = tuple(v.with_content(changed[v.path]) if v.path in changed else v for v in videos.videos)
-    return dataclasses.replace(videos, videos=found)
+def _as_it_is_now(videos: VideoSet, say: Say, progress: bool) -> VideoSet:
+    """The videos with the contents of their files; of a copy only itself is read, so that it stays as it is."""
+    gone = [v.source for v in videos.videos if not Path(v.source).exists()]
+    now = contents_of([v for v in videos.videos if v.info.content and v.at_hand == v.source], progress=progress)
+    changed = {v.source: now[v.source] for v in videos.videos if now.get(v.source, "") not in ("", v.info.content)}
+    of_copies = [v.source for v in videos.videos if v.copy_of and v.source in changed]
+    for which, what in ((gone, "gone"), (of_copies, "other videos now")):
+        if which:
+            some = f"{len(which)} of the {len(videos.videos)} videos of a list are {what} (the first: {which[0]})"
+            say(f"warning: {some}; their copies, as they were made before, are used.")
+    own = (v.with_content(changed[v.path]) if v.path in changed and not v.copy_of else v for v in videos.videos)
+    return dataclasses.replace(videos, videos=tuple(own))
 
 
 def _shown_again(videos: VideoSet, data: DataConfig, objective: Objective, progress: bool) -> VideoSet:
