@@ -19,7 +19,7 @@ from ssl_video.errors import UserError, nearest
 from ssl_video.eval.features import FeatureStore
 from ssl_video.eval.results import Prediction, Result
 from ssl_video.eval.takes import LabelledVideos, Takes
-from ssl_video.model import A_MODEL, Model, digest
+from ssl_video.model import A_MODEL, Model, seen_among
 from ssl_video.registry import Registry
 from ssl_video.video.info import Problem
 
@@ -77,7 +77,8 @@ class Outcome:
     """What a protocol found: metrics, counts, the problems of videos that had to be left out.
 
     ``confusion_KK`` counts test videos: row true class, column predicted. ``per_video``: metrics of
-    test videos by their names. ``predictions``: of protocols that say something of every test video.
+    test videos by their names. ``predictions``: of protocols that say something of every test video. ``trained_on``: as
+    ``Model.trained_on``, of a further model that took part.
     """
 
     metrics: dict[str, float]
@@ -86,6 +87,7 @@ class Outcome:
     confusion_KK: np.ndarray | None = None
     per_video: dict[str, dict[str, float]] = field(default_factory=dict)
     predictions: Sequence[Prediction] = ()
+    trained_on: frozenset[str] = frozenset()
 
 
 class Evaluation(ABC, Generic[C]):
@@ -140,6 +142,8 @@ def evaluate(
     of_videos = [videos for videos in (task.train, task.test) if isinstance(videos, VideoSet)]
     skipped = [p for videos in of_videos for p in videos.problems] + list(outcome.problems)
     tested = of_videos[-1].videos if of_videos else ()
+    trained_on = outcome.trained_on | (model.trained_on if isinstance(model, Model) else frozenset())
+    seen = seen_among(tested, trained_on)
     return Result(
         protocol=protocol,
         preset=preset,
@@ -151,7 +155,8 @@ def evaluate(
         counts=outcome.counts,
         seed=seed,
         data_hash=f"{task.train.hash}-{test.hash}",
-        transductive=isinstance(model, Model) and any(digest(v) in model.trained_on for v in tested),
+        transductive=bool(seen),
+        seen=seen,
         skipped=[asdict(p) for p in skipped],
         versions={
             "ssl-video": __version__,

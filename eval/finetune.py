@@ -155,7 +155,7 @@ class Finetune(Evaluation[FinetuneConfig]):
                 "use=best and patience need validation; keep a fraction for it, with --option held_out=0.1, say."
             )
         notes = {"model": model.name, "data": task.data, "split": task.split, "hash": task.train.hash, "seed": seed}
-        _claim(run, notes | {"options": plain(config)})
+        _claim(run, notes | {"options": plain(config)}, task.train)
         chosen = run if config.use == "last" else run.best
         if not run.finished:
             finetune(model, task, config, seed, run)
@@ -248,14 +248,21 @@ def validation(kept: VideoSet, used: VideoSet, config: FinetuneConfig, run: Run,
     return validate
 
 
-def _claim(run: Run, notes: dict[str, Any]) -> None:
-    """The run is for this fine-tuning from now on. Raises UserError if it is for another, or in use."""
+def _claim(run: Run, notes: dict[str, Any], videos: VideoSet) -> None:
+    """The run is for this fine-tuning on ``videos`` from now on. Raises UserError if it is for another, or in use."""
     if not run.started:
         if not run.empty:
             raise UserError(f"{run} exists and is not empty; choose another --run folder.")
         run.write_config(notes)
-    elif run.config() != notes:
+        return
+    noted = run.config()
+    if {**noted, "hash": ""} != {**notes, "hash": ""}:
         raise UserError(f"{run} holds another run (see {run.config_file}); choose another --run folder.")
+    if not videos.has_hash(str(noted["hash"])):
+        raise UserError(
+            f"{run} was begun with other training videos or labels, or in another order; bring them back, or choose "
+            f"another --run folder."
+        )
 
 
 def _validations(run: Run) -> list[float]:

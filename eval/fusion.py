@@ -59,7 +59,8 @@ class Fusion(Evaluation[FusionConfig]):
         counts = {"train": len(task.train.videos), "test": len(test.videos), "classes": len(task.train.classes)}
         found, confused = accuracies(scores, test.labels_N) | single, confusion(scores, test.labels_N)
         predictions = predictions_of(test.videos, task.train.classes, scores)
-        return Outcome(found, counts, test.problems, confused, predictions=predictions)
+        seen = partner.trained_on
+        return Outcome(found, counts, test.problems, confused, predictions=predictions, trained_on=seen)
 
     def _scores(self, model: Model, partner: Model, task: Task, config: FusionConfig):
         assert task.test is not None

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ BEST = 5
 """Classes that a prediction ranks."""
 NUMBERS = {word: float(word) for word in ("inf", "-inf", "nan")}
 """Numbers that JSON does not have, by the words that stand for them in results."""
+SOME = 3
+"""Videos that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,9 @@ class Result:
     """Numbers of one evaluation, and everything needed to say what they are.
 
     ``confusion`` counts test videos: row true class, column predicted; ``classes`` are its names.
-    ``per_video``: metrics of test videos by their names.
+    ``per_video``: metrics of test videos by their names. ``seen``: paths of the test videos that the model was
+    pretrained on, and by what that is known (``ssl_video.model.seen``): ``content``, ``list SET:LIST``, or ``name``, as
+    version 0.1 noted it; ``transductive`` is true if there are any (also in results of 0.1, which named none).
     """
 
     protocol: str
@@ -77,6 +82,7 @@ class Result:
     seed: int = 0
     data_hash: str = ""
     transductive: bool = False
+    seen: dict[str, str] = field(default_factory=dict)
     skipped: list[dict[str, str]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
@@ -114,8 +120,20 @@ class Result:
             **dict(flat(self.counts, "counts")),
             "left_out": len(self.skipped),
             "transductive": self.transductive,
+            "seen": len(self.seen),
             **dict(flat(self.options, "options")),
         }
+
+    @property
+    def seen_in_words(self) -> str:
+        """How many test videos the model was pretrained on, how that is known, and a few of them; "" if none."""
+        if not self.seen:
+            return "test videos were among the pretraining videos" if self.transductive else ""
+        how = {"content": "by content", "name": "by folder and name, as version 0.1 noted them, which may be chance"}
+        counted = Counter(how.get(evidence, f"by the {evidence}") for evidence in self.seen.values())
+        known = ", ".join(f"{count} {words}" for words, count in counted.items())
+        some = ", ".join(list(self.seen)[:SOME]) + (", ..." if len(self.seen) > SOME else "")
+        return f"{len(self.seen)} of the test videos were among the pretraining videos ({known}): {some}"
 
     def table(self) -> str:
         """The metrics, one a line; before them, where there are such, those of each video, a video a line."""

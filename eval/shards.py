@@ -142,7 +142,7 @@ def extract_to(
     folder = kept.folder
     if ranks.first:
         about = {"weights": kept.weights, "data": videos.hash, "videos": len(videos.videos), "shard": SHARD}
-        _claim(folder, what.noted() | about)
+        _claim(folder, what.noted() | about, videos)
     ranks.barrier()
     numbers = range(-(-len(videos.videos) // SHARD))
     mine = numbers[ranks.rank :: ranks.world_size]
@@ -151,7 +151,7 @@ def extract_to(
         if (folder / f"{number:05d}.json").exists():
             continue
         part = VideoSet(videos.name, videos.videos[number * SHARD : (number + 1) * SHARD], videos.classes)
-        _write_shard(folder, number, extract(model, part, what, workers=workers, none_is_an_error=False))
+        _write_shard(folder, number, part, extract(model, part, what, workers=workers, none_is_an_error=False))
     ranks.barrier()
     whole = Features([], [], [], [])
     for number in numbers:
@@ -159,10 +159,11 @@ def extract_to(
     return whole
 
 
-def _claim(folder: Path, about: dict[str, Any]) -> None:
+def _claim(folder: Path, about: dict[str, Any], videos: VideoSet) -> None:
     noted = folder / "about.json"
     if noted.exists():
-        if json.loads(noted.read_text(encoding="utf-8")) != about:
+        before = json.loads(noted.read_text(encoding="utf-8"))
+        if {**before, "data": ""} != {**about, "data": ""} or not videos.has_hash(before["data"]):
             raise UserError(
                 f"{folder} holds features of another model, other videos or options; choose another folder."
             )
@@ -172,11 +173,17 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
         write_text(noted, json.dumps(about, indent=1) + "\n")
 
 
-def _write_shard(folder: Path, number: int, found: Features) -> None:
+def _write_shard(folder: Path, number: int, part: VideoSet, found: Features) -> None:
     with written_aside(folder / f"{number:05d}.npy") as aside:
         np.save(aside, np.concatenate(found.clips_KD) if found.clips_KD else np.zeros((0, 0), np.float32))
+    listed = enumerate(part.videos)  # in the order of those that were found
     rows = [
-        {"path": v.source, "labels": v.labels, "starts": s.tolist()}
+        {
+            "number": next(n for n, video in listed if video.source == v.source),
+            "path": v.source,
+            "labels": v.labels,
+            "starts": s.tolist(),
+        }
         for v, s in zip(found.videos, found.starts, strict=True)
     ]
     note = {"rows": rows, "problems": [asdict(p) for p in found.problems]}
@@ -187,10 +194,13 @@ def _read_shard(folder: Path, number: int, videos: Sequence[Video], whole: Featu
     note = json.loads((folder / f"{number:05d}.json").read_text(encoding="utf-8"))
     file = folder / f"{number:05d}.npy"
     vectors = np.load(file, mmap_mode="r", allow_pickle=False)
-    by_path = {v.source: v for v in videos}
+    of_0_1 = {v.source: n for n, v in enumerate(videos)}  # which noted no numbers, so that its sets could not move
     row, before = 0, len(whole.clips_KD)
     for entry in note["rows"]:
-        whole.videos.append(by_path[entry["path"]])
+        place = entry.get("number", of_0_1.get(entry["path"]))
+        if place is None:
+            raise UserError(f"{folder} holds features of {entry['path']}, which has moved; choose another folder.")
+        whole.videos.append(videos[place])
         whole.starts.append(np.array(entry["starts"]))
         whole.clips_KD.append(vectors[row : row + len(entry["starts"])])
         row += len(entry["starts"])

@@ -9,12 +9,9 @@ from typing import Any
 import torch
 
 from ssl_video.backbones.base import Backbone, build_backbone, unloaded_backbone
-from ssl_video.backbones.weights import videos_seen
-from ssl_video.datasets.base import Video, VideoList, VideoSet
-from ssl_video.datasets.cached import read_from
-from ssl_video.datasets.flow import for_modality
-from ssl_video.datasets.spec import describe, held_out, load_splits
-from ssl_video.datasets.statistics import measure
+from ssl_video.backbones.weights import seen_by
+from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.spec import load_splits
 from ssl_video.errors import UserError
 from ssl_video.eval.base import Task
 from ssl_video.eval.harness import Say, compare, silent
@@ -24,12 +21,11 @@ from ssl_video.files import new_folder
 from ssl_video.model import digest, header_of_backbone, load_model
 from ssl_video.pretexts.base import PRETEXTS, Pretext, build_pretext
 from ssl_video.pretrain_config import PretrainConfig, noted_by
-from ssl_video.run import Lists, Run
-from ssl_video.train.config import DataConfig
-from ssl_video.train.data import ClipDataset, read_video, usable, with_company
+from ssl_video.run import Run
+from ssl_video.train.data import ClipDataset, read_video
 from ssl_video.train.distributed import Ranks, choose_device, joined
+from ssl_video.train.lists import check_same, lists_of, shown
 from ssl_video.train.loop import train
-from ssl_video.train.objective import Objective
 from ssl_video.train.parallel import check
 from ssl_video.train.report import write_report
 from ssl_video.video.reader import get_reader
@@ -99,15 +95,18 @@ def _pretrain(
     check(config.training, ranks)
     get_reader(config.data.reader)  # a missing package is said before the videos are scanned
     begun = ranks.share(resume and bool(run.checkpoints()))
-    pretext = untrained(config, say, weights=not begun)
-    lists = ranks.share(lists_of(run, config, pretext, say, progress) if ranks.first else None)
+    seen_before = ranks.share(run.seen_before() if ranks.first else None)
+    pretext = untrained(config, say, weights=not begun, seen_before=seen_before)
+    lists = ranks.share(lists_of(run, config.data, pretext, say, progress) if ranks.first else None)
     assert lists is not None
     training, held = lists.training, lists.held_out
     if ranks.first:
-        _check_same(run, lists)
+        check_same(run, lists)
         run.write_config(config.to_mapping())
         if run.lists() is None:
             run.write_lists(lists)
+        if not begun:
+            run.note_seen_before(pretext.backbone.provenance.trained_on)
     ranks.barrier()
     dataset = ClipDataset(training, pretext, config.training.seed, partial(read_video, reader=config.data.reader))
     monitors = monitors_for(training, held, ranks.device) if held.videos else []
@@ -123,10 +122,13 @@ def _pretrain(
     return run
 
 
-def untrained(config: PretrainConfig, say: Say = silent, *, weights: bool = True) -> Pretext:
+def untrained(
+    config: PretrainConfig, say: Say = silent, *, weights: bool = True, seen_before: frozenset[str] | None = None
+) -> Pretext:
     """The pretext and its network as a training starts with them. Raises UserError.
 
-    Without ``weights`` its backbone keeps the weights that it was drawn with.
+    Without ``weights`` its backbone keeps the weights that it was drawn with, and ``seen_before`` says what those that
+    it started from were trained on (by default what their file says, if it is still there).
     """
     torch.manual_seed(config.training.seed)
     name, options = config.backbone.name, config.backbone.options
@@ -134,83 +136,12 @@ def untrained(config: PretrainConfig, say: Say = silent, *, weights: bool = True
         backbone = build_backbone(name, **options)
     else:  # a checkpoint has them, and their file may be gone
         backbone = unloaded_backbone(name, **options)
-        start = options["weights"]
-        if start and Path(start).expanduser().exists():
-            backbone.provenance = dataclasses.replace(backbone.provenance, trained_on=videos_seen(start))
+        if seen_before is None and options["weights"] not in (None, "None"):
+            seen_before = seen_by(options["weights"], name, backbone.published)
+        backbone.provenance = dataclasses.replace(backbone.provenance, trained_on=seen_before or frozenset())
     if backbone.provenance.weights_report:
         say(backbone.provenance.weights_report)
     return build_pretext(config.pretext.name, backbone, config.pretext.options)
-
-
-def lists_of(
-    run: Run, config: PretrainConfig, objective: Objective, say: Say = silent, progress: bool = False
-) -> Lists:
-    """The videos of a run as they were chosen; chosen now, if it has noted none yet (or is of version 0.1).
-
-    Copies that are gone are made again. Raises UserError if there are no such videos any more.
-    """
-    lists = run.lists()
-    if lists is None:
-        return choose_lists(config, objective, say, progress)
-    say(f"{len(lists.training.videos)} videos are trained on, {len(lists.held_out.videos)} are held out, as noted.")
-    parts = (_there(videos, config.data, objective, progress) for videos in (lists.training, lists.held_out))
-    return Lists(*parts)
-
-
-def _there(videos: VideoSet, data: DataConfig, objective: Objective, progress: bool) -> VideoSet:
-    if all(Path(v.path).exists() for v in videos.videos):
-        return videos
-    sources = tuple(v.listed for v in videos.videos)
-    found = shown(VideoList(videos.name, sources, videos.classes), data, objective, progress)
-    return dataclasses.replace(found, problems=videos.problems + found.problems)
-
-
-def _check_same(run: Run, lists: Lists) -> None:
-    """Raise UserError if the videos are not those that the run has noted: it would not be the same training."""
-    noted = run.lists()
-    if noted is None:
-        return
-    for before, now in ((noted.training, lists.training), (noted.held_out, lists.held_out)):
-        if before.hash != now.hash:
-            gone = len(before.videos) - len(now.videos)
-            what = (
-                f"{gone} of the {len(before.videos)} videos of a list are gone" if gone else "its videos have changed"
-            )
-            raise UserError(f"{run} cannot be resumed: {what}; bring them back, or start a new run with another --out.")
-
-
-def choose_lists(config: PretrainConfig, objective: Objective, say: Say = silent, progress: bool = False) -> Lists:
-    """Which videos of the configured data are trained on, which are held out, and which are left out, and why."""
-    splits = load_splits(config.data.spec, config.data.split)
-    for warning in splits.warnings:
-        say(f"warning: {warning}")
-    whole = shown(splits.train, config.data, objective, progress)
-    measure(whole, objective.needs.statistics, progress=progress)
-    say(describe(dataclasses.replace(splits, train=whole)))
-    serving = usable(whole, objective)
-    say_left_out(serving, say)
-    if not config.data.held_out or len(serving.videos) < 2:
-        return Lists(serving, VideoSet(f"{serving.name} (held out)", (), serving.classes))
-    training, kept = held_out(serving, config.data.held_out, seed=0)
-    return Lists(with_company(training, objective), kept)
-
-
-def shown(videos: VideoList, data: DataConfig, objective: Objective, progress: bool = False) -> VideoSet:
-    """What the network takes: the usable videos, their copies if the configuration says so, or their flow."""
-    modality = objective.backbone.clip.modality
-    cache = "none" if modality == "flow" else data.cache  # flow is a copy already
-    readable = read_from(videos, cache, data.cache_short_side, progress=progress)
-    return for_modality(readable, modality, reversed=objective.needs.reversed, progress=progress)
-
-
-def say_left_out(videos: VideoSet, say: Say) -> None:
-    """The videos that cannot be used, counted, the first few named."""
-    for problem in videos.problems[:5]:
-        say(f"  left out: {problem.path}: {problem.reason}")
-    if videos.problems:
-        more = len(videos.problems) - 5
-        rest = f" (and {more} more)" if more > 0 else ""
-        say(f"{len(videos.problems)} of {len(videos.videos) + len(videos.problems)} videos are left out{rest}.")
 
 
 def _finish(run: Run, config: PretrainConfig, pretext: Pretext, exported: Backbone, videos: VideoSet) -> None:
@@ -229,7 +160,7 @@ def write_weights(
 ) -> None:
     """Write a pretext, and the network of it that counts (by default its own), so that the folder is a model.
 
-    ``data`` says in the header what it was trained on, and ``videos`` are known again by their digests.
+    ``data`` says in the header what it was trained on, and ``videos`` are known again by their digests (``digest``).
     """
     backbone = exported or pretext.exported()
     header = header_of_backbone(backbone, pretext.view, backbone.provenance.trained_on | {digest(v) for v in videos})

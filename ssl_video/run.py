@@ -2,6 +2,7 @@
 
 config.yaml             the whole configuration, in the words of the command's flags
 lists/*.jsonl           the videos trained on, held out, and left out with the reason, as they were chosen
+lists/seen_before.json  what the weights that it starts from were trained on
 metrics.jsonl           a record each so many steps
 replaced.json           videos whose place others took, with the reason
 checkpoints/step_*.pt   to resume from
@@ -18,7 +19,7 @@ import pickle
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -160,6 +161,15 @@ class Run:
         if not self._list("training").is_file():
             return None
         return Lists(_read_list(self._list("training")), _read_list(self._list("held_out")))
+
+    def note_seen_before(self, seen: Iterable[str]) -> None:
+        """Note what the weights that the training starts from were trained on: their file may go, the note stays."""
+        write_text(self.folder / "lists" / "seen_before.json", json.dumps(sorted(seen)) + "\n")
+
+    def seen_before(self) -> frozenset[str] | None:
+        """Digests of videos and names of published lists; None if the run has not noted them."""
+        file = self.folder / "lists" / "seen_before.json"
+        return frozenset(json.loads(file.read_text("utf-8"))) if file.is_file() else None
 
     def _list(self, name: str) -> Path:
         return self.folder / "lists" / f"{name}.jsonl"

@@ -1,5 +1,7 @@
 """The registry of published weights."""
 
+import re
+
 import pytest
 import torch
 import torch.hub
@@ -20,6 +22,7 @@ def test_an_entry_is_of_a_network_that_there_is_and_says_what_is_known_of_it(key
     if network not in BORROWED:
         from_mapping(backbone_options(network), entry.options, key)
     assert entry.source and entry.licence and entry.trained_on
+    assert entry.lists and all(re.fullmatch(r"[a-z_0-9]+:[a-z]+\d*", name) for name in entry.lists)
     assert (entry.mean is None) == (entry.std is None)
 
 

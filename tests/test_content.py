@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_video.datasets.base import ListedVideo, VideoList, VideoSet
+from ssl_video.apps.search import indexed_path
+from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoSet
 from ssl_video.datasets.cached import cached
-from ssl_video.datasets.flow import flow_of
+from ssl_video.datasets.flow import flow_of, for_modality
+from ssl_video.datasets.manifest import manifest_rows, write_manifest
 from ssl_video.datasets.prepare import copy_videos, flow_videos, scan_to_manifest
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.video.content import BLOCK, content_of
@@ -76,11 +78,36 @@ def test_manifests_of_videos_copies_and_flow_tell_which_videos_they_are_of(tmp_p
         assert contents(str(tmp_path / made)) == [content_of(path)], made
 
 
+def test_a_video_keeps_its_annotation_and_its_name_in_a_manifest_of_copies(tmp_path, monkeypatch):
+    (tmp_path / "masks").mkdir()
+    path = videos.mp4(tmp_path / "v.mp4", count=5)
+    listed = ListedVideo(str(path), annotation=str(tmp_path / "masks"), annotated="mask_pictures")
+    whole = scanned(VideoList("drawn", (listed,)))
+    monkeypatch.chdir(tmp_path)
+    copies = cached(whole, "h264", 32, out=Path("copies"))  # a folder named from here
+    write_manifest("copies/manifest.csv", manifest_rows(copies))
+    monkeypatch.chdir("/")
+    (again,) = load_splits(str(tmp_path / "copies")).train.videos
+    assert Path(again.path).parent == tmp_path / "copies" and Path(again.path).exists()
+    assert isinstance(again, Video) and again.source == str(path) and again.key == whole.videos[0].key
+    assert (again.annotation, again.annotated) == (str(tmp_path / "masks"), "mask_pictures")
+
+
+def test_what_needs_the_original_takes_the_copy_where_it_is_gone(tmp_path):
+    path = videos.mp4(tmp_path / "v.mp4", count=5)
+    copies = cached(scanned_set(path), "h264", 32, out=tmp_path / "copies")
+    assert copies.videos[0].at_hand == indexed_path(copies.videos[0]) == str(path)
+    path.unlink()
+    assert copies.videos[0].at_hand == indexed_path(copies.videos[0]) == copies.videos[0].path
+    assert for_modality(copies, "flow").videos[0].key == copies.videos[0].key
+
+
 def test_a_manifest_of_version_0_1_is_read_and_says_nothing_of_content(tmp_path):
     path = videos.mp4(tmp_path / "v.mp4", count=5)
     scan_to_manifest(str(path), tmp_path / "scan.csv")
     with (tmp_path / "scan.csv").open(newline="") as file:
-        rows = [{k: v for k, v in row.items() if k != "content"} for row in csv.DictReader(file)]
+        later = ("content", "copy_of", "annotation", "annotated", "published")
+        rows = [{k: v for k, v in row.items() if k not in later} for row in csv.DictReader(file)]
     with (tmp_path / "old.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()

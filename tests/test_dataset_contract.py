@@ -1,5 +1,6 @@
 """What holds of every registered data set, on the smallest layout of it as it is published."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -183,6 +184,17 @@ def test_a_listed_video_that_is_absent_is_a_problem_with_a_reason(tmp_path, name
         (problem,) = train.problems + test.problems
         assert (Path(problem.path).name, problem.reason) == (Path(video).name, MISSING)
         assert str(root / video) not in files_in(train) + files_in(test)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_videos_of_a_published_list_say_which_one_it_is(tmp_path, name):
+    CASES[name](tmp_path)
+    said = [{v.published for v in part.videos} for part in lists_of(name, tmp_path) if isinstance(part, VideoList)]
+    if name in ("ucf101", "hmdb51"):  # sets in their layout are many; theirs are told by their numbers of videos
+        assert said == [{""}, {""}]
+    elif said:  # features are of no videos that could be seen again
+        (train,), (test,) = said
+        assert re.fullmatch(r"[a-z_0-9]+:train\d*", train) and re.fullmatch(r"[a-z_0-9]+:(test|val)\d*", test)
 
 
 def is_a_sentence(error: UserError) -> bool:

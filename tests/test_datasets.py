@@ -279,7 +279,7 @@ def test_the_columns_of_a_manifest_are_stable(tmp_path):
     with (tmp_path / "m.csv").open() as file:
         assert tuple(next(csv.reader(file))) == COLUMNS == (
             *("path", "label", "group", "split", "frames", "fps", "width", "height", "duration_s", "codec"),
-            *("pts_start", "pts_step", "reason", "content"),
+            *("pts_start", "pts_step", "reason", "content", "copy_of", "annotation", "annotated", "published"),
         )  # fmt: skip
 
 
@@ -326,10 +326,9 @@ def test_a_set_without_a_usable_file_can_be_asked_for(tmp_path):
 
 def test_a_manifest_that_was_scanned_is_trusted(tmp_path):
     put(tmp_path, "empty.mp4")
-    write_manifest(
-        tmp_path / "manifest.csv", manifest_rows(VideoSet("", (Video(str(tmp_path / "empty.mp4"), info=INFO),)))
-    )
-    assert scanned(load_splits(str(tmp_path)).train).videos[0].info == INFO
+    video = Video(str(tmp_path / "empty.mp4"), info=INFO).with_content("0123456789abcdef")
+    write_manifest(tmp_path / "manifest.csv", manifest_rows(VideoSet("", (video,))))
+    assert scanned(load_splits(str(tmp_path)).train).videos == (video,)
 
 
 # ---- held-out part

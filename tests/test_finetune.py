@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from ssl_video.eval.classification import Classification, ClassificationConfig
 from ssl_video.eval.finetune import FinetuneConfig
 from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import Context, Progress, View
+from ssl_video.run import Run
 from ssl_video.train.loop import Interrupted
 from tests.nets import drawn_frames, video_set
 
@@ -107,6 +109,24 @@ def test_a_finished_fine_tuning_is_only_tested_again(task, model, monkeypatch):
     first = evaluate("finetune", model, task, options=FAST)
     monkeypatch.setattr(finetune_module, "train", lambda *_a, **_o: pytest.fail("trained again"))
     assert evaluate("finetune", model, task, options=FAST).metrics == first.metrics
+
+
+def test_a_fine_tuning_is_resumed_on_the_videos_that_it_began_with_only(task, model):
+    def with_contents(*contents):
+        videos = tuple(v.with_content(c) for v, c in zip(task.train.videos, contents, strict=True))
+        return replace(task, train=replace(task.train, videos=videos))
+
+    contents = [f"{n:016x}" for n in range(16)]
+    first = evaluate("finetune", model, with_contents(*contents), options=FAST)
+    assert evaluate("finetune", model, with_contents(*contents), options=FAST).metrics == first.metrics
+    fewer = replace(task.train, videos=task.train.videos[:-1])
+    for other in (with_contents(*contents[:-1], "f" * 16), replace(task, train=fewer)):
+        with pytest.raises(UserError, match=r"begun with other training videos or labels.*bring them back"):
+            evaluate("finetune", model, other, options=FAST)
+    noted = Run(task.folder).config()
+    shutil.rmtree(task.folder)
+    Run(task.folder).write_config(noted | {"hash": task.train.hash})  # by folders and names, as version 0.1 did
+    assert evaluate("finetune", model, with_contents(*contents), options=FAST).metrics == first.metrics
 
 
 def test_a_folder_of_another_run_is_refused(task, model):

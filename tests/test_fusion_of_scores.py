@@ -9,7 +9,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval import fusion as fusion_module
 from ssl_video.eval.base import Task, evaluate
 from ssl_video.eval.features import Features
-from ssl_video.model import Model
+from ssl_video.model import Model, digest
 from ssl_video.video.info import Problem
 from ssl_video.video.view import View
 from tests.nets import tiny_backbone, video_set
@@ -48,6 +48,14 @@ def test_two_streams_together_know_what_one_alone_does_not(task, preset):
     assert result.metrics["top1_model"] < 0.6
     assert result.metrics["top1"] == result.metrics["top1_partner"] == 1.0
     assert result.counts["test"] == 7 and result.skipped == [{"path": "17.mp4", "reason": "damaged"}]
+
+
+def test_a_test_video_that_only_the_partner_was_trained_on_is_told(task, monkeypatch):
+    partner = model("flow")
+    partner.run = {"videos": [digest(task.test.videos[2])]}
+    monkeypatch.setattr(fusion_module, "load_model", lambda _spec, _device: partner)
+    result = evaluate("fusion", model("rgb"), task, options={"partner": "flow"})
+    assert result.transductive and list(result.seen) == [task.test.videos[2].path]
 
 
 def test_the_average_is_that_of_probabilities(task):

@@ -11,8 +11,9 @@ import torch
 import ssl_video as sv
 from ssl_video.eval.features import Extraction, extract
 from ssl_video.pretrain_config import PretrainConfig
-from ssl_video.pretraining import lists_of, untrained
+from ssl_video.pretraining import untrained
 from ssl_video.tensors import load_tensors
+from ssl_video.train.lists import lists_of
 from tests.nets import video_set
 
 MADE = Path(__file__).parent / "made_by_0_1"
@@ -65,7 +66,7 @@ def test_it_noted_no_lists_so_that_they_are_chosen_from_its_data(run):
     config = PretrainConfig.from_mapping(run.config())
     assert run.lists() is None
     with pytest.raises(sv.UserError, match="no file or folder 'drawn'"):
-        lists_of(run, config, untrained(config))
+        lists_of(run, config.data, untrained(config), print)
 
 
 def test_its_features_are_the_same_as_then(run, monkeypatch):

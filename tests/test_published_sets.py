@@ -234,6 +234,8 @@ def test_a_whole_set_is_loaded_with_its_official_counts_and_no_warning(stub_file
     assert splits.test is not None
     assert (len(splits.train.videos), len(splits.test.videos), len(splits.train.classes)) == (train, test, classes)
     assert splits.train.problems == splits.test.problems == splits.warnings == ()
+    for part, videos in (("train", splits.train), ("test", splits.test)):
+        assert {v.published for v in videos.videos} == {f"{spec}:{part}{split}"}
 
 
 def test_absent_files_are_counted_and_named_in_a_warning(tmp_path):

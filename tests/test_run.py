@@ -12,13 +12,14 @@ from ssl_video.eval.classification import Classification, ClassificationConfig
 from ssl_video.model import load_model
 from ssl_video.pretexts.base import PRETEXTS
 from ssl_video.pretrain_config import Choice, PretrainConfig, changed
-from ssl_video.pretraining import _check_same, pretrain, untrained, write_weights
+from ssl_video.pretraining import pretrain, untrained, write_weights
 from ssl_video.recipes import load_recipe, recipes, small_recipe
 from ssl_video.run import Lists, Run
 from ssl_video.tensors import load_tensors, save_tensors
 from ssl_video.train.config import DataConfig, OptimConfig, TrainingConfig
 from ssl_video.train.data import ClipDataset
 from ssl_video.train.distributed import Ranks
+from ssl_video.train.lists import check_same
 from ssl_video.train.loop import train
 from ssl_video.train.parallel import check
 from ssl_video.video.info import Problem
@@ -178,9 +179,11 @@ def test_other_videos_are_not_the_same_training(tmp_path):
     run, noted = Run(tmp_path), Lists(video_set(4), VideoSet("kept", videos.videos[4:]))
     run.write_lists(noted)
     for now in (replace(noted, training=video_set(3)), replace(noted, held_out=VideoSet("kept", videos.videos[5:]))):
-        with pytest.raises(UserError, match="videos of a list are gone; bring them back"):
-            _check_same(run, now)
-    _check_same(run, noted)
+        with pytest.raises(
+            UserError, match=r"videos of a list are gone \(the first: /v/class\d/\d.mp4\); bring them back"
+        ):
+            check_same(run, now)
+    check_same(run, noted)
 
 
 def test_a_run_that_accumulates_gradients_resumes_as_if_it_had_not_stopped(tmp_path):

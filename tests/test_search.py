@@ -36,7 +36,7 @@ from ssl_video.video.view import View
 from tests.nets import drawn_frames, tiny_backbone
 
 ROOT = Path(__file__).resolve().parents[1]
-INFO = VideoInfo(40, 25.0, 12, 12, 1.6, "h264")
+INFO = VideoInfo(40, 25.0, 12, 12, 1.6, "h264", content="0123456789abcdef")
 SPAN = 7  # frames of the view below
 IDLE = Work(workers=0)
 

@@ -87,6 +87,39 @@ def test_features_of_another_model_or_of_other_videos_are_refused(tmp_path, mode
             extract_to(kept(tmp_path, network), network, videos, Extraction(1), workers=0)
 
 
+def test_kept_features_are_of_the_videos_by_their_content_wherever_these_lie(tmp_path, model, reads):
+    def videos(root="/v", **contents):
+        drawn = video_set(6)
+        found = tuple(
+            replace(v, path=v.path.replace("/v", root, 1)).with_content(contents.get(f"n{n}", f"{n:016x}"))
+            for n, v in enumerate(drawn.videos)
+        )
+        return replace(drawn, videos=found)
+
+    whole = extract_to(kept(tmp_path, model), model, videos(), Extraction(1), workers=0)
+    reads.clear()
+    moved = extract_to(kept(tmp_path, model), model, videos(root="/w/moved"), Extraction(1), workers=0)
+    assert not reads and (moved.mean_ND == whole.mean_ND).all()
+    assert [v.path for v in moved.videos] == [f"/w/moved/class{n % 2}/{n}.mp4" for n in range(5)]
+    with pytest.raises(UserError, match="other videos"):
+        extract_to(kept(tmp_path, model), model, videos(n2="f" * 16), Extraction(1), workers=0)
+
+
+def test_features_that_version_0_1_kept_are_used(tmp_path, model, reads):
+    whole = extract_to(kept(tmp_path, model), model, video_set(6), Extraction(1), workers=0)
+    for shard in (tmp_path / "f").glob("0*.json"):
+        note = json.loads(shard.read_text())
+        note["rows"] = [{k: v for k, v in row.items() if k != "number"} for row in note["rows"]]
+        shard.write_text(json.dumps(note))
+    reads.clear()
+    known = replace(video_set(6), videos=tuple(v.with_content("f" * 16) for v in video_set(6).videos))
+    assert (extract_to(kept(tmp_path, model), model, known, Extraction(1), workers=0).mean_ND == whole.mean_ND).all()
+    moved = replace(known, videos=tuple(replace(v, path=f"/w{v.path}") for v in known.videos))
+    with pytest.raises(UserError, match="which has moved"):
+        extract_to(kept(tmp_path, model), model, moved, Extraction(1), workers=0)
+    assert not reads
+
+
 def test_a_shard_without_one_readable_video_is_whole(tmp_path, model, monkeypatch):
     monkeypatch.setattr(shards_module, "SHARD", 1)
     assert len(extract_to(kept(tmp_path, model), model, video_set(7), Extraction(1), workers=0).videos) == 6

@@ -24,11 +24,12 @@ from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import Pretext
 from ssl_video.pretrain_config import PretrainConfig, noted_by
-from ssl_video.pretraining import Say, choose_lists, lists_of, shown, silent, untrained
+from ssl_video.pretraining import Say, silent, untrained
 from ssl_video.run import Run
 from ssl_video.train.config import DataConfig
 from ssl_video.train.data import ClipDataset, read_video
 from ssl_video.train.distributed import CPU
+from ssl_video.train.lists import choose_lists, lists_of, shown
 from ssl_video.train.report import draw_curves, last_values, speed
 from ssl_video.video.augment import crop, resize_short_side
 from ssl_video.video.cache import FLOW_CODEC
@@ -115,7 +116,7 @@ def _of_videos(run: Run, config: PretrainConfig, options: ReportOptions, device:
 
     blocks: list[Block] = []
     trained_on = next((m.run["data"]["hash"] for m in models.values() if m.run.get("data")), videos.samples.hash)
-    if options.data is None and trained_on != videos.samples.hash:
+    if options.data is None and not videos.samples.has_hash(trained_on):
         blocks.append(Words(f"The videos of {config.data.spec} or their list have changed since the training."))
     for title, make in (("What the network saw", inputs), ("Nearest neighbours", neighbours)):
         blocks.append(Heading(title))
@@ -152,7 +153,7 @@ def _videos(run: Run, config: PretrainConfig, options: ReportOptions, pretext: P
     pretext.train()  # it samples as it did in training
     if options.data is not None:
         return _other_videos(config, options, pretext)
-    lists = lists_of(run, config, pretext, progress=True)
+    lists = lists_of(run, config.data, pretext, silent, progress=True)
     if lists.held_out.videos:
         return Shown(lists.training, lists.training, lists.held_out, "held out from the training list")
     return _apart(lists.training, HELD_OUT, "a fraction of those trained on, since the run held none out")
@@ -161,7 +162,7 @@ def _videos(run: Run, config: PretrainConfig, options: ReportOptions, pretext: P
 def _other_videos(config: PretrainConfig, options: ReportOptions, pretext: Pretext) -> Shown:
     assert options.data is not None
     data = DataConfig(options.data, options.split)
-    whole = chosen = choose_lists(replace(config, data=replace(data, held_out=0.0)), pretext, progress=True).training
+    whole = chosen = choose_lists(replace(data, held_out=0.0), pretext, silent, progress=True).training
     test = load_splits(data.spec, data.split).test
     if test is not None:
         return Shown(chosen, whole, shown(test, data, pretext, True), f"the test list of {data.spec}")

@@ -237,5 +237,5 @@ def _fps(video: Video) -> float:
 
 
 def indexed_path(video: ListedVideo) -> str:
-    """What an index calls a video: the absolute path of the user's file, links resolved."""
-    return str(Path(video.source).resolve())
+    """What an index calls a video: the whole path of the user's file, or of a copy that outlived it, links resolved."""
+    return str(Path(video.at_hand).resolve())

@@ -68,7 +68,8 @@ def videos(found: Found) -> list[str]:
     for entry, result in found:
         counts = ", ".join(f"{number} {what}" for what, number in result.counts.items())
         skipped = f", {len(result.skipped)} left out" if result.skipped else ""
-        rows.setdefault((entry.data, f"split {entry.split}: {counts}{skipped}"), {})[entry.row.name] = None
+        seen = f", {len(result.seen) or 'some'} of the test seen in pretraining" if result.transductive else ""
+        rows.setdefault((entry.data, f"split {entry.split}: {counts}{skipped}{seen}"), {})[entry.row.name] = None
     return [f"* {data}, {what}: {'; '.join(names)}." for (data, what), names in rows.items()]
 
 

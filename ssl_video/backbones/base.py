@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_video.backbones.taps import Tap, Triple, sized
-from ssl_video.backbones.weights import Entry, Names, Published, own_entry, start_from, videos_seen
+from ssl_video.backbones.weights import Entry, Names, Published, own_entry, seen_by, start_from
 from ssl_video.config import from_mapping, option_type
 from ssl_video.errors import UserError
 from ssl_video.registry import Registry
@@ -72,7 +72,7 @@ class Provenance:
         architecture: its registered name, which with ``options`` is what it takes to build it again.
         options: those of its builder.
         weights_report: which weights it starts from, if from any.
-        trained_on: digests of the videos that these were trained on.
+        trained_on: what these were trained on: digests of videos, and names of published lists (SET:LIST).
         names: how others name its weights, for networks that others publish.
         entry: the published file that it starts from, if from one.
     """
@@ -272,7 +272,9 @@ def build_backbone(name: str, **options: object) -> Backbone:
     if source not in (None, "None"):
         report = start_from(str(source), backbone, name, backbone.published)
         backbone.provenance = replace(
-            backbone.provenance, weights_report=str(report), trained_on=videos_seen(str(source))
+            backbone.provenance,
+            weights_report=str(report),
+            trained_on=seen_by(str(source), name, backbone.published),
         )
     backbone.published = None  # it holds the heads, which are not needed any more
     return backbone

@@ -92,4 +92,4 @@ def show(result: "Result") -> None:
         first = result.skipped[0]
         print(f"  {len(result.skipped)} videos were left out; the first: {first['path']}: {first['reason']}")
     if result.transductive:
-        print("  warning: test videos were among the pretraining videos; the result is marked transductive")
+        print(f"  warning: {result.seen_in_words}; the result is marked transductive")

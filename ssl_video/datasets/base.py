@@ -17,7 +17,8 @@ class ListedVideo:
     between train and test (the same actor, the same recording); "" when unknown. ``copy_of`` is the user's file, where
     ``path`` is a copy of it that reads fast. ``reversed_path`` is the flow of the video played backwards, where
     ``path`` is its flow and both are needed. ``annotation`` is where that lies which
-    people have drawn or noted of the frames, ``annotated`` the name of its form (``annotations``).
+    people have drawn or noted of the frames, ``annotated`` the name of its form (``annotations``). ``published`` is the
+    published list that names the video, SET:LIST such as ``kinetics400:train``; "" for other lists.
     """
 
     path: str
@@ -27,11 +28,22 @@ class ListedVideo:
     reversed_path: str = ""
     annotation: str = ""
     annotated: str = ""
+    published: str = ""
 
     @property
     def source(self) -> str:
         """The user's file: what messages name, and what tells one video from another."""
         return self.copy_of or self.path
+
+    @property
+    def name(self) -> str:
+        """The user's file without the folders that lie above its own: ``folder/name``."""
+        return "/".join(Path(self.source).parts[-2:])
+
+    @property
+    def at_hand(self) -> str:
+        """The user's file where it is still there, else the copy of it: what there is to read."""
+        return self.copy_of if self.copy_of and Path(self.copy_of).exists() else self.path
 
     @property
     def label(self) -> int:
@@ -62,8 +74,7 @@ class Video(ListedVideo):
         The digest of its content comes first, where there is one, so that keys sort alike whatever files are called;
         folder and name, those of the user's file, tell exact copies apart.
         """
-        name = "/".join(Path(self.source).parts[-2:])
-        return f"{self.info.content}/{name}" if self.info.content else name
+        return f"{self.info.content}/{self.name}" if self.info.content else self.name
 
     @property
     def number(self) -> int:
@@ -71,10 +82,15 @@ class Video(ListedVideo):
         known = self.info.content or self.key
         return int.from_bytes(hashlib.sha256(known.encode(errors="surrogateescape")).digest()[:8], "big") >> 1
 
+    def with_content(self, content: str) -> "Video":
+        """The same video, whose content has this digest."""
+        return replace(self, info=replace(self.info, content=content))
+
     @property
     def listed(self) -> ListedVideo:
         """The user's file as a list names it, to be scanned again."""
-        return ListedVideo(self.source, self.labels, self.group, annotation=self.annotation, annotated=self.annotated)
+        own = {name: getattr(self, name) for name in ("annotation", "annotated", "published")}
+        return ListedVideo(self.source, self.labels, self.group, **own)
 
     @property
     def backwards(self) -> "Video":
@@ -107,8 +123,16 @@ class VideoList:
 
     @property
     def hash(self) -> str:
-        """16 hexadecimal digits that change with a file, a label or a frame count, but not when the set moves."""
-        return _hash(self.classes, map(_line, self.videos))
+        """16 hexadecimal digits that change with a video's content, labels or frame count, or the order of the list.
+
+        They do not change when the set moves. A video whose content was not read counts by its folder and name, as all
+        did in version 0.1.
+        """
+        return _hash(self.classes, (_line(v, v.info.content if isinstance(v, Video) else "") for v in self.videos))
+
+    def has_hash(self, noted: str) -> bool:
+        """True if ``noted`` is the hash of these videos, by this version or by 0.1, which went by folders and names."""
+        return noted in (self.hash, _hash(self.classes, (_line(v) for v in self.videos)))
 
 
 @dataclass(frozen=True)
@@ -137,9 +161,8 @@ class FeatureShards:
         return _hash(self.classes, (f"{Path(shard).name}|{Path(shard).stat().st_size}" for shard in self.shards))
 
 
-def _line(video: ListedVideo) -> str:
-    tail = "/".join(Path(video.source).parts[-2:])
-    return f"{tail}|{video.labels}|{video.frames if isinstance(video, Video) else ''}"
+def _line(video: ListedVideo, content: str = "") -> str:
+    return f"{content or video.name}|{video.labels}|{video.frames if isinstance(video, Video) else ''}"
 
 
 def _hash(classes: Iterable[str], lines: Iterable[str]) -> str:

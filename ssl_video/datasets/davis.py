@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_video.datasets.base import DATASETS, Splits, VideoList
-from ssl_video.datasets.listing import folders_of_frames, names_of_videos
+from ssl_video.datasets.listing import folders_of_frames, names_of_videos, of_published
 from ssl_video.errors import UserError
 
 YEARS = ("2017", "2016")
@@ -35,10 +35,15 @@ def load_davis(root: Path, split: int) -> Splits:
         names = sorted(p.name for p in (root / "JPEGImages" / resolution).iterdir() if p.is_dir())
         return Splits(_of(root, resolution, names, f"{root.name} {resolution}"))
     year = lists[0].name
-    val = _of(root, resolution, names_of_videos(lists[0] / "val.txt"), f"{root.name} {year} val")
+
+    def found(name: str) -> VideoList:
+        videos = _of(root, resolution, names_of_videos(lists[0] / f"{name}.txt"), f"{root.name} {year} {name}")
+        return of_published(videos, f"davis{year if year in YEARS else '2016'}:{name}")  # others are of the first set
+
+    val = found("val")
     if not (lists[0] / "train.txt").is_file():
         return Splits(val)
-    train = _of(root, resolution, names_of_videos(lists[0] / "train.txt"), f"{root.name} {year} train")
+    train = found("train")
     return Splits(train, val) if train.videos else Splits(val)
 
 

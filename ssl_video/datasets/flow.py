@@ -77,7 +77,7 @@ def _flow_in_place(videos: VideoSet, is_flow: bool, reversed: bool, workers: int
         raise UserError(
             f"{videos.name} holds optical flow of one direction, but flow of both is needed; name the videos instead."
         )
-    originals = tuple(dataclasses.replace(v, path=v.source, copy_of="") for v in videos.videos)  # not small copies
+    originals = tuple(dataclasses.replace(v, path=v.at_hand) for v in videos.videos)  # not small copies
     videos = dataclasses.replace(videos, videos=originals)
     forward = flow_of(videos, workers=workers, progress=progress)
     if not reversed:

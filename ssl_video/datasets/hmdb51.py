@@ -6,6 +6,7 @@ folders with the videos in ``videos/``, ``hmdb51_org/`` or the root.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ssl_video.datasets.base import DATASETS, Splits
@@ -16,6 +17,7 @@ from ssl_video.datasets.listing import (
     index_by_path,
     list_of_split,
     look_up,
+    official,
     read_text,
     unofficial,
 )
@@ -37,15 +39,15 @@ def load_hmdb51(root: Path, split: int) -> Splits:
     videos = first_folder(root, ("videos", "hmdb51_org"))
     index, name = index_by_path(videos), f"{root.resolve().name} split {split}"
     train, test = ([x for used, x in lines if used == use] for use in (TRAIN, TEST))
-    warnings: tuple[str, ...] = ()
-    if len(classes) == 51 and split <= 3:
-        what = f"The lists *_test_split{split}.txt"
-        warnings = unofficial(what, "each split of HMDB51", (len(train), len(test)), OFFICIAL)
-    return Splits(
+    found = Splits(
         look_up(f"{name} train", train, classes, index, videos),
         look_up(f"{name} test", test, classes, index, videos),
-        warnings,
     )
+    if len(classes) != 51 or split > 3:
+        return found
+    what = f"The lists *_test_split{split}.txt"
+    warnings = unofficial(what, "each split of HMDB51", (len(train), len(test)), OFFICIAL)
+    return replace(found, warnings=warnings) if warnings else official(found, "hmdb51", split)
 
 
 def lists_in(folder: Path) -> dict[int, dict[str, Path]]:

@@ -14,7 +14,7 @@ import numpy as np
 from ssl_video.datasets.annotations import ANNOTATIONS
 from ssl_video.datasets.base import DATASETS, ListedVideo, Splits, Video, VideoList
 from ssl_video.datasets.hmdb51 import TEST, TRAIN, lists_in, read_lists
-from ssl_video.datasets.listing import MISSING, list_of_split
+from ssl_video.datasets.listing import MISSING, list_of_split, of_published
 from ssl_video.datasets.points import PointReader
 from ssl_video.errors import UserError
 from ssl_video.video.info import Problem, VideoError
@@ -33,10 +33,12 @@ def load_jhmdb(root: Path, split: int) -> Splits:
     if not by_split:
         raise UserError(f"There are no lists splits/CLASS_test_split1.txt in {root}.")
     classes, lines = read_lists(list_of_split(by_split, split, root))
-    train, test = (
-        _set_of(root, f"{root.name} split {split} {name}", [v.names[0] for used, v in lines if used == use], classes)
-        for use, name in ((TRAIN, "train"), (TEST, "test"))
-    )
+
+    def found(use: int, name: str) -> VideoList:
+        listed = [v.names[0] for used, v in lines if used == use]
+        return of_published(_set_of(root, f"{root.name} split {split} {name}", listed, classes), f"jhmdb:{name}{split}")
+
+    train, test = found(TRAIN, "train"), found(TEST, "test")
     return Splits(train, test) if train.videos else Splits(test)
 
 

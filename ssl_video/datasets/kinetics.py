@@ -8,11 +8,22 @@ back; where no validation list is there, a labelled test list does.
 
 from pathlib import Path
 
-from ssl_video.datasets.base import DATASETS, Splits
-from ssl_video.datasets.listing import Line, class_names, csv_lines, index_by_name, list_of_split, look_up, read_text
+from ssl_video.datasets.base import DATASETS, Splits, VideoList
+from ssl_video.datasets.listing import (
+    Line,
+    class_names,
+    csv_lines,
+    index_by_name,
+    list_of_split,
+    look_up,
+    of_published,
+    read_text,
+)
 from ssl_video.errors import UserError
 
 SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
+EDITIONS = (400, 600, 700)
+"""Classes of each; a list of others may be a part of any."""
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 
 
@@ -31,11 +42,14 @@ def load_kinetics(root: Path, split: int) -> Splits:
         raise UserError(f"There is no csv with the columns {','.join(COLUMNS)} in {root} or {root}/annotations.")
     classes = class_names(name for listed in lists.values() for line in listed for name in line.class_names)
     index = index_by_name(root)
-    train = look_up(f"{root.resolve().name} train", lists.get("train", []), classes, index, root)
+    edition = f"kinetics{len(classes)}" if len(classes) in EDITIONS else "kinetics"
+
+    def found(name: str) -> VideoList:
+        videos = look_up(f"{root.resolve().name} {name}", lists.get(name, []), classes, index, root)
+        return of_published(videos, f"{edition}:{name}")
+
     test_name = "val" if "val" in lists else "test"
-    if test_name not in lists:
-        return Splits(train)
-    return Splits(train, look_up(f"{root.resolve().name} {test_name}", lists[test_name], classes, index, root))
+    return Splits(found("train"), found(test_name) if test_name in lists else None)
 
 
 def parse_csv(text: str, source: Path) -> dict[str, list[Line]]:

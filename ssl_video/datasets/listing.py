@@ -4,7 +4,7 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -104,6 +104,18 @@ def look_up(
             reason = f"{len(found)} files have this name: {found[0]} and {found[1]}; keep one" if found else MISSING
             problems.append(Problem(str(folder / line.names[0]), reason))
     return VideoList(name, tuple(videos), tuple(classes), tuple(problems))
+
+
+def of_published(videos: VideoList, name: str) -> VideoList:
+    """The same list, whose videos know that it was published as ``name``, SET:LIST."""
+    return replace(videos, videos=tuple(replace(video, published=name) for video in videos.videos))
+
+
+def official(splits: Splits, name: str, split: int) -> Splits:
+    """The same lists as those that were published with the set ``name`` for that split, such as ``ucf101:test1``."""
+    assert splits.test is not None
+    train, test = (of_published(v, f"{name}:{p}{split}") for v, p in ((splits.train, "train"), (splits.test, "test")))
+    return replace(splits, train=train, test=test)
 
 
 def names_of_videos(path: Path) -> list[str]:

@@ -2,15 +2,16 @@
 
 ``path`` (relative to the manifest, or absolute), ``label`` (the name of the class, or of several with ``|`` between
 them), ``group`` (what train and test must not share), ``split`` ("train", "test" or empty, which means train), the
-fields of ``VideoInfo``, and ``reason`` (why the file cannot be used). Only ``path`` is needed, so a list made by hand
-with the header ``path,label`` is a manifest that was not scanned; those of version 0.1 have no ``content``.
+fields of ``VideoInfo``, ``reason`` (why the file cannot be used), and further fields of ``ListedVideo``. Only ``path``
+is needed, so a list made by hand with the header ``path,label`` is a manifest that was not scanned; those of version
+0.1 have no column after ``reason``.
 """
 
 import csv
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,10 @@ INFO_COLUMNS = {
     "pts_start": int,
     "pts_step": float,
 }
-COLUMNS = ("path", "label", "group", "split", *INFO_COLUMNS, "reason", "content")
+OWN = ("copy_of", "annotation", "annotated", "published")
+"""Columns that are fields of ``ListedVideo`` of the same name."""
+PATHS = ("path", "copy_of", "annotation")
+COLUMNS = ("path", "label", "group", "split", *INFO_COLUMNS, "reason", "content", *OWN)
 SPLITS = {"": "train", "train": "train", "test": "test", "val": "test", "validation": "test"}
 
 
@@ -44,6 +48,10 @@ class Row:
     split: str = ""
     info: VideoInfo | None = None
     reason: str = ""
+    copy_of: str = ""
+    annotation: str = ""
+    annotated: str = ""
+    published: str = ""
 
 
 def read_manifest(path: Path | str) -> Splits:
@@ -67,14 +75,17 @@ def whole_path(path: Path | str) -> Path:
 
 
 def manifest_rows(videos: VideoList, split: str = "") -> list[dict[str, Any]]:
-    """Column -> value for every video of the set in its order, then for every problem."""
+    """Column -> value for every video of the set in its order, then for every problem; paths are absolute."""
     names = videos.classes
-    good = [
+    rows = [
         {"path": v.path, "label": joined([names[n] for n in v.labels]), "group": v.group, "split": split}
+        | {name: getattr(v, name) for name in OWN}
         | (asdict(v.info) if isinstance(v, Video) else {})
         for v in videos.videos
     ]
-    return good + [{"path": p.path, "split": split, "reason": p.reason} for p in videos.problems]
+    rows += [{"path": p.path, "split": split, "reason": p.reason} for p in videos.problems]
+    whole = os.path.abspath  # relative ones would be taken as relative to the manifest; links keep their names
+    return [row | {name: whole(row[name]) for name in PATHS if row.get(name)} for row in rows]
 
 
 def write_manifest(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -84,13 +95,16 @@ def write_manifest(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     that reading gives back the same ones.
     """
     folder = Path(path).resolve().parent
+
+    def shown(file: Path | str) -> str:
+        file = Path(file)
+        return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
+
     with written_aside(path) as aside, aside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            video = Path(row["path"])
-            shown = video.relative_to(folder).as_posix() if video.is_relative_to(folder) else str(video)
-            writer.writerow({**row, "path": shown})
+            writer.writerow({**row, **{name: shown(row[name]) for name in PATHS if row.get(name)}})
 
 
 def joined(labels: Sequence[str]) -> str:
@@ -122,7 +136,8 @@ def _set_of(rows: Sequence[Row], name: str, classes: tuple[str, ...]) -> VideoLi
     videos = []
     for row in rows:
         if not row.reason:
-            video = ListedVideo(row.path, tuple(number[label] for label in row.labels), row.group)
+            own = {name: getattr(row, name) for name in OWN}
+            video = ListedVideo(row.path, tuple(number[label] for label in row.labels), row.group, **own)
             videos.append(video.scanned(row.info) if row.info else video)
     return VideoList(name, tuple(videos), classes, tuple(Problem(r.path, r.reason) for r in rows if r.reason))
 
@@ -159,7 +174,8 @@ def _row(cells: dict[str, str], source: Path, number: int) -> Row:
         except ValueError as error:
             raise UserError(f"{source}, line {number}: {error}; run 'ssl-video data scan' again.") from None
     labels, group = separated(cells.get("label", "")), cells.get("group", "").strip()
-    return listed_row(Row(cells["path"], labels, group, split, info, cells.get("reason", "")), source, number)
+    own = {name: cells.get(name, "") for name in OWN}
+    return listed_row(Row(cells["path"], labels, group, split, info, cells.get("reason", ""), **own), source, number)
 
 
 def listed_row(row: Row, source: Path, number: int) -> Row:
@@ -170,6 +186,6 @@ def listed_row(row: Row, source: Path, number: int) -> Row:
     """
     if not row.path:
         raise UserError(f"{source}, line {number}: there is a label {joined(row.labels)!r} but no file.")
-    path = Path(os.path.normpath(source.parent / row.path))
-    reason = row.reason or ("" if path.exists() else MISSING)
-    return Row(str(path), row.labels, row.group, row.split, None if reason else row.info, reason)
+    paths = {name: os.path.normpath(source.parent / getattr(row, name)) for name in PATHS if getattr(row, name)}
+    reason = row.reason or ("" if Path(paths["path"]).exists() else MISSING)
+    return replace(row, **paths, info=None if reason else row.info, reason=reason)

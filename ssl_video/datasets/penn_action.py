@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_video.datasets.base import DATASETS, ListedVideo, Splits, VideoList
-from ssl_video.datasets.listing import MISSING, class_names, list_of_split
+from ssl_video.datasets.listing import MISSING, class_names, list_of_split, of_published
 from ssl_video.errors import UserError
 from ssl_video.video.info import Problem
 
@@ -42,8 +42,9 @@ def load_penn_action(root: Path, split: int) -> Splits:
 
     def part(train: bool) -> VideoList:
         videos = [ListedVideo(str(f), (classes.index(action),)) for f, action, of_train in found if of_train == train]
-        name = f"{root.name} {'train' if train else 'test'}"
-        return VideoList(name, tuple(videos), classes, tuple(problems) if train else ())
+        name = "train" if train else "test"
+        listed = VideoList(f"{root.name} {name}", tuple(videos), classes, tuple(problems) if train else ())
+        return of_published(listed, f"penn_action:{name}")
 
     return Splits(part(True), part(False))
 

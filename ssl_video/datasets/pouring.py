@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ssl_video.datasets.base import DATASETS, Splits, VideoList
 from ssl_video.datasets.folder import load_folder
-from ssl_video.datasets.listing import list_of_split
+from ssl_video.datasets.listing import list_of_split, of_published
 from ssl_video.errors import UserError
 
 
@@ -19,11 +19,14 @@ from ssl_video.errors import UserError
 def load_pouring(root: Path, split: int) -> Splits:
     """Training list, and ``test``, or else ``val``. Raises UserError if the folders are not there."""
     root = list_of_split({1: root.resolve()}, split, root)
-    found = load_folder(root / "videos" if (root / "videos").is_dir() else root)
+    videos = (root / "videos" if (root / "videos").is_dir() else root).resolve()
+    found = load_folder(videos)
     if found.test is None:
         raise UserError(f"There are no folders videos/train and videos/test in {root}; name the folder of Pouring.")
 
-    def one_action(videos: VideoList) -> VideoList:
-        return replace(videos, videos=tuple(replace(v, labels=(0,)) for v in videos.videos), classes=("pouring",))
+    def one_action(videos: VideoList, name: str) -> VideoList:
+        labelled = replace(videos, videos=tuple(replace(v, labels=(0,)) for v in videos.videos), classes=("pouring",))
+        return of_published(labelled, f"pouring:{name}")
 
-    return replace(found, train=one_action(found.train), test=one_action(found.test))
+    name = Path(found.test.videos[0].path).relative_to(videos).parts[0]  # test, or else val
+    return replace(found, train=one_action(found.train, "train"), test=one_action(found.test, name))

@@ -2,10 +2,13 @@
 
 import dataclasses
 import re
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ssl_video.datasets.base import DATASETS, FeatureSplits, ListedVideo, Splits, Video, VideoList, VideoSet
 from ssl_video.datasets.folder import load_folder
@@ -14,6 +17,7 @@ from ssl_video.datasets.synthetic import synthesize
 from ssl_video.datasets.table import load_table
 from ssl_video.errors import UserError
 from ssl_video.files import cache_dir
+from ssl_video.video.content import content_of
 from ssl_video.video.info import Problem
 from ssl_video.video.scan import scan
 
@@ -82,18 +86,20 @@ def scanned(
 ) -> VideoSet:
     """The videos of a list with what a scan found; files that cannot be used join the problems.
 
-    Videos that a manifest described already are not scanned again.
+    Videos that a manifest described already are not scanned again; only what says which videos they are is read, where
+    it is one of version 0.1.
 
     Raises:
         UserError: if no video is left and ``none_usable_is_an_error``.
     """
     unknown = list(dict.fromkeys(v.path for v in videos.videos if not isinstance(v, Video)))
     found = dict(scan(unknown, workers, progress=progress)) if unknown else {}
+    contents = contents_of([v for v in videos.videos if isinstance(v, Video) and not v.info.content], progress=progress)
     usable: list[Video] = []
     problems = list(videos.problems)
     for video in videos.videos:
         if isinstance(video, Video):
-            usable.append(video)
+            usable.append(video if video.info.content else video.with_content(contents[video.at_hand]))
         elif isinstance(info := found[video.path], Problem):
             problems.append(info)
         else:
@@ -102,6 +108,22 @@ def scanned(
         first = f"the first: {problems[0].path}: {problems[0].reason}" if problems else "it lists none"
         raise UserError(f"None of the {len(problems)} videos in {videos.name} can be used; {first}.")
     return VideoSet(videos.name, tuple(usable), videos.classes, tuple(problems))
+
+
+def contents_of(videos: Sequence[Video], *, progress: bool = False) -> dict[str, str]:
+    """Path of what is at hand of each video -> ``content_of`` it as it is now, "" where it cannot be read."""
+
+    def one(path: str) -> str:
+        try:
+            return content_of(path)
+        except OSError:
+            return ""
+
+    paths = list(dict.fromkeys(v.at_hand for v in videos))
+    hidden = not (progress and sys.stderr.isatty()) or not paths
+    with ThreadPoolExecutor() as pool:
+        found = tqdm(pool.map(one, paths), total=len(paths), unit="file", desc="contents", disable=hidden)
+        return dict(zip(paths, found, strict=True))
 
 
 def all_videos(data: str | Path | Sequence[str | Path] | VideoList) -> VideoList:

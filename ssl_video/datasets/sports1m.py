@@ -8,8 +8,16 @@ the classes, one a line and counted from 0, in the root or beside the lists. Vid
 import re
 from pathlib import Path
 
-from ssl_video.datasets.base import DATASETS, Splits
-from ssl_video.datasets.listing import Line, first_folder, index_by_name, list_of_split, look_up, read_text
+from ssl_video.datasets.base import DATASETS, Splits, VideoList
+from ssl_video.datasets.listing import (
+    Line,
+    first_folder,
+    index_by_name,
+    list_of_split,
+    look_up,
+    of_published,
+    read_text,
+)
 from ssl_video.errors import UserError
 
 
@@ -28,11 +36,12 @@ def load_sports1m(root: Path, split: int) -> Splits:
     if len(set(classes)) < len(classes):
         raise UserError(f"{class_list} names a class twice; take labels.txt as it was published.")
     index = index_by_name(root)
-    train, test = (
-        look_up(f"{root.resolve().name} {name}", parse_list(read_text(path), classes, path), classes, index, root)
-        for name, path in zip(("train", "test"), partitions, strict=True)
-    )
-    return Splits(train, test)
+
+    def found(name: str, path: Path) -> VideoList:
+        listed = parse_list(read_text(path), classes, path)
+        return of_published(look_up(f"{root.resolve().name} {name}", listed, classes, index, root), f"sports1m:{name}")
+
+    return Splits(found("train", partitions[0]), found("test", partitions[1]))
 
 
 def parse_list(text: str, classes: tuple[str, ...], source: Path) -> list[Line]:

@@ -71,7 +71,7 @@ def statistics_of(video: Video, names: Sequence[str]) -> Mapping[str, np.ndarray
         UserError: if there is no such statistic.
         VideoError: if the video cannot be decoded.
     """
-    path = video.source if video.info.codec == FLOW_CODEC else video.path
+    path = video.at_hand if video.info.codec == FLOW_CODEC else video.path
     return {name: _statistic(name, path) for name in names}
 
 

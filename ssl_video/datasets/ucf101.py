@@ -5,6 +5,7 @@ the root itself. A video is ``Class/v_Class_gGG_cCC.avi``: clip CC of group GG o
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from ssl_video.datasets.base import DATASETS, Splits
@@ -14,6 +15,7 @@ from ssl_video.datasets.listing import (
     index_by_path,
     list_of_split,
     look_up,
+    official,
     read_text,
     unofficial,
 )
@@ -37,15 +39,15 @@ def load_ucf101(root: Path, split: int) -> Splits:
     videos = first_folder(root, ("UCF-101", "UCF101", "videos"))
     index, name = index_by_path(videos), f"{root.resolve().name} split {split}"
     train, test = (parse_list(read_text(path), classes, path) for path in (train_list, test_list))
-    warnings: tuple[str, ...] = ()
-    if len(classes) == 101 and split in OFFICIAL:
-        what = f"{train_list.name} and {test_list.name}"
-        warnings = unofficial(what, f"UCF101's split {split}", (len(train), len(test)), OFFICIAL[split])
-    return Splits(
+    found = Splits(
         look_up(f"{name} train", train, classes, index, videos),
         look_up(f"{name} test", test, classes, index, videos),
-        warnings,
     )
+    if len(classes) != 101 or split not in OFFICIAL:
+        return found
+    what = f"{train_list.name} and {test_list.name}"
+    warnings = unofficial(what, f"UCF101's split {split}", (len(train), len(test)), OFFICIAL[split])
+    return replace(found, warnings=warnings) if warnings else official(found, "ucf101", split)
 
 
 def parse_classes(text: str, source: Path) -> tuple[str, ...]:

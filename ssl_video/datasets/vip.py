@@ -9,7 +9,7 @@ Q. Zhou et al.: "Adaptive Temporal Encoding Network for Video Instance-level Hum
 from pathlib import Path
 
 from ssl_video.datasets.base import DATASETS, Splits
-from ssl_video.datasets.listing import folders_of_frames, list_of_split, names_of_videos
+from ssl_video.datasets.listing import folders_of_frames, list_of_split, names_of_videos, of_published
 from ssl_video.errors import UserError
 
 
@@ -25,7 +25,8 @@ def load_vip(root: Path, split: int) -> Splits:
         places = (root / "lists" / f"{part}_videos.txt", root / f"{part}_videos.txt")
         path = next((p for p in places if p.is_file()), None)
         if path is not None:
-            lists[part] = folders_of_frames(f"{root.name} {part}", names_of_videos(path), images, annotations)
+            found = folders_of_frames(f"{root.name} {part}", names_of_videos(path), images, annotations)
+            lists[part] = of_published(found, f"vip:{part}")
     if "val" not in lists:
         names = sorted(p.name for p in images.iterdir() if p.is_dir())
         return Splits(folders_of_frames(root.name, names, images, annotations))

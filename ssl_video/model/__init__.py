@@ -11,7 +11,8 @@ from ssl_video.model.loading import (
     untrained_twin,
 )
 from ssl_video.model.readout import READOUTS, class_token, pool
-from ssl_video.model.saving import digest, header_of_backbone
+from ssl_video.model.saving import header_of_backbone
+from ssl_video.model.seen import digest, seen_among
 
 __all__ = [
     "A_MODEL",
@@ -29,5 +30,6 @@ __all__ = [
     "load_model_or_encoder",
     "names_encoder",
     "pool",
+    "seen_among",
     "untrained_twin",
 ]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
+from ssl_video.backbones.weights import seen_in
 from ssl_video.backbones.weights.files import OTHER_WEIGHTS
 from ssl_video.capabilities import CAN, FrameEmbeddings
 from ssl_video.errors import UserError
@@ -43,8 +44,8 @@ class Classifier(nn.Module):
 class Model:
     """A backbone, how to show videos to it, and where it comes from.
 
-    ``trained_on`` holds digests of the videos it was pretrained on (``digest``), empty for a random network. ``run`` is
-    the header that was written with the weights.
+    ``trained_on`` says what it was pretrained on, empty for a random network. ``run`` is the header that was written
+    with the weights.
     """
 
     name: str
@@ -57,8 +58,8 @@ class Model:
 
     @property
     def trained_on(self) -> frozenset[str]:
-        """Digests of the pretraining videos."""
-        return self.backbone.provenance.trained_on | frozenset(self.run.get("videos", ()))
+        """Digests of the pretraining videos (``digest``), and names of published lists of them (SET:LIST)."""
+        return self.backbone.provenance.trained_on | seen_in(self.run)
 
     def normalise(self, clips_BTHWC: Tensor) -> Tensor:
         """uint8 clips (RGB or flow) as the clip_BCTHW that the backbone takes, in the view's colours, on its device."""

@@ -1,13 +1,14 @@
 """What networks start from: files of weights, how others name them, and entries of published ones, in files here."""
 
-from ssl_video.backbones.weights.entries import WEIGHTS, Entry, own_entry, start_from
+from ssl_video.backbones.weights.entries import WEIGHTS, Entry, own_entry, seen_by, start_from
 from ssl_video.backbones.weights.files import (
     LoadReport,
     current_names,
     load_into,
     load_weights,
+    noted_as_seen,
     read_state_dict,
-    videos_seen,
+    seen_in,
 )
 from ssl_video.backbones.weights.names import Names, Published, own_names
 
@@ -20,9 +21,11 @@ __all__ = [
     "current_names",
     "load_into",
     "load_weights",
+    "noted_as_seen",
     "own_entry",
     "own_names",
     "read_state_dict",
+    "seen_by",
+    "seen_in",
     "start_from",
-    "videos_seen",
 ]

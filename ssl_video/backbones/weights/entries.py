@@ -17,6 +17,7 @@ from ssl_video.backbones.weights.files import (
     current_names,
     load_into,
     read_state_dict,
+    videos_seen,
     without_shared_prefix,
 )
 from ssl_video.backbones.weights.names import Published
@@ -44,7 +45,9 @@ class Entry:
         stride: between these frames.
         sha256: first digits of the file's digest, compared after it was fetched; empty if none is published.
         licence: under which it is published.
-        trained_on: data sets.
+        trained_on: data sets, in words.
+        lists: the published lists that it was trained on, SET:LIST such as ``kinetics400:train``, as data sets name
+            theirs (``ListedVideo.published``), so that test videos that it has seen are recognised.
         checked: the independent implementation whose features these weights give here; empty if there was none.
     """
 
@@ -58,6 +61,7 @@ class Entry:
     sha256: str = ""
     licence: str = ""
     trained_on: str = ""
+    lists: tuple[str, ...] = ()
     checked: str = ""
 
 
@@ -70,6 +74,20 @@ def own_entry(source: str, name: str) -> Entry | None:
     return WEIGHTS[key] if key in WEIGHTS.names() else None
 
 
+def _entry_of(source: str, name: str, published: Published | None) -> Entry | None:
+    """The entry that ``source`` names, of the backbone called ``name`` or of the network that it is made of."""
+    entry = own_entry(source, name)
+    if entry is None and published is not None and published.torchvision is not None:
+        entry = own_entry(source, published.torchvision)
+    return entry
+
+
+def seen_by(source: str, name: str, published: Published | None) -> frozenset[str]:
+    """What initial weights say that they were trained on: digests of videos, and names of lists. See ``start_from``."""
+    entry = _entry_of(source, name, published)
+    return videos_seen(source) if entry is None else frozenset(entry.lists) | videos_seen(entry.source)
+
+
 def start_from(source: str, backbone: nn.Module, name: str, published: Published | None) -> LoadReport:
     """Load initial weights into the ``backbone`` called ``name``.
 
@@ -79,9 +97,7 @@ def start_from(source: str, backbone: nn.Module, name: str, published: Published
     Raises:
         UserError: if there are no such weights, or they do not fit.
     """
-    entry = own_entry(source, name)
-    if entry is None and published is not None and published.torchvision is not None:
-        entry = own_entry(source, published.torchvision)
+    entry = _entry_of(source, name, published)
     if entry is not None:
         weights = entry.rename(fetched(entry))
     elif _is_file(source):

@@ -3,9 +3,10 @@
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -195,8 +196,19 @@ def without_shared_prefix(weights: Mapping[str, Tensor], own: Mapping[str, Tenso
 
 
 def videos_seen(source: str) -> frozenset[str]:
-    """Digests of the videos that weights were trained on, where their file says so, as those of our runs do."""
+    """What weights were trained on, where their file says so, as those of our runs do; see ``seen_in``."""
     path = Path(source).expanduser()
-    if path.suffix != ".safetensors":
+    if path.suffix != ".safetensors" or not path.is_file():
         return frozenset()
-    return frozenset((read_header(path) or {}).get("videos", ()))
+    return seen_in(read_header(path) or {})
+
+
+def seen_in(header: Mapping[str, Any]) -> frozenset[str]:
+    """Digests of videos and names of published lists (SET:LIST) that weights with this header were trained on."""
+    return frozenset(header.get("videos", ())) | frozenset(header.get("lists", ()))
+
+
+def noted_as_seen(seen: Iterable[str]) -> dict[str, list[str]]:
+    """The two entries of a header that ``seen_in`` reads."""
+    names = sorted(seen)
+    return {"videos": [n for n in names if ":" not in n], "lists": [n for n in names if ":" in n]}
