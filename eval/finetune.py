@@ -260,8 +260,7 @@ def _claim(run: Run, notes: dict[str, Any], videos: VideoSet) -> None:
         raise UserError(f"{run} holds another run (see {run.config_file}); choose another --run folder.")
     if not videos.has_hash(str(noted["hash"])):
         raise UserError(
-            f"{run} was begun with other training videos or labels, or in another order; bring them back, or choose "
-            f"another --run folder."
+            f"{run} was begun with other training videos or labels; bring them back, or choose another --run folder."
         )
 
 

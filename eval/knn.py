@@ -7,7 +7,6 @@ import numpy as np
 
 from ssl_video.bounds import Bounds, Count
 from ssl_video.encoders.base import Encoder
-from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.features import FeatureOptions
@@ -15,9 +14,6 @@ from ssl_video.eval.linear import standardise
 from ssl_video.eval.results import predictions_of
 from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model
-
-COLDEST = 0.012
-"""The lowest temperature: exp(1 / 0.011) is infinite in single precision."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +54,11 @@ def unit(x_ND: np.ndarray) -> np.ndarray:
 def knn_scores(
     x_ND: np.ndarray, labels_N: np.ndarray, x_test_MD: np.ndarray, classes: int, k: int, temperature: float
 ) -> np.ndarray:
-    """(M, classes) summed votes exp(cosine / temperature) of the k nearest rows of ``x_ND``.
-
-    Raises UserError for a temperature with which a vote would not be a number.
-    """
-    if not temperature >= COLDEST:
-        raise UserError(f"knn takes a temperature of {COLDEST} or more, not {temperature:g}: votes overflow below.")
+    """(M, classes) summed votes exp(cosine / temperature) of the k nearest rows of ``x_ND``."""
     similarity_MN = unit(x_test_MD) @ unit(x_ND).T
     k = min(k, len(x_ND))
     nearest_Mk = np.argsort(-similarity_MN, axis=1, kind="stable")[:, :k]
-    votes_Mk = np.exp(np.take_along_axis(similarity_MN, nearest_Mk, 1) / temperature)
+    votes_Mk = np.exp(np.take_along_axis(similarity_MN, nearest_Mk, 1).astype(np.float64) / temperature)
     scores = np.zeros((len(x_test_MD), classes))
     np.add.at(scores, (np.arange(len(x_test_MD))[:, None], labels_N[nearest_Mk]), votes_Mk)
     return scores

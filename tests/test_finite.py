@@ -21,7 +21,6 @@ from ssl_video.eval.alignment import AlignmentConfig, Embedded, measure
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task, configured, evaluate
 from ssl_video.eval.dense import network_features
 from ssl_video.eval.features import Extraction, extract
-from ssl_video.eval.knn import knn_scores
 from ssl_video.eval.linear import LinearConfig, classify, logistic_scores, ridge_scores, sgd_scores
 from ssl_video.eval.multilabel import multilabel_numbers
 from ssl_video.eval.online import monitors_for
@@ -230,14 +229,6 @@ def test_features_as_large_as_they_may_be_are_classified_as_well_as_small_ones(c
 def test_scores_that_are_nan_are_no_predictions():
     with pytest.raises(UserError, match="The scores of 1 of 2 videos are NaN"):
         predictions_of(video_set(2).videos, ("a", "b"), np.array([[0.0, 1.0], [NAN, 0.0]]))
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, 1e-3, NAN])
-def test_votes_of_neighbours_are_numbers(temperature):
-    x, y = rows()
-    with pytest.raises(UserError, match=r"temperature of 0\.012 or more"):
-        knn_scores(x, y, x, 2, 5, temperature)
-    assert np.isfinite(knn_scores(x, y, x, 2, 5, 0.012)).all()
 
 
 def test_an_option_that_is_no_number_is_refused():

@@ -26,7 +26,8 @@ from ssl_video.eval.results import Result, read_results, write_results
 from ssl_video.eval.takes import Videos
 from ssl_video.model import Model, digest, load_model, seen_among
 from ssl_video.model.seen import digest_of_name, same_list
-from ssl_video.pretraining import Choice, PretrainConfig, pretrain
+from ssl_video.pretrain_config import Choice, PretrainConfig
+from ssl_video.pretraining import pretrain
 from ssl_video.run import Run
 from ssl_video.train.config import DataConfig, TrainingConfig
 from ssl_video.video.info import VideoInfo
