@@ -15,6 +15,7 @@ from ssl_video.files import write_text, written_aside
 from ssl_video.video.flow import check_flow, encode, flow_method
 from ssl_video.video.info import Problem, VideoInfo
 from ssl_video.video.kinds import CopyKind
+from ssl_video.video.pictures import READING
 from ssl_video.video.reader import VideoError, iterate_frames
 from ssl_video.video.scan import Children, scan_one
 from ssl_video.video.writer import Encoding, write_video
@@ -163,7 +164,8 @@ def _resized(path: str, short_side: int | None, even: bool) -> Iterator[np.ndarr
 
 def _state(path: str) -> str:
     stat = Path(path).stat()
-    return f"{stat.st_size}|{stat.st_mtime_ns}"
+    of_pictures = f"|{READING}" if Path(path).is_dir() else ""
+    return f"{stat.st_size}|{stat.st_mtime_ns}{of_pictures}"
 
 
 if __name__ == "__main__":
