@@ -30,7 +30,9 @@ class TrackConfig:
     out: Path
     """Folder of what is written; it must be empty or not there yet."""
     mask: Path | None = None
-    """Picture of the objects in the first frame: their numbers (gray or with a palette), or 0 and 255 for one."""
+    """Picture of the objects in the first frame, a PNG: their numbers (gray or with a palette), or 0 and 255 for one.
+    One white object with smooth edges, or a JPEG of it, is cut at half; other values that are no numbers are
+    refused."""
     box: Texts = ()
     """x,y,width,height of an object in the first frame, in pixels, from the top left; one or more."""
     points: Texts = ()

@@ -2,9 +2,11 @@
 
 The kinds of pictures, told by the first one of a sequence:
 
-* gray, nothing but 0 and 255 (DAVIS-2016): 255 is the object, number 1;
+* gray, nothing but 0 and 255 (DAVIS-2016): 255 is the object, number 1. Gray levels along its edges, as smoothing or a
+  JPEG leave them, are cut at half, with a warning;
 * anything else of one channel, or with a palette (DAVIS-2017, VIP): the numbers of objects, 0 the background, and 255
-  void: not known, or not to be counted. The palette's colours say nothing.
+  void: not known, or not to be counted. The palette's colours say nothing. Values that are no such numbers are refused
+  (``mask_pictures``).
 
 ``annotations/NAME.npz`` beside a drawn video, or up to two folders above it, has ``masks_THW``.
 """
@@ -18,12 +20,11 @@ import numpy as np
 
 from ssl_video.datasets.annotations import ANNOTATIONS, reader_of
 from ssl_video.datasets.base import Video
+from ssl_video.datasets.mask_pictures import MOST, VOID, check_numbers, read_values
 from ssl_video.video.info import VideoError
-from ssl_video.video.pictures import opened_picture, picture_files
+from ssl_video.video.pictures import picture_files
 
-VOID = 255
-MOST = 254
-"""Objects that a mask of 8 bits can number, beside the background and void."""
+__all__ = ["MOST", "VOID", "Masks", "masks_in", "masks_of", "objects_in", "read_mask"]
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,15 @@ class Masks:
     def __getitem__(self, frame: int) -> np.ndarray | None:
         """mask_HW of numbers of objects, uint8, or None for a frame without one. Raises VideoError."""
         if self.path.suffix == ".npz":
-            return self._array_THW[frame] if frame < len(self._array_THW) else None
+            within = frame < len(self._array_THW)
+            return check_numbers(self._array_THW[frame], f"frame {frame} of {self.path.name}") if within else None
         file = self._files_T[frame]
         if file is None:
             return None
-        mask_HW = _numbers(file)[0]
-        return np.where(mask_HW == VOID, 1, mask_HW).astype(np.uint8) if self.binary else mask_HW
+        mask_HW, kind = read_values(file, f"the masks in {self.path}")
+        if kind == "smooth" and not self.binary:
+            raise VideoError(f"{file.name} is black and white, but the first mask of its sequence numbers objects")
+        return _as_one(mask_HW) if self.binary else mask_HW
 
     @cached_property
     def _files_T(self) -> list[Path | None]:
@@ -57,14 +61,13 @@ class Masks:
 
     @cached_property
     def binary(self) -> bool:
-        """True if the sequence has gray masks of 0 and 255, which are one object. Raises VideoError."""
+        """True if the sequence has gray masks in black and white, which are one object. Raises VideoError."""
         if self.path.suffix == ".npz":
             return False
         first = next((file for file in self._files_T if file is not None), None)
         if first is None:
             return False
-        mask_HW, gray = _numbers(first)
-        return gray and not np.isin(mask_HW, (0, VOID), invert=True).any()
+        return read_values(first, f"the masks in {self.path}")[1] != "numbers"
 
     @cached_property
     def _array_THW(self) -> np.ndarray:
@@ -114,30 +117,14 @@ def masks_in(folder: Path, video: Video) -> Masks:
 
 def read_mask(path: Path | str) -> np.ndarray:
     """mask_HW of one picture by itself, uint8: numbers of objects, and ``VOID``. Raises VideoError."""
-    mask_HW, gray = _numbers(path)
-    binary = gray and not np.isin(mask_HW, (0, VOID), invert=True).any()
-    return np.where(mask_HW == VOID, 1, mask_HW).astype(np.uint8) if binary else mask_HW
+    mask_HW, kind = read_values(path, Path(path).name)
+    return mask_HW if kind == "numbers" else _as_one(mask_HW)
+
+
+def _as_one(mask_HW: np.ndarray) -> np.ndarray:
+    return np.where(mask_HW == VOID, 1, mask_HW).astype(np.uint8)
 
 
 def objects_in(mask_HW: np.ndarray) -> list[int]:
     """The numbers of the objects that are seen in a mask."""
     return [int(n) for n in np.unique(mask_HW) if n not in (0, VOID)]
-
-
-def _numbers(path: Path | str) -> tuple[np.ndarray, bool]:
-    """The values of a picture as they are stored, (H, W) uint8, and whether it is gray. Raises VideoError."""
-    with opened_picture(path) as picture:
-        if picture.mode in ("P", "L"):
-            return np.array(picture), picture.mode == "L"
-        if picture.mode == "1":
-            return np.array(picture).astype(np.uint8) * VOID, True
-        values = np.array(picture)
-    name = Path(path).name
-    if values.ndim == 2:  # 16 or 32 bits
-        if values.max(initial=0) > VOID or values.min(initial=0) < 0:
-            raise VideoError(f"{name} numbers objects up to {values.max()}; a mask may have {MOST}")
-        return values.astype(np.uint8), True
-    colours_HWC = values[..., :3] if values.shape[2] > 2 else values[..., :1]  # the last one of two or four is opacity
-    if (colours_HWC != colours_HWC[..., :1]).any():
-        raise VideoError(f"{name} is a picture in colour; a mask is gray or has a palette, and its values are numbers")
-    return np.ascontiguousarray(colours_HWC[..., 0]), True

@@ -16,6 +16,7 @@ from ssl_video.video.content import content_of
 from ssl_video.video.flow import check_flow, encode, flow_method
 from ssl_video.video.info import Problem, VideoInfo
 from ssl_video.video.kinds import CopyKind
+from ssl_video.video.pictures import READING
 from ssl_video.video.reader import VideoError, iterate_frames
 from ssl_video.video.scan import Children, scan_one
 from ssl_video.video.writer import Encoding, write_video
@@ -167,7 +168,8 @@ def _resized(path: str, short_side: int | None, even: bool) -> Iterator[np.ndarr
 
 def _state(path: str) -> str:
     stat = Path(path).stat()
-    return f"{stat.st_size}|{stat.st_mtime_ns}"
+    of_pictures = f"|{READING}" if Path(path).is_dir() else ""
+    return f"{stat.st_size}|{stat.st_mtime_ns}{of_pictures}"
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from ssl_video.video.info import VideoError, VideoInfo
 
@@ -16,6 +18,12 @@ LARGEST = 1 << 26
 """Pixels of the largest picture that is decoded, 8192 x 8192."""
 FPS = 25.0
 """The rate that a folder is taken to have: its pictures do not tell."""
+READING = 2
+"""Raised when pictures are read as other colours or another way up, so that copies of folders are made anew."""
+ORIENTATION = 0x0112
+"""The tag of EXIF that says how a picture was held, 1 to 8."""
+UPRIGHT = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+"""By that tag: the steps through rows and columns that bring a picture upright; from 5 on, after they are exchanged."""
 
 
 def picture_files(folder: Path | str) -> list[Path]:
@@ -39,9 +47,80 @@ def opened_picture(path: Path | str) -> Iterator[Image.Image]:
 
 
 def read_picture(path: Path | str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB. Raises VideoError."""
+    """(H, W, 3) uint8 RGB, the right way up (EXIF); what is transparent is laid on black.
+
+    Gray of 16 and 32 bits is scaled by its depth, of floating point from 0 to 1.
+
+    Raises:
+        VideoError: if it cannot be decoded, or is of floating point outside of 0 to 1.
+    """
     with opened_picture(path) as picture:
+        return _upright(picture, _rgb(picture))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A picture as it is stored, the right way up.
+
+    ``values`` are (H, W) of one channel, of whatever type and depth, or (H, W, 3) uint8 RGB; with a ``palette`` they
+    are numbers of colours. A ``lossy`` format (JPEG, most of WebP) does not keep values exactly.
+    """
+
+    values: np.ndarray
+    palette: bool
+    lossy: bool
+
+
+def read_stored(path: Path | str) -> Stored:
+    """A picture whose values are more than colours. Raises VideoError."""
+    with opened_picture(path) as picture:
+        one_channel = picture.mode in ("P", "L", "I", "F") or picture.mode.startswith("I;16")
+        values = _upright(picture, np.array(picture) if one_channel else _rgb(picture))
+        lossy = picture.format == "JPEG" or picture.info.get("compression") == "jpeg"  # the latter in a TIFF
+        if picture.format == "WEBP":
+            with Path(path).open("rb") as file:
+                lossy = file.read(16)[12:] != b"VP8L"
+        return Stored(values, picture.mode == "P", lossy)
+
+
+def _upright(picture: Image.Image, values: np.ndarray) -> np.ndarray:
+    """Values of a picture that has been loaded (which turns a TIFF already), turned and mirrored as it says."""
+    try:
+        held = picture.getexif().get(ORIENTATION)
+    except Exception:  # damaged notes say nothing of the picture, and each kind of damage has its own error
+        held = None
+    if held not in UPRIGHT:
+        return values
+    rows, columns = UPRIGHT[held]
+    turned = values.swapaxes(0, 1) if held >= 5 else values
+    return np.ascontiguousarray(turned[::rows, ::columns])
+
+
+def _rgb(picture: Image.Image) -> np.ndarray:
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        return np.repeat(_scaled(picture)[..., None], 3, axis=2)
+    if picture.mode not in ("LA", "La", "PA", "RGBA", "RGBa") and "transparency" not in picture.info:
         return np.array(picture.convert("RGB"))
+    if picture.mode == "La":
+        picture = picture.convert("LA")
+    rgba_HWC = np.asarray(picture.convert("RGBA")).astype(np.uint16)
+    return ((rgba_HWC[..., :3] * rgba_HWC[..., 3:] + 127) // 255).astype(np.uint8)
+
+
+def _scaled(picture: Image.Image) -> np.ndarray:
+    """(H, W) uint8 gray of a picture of 16 or 32 bits, or of floating point from 0 to 1. Raises VideoError."""
+    values_HW = np.asarray(picture).astype(np.float64)
+    if picture.mode == "F":
+        if not (values_HW.min() >= 0 and values_HW.max() <= 1):  # not a number is neither
+            name = Path(str(getattr(picture, "filename", ""))).name
+            raise VideoError(f"{name} holds floating point outside of 0 to 1, for which there is no colour")
+        return np.rint(255 * values_HW).astype(np.uint8)
+    bits, signed = 16, False
+    if isinstance(picture, TiffImageFile):
+        bits, signed = int(picture.tag_v2.get(258, (16,))[0]), picture.tag_v2.get(339, (1,))[0] == 2
+    if bits == 32 and not signed:
+        values_HW %= 1 << 32  # Pillow takes the upper half for negative
+    return np.rint(np.clip(values_HW / (2 ** (bits - signed) - 1), 0, 1) * 255).astype(np.uint8)
 
 
 def iterate_folder(folder: Path | str, numbers: Sequence[int] | None = None) -> Iterator[np.ndarray]:
