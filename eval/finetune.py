@@ -76,6 +76,13 @@ class FinetuneConfig(Bounded):
     average: Literal["logits", "probabilities"] = "probabilities"
     """What is averaged over the clips and crops of a video."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.held_out and (self.use == "best" or self.patience is not None):
+            raise UserError(
+                "use=best and patience need validation; keep a fraction for it, with --option held_out=0.1, say."
+            )
+
 
 def _optim(name: Literal["sgd", "adam"], lr: float, weight_decay: float, **more: Any) -> OptimConfig:
     """What the papers' code has in common: weight decay for everything, no warm-up."""
@@ -150,10 +157,7 @@ class Finetune(Evaluation[FinetuneConfig]):
         """Train, or resume training, in ``task.folder``; then test. Raises Interrupted after a signal."""
         assert task.test is not None and task.folder is not None
         run = Run(task.folder)
-        if not config.held_out and (config.use == "best" or config.patience is not None):
-            raise UserError(
-                "use=best and patience need validation; keep a fraction for it, with --option held_out=0.1, say."
-            )
+        _view(config, model.view)  # refused before the folder is claimed
         notes = {"model": model.name, "data": task.data, "split": task.split, "hash": task.train.hash, "seed": seed}
         _claim(run, notes | {"options": plain(config)}, task.train)
         chosen = run if config.use == "last" else run.best
