@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import draw_confusion
 from ssl_video.eval.base import EVALUATIONS, FeatureTask, Task, check_model, configured, evaluate
 from ssl_video.eval.features import Extraction, Features, check_some
+from ssl_video.eval.parquet import pyarrow
 from ssl_video.eval.results import Result, write_results
 from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
 from ssl_video.files import new_folder
@@ -177,13 +179,18 @@ class ExtractionConfig(Bounded):
     device: str = "auto"
     """Of a model that is named: auto, cpu, cuda or cuda:N."""
     reading: Reading = field(default_factory=Reading)
+    format: Literal["npy", "parquet"] = "npy"
+    """Arrays in those folders, or tables in the folder ``parquet`` beside them, which pyarrow writes: a row a clip."""
 
 
 def extract_on(model: Model | str | Path, config: ExtractionConfig, say: Say = silent) -> dict[str, Features]:
     """The features of each list by its name, mapped from the files they are kept in; processes of torchrun share it.
 
-    Raises UserError if there is no such model, or a list has no video that can be used.
+    Of tables only the videos, the starts of clips and the problems are returned. Raises UserError if there is no such
+    model, a list has no video that can be used, or pyarrow is missing.
     """
+    if config.format == "parquet":
+        pyarrow()  # missing, it is said before the work
     device = choose_device(config.device)
     with joined(device) as ranks:
         torch.manual_seed(config.seed)
@@ -196,7 +203,8 @@ def extract_on(model: Model | str | Path, config: ExtractionConfig, say: Say = s
 def _extracted(
     model: Model, config: ExtractionConfig, name: str, listed: VideoList, ranks: Ranks, say: Say
 ) -> Features:
-    reading, kept = config.reading, FeatureFolder(config.out / name, fingerprint(model))
+    tables = config.out / "parquet" if config.format == "parquet" else None
+    reading, kept = config.reading, FeatureFolder(config.out / name, fingerprint(model), tables)
     what = replace(config.what, batch=reading.batch_size)
     with ranks.first_then_others():
         videos = reading.usable(listed, reading.progress and ranks.first)
@@ -206,5 +214,6 @@ def _extracted(
         problems = [*videos.problems, *found.problems]
         for problem in problems:
             say(f"left out: {problem.path}: {problem.reason}")
-        say(f"{kept.folder}: {len(found.videos)} videos, {len(problems)} were left out.")
+        where = kept.folder if tables is None else f"{tables}/{name}-*.parquet"
+        say(f"{where}: {len(found.videos)} videos, {len(problems)} were left out.")
     return found

@@ -42,14 +42,15 @@ def average_precision(scores_N: np.ndarray, targets_N: np.ndarray, positives: in
 
     ``positives`` are the true ones there are, where not all of them are in the list.
     """
-    positives = int(np.count_nonzero(targets_N)) if positives is None else positives
+    from sklearn.metrics import average_precision_score
+
+    listed = int(np.count_nonzero(targets_N))
+    positives = listed if positives is None else positives
     if not positives:
         return float("nan")
-    order = np.argsort(-scores_N, kind="stable")
-    last = np.append(np.diff(scores_N[order]) != 0, True)  # the last of each run of equal scores
-    hits = np.cumsum(targets_N[order], dtype=np.int64)[last]
-    precision = hits / (np.flatnonzero(last) + 1)
-    return float((precision * np.diff(hits, prepend=0)).sum() / positives)
+    if not listed:  # of which scikit-learn would warn
+        return 0.0
+    return float(average_precision_score(targets_N, scores_N)) * listed / positives
 
 
 def mean_average_precision(scores_NK: np.ndarray, targets_NK: np.ndarray) -> tuple[float, int]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from ssl_video.errors import UserError
 from ssl_video.eval.base import Task
 from ssl_video.eval.calibration import calibrate_batch_norm
 from ssl_video.eval.features import Extraction, Features, check_some, extract
+from ssl_video.eval.parquet import read_vectors, write_table
 from ssl_video.files import write_text, written_aside
 from ssl_video.model import LARGEST, Model, count_bad
 from ssl_video.train.distributed import Ranks
 from ssl_video.video.info import Problem
+from ssl_video.video.view import View
 
 SHARD = 256
 """Videos whose features are written together."""
@@ -113,10 +115,20 @@ def _encoded(encoder: Encoder, task: Task, test: VideoSet) -> tuple[Features, Fe
 
 @dataclass(frozen=True)
 class FeatureFolder:
-    """Where features are kept, and of which ``weights`` they are (``fingerprint``)."""
+    """Where features are kept, and of which ``weights`` they are (``fingerprint``).
+
+    With ``tables`` the vectors are not in ``folder`` but in that folder, in files of parquet.
+    """
 
     folder: Path
     weights: str
+    tables: Path | None = None
+
+    def vectors(self, number: int) -> Path:
+        """The file with the vectors of a shard."""
+        if self.tables is None:
+            return self.folder / f"{number:05d}.npy"
+        return self.tables / f"{self.folder.name}-{number:05d}.parquet"
 
 
 def extract_to(
@@ -133,7 +145,7 @@ def extract_to(
 
     A shard is ``NUMBER.npy``, the vectors of the clips of up to 256 videos, and ``NUMBER.json``, which says whose they
     are and is written last. The features that are returned are mapped from these files, and may be of no video at all
-    (``check_some``).
+    (``check_some``). Tables of parquet cannot be mapped: then ``clips_KD`` is empty.
 
     Raises:
         UserError: if the folder holds features of another model, other videos or other options, or features, now made
@@ -142,7 +154,7 @@ def extract_to(
     folder = kept.folder
     if ranks.first:
         about = {"weights": kept.weights, "data": videos.hash, "videos": len(videos.videos), "shard": SHARD}
-        _claim(folder, what.noted() | about, videos)
+        _claim(folder, what.noted() | about | ({"format": "parquet"} if kept.tables else {}), videos)
     ranks.barrier()
     numbers = range(-(-len(videos.videos) // SHARD))
     mine = numbers[ranks.rank :: ranks.world_size]
@@ -151,11 +163,12 @@ def extract_to(
         if (folder / f"{number:05d}.json").exists():
             continue
         part = VideoSet(videos.name, videos.videos[number * SHARD : (number + 1) * SHARD], videos.classes)
-        _write_shard(folder, number, part, extract(model, part, what, workers=workers, none_is_an_error=False))
+        found = extract(model, part, what, workers=workers, none_is_an_error=False)
+        _write_shard(kept, number, part, found, model.view)
     ranks.barrier()
     whole = Features([], [], [], [])
     for number in numbers:
-        _read_shard(folder, number, videos.videos[number * SHARD : (number + 1) * SHARD], whole)
+        _read_shard(kept, number, videos.videos[number * SHARD : (number + 1) * SHARD], whole)
     return whole
 
 
@@ -173,27 +186,38 @@ def _claim(folder: Path, about: dict[str, Any], videos: VideoSet) -> None:
         write_text(noted, json.dumps(about, indent=1) + "\n")
 
 
-def _write_shard(folder: Path, number: int, part: VideoSet, found: Features) -> None:
-    with written_aside(folder / f"{number:05d}.npy") as aside:
-        np.save(aside, np.concatenate(found.clips_KD) if found.clips_KD else np.zeros((0, 0), np.float32))
+def _write_shard(kept: FeatureFolder, number: int, part: VideoSet, found: Features, view: View) -> None:
     listed = enumerate(part.videos)  # in the order of those that were found
     rows = [
         {
             "number": next(n for n, video in listed if video.source == v.source),
             "path": v.source,
             "labels": v.labels,
+            "classes": [part.classes[label] if part.classes else str(label) for label in v.labels],
             "starts": s.tolist(),
+            "times_s": times_s(v, s, view).tolist(),
         }
         for v, s in zip(found.videos, found.starts, strict=True)
     ]
+    if kept.tables is None:
+        with written_aside(kept.vectors(number)) as aside:
+            np.save(aside, np.concatenate(found.clips_KD) if found.clips_KD else np.zeros((0, 0), np.float32))
+    elif rows:
+        write_table(kept.vectors(number), rows, kept.folder.name, np.concatenate(found.clips_KD))
     note = {"rows": rows, "problems": [asdict(p) for p in found.problems]}
-    write_text(folder / f"{number:05d}.json", json.dumps(note) + "\n")
+    write_text(kept.folder / f"{number:05d}.json", json.dumps(note) + "\n")
 
 
-def _read_shard(folder: Path, number: int, videos: Sequence[Video], whole: Features) -> None:
+def times_s(video: Video, starts: np.ndarray, view: View) -> np.ndarray:
+    """(K, 2) when the clips that begin with these frames begin and end, in seconds."""
+    frames_K2 = np.minimum(starts[:, None] + [0, view.span(video)], video.frames)
+    return np.round(frames_K2 / (video.info.fps or 25.0), 3)
+
+
+def _read_shard(kept: FeatureFolder, number: int, videos: Sequence[Video], whole: Features) -> None:
+    folder, file = kept.folder, kept.vectors(number)
     note = json.loads((folder / f"{number:05d}.json").read_text(encoding="utf-8"))
-    file = folder / f"{number:05d}.npy"
-    vectors = np.load(file, mmap_mode="r", allow_pickle=False)
+    vectors = None if kept.tables else np.load(file, mmap_mode="r", allow_pickle=False)
     of_0_1 = {v.source: n for n, v in enumerate(videos)}  # which noted no numbers, so that its sets could not move
     row, before = 0, len(whole.clips_KD)
     for entry in note["rows"]:
@@ -202,7 +226,8 @@ def _read_shard(folder: Path, number: int, videos: Sequence[Video], whole: Featu
             raise UserError(f"{folder} holds features of {entry['path']}, which has moved; choose another folder.")
         whole.videos.append(videos[place])
         whole.starts.append(np.array(entry["starts"]))
-        whole.clips_KD.append(vectors[row : row + len(entry["starts"])])
+        if vectors is not None:
+            whole.clips_KD.append(vectors[row : row + len(entry["starts"])])
         row += len(entry["starts"])
     whole.problems += [Problem(**p) for p in note["problems"]]
     if bad := count_bad(whole.clips_KD[before:]):
@@ -210,6 +235,26 @@ def _read_shard(folder: Path, number: int, videos: Sequence[Video], whole: Featu
             f"{file} cannot be used: the features of {bad} of its {len(note['rows'])} videos are not finite (NaN, or "
             f"beyond {LARGEST:g}); remove {folder}, and use a network that gives finite ones."
         )
+
+
+def stored_shards(folder: Path) -> Iterator[tuple[list[dict[str, Any]], np.ndarray]]:
+    """What ``NUMBER.json`` says of the videos of each shard, and the (K, D) vectors of all of their clips.
+
+    Raises:
+        UserError: if the folder holds no features, or the extraction was not finished.
+    """
+    try:
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        tables = folder.parent / "parquet" if about.get("format") == "parquet" else None
+        kept = FeatureFolder(folder, about["weights"], tables)
+        for number in range(-(-about["videos"] // about["shard"])):
+            rows = json.loads((folder / f"{number:05d}.json").read_text(encoding="utf-8"))["rows"]
+            if rows:
+                yield rows, read_vectors(kept.vectors(number))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(
+            f"{folder} lacks {Path(error.filename).name}: it was not finished; run 'ssl-video extract' again."
+        ) from None
 
 
 def fingerprint(model: Model) -> str:

@@ -59,6 +59,11 @@ def write_text(path: Path | str, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def readable(name: str) -> str:
+    """The name of a file as text that is UTF-8: bytes of it that are not are written as escapes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def sha256(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11

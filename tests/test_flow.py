@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.utils import flow_to_image
 
 from ssl_video.backbones.base import BACKBONES, FLOW_MEAN, FLOW_STD, Backbone, ClipSpec, chain
 from ssl_video.cli import main
@@ -148,9 +149,16 @@ def test_a_flip_negates_dx_of_flow_and_leaves_pictures_alone():
 def test_the_colour_wheel_shows_direction_as_hue_and_magnitude_as_saturation():
     right, down, left, still = (4.0, 0.0), (0.0, 4.0), (-4.0, 0.0), (0.0, 0.0)
     picture = colour_wheel(np.array([[right, down, left, still, (2.0, 0.0)]]))
-    assert picture.tolist() == [[[255, 0, 0], [128, 255, 0], [0, 255, 255], [255, 255, 255], [255, 128, 128]]]
+    assert picture.tolist() == [[[255, 0, 0], [255, 229, 0], [0, 209, 255], [255, 255, 255], [255, 127, 127]]]
     assert colour_wheel(np.zeros((2, 2, 2))).min() == 255
-    assert colour_wheel(np.array([[right]]), maximum=8).tolist() == [[[255, 128, 128]]]
+    assert colour_wheel(np.array([[right]]), maximum=8).tolist() == [[[255, 127, 127]]]
+    assert colour_wheel(np.array([[right]]), maximum=1).tolist() == [[[255, 0, 0]]]
+
+
+def test_without_a_maximum_flow_is_coloured_as_torchvision_colours_it():
+    flow_HW2 = np.random.default_rng(0).normal(size=(9, 12, 2)).astype(np.float32)
+    theirs = flow_to_image(torch.from_numpy(flow_HW2).permute(2, 0, 1)).permute(1, 2, 0).numpy()
+    assert (colour_wheel(flow_HW2) == theirs).all()
 
 
 def test_a_copy_holds_the_flow_between_neighbours(tmp_path):

@@ -1,6 +1,8 @@
 """Evaluations and extractions as a library: models and data by their names, nothing printed."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -173,6 +175,50 @@ def test_an_extraction_writes_both_lists_and_tells_what_it_left_out(drawn, tmp_p
     assert all(len(clips_KD) <= 2 for clips_KD in found["test"].clips_KD)
     assert said == [f"{tmp_path / 'f' / n}: {c} videos, 0 were left out." for n, c in (("train", 8), ("test", 4))]
     assert capfd.readouterr().out == ""
+
+
+def test_an_extraction_to_parquet_is_one_table_of_both_lists(drawn, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    said, what = [], Extraction(2, stage="stage1")
+    arrays = extract_on(MODEL, ExtractionConfig(drawn, tmp_path / "f", what, reading=ALONE))
+    config = ExtractionConfig(drawn, tmp_path / "p", what, reading=ALONE, format="parquet")
+    found = extract_on(MODEL, config, said.append)
+    assert said[0] == f"{tmp_path / 'p' / 'parquet'}/train-*.parquet: 8 videos, 0 were left out."
+    rows = pq.read_table(tmp_path / "p" / "parquet").to_pylist()
+    assert [r["split"] for r in rows].count("test") == sum(map(len, found["test"].starts))
+    assert set(rows[0]) == {"path", "start_s", "end_s", "labels", "split", "features"}
+    for name in ("train", "test"):
+        here = [r for r in rows if r["split"] == name]
+        expected = np.concatenate(arrays[name].clips_KD)
+        assert (np.array([r["features"] for r in here], np.float32) == expected).all()
+        assert [r["path"] for r in here] == [
+            v.source for v, s in zip(found[name].videos, found[name].starts, strict=True) for _ in s
+        ]
+        assert all(Path(r["path"]).parent.name == r["labels"][0] and r["start_s"] < r["end_s"] for r in here)
+    assert not list((tmp_path / "p").rglob("*.npy"))
+
+
+def test_a_killed_extraction_to_parquet_is_resumed_and_its_folder_is_not_filled_with_arrays(drawn, tmp_path):
+    pytest.importorskip("pyarrow")
+    config = ExtractionConfig(drawn, tmp_path / "p", Extraction(1), reading=ALONE, format="parquet")
+    extract_on(MODEL, config)
+    tables = tmp_path / "p" / "parquet"
+    whole, kept = (tables / "test-00000.parquet").read_bytes(), (tables / "train-00000.parquet").stat().st_mtime_ns
+    (tmp_path / "p" / "test" / "00000.json").unlink()  # it is written last
+    (tables / "test-00000.parquet").write_bytes(b"half")
+    extract_on(MODEL, config)
+    assert (tables / "test-00000.parquet").read_bytes() == whole
+    assert (tables / "train-00000.parquet").stat().st_mtime_ns == kept
+    with pytest.raises(UserError, match="another model, other videos or options"):
+        extract_on(MODEL, replace(config, format="npy"))
+
+
+def test_without_pyarrow_parquet_is_refused_before_the_work(drawn, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    config = ExtractionConfig(drawn, tmp_path / "p", format="parquet")
+    with pytest.raises(UserError, match=r"pip install 'ssl-video\[parquet\]'"):
+        extract_on(MODEL, config)
+    assert not (tmp_path / "p").exists()
 
 
 def test_a_confusion_matrix_is_drawn_whatever_the_classes_are_called(tmp_path):

@@ -20,6 +20,7 @@ MODULES = {
     "torchcodec (extra)": ("torchcodec", "ssl-video[torchcodec]"),
     "tensorboard (extra)": ("tensorboard", "ssl-video[tensorboard]"),
     "onnxruntime (extra)": ("onnxruntime", "ssl-video[export]"),
+    "pyarrow (extra)": ("pyarrow", "ssl-video[parquet]"),
     "wandb (extra)": ("wandb", "ssl-video[wandb]"),
     "gradio (extra)": ("gradio", "ssl-video[app]"),
 }

@@ -13,7 +13,6 @@ A folder, and not one file, because the vectors are mapped into memory and grow 
 """
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import json
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from ssl_video.errors import UserError
 from ssl_video.files import sha256, write_text, written_aside
@@ -105,13 +105,11 @@ def locked(folder: Path) -> Iterator[None]:
         _refuse_old(folder)
         raise UserError(f"{folder} exists and holds something that is no index ({foreign[0]}); choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{folder} is being changed by another process; try again when that has finished."
-            ) from None
+    try:
+        held = FileLock(folder / "lock", blocking=False).acquire()
+    except Timeout:
+        raise UserError(f"{folder} is being changed by another process; try again when that has finished.") from None
+    with held:
         yield
 
 

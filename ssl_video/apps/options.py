@@ -9,6 +9,7 @@ from ssl_video.bounds import Bounded, Bounds, Count, Natural, Positive, Seed
 Method = Literal["dtw", "nearest"]
 Form = Literal["duration", "mean"]
 Format = Literal["safetensors", "onnx", "torch-export"]
+VectorFormat = Literal["projector", "fiftyone"]
 RERANK = 200
 """Candidates of a search that are compared exactly, by default."""
 

@@ -25,9 +25,10 @@ COMMANDS = {
     "explain": "pictures of a video's optical flow, of a network's class activation maps and affinities",
     "report": "a page on a run: its curves, the pretext's inputs, neighbours before and after training",
     "app": "a local web page on a run: drop a video, see its neighbours, its speediness and more",
-    "export": "a network for use elsewhere: safetensors, ONNX, torch.export",
+    "export": "for use elsewhere: a network (safetensors, ONNX, torch.export) or vectors (TensorBoard, FiftyOne)",
     "data": "scan, cache or synthesize videos, or compute their optical flow",
     "list": "what there is: pretexts, backbones, encoders, datasets, protocols, recipes, tables, weights",
+    "completion": "the script by which bash or zsh completes commands, flags and choices",
     "doctor": "versions, readers and devices; what is missing and which package brings it",
 }
 

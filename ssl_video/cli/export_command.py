@@ -1,13 +1,14 @@
-"""``ssl-video export``: a trained network for use elsewhere."""
+"""``ssl-video export``: a trained network, or vectors of videos, for use elsewhere."""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, get_args
 
 import tyro
 
-from ssl_video.apps.options import Format
+from ssl_video.apps.options import Format, VectorFormat
 from ssl_video.cli.parsing import parse
 
 
@@ -16,22 +17,26 @@ class ExportConfig:
     """Options of an export."""
 
     model: tyro.conf.Positional[str]
-    """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME."""
+    """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME; with projector and fiftyone, the
+    folder of an index or of extracted features."""
     out: Path
     """The new folder."""
-    format: Format = "safetensors"
-    """safetensors alone, or with it model.onnx or model.pt2."""
+    format: Format | VectorFormat = "safetensors"
+    """Of a network: safetensors alone, or with it model.onnx or model.pt2. Of videos: the files of TensorBoard's
+    projector, or a data set for FiftyOne."""
 
 
 def main(argv: Sequence[str]) -> int:
     """The command. 1: the exported network was not the original, and nothing was written."""
-    config = parse(ExportConfig, argv, "export", "Export the backbone of a model, with a comparison of the two.")
+    config = parse(ExportConfig, argv, "export", "Export the backbone of a model, or vectors of videos.")
+    if config.format in get_args(VectorFormat):
+        return _vectors(config.model, config.out, cast(VectorFormat, config.format))
     from ssl_video.apps.export import NotTheSame, export
     from ssl_video.model import load_model
 
     model = load_model(config.model)
     try:
-        checks = export(model, config.out, config.format)
+        checks = export(model, config.out, cast(Format, config.format))
     except NotTheSame as error:
         print(f"ssl-video: {error}", file=sys.stderr)
         return 1
@@ -41,4 +46,17 @@ def main(argv: Sequence[str]) -> int:
         print("The classifier is left out: what is exported gives features.")
     names = ", ".join(sorted(p.name for p in config.out.iterdir()))
     print(f"{config.out} holds {names}; ssl_video.load_model and --model take the folder.")
+    return 0
+
+
+def _vectors(folder: str, out: Path, form: VectorFormat) -> int:
+    from ssl_video.apps.vectors import export_vectors, load_vectors
+
+    vectors = load_vectors(Path(folder))
+    names = ", ".join(export_vectors(vectors, out, form))
+    print(f"{out} holds {len(vectors.paths)} videos: {names}.")
+    if form == "projector":
+        print(f"Next: tensorboard --logdir {out}, and choose Projector in its menu.")
+    else:
+        print(f"Next: fiftyone datasets create --name videos --dataset-dir {out} --type fiftyone.types.FiftyOneDataset")
     return 0

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ssl_video.bounds import Bounded, Count, Natural, Seed
 from ssl_video.cli.parsing import Device, parse
@@ -19,6 +20,8 @@ class ExtractConfig(Bounded, flags="--"):
     """Videos: a folder, a csv, a manifest, ucf101:ROOT, ..."""
     out: Path
     """Folder of the features; what is there already is not extracted again."""
+    format: Literal["npy", "parquet"] = "npy"
+    """npy: arrays; parquet: tables of one row a clip, with path, times, labels and split (ssl-video[parquet])."""
     split: int = 1
     """Split of a data set with official lists."""
     clips: Natural = 8
@@ -52,6 +55,6 @@ def main(argv: Sequence[str]) -> int:
     reading = Reading(
         config.split, config.cache, config.cache_short_side, config.workers, config.batch_size, progress=True
     )
-    where = ExtractionConfig(config.data, config.out, what, config.seed, config.device, reading)
+    where = ExtractionConfig(config.data, config.out, what, config.seed, config.device, reading, config.format)
     extract_on(config.model, where, print)
     return 0

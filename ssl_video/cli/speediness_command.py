@@ -12,7 +12,7 @@ from ssl_video.cli.parsing import Device, parse
 
 
 @dataclass(frozen=True)
-class SpeedinessCommand:
+class SpeedinessConfig:
     """Options of the curve."""
 
     video: tyro.conf.Positional[Path]
@@ -30,7 +30,7 @@ class SpeedinessCommand:
 def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(
-        SpeedinessCommand, argv, "speediness", "Measure where a video looks as if played at its normal speed."
+        SpeedinessConfig, argv, "speediness", "Measure where a video looks as if played at its normal speed."
     )
     from ssl_video.apps.speediness_curve import speediness
     from ssl_video.model import load_model

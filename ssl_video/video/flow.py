@@ -107,18 +107,22 @@ def decode(stored: np.ndarray) -> np.ndarray:
 
 
 def colour_wheel(flow_HW2: np.ndarray, maximum: float | None = None) -> np.ndarray:
-    """A uint8 RGB picture of flow: hue is the direction, saturation the magnitude; white stands still.
+    """A uint8 RGB picture of flow in the colours of the Middlebury benchmark, as torchvision draws it.
 
-    Right is red, down (y grows downwards) is yellow-green, left is cyan, up is violet. ``maximum`` is the magnitude of
-    full saturation, in pixels; by default the largest of the field.
+    Hue is the direction, saturation the magnitude, white stands still. Right is red, down (y grows downwards) yellow,
+    left cyan, up violet. ``maximum`` is the magnitude of full saturation, in pixels; by default the largest there is.
     """
-    dx, dy = flow_HW2[..., 0].astype(np.float64), flow_HW2[..., 1].astype(np.float64)
-    magnitude = np.hypot(dx, dy)
-    saturation = np.minimum(magnitude / max(magnitude.max() if maximum is None else maximum, 1e-9), 1)
-    hue = np.arctan2(dy, dx) / (2 * np.pi) % 1
-    # the three channels are one trapezium of the hue, a third of the circle apart
-    ramps = [np.clip(np.abs((hue + shift) % 1 * 6 - 3) - 1, 0, 1) for shift in (0, 2 / 3, 1 / 3)]
-    return np.rint(255 * (1 - saturation[..., None] * (1 - np.stack(ramps, -1)))).astype(np.uint8)
+    import torch
+    from torchvision.utils import flow_to_image
+
+    flow_2HW = torch.from_numpy(np.array(flow_HW2, np.float32)).permute(2, 0, 1)
+    if maximum is None:
+        maximum = float(flow_2HW.norm(dim=0).max())
+    flow_2HW = flow_2HW * (maximum / flow_2HW.norm(dim=0).clamp(min=max(maximum, 1e-9)))
+    # torchvision saturates at the largest magnitude of the field: one more column has it
+    flow_2HW = torch.nn.functional.pad(flow_2HW, (0, 1))
+    flow_2HW[0, :, -1] = maximum
+    return flow_to_image(flow_2HW)[..., :-1].permute(1, 2, 0).numpy()
 
 
 def opencv() -> Any:

@@ -1,0 +1,44 @@
+"""Features as tables of parquet: one row a clip."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_video.errors import UserError
+from ssl_video.files import readable, written_aside
+
+
+def pyarrow() -> Any:
+    """The package pyarrow with its module parquet. Raises UserError if it is not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UserError("Tables of parquet need the package pyarrow: pip install 'ssl-video[parquet]'.") from None
+    return pyarrow
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]], split: str, vectors_KD: np.ndarray) -> None:
+    """Write the clips of some videos; ``rows`` are those of ``NUMBER.json`` (``shards``), a video each."""
+    pa = pyarrow()
+    clips = [(row, time) for row in rows for time in row["times_s"]]
+    columns = {
+        "path": pa.array([readable(row["path"]) for row, _ in clips], pa.string()),
+        "start_s": pa.array([start for _, (start, _) in clips], pa.float64()),
+        "end_s": pa.array([end for _, (_, end) in clips], pa.float64()),
+        "labels": pa.array([row["classes"] for row, _ in clips], pa.list_(pa.string())),
+        "split": pa.array([split] * len(clips), pa.string()),
+        "features": pa.FixedSizeListArray.from_arrays(pa.array(vectors_KD.ravel(), pa.float32()), vectors_KD.shape[1]),
+    }
+    with written_aside(path) as aside:
+        pa.parquet.write_table(pa.table(columns), aside)
+
+
+def read_vectors(path: Path) -> np.ndarray:
+    """(K, D) vectors of a shard, float32: of parquet, or mapped from .npy. Raises UserError without pyarrow."""
+    if path.suffix == ".npy":
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    column = pyarrow().parquet.read_table(path, columns=["features"]).column(0).combine_chunks()
+    return column.flatten().to_numpy().reshape(len(column), -1)

@@ -1,0 +1,145 @@
+"""``ssl-video completion``: the script by which a shell completes commands, flags and their choices."""
+
+import dataclasses
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import tyro
+
+from ssl_video.apps.catalogue import Kind, lines_of
+from ssl_video.cli import COMMANDS
+from ssl_video.cli.parsing import parse
+
+NAMES: dict[str, Kind] = {
+    "pretext": "pretexts",
+    "backbone": "backbones",
+    "config": "recipes",
+    "protocol": "protocols",
+}
+"""Options whose value is a name, and what 'ssl-video list' calls those."""
+SCRIPT = """\
+_ssl_video() {{
+    local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} key=${{COMP_WORDS[1]}} words=
+    COMPREPLY=()
+    case $key in {groups}) [ "$COMP_CWORD" -gt 2 ] && key="$key ${{COMP_WORDS[2]}}" ;; esac
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        words={commands}
+    else
+        case "$key $prev" in
+{values}
+        esac
+        case $words$cur in -*)
+            case $key in
+{flags}
+            esac ;;
+        esac
+    fi
+    [ -z "$words" ] || COMPREPLY=( $(compgen -W "$words" -- "$cur") )
+}}
+complete -o default -F _ssl_video ssl-video
+"""
+
+
+@dataclass(frozen=True)
+class CompletionConfig:
+    """Which shell."""
+
+    shell: tyro.conf.Positional[Literal["bash", "zsh"]]
+    """The shell that is to complete."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option's name on the command line without dashes, and its type."""
+
+    name: str
+    kind: Any
+    positional: bool
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What follows a command: its flags, and the choices of what has some, by the word before."""
+
+    flags: list[str]
+    choices: dict[str, list[str]]
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command."""
+    config = parse(CompletionConfig, argv, "completion", "Print the script by which a shell completes ssl-video.")
+    if config.shell == "zsh":
+        print("autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit")
+    print(script(), end="")
+    return 0
+
+
+def script() -> str:
+    """The functions for bash; zsh takes them after ``bashcompinit``."""
+    found = {name: completed(name, cls) for name, cls in configurations()}
+    groups: dict[str, list[str]] = {}
+    for name in found:
+        if " " in name:
+            groups.setdefault(name.split()[0], []).append(name.split()[1])
+    choices = {f"{group} {group}": actions for group, actions in groups.items()}
+    for name, here in found.items():
+        choices |= {f"{name} {before}": words for before, words in here.choices.items()}
+    values = [f'            "{before}") words={_quoted(words)} ;;' for before, words in choices.items()]
+    flags = [f'                "{name}") words={_quoted(here.flags)} ;;' for name, here in found.items()]
+    return SCRIPT.format(
+        groups="|".join(groups), commands=_quoted([*COMMANDS]), values="\n".join(values), flags="\n".join(flags)
+    )
+
+
+def configurations() -> Iterator[tuple[str, type]]:
+    """Each command, or ``COMMAND ACTION``, and the dataclass of its flags; those of actions are called after them."""
+    for command in COMMANDS:
+        module = importlib.import_module(f"ssl_video.cli.{command}_command")
+        own = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
+        named = {c.__name__: c for c in own if c.__name__.endswith("Config")}
+        if command == "pretrain":
+            yield command, module.Choices
+        elif len(named) == 1:
+            yield command, next(iter(named.values()))
+        else:
+            yield from ((f"{command} {n.removesuffix('Config').lower()}", c) for n, c in named.items())
+
+
+def completed(name: str, cls: type) -> Completed:
+    """The flags and choices of a command's dataclass; its first word has choices after the command's own name."""
+    flags, choices = ["--help", "--plugin"], {}
+    for option in options_of(cls):
+        named = [] if option.positional else [f"--{option.name}"]
+        if option.kind is bool:
+            group, dot, last = option.name.rpartition(".")
+            named += [f"--{group}{dot}no-{last}"]
+        words = lines_of(NAMES[option.name]) if option.name in NAMES else _choices(option.kind)
+        if words:
+            choices |= {before: [*words] for before in named or [name.split()[-1]]}
+        flags += named
+    return Completed(flags, choices)
+
+
+def options_of(cls: type, prefix: str = "") -> Iterator[Option]:
+    """The options of a dataclass under the names that tyro gives them."""
+    hints = get_type_hints(cls, include_extras=True)
+    for name in (field.name for field in dataclasses.fields(cls)):
+        kind, *marks = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
+        said = next((m.name for m in marks if getattr(m, "name", None) is not None), name.replace("_", "-"))
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            yield from options_of(kind, f"{prefix}{said}." if said else prefix)
+        else:
+            yield Option(prefix + said, kind, hints[name] == tyro.conf.Positional[kind])
+
+
+def _choices(kind: Any) -> list[str]:
+    """The words of a Literal, or of several that are joined."""
+    if get_origin(kind) is Literal:
+        return [str(word) for word in get_args(kind)]
+    return [word for part in get_args(kind) for word in _choices(part)]
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return f"'{' '.join(words)}'"
