@@ -35,7 +35,8 @@ def network_features(model: Model, stage: str | None = None, side: int = 0, squa
     if backbone.strides[0] != 1 or 0 in backbone.strides or clip.smallest[0] > 1 or clip.fixed_size:
         raise UserError(
             f"{model.name} has no map of single frames of any size; take a network that sees frames one by one, "
-            "such as dense_resnet_8 or resnet18?output_stride=8."
+            "such as a run of contrastive_random_walk, cycle_tracking or colorization, dense_resnet_8 or "
+            "resnet18?output_stride=8."
         )
     if clip.modality != "rgb":
         raise UserError(f"Labels are carried over RGB frames, but {model.name} takes {clip.modality}.")

@@ -13,13 +13,15 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 from ssl_video.apps import web_page
 from ssl_video.apps.options import Limits
-from ssl_video.apps.search import Neighbour
+from ssl_video.apps.search import Index, Neighbour
 from ssl_video.apps.search_report import figures
 from ssl_video.apps.web_page import App, admitted
 from ssl_video.cli import main
+from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
 from ssl_video.model import load_model
 from tests import speed_run, videos
@@ -95,8 +97,8 @@ def test_nothing_dropped_is_one_sentence():
 def test_names_with_html_are_shown_as_text(tmp_path, run):
     shown = figures([Neighbour(str(tmp_path / HOSTILE), 0, 1, 0.5)])
     app = App(load_model(str(run)), None, Limits(), tmp_path)
-    shown += app.about(str(videos.mp4(tmp_path / HOSTILE)))
-    assert shown.count("&lt;img src=x onerror=alert(&#x27;1&#x27;)&gt;.mp4") == 2
+    shown += app.dropped(str(videos.mp4(tmp_path / HOSTILE)))[1]
+    assert shown.count("&lt;img src=x onerror=alert(&#39;1&#39;)&gt;.mp4") == 2
     assert "<img" not in shown
 
 
@@ -124,6 +126,37 @@ def test_every_tab_gives_files_that_are_there(tmp_path, run):
     video_shown, said = follower.track(video, (20, 10))
     assert Path(video_shown).stat().st_size
     assert said == "<p>The point 20,10 was last seen in frame 11; the last is 11.</p>"
+
+
+def test_a_dropped_video_and_a_neighbour_that_is_chosen_play_whatever_their_format(tmp_path, run, index):
+    opened = Index(index, load_model(str(run)))
+    app = App(opened.model, opened, Limits(), tmp_path / "out")
+    video = str(videos.mp4(tmp_path / "x.mp4", count=12))
+    played, said = app.dropped(video)
+    shown, found = app.neighbours(video)
+    assert "x.mp4: 12 frames of " in said and shown.count('<button type="button" class="open"') == len(found) == 3
+    neighbour, said = app.open(found, 2)
+    assert escape(found[1].path) in said
+    for path in (played, neighbour):
+        assert Path(path).is_relative_to(tmp_path / "out")
+        assert one_video(Path(path)).info.codec == "h264"
+
+
+@pytest.mark.parametrize("number", [0, -1, 4])
+def test_what_is_no_neighbour_is_not_opened(tmp_path, run, number):
+    found = [Neighbour("/etc/passwd", 0, 1, 0.5)] * 3
+    with pytest.raises(UserError, match="choose one of them"):
+        App(load_model(str(run)), None, Limits(), tmp_path).open(found, number)
+
+
+def test_of_a_long_neighbour_the_part_that_matches_is_shown(tmp_path, run, monkeypatch):
+    monkeypatch.setattr(web_page, "PLAYED_S", 0.4)
+    path = videos.mp4(tmp_path / "x.mp4", count=40)
+    app = App(load_model(str(run)), None, Limits(), tmp_path / "out")
+    played, said = app.open([Neighbour(str(path), 0.8, 1.0, 0.5)], 1)
+    assert one_video(Path(played)).info.duration_s == pytest.approx(0.4, abs=0.05)
+    assert "Shown are 0.4 s, from 0.70 s on." in said
+    assert "Shown are 0.4 s of it, the first." in app.dropped(str(path))[1]
 
 
 @pytest.mark.parametrize(
@@ -223,11 +256,18 @@ def test_a_video_dropped_in_a_browser_brings_its_neighbours(page, browser, tmp_p
     view.on("request", lambda request: fetched.add(urllib.parse.urlsplit(request.url).hostname))
     view.goto(page)
     view.locator("#video input[type=file]").set_input_files(videos.mp4(tmp_path / "asked.mp4", count=30))
+    view.locator("#dropped video").wait_for(timeout=60_000)
     view.locator("#neighbours video").nth(2).wait_for(timeout=60_000)
     assert view.locator("#neighbours figure").count() == 3
     assert view.locator("#neighbours img").count() == 0  # the name that holds HTML is text
+    view.locator("#neighbours button.open").nth(1).focus()
+    view.keyboard.press("Enter")
+    view.locator("#neighbour video").wait_for(timeout=60_000)
+    for name in ("Speediness", "Activation maps"):  # filled without a click
+        view.get_by_role("tab", name=name).click()
+        view.locator("[role=tabpanel]:visible video").wait_for(timeout=60_000)
     assert errors == []
     assert fetched <= {"127.0.0.1", None}  # None: data:
     view.get_by_role("tab", name="Track a point").click()
-    assert "has no map of single frames" in view.locator(".cannot:visible").inner_text()
+    assert "such as a run of contrastive_random_walk" in view.locator(".cannot:visible").inner_text()
     view.close()

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from ssl_video.apps.inputs import COLUMNS, ROWS, in_colours, strips
-from ssl_video.apps.page import Heading, Picture, Table, Words, legible, to_html, to_markdown
+from ssl_video.apps.page import Heading, Picture, Table, Words, to_html, to_markdown
+from ssl_video.apps.rendering import legible
 from ssl_video.cli import main
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
@@ -121,8 +122,9 @@ def test_names_of_files_and_classes_are_text_and_not_markup(data, run, tmp_path)
 
 
 def test_a_name_that_is_no_text_can_be_written():
-    assert legible("a\udc80b\x1b[1m\nc") == "a\ufffdb\ufffd[1m c"
-    assert "\ufffd" in to_html("\udc80", [Words("\x00")])
+    assert legible("a\udc80b\x1b[1m\nc") == r"a\x80b" + "\ufffd[1m c"
+    page = to_html("\udc80", [Words("\x00\ud800")])
+    assert r"<h1>\x80</h1>" in page and "\ufffd\ufffd" in page and page.encode()
 
 
 def test_a_page_escapes_every_kind_of_block():

@@ -3,25 +3,16 @@
 Everything is escaped on the way: names of files and classes, and what a configuration says, come from others.
 """
 
-import base64
 import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl_video.files import write_text, written_aside
+from markupsafe import Markup
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222; }
-h1, h2 { line-height: 1.2; overflow-wrap: anywhere; }
-img { max-width: 100%; vertical-align: middle; }
-table { border-collapse: collapse; margin: 1em 0; }
-th, td { padding: .25em .7em; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }
-td:first-child { min-width: 9em; }
-td small { display: block; max-width: 14em; overflow-wrap: anywhere; color: #555; }
-code { background: #f3f3f3; padding: 0 .2em; overflow-wrap: anywhere; }
-"""
+from ssl_video.apps.rendering import data_uri, legible, render
+from ssl_video.files import write_text, written_aside
 
 
 @dataclass(frozen=True)
@@ -33,9 +24,9 @@ class Picture:
     caption: str = ""
 
     @property
-    def kind(self) -> str:
-        """The subtype of its media type."""
-        return "png" if self.name.endswith(".png") else "jpeg"
+    def uri(self) -> str:
+        """The picture itself, for a page that holds it."""
+        return data_uri("image/png" if self.name.endswith(".png") else "image/jpeg", self.data)
 
 
 @dataclass(frozen=True)
@@ -63,11 +54,6 @@ class Table:
 Block = Heading | Words | Table | Picture
 
 
-def legible(text: str) -> str:
-    """The text on one line, with U+FFFD for what cannot be printed or encoded, such as bytes of a name not in UTF-8."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
-
-
 def markdown(text: str) -> str:
     """Plain text for a Markdown file: nothing in it is markup."""
     return _escaped(legible(text))
@@ -79,15 +65,7 @@ def _escaped(text: str) -> str:
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
     """The page as one file: no script, nothing is fetched."""
-    body = "\n".join(map(_html_block, blocks))
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_html(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{_html(title)}</h1>\n{body}\n"
-        f"</body>\n</html>\n"
-    )
+    return render("blocks.html", title=title, blocks=[(type(b).__name__, b) for b in blocks], code=_code)
 
 
 def to_markdown(title: str, blocks: Sequence[Block], pictures: str) -> str:
@@ -111,32 +89,9 @@ def _pictures(blocks: Sequence[Block]) -> list[Picture]:
     return [p for p in (*blocks, *entries) if isinstance(p, Picture)]
 
 
-def _html(text: str) -> str:
-    return html.escape(legible(text))
-
-
-def _html_block(block: Block) -> str:
-    match block:
-        case Heading(text):
-            return f"<h2>{_html(text)}</h2>"
-        case Words(text):
-            return "<p>" + re.sub(r"`([^`]*)`", r"<code>\1</code>", _html(text)) + "</p>"
-        case Picture():
-            return f"<p>{_html_picture(block)}</p>"
-        case Table(head, rows):
-            names = "".join(f"<th>{_html(h)}</th>" for h in head)
-            lines = "\n".join(f"<tr>{''.join(f'<td>{_html_entry(e)}</td>' for e in row)}</tr>" for row in rows)
-            return f"<table>\n<tr>{names}</tr>\n{lines}\n</table>"
-
-
-def _html_entry(entry: str | Picture) -> str:
-    return _html(entry) if isinstance(entry, str) else _html_picture(entry)
-
-
-def _html_picture(picture: Picture) -> str:
-    source = f"data:image/{picture.kind};base64,{base64.b64encode(picture.data).decode()}"
-    below = f"<small>{_html(picture.caption)}</small>" if picture.caption else ""
-    return f'<img src="{source}" alt="{_html(picture.caption or picture.name)}">{below}'
+def _code(text: str) -> Markup:
+    """Text for HTML, with what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(legible(text))))
 
 
 def _markdown_block(block: Block, pictures: str) -> str:

@@ -1,33 +1,42 @@
-"""A local web page on a run: drop a video and see its neighbours, its speediness, its activation map and more.
+"""What the local web page on a run can do with a dropped video: its neighbours, its speediness and more, as files.
 
-Nothing is computed here; the page shows what the other applications write. It needs gradio, an extra.
+Nothing is computed here; the page, laid out by ``web_layout``, shows what the other applications write.
 """
 
 import codecs
-import html
 import importlib.util
-import os
-import signal
 import tempfile
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from markupsafe import Markup
 
 from ssl_video.apps import align, cam_maps, cam_pictures, speediness_curve, track
 from ssl_video.apps.marks import Marks
 from ssl_video.apps.options import CamOptions, Limits, SpeedinessOptions, TrackOptions
-from ssl_video.apps.search import Index
-from ssl_video.apps.search_report import STYLE, escaped, figures
+from ssl_video.apps.rendering import legible
+from ssl_video.apps.search import Index, Neighbour
+from ssl_video.apps.search_report import figures
 from ssl_video.capabilities import HeatMaps, SpeedLogits
 from ssl_video.datasets.base import Video
+from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
 from ssl_video.eval.dense import network_features
 from ssl_video.model import Model
-from ssl_video.video.info import Problem, VideoError
+from ssl_video.video.augment import resize_height
+from ssl_video.video.info import Problem
+from ssl_video.video.reader import iterate_frames
 from ssl_video.video.scan import scan
+from ssl_video.video.writer import TO_LOOK_AT, write_video
 
 TRACKING = track.settings_of(TrackOptions())
+PLAYED_S, PLAYED_HEIGHT = 30.0, 480
+"""Of a video that is opened, so many seconds are shown, at most so many pixels high."""
 NO_INDEX = "No index was given; start the page with one that this run made: ssl-video app RUN INDEX."
 
 
@@ -107,20 +116,36 @@ class App:
             "track": refusal(lambda: network_features(model, None, TRACKING.side, TRACKING.square)),
         }
 
-    def about(self, path: str | None) -> str:
-        """HTML: what was dropped."""
+    def dropped(self, path: str | None) -> tuple[str, str]:
+        """The video that was dropped, as a browser plays it, and HTML that says what it is."""
         video = admitted(path, self.limits)
         i = video.info
-        return (
-            f"<p>{escaped(Path(video.path).name)}: {i.frames} frames of {i.width}x{i.height}, {i.duration_s:.2f} s.</p>"
+        said = Markup("<p>{}: {} frames of {}x{}, {:.2f} s.{}</p>").format(
+            legible(Path(video.path).name), i.frames, i.width, i.height, i.duration_s, _first(i.duration_s)
         )
+        return self._playable(video, 0.0), str(said)
 
-    def neighbours(self, path: str | None) -> str:
-        """HTML: the nearest videos of the index, which play."""
+    def neighbours(self, path: str | None) -> tuple[str, list[Neighbour]]:
+        """HTML of the nearest videos of the index, which play; and what they are."""
         if self.index is None:
             raise UserError(NO_INDEX)
         found = self.index.search(admitted(path, self.limits))
-        return f"<style>#neighbours {{ {STYLE} }}</style><section>{figures(found)}</section>"
+        return figures(found), found
+
+    def open(self, found: Sequence[Neighbour], number: int) -> tuple[str, str]:
+        """A neighbour, counted from 1, as a browser plays it, and HTML that says what it is.
+
+        What is opened is a video of the index, whatever a browser asks for.
+        """
+        if not 1 <= number <= len(found):
+            raise UserError("Drop a video and wait for its neighbours, then choose one of them.")
+        n = found[number - 1]
+        video = one_video(Path(n.path))
+        start = max(0.0, (n.start_s + n.end_s - PLAYED_S) / 2) if video.info.duration_s > PLAYED_S else 0.0
+        said = Markup("<p>{}. {}, {:.2f} s. It matches best from {:.2f} to {:.2f} s.{}</p>").format(
+            number, legible(n.path), video.info.duration_s, n.start_s, n.end_s, _first(video.info.duration_s, start)
+        )
+        return self._playable(video, start), str(said)
 
     def speediness(self, path: str | None) -> tuple[str, str]:
         """The video with the curve below it, and a figure of the curve."""
@@ -165,127 +190,31 @@ class App:
         align.draw_match(picture, match, (plain(a), plain(b)))
         return str(shown), str(picture)
 
+    def _playable(self, video: Video, start_s: float) -> str:
+        """An mp4 of ``PLAYED_S`` seconds of a video, whatever its format."""
+        shown, _ = self._files("played")
+        fps = video.info.fps or 25.0
+
+        def small() -> Iterator[np.ndarray]:
+            for frame_HWC in islice(iterate_frames(video.path, round(start_s * fps)), max(1, round(PLAYED_S * fps))):
+                yield resize_height(frame_HWC, min(PLAYED_HEIGHT, frame_HWC.shape[0]))
+
+        write_video(shown, small(), Fraction(fps).limit_denominator(1001), TO_LOOK_AT)
+        return str(shown)
+
     def _files(self, name: str) -> tuple[Path, Path]:
         self.folder.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         return folder / f"{name}.mp4", folder / f"{name}.png"
 
 
+def _first(duration_s: float, start_s: float = 0.0) -> str:
+    """Says that not all of a long video is shown."""
+    if duration_s <= PLAYED_S:
+        return ""
+    return f" Shown are {PLAYED_S:g} s" + (f", from {start_s:.2f} s on." if start_s else " of it, the first.")
+
+
 def plain(video: Video) -> str:
     """The name of a file for a picture, where a dollar would begin a formula."""
     return Path(video.path).name.replace("$", "\\$")
-
-
-def page_of(app: App) -> Any:
-    """The page: a place to drop a video, and below it a tab for each thing to do with it. Returns gradio's Blocks."""
-    import gradio as gr  # pyright: ignore[reportMissingImports]
-
-    def guarded(do: Callable[..., Any], *given: Any) -> Any:
-        try:
-            return do(*given)
-        except (UserError, VideoError) as error:
-            raise gr.Error(html.escape(str(error)), print_exception=False) from None
-
-    def about(path: str | None) -> str:
-        return guarded(app.about, path)
-
-    def neighbours(path: str | None) -> str:
-        return guarded(app.neighbours, path)
-
-    def speediness(path: str | None) -> tuple[str, str]:
-        return guarded(app.speediness, path)
-
-    def cam(path: str | None) -> tuple[str, str]:
-        return guarded(app.cam, path)
-
-    def first_frame(path: str | None) -> Any:
-        return guarded(app.first_frame, path)
-
-    def follow(path: str | None, event: gr.SelectData) -> tuple[str, str]:
-        return guarded(app.track, path, tuple(event.index))
-
-    def aligned(path_a: str | None, path_b: str | None) -> tuple[str, str]:
-        return guarded(app.align, path_a, path_b)
-
-    cannot = app.refusals()
-    still: Any = {"format": "png", "buttons": ["download", "fullscreen"]}  # no button that shares it with a website
-    with gr.Blocks(title="ssl-video", analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gr.HTML(f"<h1>ssl-video: {escaped(app.model.name)}</h1>")
-        dropped = gr.File(label="A video: drop it here", type="filepath", elem_id="video")
-        said = gr.HTML()
-        chain = dropped.upload(about, dropped, said, api_visibility="private")
-
-        with gr.Tab("Neighbours"):
-            if not refused(gr, cannot["neighbours"]):
-                found = gr.HTML(elem_id="neighbours")
-                chain = chain.success(neighbours, dropped, found, api_visibility="private")
-        for name, label, do in (("speediness", "Speediness", speediness), ("cam", "Activation maps", cam)):
-            with gr.Tab(label):
-                if not refused(gr, cannot[name]):
-                    button = gr.Button("Show", elem_id=f"show-{name}")
-                    shown = [gr.Video(label="Play or drag"), gr.Image(label=label, **still)]
-                    button.click(do, dropped, shown, concurrency_id="network", api_visibility="private")
-        with gr.Tab("Track a point"):
-            if not refused(gr, cannot["track"]):
-                gr.HTML("<p>Click a point of the first frame.</p>")
-                frame = gr.Image(label="First frame", interactive=False, elem_id="frame", **still)
-                followed = [gr.Video(label="The point"), gr.HTML()]
-                chain.success(first_frame, dropped, frame, api_visibility="private")
-                frame.select(follow, dropped, followed, concurrency_id="network", api_visibility="private")
-        with gr.Tab("Align"):
-            other = gr.File(label="Another video, which follows the first", type="filepath", elem_id="other")
-            button = gr.Button("Align", elem_id="show-align")
-            shown = [gr.Video(label="In step"), gr.Image(label="Similarity of frames and the match", **still)]
-            button.click(aligned, [dropped, other], shown, concurrency_id="network", api_visibility="private")
-    return page
-
-
-def refused(gr: Any, sentence: str) -> bool:
-    """Put the sentence on the tab, if there is one."""
-    if sentence:
-        gr.HTML(f'<p class="cannot">{escaped(sentence)}</p>')
-    return bool(sentence)
-
-
-def serve(
-    model: Model, index: Index | None, limits: Limits, address: tuple[str, int], ready: Callable[[str], None]
-) -> None:
-    """Serve the page until it is interrupted. Uploads and results lie in a folder that goes with it.
-
-    Args:
-        model: what the page is about.
-        index: made by this model; None: no neighbours are shown.
-        limits: of what may be dropped.
-        address: host and port; port 0 is the first free one from 7860 on.
-        ready: called with the address of the page as soon as it can be opened.
-
-    Raises:
-        UserError: without gradio, or if the address cannot be had.
-    """
-    host, port = address
-    check_gradio()
-    with tempfile.TemporaryDirectory(prefix="ssl-video-app-") as folder:
-        # read when gradio is imported: no analytics, nothing fetched, its files in our folder
-        os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=folder, HF_HUB_OFFLINE="1")
-        page = page_of(App(model, index, limits, Path(folder)))
-        try:
-            _, url, _ = page.launch(
-                server_name=host,
-                server_port=port or None,
-                share=False,
-                ssr_mode=False,
-                quiet=True,
-                prevent_thread_lock=True,
-                max_file_size=int(1e6 * limits.max_megabytes),
-                allowed_paths=[],
-                footer_links=["settings"],
-            )
-        except OSError:
-            where = f"port {port}" if port else "a port from 7860 on"
-            raise UserError(f"The page cannot listen at {where} of {host}; choose another --port or --host.") from None
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the folder goes then, too
-        try:
-            ready(url)
-            page.block_thread()
-        finally:
-            page.close(verbose=False)

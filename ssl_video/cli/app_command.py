@@ -33,7 +33,8 @@ def main(argv: Sequence[str]) -> int:
     about = "Open a local web page on a run: drop a video and see what the run makes of it."
     config = parse(AppConfig, argv, "app", about)
     from ssl_video.apps.search import Index, load_search_model
-    from ssl_video.apps.web_page import check_gradio, serve
+    from ssl_video.apps.web_layout import serve
+    from ssl_video.apps.web_page import check_gradio
     from ssl_video.train.distributed import choose_device
 
     check_gradio()
