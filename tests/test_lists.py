@@ -11,7 +11,8 @@ from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.prepare import copy_videos
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.errors import UserError
-from ssl_video.pretraining import Choice, PretrainConfig, pretrain, untrained
+from ssl_video.pretrain_config import Choice
+from ssl_video.pretraining import PretrainConfig, pretrain, untrained
 from ssl_video.run import Run
 from ssl_video.train.config import DataConfig, TrainingConfig
 from ssl_video.train.lists import check_same, lists_of

@@ -34,7 +34,7 @@ class SearchOptions(Bounded, flags="--"):
     moments: bool = False
     """Find the nearest moments, which may be of one video, instead of each video once."""
     rerank: Natural = RERANK
-    """Candidates of a faiss index that are compared exactly; 0 goes by its codes alone."""
+    """Videos (with --moments, clips) of a faiss index that are compared exactly; 0 goes by its codes alone."""
     nprobe: Natural = 0
     """Lists of a faiss index that are searched; 0: as many as were found to be enough when it was made."""
 

@@ -50,7 +50,7 @@ def write_report(path: Path, title: str, results: Sequence[Found]) -> None:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f"<title>{escaped(title)}</title><style>{STYLE}</style></head>\n<body><h1>{escaped(title)}</h1>\n"
-        f"<p>Left: the query. Then its neighbours: rank, cosine similarity, the time that matches best.</p>"
+        f"<p>Left: the query. Then its neighbours: rank, score (1 for a copy), the time that matches best.</p>"
         f"\n{more}{''.join(rows)}</body></html>\n"
     )
     write_text(path, page)
@@ -66,7 +66,7 @@ def _figures(found: Sequence[Neighbour], infos: dict[str, VideoInfo]) -> str:
     for rank, n in enumerate(found, 1):
         middle = (n.start_s + n.end_s) / 2
         picture = _thumbnail(n.path, infos, min(n.start_s, middle - 1), max(n.end_s, middle + 1))
-        said = f"{rank}. {n.score:.3f}, {n.start_s:.2f}-{n.end_s:.2f} s"
+        said = f"{rank}. {n.score:.3f}, {n.start_s:.2f}-{n.end_s:.2f} s" + (", identical" if n.identical else "")
         shown.append(_figure(picture, "found", said, n.path))
     return "".join(shown)
 
