@@ -46,6 +46,15 @@ def folder_written_aside(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def as_named(path: Path | str) -> Path:
+    """The whole path with the names that the user gave, links not resolved; ``..`` is gone where that is safe."""
+    path = Path(path).absolute()
+    short = Path(os.path.normpath(path))
+    if ".." in path.parts and path.exists() and not (short.exists() and short.samefile(path)):
+        return path.resolve()  # a link lies before the dots
+    return short
+
+
 def check_not_over(source: Path, *written: Path) -> None:
     """Raise UserError if what is to be written is what is to be read."""
     for path in written:

@@ -26,11 +26,12 @@ State = tuple[int, int]
 
 @dataclass(frozen=True)
 class Extracted:
-    """Features of videos, the network that they are of (None if there are none), and the state of each file."""
+    """Features of videos, the network that they are of (None if there are none), their states and classes."""
 
     model: Model | None
     features: Features
     states: dict[str, State]
+    classes: tuple[str, ...] = ()
 
 
 def create(out: Path, extracted: Extracted, options: IndexOptions) -> nearest.Recall | None:
@@ -128,6 +129,7 @@ def _entries(extracted: Extracted, first: int) -> list[Entry]:
     for video, starts in zip(extracted.features.videos, extracted.features.starts, strict=True):
         span, path = extracted.model.view.span(video), indexed_path(video)
         times = tuple((seconds(video, s), seconds(video, s + span)) for s in starts.tolist())
-        entries.append(Entry(path, *extracted.states[path], first, times))
+        labels = tuple(extracted.classes[i] for i in video.labels) if extracted.classes else ()
+        entries.append(Entry(path, *extracted.states[path], first, times, video.info.content, labels))
         first += len(times)
     return entries

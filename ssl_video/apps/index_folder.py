@@ -1,7 +1,7 @@
 """The folder of a search index: what lies in it, and how it is read and changed without ever being half an index.
 
     header.json      which model made the vectors and how, and the names and SHA-256 of the files that count
-    videos-N.jsonl   a line a video: path, size, time of change, its first vector, and where in it each clip lies
+    videos-N.jsonl   a line a video: path, size, time of change, first vector, times of its clips, content, labels
     vectors-N.f32    the vectors of all clips, rows of little-endian 32-bit floats
     index-N.faiss    what faiss searches; an exact index has none and reads the vectors
     lock             held by the process that changes the index
@@ -36,13 +36,19 @@ AGAIN = "make the index again with 'ssl-video index'"
 
 @dataclass(frozen=True)
 class Entry:
-    """A video of the index: its file as it was, the row of its first clip, and where each clip lies, in seconds."""
+    """A video of the index: its file as it was, the row of its first clip, and where each clip lies, in seconds.
+
+    ``path`` is the file as the user named it; version 0.1 resolved links. ``content`` is the digest of its bytes
+    (``VideoInfo.content``), "" where version 0.1 wrote the entry. ``labels`` are names of classes, if it had any.
+    """
 
     path: str
     size: int
     mtime_ns: int
     first: int
     times_s: tuple[tuple[float, float], ...]
+    content: str = ""
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,15 @@ class Stored:
         for number, entry in enumerate(self.entries):
             owner_R[entry.first : entry.first + len(entry.times_s)] = number
         return owner_R
+
+    @functools.cached_property
+    def by_content(self) -> dict[str, list[int]]:
+        """The numbers of the entries of each content that is known."""
+        numbers: dict[str, list[int]] = {}
+        for number, entry in enumerate(self.entries):
+            if entry.content:
+                numbers.setdefault(entry.content, []).append(number)
+        return numbers
 
 
 @contextlib.contextmanager
@@ -165,6 +180,8 @@ def _entry(line: dict[str, Any], rows: int) -> Entry:
         int(line["mtime_ns"]),
         int(line["first"]),
         tuple((float(a), float(b)) for a, b in line["times_s"]),
+        str(line.get("content", "")),
+        tuple(map(str, line.get("labels", ()))),
     )
     if not 0 <= entry.first <= entry.first + len(entry.times_s) <= rows:
         raise ValueError("a video has vectors that are not there")

@@ -3,9 +3,10 @@
 import contextlib
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -14,13 +15,14 @@ from ssl_video.apps import nearest
 from ssl_video.apps.index_build import Extracted, State, change, create
 from ssl_video.apps.index_folder import Entry, Stored, locked, open_index
 from ssl_video.apps.options import IndexOptions
-from ssl_video.apps.search import Index, check_model, indexed_path, load_search_model
+from ssl_video.apps.search import Index, check_model, indexed_path, load_search_model, same_file
 from ssl_video.bounds import Bounded, Natural
 from ssl_video.datasets.base import ListedVideo, Video, VideoList
 from ssl_video.datasets.spec import all_videos, scanned
 from ssl_video.errors import UserError
 from ssl_video.eval.features import Extraction, Features
 from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
+from ssl_video.files import as_named
 from ssl_video.model import Model
 from ssl_video.train.distributed import Ranks
 from ssl_video.video.info import Problem
@@ -50,10 +52,16 @@ class Changes:
 
 @dataclass(frozen=True)
 class Todo:
-    """Videos that the index does not hold as they are now, and the state of every file that was named."""
+    """Videos that the index does not hold as they are now, and the state of every file that was named.
+
+    ``replaced`` are entries, by their paths, of files that are in ``videos`` under other names; ``renamed`` maps the
+    paths of entries of version 0.1, which resolved links, to the names that users gave.
+    """
 
     videos: tuple[ListedVideo, ...]
     states: dict[str, State]
+    replaced: frozenset[str] = frozenset()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def paths(self) -> set[str]:
@@ -129,10 +137,10 @@ def update_index(
         if not changes.videos:
             why = f"; the first that cannot be used: {problems[0].reason}" if problems else ""
             raise UserError(f"No video would be in the index {out}{why}.")
-        extracted = Extracted(model, found, todo.states)
+        extracted = Extracted(model, found, todo.states, videos.classes if videos else ())
         if stored is None:
             changes = replace(changes, recall=create(out, extracted, options))
-        elif changes.added or changes.refreshed or changes.removed:
+        elif changes.added or changes.refreshed or changes.removed or todo.renamed:
             change(stored, extracted, kept)
         if todo.videos:
             shutil.rmtree(out / "extracted", ignore_errors=True)
@@ -160,19 +168,28 @@ def _settled(options: IndexOptions, stored: Stored | None) -> IndexOptions:
 
 def _to_remove(stored: Stored, remove: Sequence[Path], prune: bool) -> set[str]:
     gone = {e.path for e in stored.entries if prune and not Path(e.path).exists()}
-    for path in (p.resolve() for p in remove):
-        these = {e.path for e in stored.entries if path in (Path(e.path), *Path(e.path).parents)}
+    for named in remove:
+        path, real = as_named(named), named.resolve()
+        these = {e.path for e in stored.entries if _below(e.path, path) or _below(e.path, real)}
+        these = these or {e.path for e in stored.entries if _below(os.path.realpath(e.path), real)}
         if not these:
             raise UserError(f"{stored.folder} holds no video {path} and none below it; nothing was removed.")
         gone |= these
     return gone
 
 
+def _below(path: str, named: Path) -> bool:
+    return named in (Path(path), *Path(path).parents)
+
+
 def _todo(videos: VideoList | None, stored: Stored | None, problems: list[Problem]) -> Todo:
     """What is to be extracted; files that are not there join ``problems``."""
-    known = {e.path: (e.size, e.mtime_ns) for e in stored.entries} if stored else {}
+    known = Known(stored.entries if stored else ())
     states: dict[str, State] = {}
-    todo = []
+    todo: list[ListedVideo] = []
+    files: set[tuple[int, int]] = set()
+    replaced: set[str] = set()
+    renamed: dict[str, str] = {}
     for video in videos.videos if videos else ():
         path = indexed_path(video)
         if path in states:
@@ -182,13 +199,38 @@ def _todo(videos: VideoList | None, stored: Stored | None, problems: list[Proble
         except OSError as error:
             problems.append(Problem(video.source, f"cannot be read: {error.strerror}"))
             continue
-        states[path] = stat.st_size, stat.st_mtime_ns
-        if known.get(path) == states[path]:
+        state = stat.st_size, stat.st_mtime_ns
+        entry = known.entry(path, state)
+        if (stat.st_dev, stat.st_ino) in files and (entry is None or entry.path != path):
+            continue  # another name of a file that was named already
+        files.add((stat.st_dev, stat.st_ino))
+        states[path] = state
+        if entry is not None and (entry.size, entry.mtime_ns) == state:
+            if entry.path != path and not entry.content:
+                renamed[entry.path] = path
             continue
+        if entry is not None and entry.path != path:
+            replaced.add(entry.path)
         # what a manifest says of a file that has changed may be out of date; arrays (.npy) cannot be scanned
-        again = path in known and video.path == video.source and not path.endswith(".npy")
+        again = entry is not None and video.path == video.source and not path.endswith(".npy")
         todo.append(video.listed if again and isinstance(video, Video) else video)
-    return Todo(tuple(todo), states)
+    return Todo(tuple(todo), states, frozenset(replaced), renamed)
+
+
+class Known:
+    """The entries of an index, to be found by a name of their file."""
+
+    def __init__(self, entries: Sequence[Entry]):
+        self._by_path = {e.path: e for e in entries}
+        self._by_state: dict[State, list[Entry]] = {}
+        for entry in entries:
+            self._by_state.setdefault((entry.size, entry.mtime_ns), []).append(entry)
+
+    def entry(self, path: str, state: State) -> Entry | None:
+        """The entry of this name, or of the file that it links to, or of the same file under another name."""
+        entry = self._by_path.get(path) or self._by_path.get(os.path.realpath(path))
+        others = self._by_state.get(state, ())
+        return entry or next((e for e in others if same_file(e.path, path)), None)
 
 
 def _extract(folder: Path, model: Model, videos: VideoList, todo: Todo, options: IndexOptions, work: Work) -> Features:
@@ -221,11 +263,12 @@ def _compared(
     """The entries that stay as they are, and what changes."""
     known = {e.path: e for e in stored.entries} if stored else {}
     readable = {indexed_path(v) for v in found.videos}
-    kept = [e for e in known.values() if e.path not in gone | todo.paths]
+    taken = gone | todo.paths | todo.replaced
+    kept = [replace(e, path=todo.renamed.get(e.path, e.path)) for e in known.values() if e.path not in taken]
     changes = Changes(
         added=tuple(sorted(readable - known.keys())),
         refreshed=tuple(sorted(readable & known.keys())),
-        removed=tuple(sorted((gone | (todo.paths & known.keys())) - readable)),
+        removed=tuple(sorted((gone | todo.replaced | (todo.paths & known.keys())) - readable)),
         problems=tuple(problems),
         videos=len(kept) + len(readable),
     )

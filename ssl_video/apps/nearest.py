@@ -129,9 +129,7 @@ def search(
     """
     import faiss
 
-    queries_QD = np.ascontiguousarray(queries_QD, np.float32)
-    if not np.isfinite(queries_QD).all():
-        raise ValueError("a query is not finite")
+    queries_QD = _finite(queries_QD)
     if index is None:
         cosines_QK, rows_QK = faiss.knn(
             queries_QD, vectors_RD, min(k, len(vectors_RD)), metric=faiss.METRIC_INNER_PRODUCT
@@ -139,25 +137,47 @@ def search(
         if (rows_QK < 0).any() or not np.isfinite(cosines_QK).all():  # of so few all are found, but NaN
             raise ValueError("a vector is not finite")
         return cosines_QK, rows_QK
-    if nprobe and count_lists(index):
-        faiss.extract_index_ivf(index).nprobe = nprobe
-    distances_QC, rows_QC = index.search(queries_QD, min(max(k, rerank), index.ntotal))
+    codes_QC, rows_QC = candidates(index, queries_QD, max(k, rerank), nprobe)
     if not rerank:
-        return np.where(rows_QC < 0, -np.inf, 1 - distances_QC / 2), rows_QC
-    cosines_QC = np.stack([_exact(vectors_RD, q, rows) for q, rows in zip(queries_QD, rows_QC, strict=True)])
+        return codes_QC, rows_QC
+    cosines_QC = np.full(rows_QC.shape, -np.inf, np.float32)
+    for own_C, query_D, rows_C in zip(cosines_QC, queries_QD, rows_QC, strict=True):
+        own_C[rows_C >= 0] = exact(vectors_RD, query_D[None], rows_C[rows_C >= 0])[:, 0]
     order_QK = np.argsort(-cosines_QC, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(cosines_QC, order_QK, 1), np.take_along_axis(rows_QC, order_QK, 1)
 
 
-def _exact(vectors_RD: np.ndarray, query_D: np.ndarray, rows_C: np.ndarray) -> np.ndarray:
-    there = rows_C >= 0
-    candidates = vectors_RD[rows_C[there]]
-    length = np.einsum("cd,cd->c", candidates, candidates)
+def candidates(index: Any, queries_QD: np.ndarray, count: int, nprobe: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, count) cosines by the codes of a faiss index, highest first, and (Q, count) rows, -1 where there are fewer.
+
+    All queries go in one call. For the arguments see ``search``. Raises ValueError if a query is not finite.
+    """
+    import faiss
+
+    if nprobe and count_lists(index):
+        faiss.extract_index_ivf(index).nprobe = nprobe
+    distances_QC, rows_QC = index.search(_finite(queries_QD), min(count, index.ntotal))
+    return np.where(rows_QC < 0, -np.inf, 1 - distances_QC / 2), rows_QC
+
+
+def _finite(queries_QD: np.ndarray) -> np.ndarray:
+    queries_QD = np.ascontiguousarray(queries_QD, np.float32)
+    if not np.isfinite(queries_QD).all():
+        raise ValueError("a query is not finite")
+    return queries_QD
+
+
+def exact(vectors_RD: np.ndarray, queries_QD: np.ndarray, rows_C: np.ndarray) -> np.ndarray:
+    """(C, Q) cosines of some vectors with the queries.
+
+    Raises:
+        ValueError: if one of the vectors is not of length 1: the array was damaged.
+    """
+    candidates_CD = vectors_RD[rows_C]
+    length = np.einsum("cd,cd->c", candidates_CD, candidates_CD)
     if not (np.isclose(length, 1, atol=1e-3) | (length == 0)).all():  # a constant feature gives a vector of zeros
         raise ValueError("a vector is not of length 1")
-    out = np.full(len(rows_C), -np.inf, np.float32)
-    out[there] = candidates @ query_D
-    return out
+    return candidates_CD @ queries_QD.T
 
 
 def recall_of(

@@ -8,6 +8,7 @@ from pathlib import Path
 from ssl_video.datasets.base import ListedVideo, Video
 from ssl_video.datasets.spec import LIST_SUFFIXES, all_videos
 from ssl_video.errors import UserError
+from ssl_video.files import as_named
 from ssl_video.video.info import Problem
 
 
@@ -55,7 +56,7 @@ def query_of(video: Path | str | Video | ListedQuery) -> ListedQuery:
     path, within_s = split_range(str(video))
     if not Path(path).exists():
         raise UserError(f"There is no video file {path}.")
-    return ListedQuery(ListedVideo(str(Path(path).resolve())), within_s)
+    return ListedQuery(ListedVideo(str(as_named(path))), within_s)
 
 
 def queries_of(words: Sequence[str]) -> tuple[list[ListedQuery], list[Problem]]:

@@ -2,7 +2,7 @@
 
 A clip's features are standardised over the clips of the index's first build and scaled to length 1, so that the inner
 product of two is a cosine. ``index_update`` makes an index, ``index_folder`` says what lies on disk, ``nearest`` how
-vectors are found.
+vectors are found, ``ranking`` how near a video is.
 """
 
 import functools
@@ -14,28 +14,36 @@ import numpy as np
 import torch
 
 from ssl_video.apps import nearest
-from ssl_video.apps.index_folder import AGAIN, Stored, open_index
+from ssl_video.apps.index_folder import AGAIN, Entry, Stored, open_index
 from ssl_video.apps.options import SearchOptions
 from ssl_video.apps.queries import ListedQuery, Query, query_of
+from ssl_video.apps.ranking import Ranking, best_clip, rank_moments, rank_videos, thinned
 from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoSet
 from ssl_video.datasets.spec import scanned
 from ssl_video.errors import UserError
 from ssl_video.eval.features import Extraction, extract
 from ssl_video.eval.knn import unit
 from ssl_video.eval.shards import fingerprint
+from ssl_video.files import as_named
 from ssl_video.model import Model, load_model
+from ssl_video.video.content import content_of
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A video found, the time in it that matches best, and the cosine similarity there."""
+    """A video found, the time in it that matches best, and its score, 1 for a copy of the query.
+
+    The score is the mean over the query's clips of the cosine of the clip of this video that is nearest to each; of a
+    moment, the highest cosine. ``identical``: its file has the content of the query's.
+    """
 
     path: str
     start_s: float
     end_s: float
     score: float
+    identical: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class Index:
         rerank: int = nearest.RERANK,
         nprobe: int = 0,
     ) -> list[Neighbour]:
-        """The ``k`` videos nearest to a video, best first; that file itself is left out.
+        """The ``k`` videos nearest to a video, best first; that file itself is left out, a copy of it is first.
 
         A range of it is named by ``"a.mp4@12.5-15"`` (seconds). For the options see ``SearchOptions``.
 
@@ -152,36 +160,37 @@ def check_model(stored: Stored | None, model: Model) -> None:
 
 
 def search(stored: Stored, model: Model, query: Query, options: SearchOptions = SearchOptions()) -> list[Neighbour]:
-    """What is nearest to a scanned video, best first.
+    """What is nearest to a scanned video, best first; see ``ranking``.
 
-    The query is the mean over its clips. A video of the index counts with its best clip, and the query's own file is
-    left out; with ``moments`` every clip counts, but for those that overlap a better one or the query's range.
+    A video of the index is found once, and the query's own file, under whatever name, is left out; with ``moments``
+    every clip counts, but for those that overlap a better one or the query's range.
 
     Raises:
         VideoError: if the video cannot be read, or the range lies outside it.
         UserError: if the index turns out to be damaged.
     """
     header = stored.header
-    vector_1D = _vector_of(query, stored, model)
-    own = indexed_path(query.video), query.within_s
+    queries_QD = _vectors_of(query, stored, model)
     lists, fetch = nearest.count_lists(stored.faiss_index), 4 * options.top_k * (1 if options.moments else 8)
-    nprobe = min(options.nprobe or header.nprobe, lists)
-    while True:  # look further as long as too few are found: clips of one video crowd each other out
-        fetch = min(fetch, header.rows)
-        try:
-            cosines, rows = nearest.search(
-                stored.vectors_RD, stored.faiss_index, vector_1D, fetch, rerank=options.rerank, nprobe=nprobe
-            )
-        except ValueError:
-            raise UserError(f"The vectors of {stored.folder} were changed since it was made; {AGAIN}.") from None
-        found = _pick(stored, cosines[0], rows[0], own, options)
-        if len(found) == options.top_k or (fetch == header.rows and nprobe == lists):
-            return found
-        fetch, nprobe = 4 * fetch, min(4 * nprobe, lists)
+    fetch, nprobe = max(fetch, options.rerank), min(options.nprobe or header.nprobe, lists)
+    same = stored.by_content.get(query.video.info.content, ())
+    rank, pick = (rank_moments, _pick_moments) if options.moments else (rank_videos, _pick_videos)
+    try:
+        while True:  # look further as long as too few are found: clips of one video crowd each other out
+            fetch = min(fetch, header.rows)
+            ranked = rank(stored, queries_QD, fetch, options.rerank, nprobe, same)
+            found = pick(stored, ranked, query, options.top_k)
+            all_seen = fetch == header.rows and nprobe == lists
+            if len(found) == options.top_k or all_seen or (stored.faiss_index is None and not options.moments):
+                break
+            fetch, nprobe = 4 * fetch, min(4 * nprobe, lists)
+        return [_neighbour(stored, queries_QD, query, *one) for one in found]
+    except ValueError:
+        raise UserError(f"The vectors of {stored.folder} were changed since it was made; {AGAIN}.") from None
 
 
-def _vector_of(query: Query, stored: Stored, model: Model) -> np.ndarray:
-    """(1, D) the standardised mean over the query's clips, of length 1. Raises VideoError."""
+def _vectors_of(query: Query, stored: Stored, model: Model) -> np.ndarray:
+    """(Q, D) the standardised clips of the query, of length 1. Raises VideoError."""
     header = stored.header
     within = None if query.within_s is None else _frames(query.video, query.within_s)
     one = VideoSet(query.name, (query.video,))
@@ -190,33 +199,74 @@ def _vector_of(query: Query, stored: Stored, model: Model) -> np.ndarray:
     if not seen.videos:
         raise VideoError(seen.problems[0].reason)
     mean, scale = np.array(header.mean, np.float32), np.array(header.scale, np.float32)
-    return unit((seen.mean_ND - mean) * scale)
+    return unit((thinned(seen.clips_KD[0]) - mean) * scale)
 
 
-def _pick(
-    stored: Stored,
-    cosines_K: np.ndarray,
-    rows_K: np.ndarray,
-    own: tuple[str, tuple[float, float] | None],
-    options: SearchOptions,
-) -> list[Neighbour]:
-    found: list[Neighbour] = []
-    taken: dict[str, list[tuple[float, float]]] = {}
-    everywhere = (0.0, float("inf"))
-    taken[own[0]] = [own[1] if options.moments and own[1] else everywhere]
-    for cosine, row in zip(cosines_K.tolist(), rows_K.tolist(), strict=True):
-        if row < 0 or stored.owner_R[row] < 0:  # fewer than asked for; a video that was removed
-            continue
-        entry = stored.entries[stored.owner_R[row]]
-        start, end = entry.times_s[row - entry.first]
-        before = taken.setdefault(entry.path, [])
-        if any(start < e and s < end for s, e in before):
-            continue
-        before.append((start, end) if options.moments else everywhere)
-        found.append(Neighbour(entry.path, start, end, cosine))
-        if len(found) == options.top_k:
+Picked = tuple[int, int | None, float]
+"""The number of a video, the number of its clip (None: the nearest one), and the score."""
+
+
+def _pick_videos(stored: Stored, ranked: Ranking, query: Query, count: int) -> list[Picked]:
+    """The first videos but the query's own; of a whole query, those of its content come before all others."""
+    same = stored.by_content.get(query.video.info.content, ()) if query.within_s is None else ()
+    scores, numbers = ranked
+    first = np.isin(numbers, same)
+    order = np.argsort(~first, kind="stable") if first.any() else np.arange(len(numbers))
+    found: list[Picked] = []
+    for place in order.tolist():
+        number = int(numbers[place])
+        if not same_file(stored.entries[number].path, indexed_path(query.video)):
+            found.append((number, None, float(scores[place])))
+        if len(found) == count:
             break
     return found
+
+
+def _pick_moments(stored: Stored, ranked: Ranking, query: Query, count: int) -> list[Picked]:
+    found: list[Picked] = []
+    taken: dict[int, list[tuple[float, float]]] = {}
+    for score, row in zip(ranked[0].tolist(), ranked[1].tolist(), strict=True):
+        number = int(stored.owner_R[row])
+        if number < 0:  # a video that was removed
+            continue
+        entry = stored.entries[number]
+        if number not in taken:
+            own = same_file(entry.path, indexed_path(query.video))
+            taken[number] = [query.within_s or (0.0, float("inf"))] if own else []
+        start, end = entry.times_s[row - entry.first]
+        if any(start < e and s < end for s, e in taken[number]):
+            continue
+        taken[number].append((start, end))
+        found.append((number, row - entry.first, score))
+        if len(found) == count:
+            break
+    return found
+
+
+def _neighbour(
+    stored: Stored, queries_QD: np.ndarray, query: Query, number: int, clip: int | None, score: float
+) -> Neighbour:
+    entry = stored.entries[number]
+    start, end = entry.times_s[best_clip(stored, queries_QD, number) if clip is None else clip]
+    return Neighbour(entry.path, start, end, score, _identical(entry, query.video))
+
+
+def _identical(entry: Entry, video: Video) -> bool:
+    """Has the entry's file, as it was, the content of the video? Version 0.1 noted none, so that it is read."""
+    if entry.content or not video.info.content:
+        return bool(entry.content) and entry.content == video.info.content
+    try:
+        return Path(entry.path).stat().st_size == entry.size and content_of(entry.path) == video.info.content
+    except OSError:
+        return False
+
+
+def same_file(path: str, other: str) -> bool:
+    """Are these two names of one file?"""
+    try:
+        return path == other or Path(path).samefile(other)
+    except OSError:
+        return False
 
 
 def _frames(video: Video, within_s: tuple[float, float]) -> tuple[int, int]:
@@ -237,5 +287,5 @@ def _fps(video: Video) -> float:
 
 
 def indexed_path(video: ListedVideo) -> str:
-    """What an index calls a video: the whole path of the user's file, or of a copy that outlived it, links resolved."""
-    return str(Path(video.at_hand).resolve())
+    """What an index calls a video: the whole path of the user's file as named, or of a copy that outlived it."""
+    return str(as_named(video.at_hand))

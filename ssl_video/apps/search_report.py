@@ -66,7 +66,7 @@ def _clips(found: Sequence[Neighbour], infos: dict[str, VideoInfo]) -> list[Clip
         middle = (n.start_s + n.end_s) / 2
         range_s = min(n.start_s, middle - 1), max(n.end_s, middle + 1)
         said = f"{rank}. {n.score:.3f}", f"{n.start_s:.2f}-{n.end_s:.2f} s"
-        badge = "identical content" if getattr(n, "identical", False) else ""
+        badge = "identical content" if n.identical else ""
         shown.append(_clip(n.path, n.path, range_s, infos, said, badge))
     return shown
 

@@ -72,4 +72,5 @@ def _tell(found: "Found", as_json: bool, named: bool) -> None:
         print(found.query.name)
     print("rank   score  time (s)         video")
     for rank, n in enumerate(found.neighbours, 1):
-        print(f"{rank:>4}  {n.score:>6.3f}  {f'{n.start_s:.2f}-{n.end_s:.2f}':<15}  {n.path}")
+        same = "  (identical)" if n.identical else ""
+        print(f"{rank:>4}  {n.score:>6.3f}  {f'{n.start_s:.2f}-{n.end_s:.2f}':<15}  {n.path}{same}")

@@ -131,8 +131,13 @@ class VideoList:
         return _hash(self.classes, (_line(v, v.info.content if isinstance(v, Video) else "") for v in self.videos))
 
     def has_hash(self, noted: str) -> bool:
-        """True if ``noted`` is the hash of these videos, by this version or by 0.1, which went by folders and names."""
-        return noted in (self.hash, _hash(self.classes, (_line(v) for v in self.videos)))
+        """True if ``noted`` is the hash of these videos, by this version or by 0.1, which went by folders and names.
+
+        Version 0.1 resolved a folder that is a link.
+        """
+        by_name = (_line(v) for v in self.videos)
+        by_target = (_line(v, f"{Path(v.source).parent.resolve().name}/{Path(v.source).name}") for v in self.videos)
+        return noted == self.hash or noted in (_hash(self.classes, by_name), _hash(self.classes, by_target))
 
 
 @dataclass(frozen=True)
@@ -161,8 +166,8 @@ class FeatureShards:
         return _hash(self.classes, (f"{Path(shard).name}|{Path(shard).stat().st_size}" for shard in self.shards))
 
 
-def _line(video: ListedVideo, content: str = "") -> str:
-    return f"{content or video.name}|{video.labels}|{video.frames if isinstance(video, Video) else ''}"
+def _line(video: ListedVideo, known_as: str = "") -> str:
+    return f"{known_as or video.name}|{video.labels}|{video.frames if isinstance(video, Video) else ''}"
 
 
 def _hash(classes: Iterable[str], lines: Iterable[str]) -> str:

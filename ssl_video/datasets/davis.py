@@ -15,6 +15,7 @@ from pathlib import Path
 from ssl_video.datasets.base import DATASETS, Splits, VideoList
 from ssl_video.datasets.listing import folders_of_frames, names_of_videos, of_published
 from ssl_video.errors import UserError
+from ssl_video.files import as_named
 
 YEARS = ("2017", "2016")
 
@@ -22,7 +23,7 @@ YEARS = ("2017", "2016")
 @DATASETS.register("davis")
 def load_davis(root: Path, split: int) -> Splits:
     """The list ``train`` where its videos are there, and ``val``. Raises UserError."""
-    root = root.resolve()
+    root = as_named(root)
     resolution = _resolution(root)
     lists = [root / "ImageSets" / year for year in (*YEARS, resolution)]
     lists = [folder for folder in lists if (folder / "val.txt").is_file()]

@@ -15,13 +15,14 @@ from ssl_video.datasets.base import Splits
 from ssl_video.datasets.listing import videos_below
 from ssl_video.datasets.manifest import Row, splits_of
 from ssl_video.errors import UserError
+from ssl_video.files import as_named
 
 TEST_FOLDERS = ("test", "val", "validation", "valid")
 
 
 def load_folder(root: Path) -> Splits:
     """The unscanned videos below ``root``, sorted by path. Raises UserError if there are none."""
-    root = root.resolve()
+    root = as_named(root)
     paths, problems = videos_below(root)
     if not paths:
         lists = sorted(p.name for p in root.glob("*.csv"))

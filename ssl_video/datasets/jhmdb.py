@@ -17,6 +17,7 @@ from ssl_video.datasets.hmdb51 import TEST, TRAIN, lists_in, read_lists
 from ssl_video.datasets.listing import MISSING, list_of_split, of_published
 from ssl_video.datasets.points import PointReader
 from ssl_video.errors import UserError
+from ssl_video.files import as_named
 from ssl_video.video.info import Problem, VideoError
 
 JOINTS = 15
@@ -28,7 +29,7 @@ MOST_FRAMES = 100_000
 @DATASETS.register("jhmdb")
 def load_jhmdb(root: Path, split: int) -> Splits:
     """Training and test list ``split``; listed videos that are absent are problems. Raises UserError."""
-    root = root.resolve()
+    root = as_named(root)
     by_split = lists_in(root / "splits")
     if not by_split:
         raise UserError(f"There are no lists splits/CLASS_test_split1.txt in {root}.")

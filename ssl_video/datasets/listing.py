@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from ssl_video.datasets.base import ListedVideo, Splits, VideoList
 from ssl_video.errors import UserError
+from ssl_video.files import as_named
 from ssl_video.video.info import Problem
 
 # fmt: off
@@ -50,7 +51,7 @@ def videos_below(root: Path) -> tuple[list[str], list[Problem]]:
     def refused(error: OSError) -> None:
         problems.append(Problem(str(error.filename), f"cannot be read: {error.strerror}"))
 
-    for folder, subfolders, names in os.walk(root.resolve(), followlinks=True, onerror=refused):
+    for folder, subfolders, names in os.walk(as_named(root), followlinks=True, onerror=refused):
         status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in seen:
             subfolders.clear()
@@ -63,7 +64,7 @@ def videos_below(root: Path) -> tuple[list[str], list[Problem]]:
 
 def index_by_path(root: Path) -> dict[str, tuple[str, ...]]:
     """Path below ``root``, "/" between folders and without suffix -> whole paths. Re-encoded copies are found so."""
-    start = len(str(root.resolve()).rstrip(os.sep)) + 1
+    start = len(str(as_named(root)).rstrip(os.sep)) + 1
     return _index(root, lambda path: path[start:].replace(os.sep, "/"))
 
 
@@ -93,7 +94,7 @@ def look_up(
     Of several files of one name, the one with the listed suffix is meant, if it is the only one.
     """
     number = {c: i for i, c in enumerate(classes)}
-    videos, problems, folder = [], [], root.resolve()
+    videos, problems, folder = [], [], as_named(root)
     for line in listed:
         found, listed_name = next(((index[s], n) for n in line.names if (s := without_suffix(n)) in index), ((), ""))
         if len(found) > 1:

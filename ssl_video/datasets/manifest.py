@@ -18,7 +18,7 @@ from typing import Any
 from ssl_video.datasets.base import ListedVideo, Splits, Video, VideoList
 from ssl_video.datasets.listing import MISSING, class_names, csv_lines, read_text
 from ssl_video.errors import UserError, nearest
-from ssl_video.files import written_aside
+from ssl_video.files import as_named, written_aside
 from ssl_video.video.info import Problem, VideoInfo
 
 INFO_COLUMNS = {
@@ -70,8 +70,8 @@ def list_name(path: Path) -> str:
 
 
 def whole_path(path: Path | str) -> Path:
-    """The path with its folder, not itself, resolved: a list that is a link speaks of files beside the link."""
-    return Path(path).parent.resolve() / Path(path).name
+    """The path as named, links not resolved: a list that is a link speaks of files beside the link."""
+    return as_named(path)
 
 
 def manifest_rows(videos: VideoList, split: str = "") -> list[dict[str, Any]]:
@@ -94,11 +94,12 @@ def write_manifest(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     Paths below the manifest's folder are written relative to it, so that both can move together. Numbers are written so
     that reading gives back the same ones.
     """
-    folder = Path(path).resolve().parent
+    folders = as_named(path).parent, Path(path).resolve().parent
 
     def shown(file: Path | str) -> str:
         file = Path(file)
-        return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
+        below = (file.relative_to(folder).as_posix() for folder in folders if file.is_relative_to(folder))
+        return next(below, str(file))
 
     with written_aside(path) as aside, aside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")

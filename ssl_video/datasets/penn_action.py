@@ -14,6 +14,7 @@ import numpy as np
 from ssl_video.datasets.base import DATASETS, ListedVideo, Splits, VideoList
 from ssl_video.datasets.listing import MISSING, class_names, list_of_split, of_published
 from ssl_video.errors import UserError
+from ssl_video.files import as_named
 from ssl_video.video.info import Problem
 
 LARGEST = 1 << 24
@@ -23,7 +24,7 @@ LARGEST = 1 << 24
 @DATASETS.register("penn_action")
 def load_penn_action(root: Path, split: int) -> Splits:
     """Training and test list. Raises UserError if there are no frames or no labels, or for a split other than 1."""
-    root = list_of_split({1: root.resolve()}, split, root)
+    root = list_of_split({1: as_named(root)}, split, root)
     labels = sorted((root / "labels").glob("*.mat"))
     if not labels or not (root / "frames").is_dir():
         raise UserError(f"There are no labels/0001.mat and frames/0001 in {root}; name the folder of Penn Action.")

@@ -13,13 +13,14 @@ from ssl_video.datasets.base import DATASETS, Splits, VideoList
 from ssl_video.datasets.folder import load_folder
 from ssl_video.datasets.listing import list_of_split, of_published
 from ssl_video.errors import UserError
+from ssl_video.files import as_named
 
 
 @DATASETS.register("pouring")
 def load_pouring(root: Path, split: int) -> Splits:
     """Training list, and ``test``, or else ``val``. Raises UserError if the folders are not there."""
-    root = list_of_split({1: root.resolve()}, split, root)
-    videos = (root / "videos" if (root / "videos").is_dir() else root).resolve()
+    root = list_of_split({1: as_named(root)}, split, root)
+    videos = root / "videos" if (root / "videos").is_dir() else root
     found = load_folder(videos)
     if found.test is None:
         raise UserError(f"There are no folders videos/train and videos/test in {root}; name the folder of Pouring.")

@@ -16,7 +16,7 @@ from ssl_video.datasets.listing import leaks, shortcomings
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.datasets.table import load_table
 from ssl_video.errors import UserError
-from ssl_video.files import cache_dir
+from ssl_video.files import as_named, cache_dir
 from ssl_video.video.content import content_of
 from ssl_video.video.info import Problem
 from ssl_video.video.scan import scan
@@ -78,7 +78,7 @@ def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSpli
         return load_table(manifest) if through_manifest and manifest.is_file() else load_folder(path)
     if path.suffix.lower() in LIST_SUFFIXES:
         return load_table(path)
-    return Splits(VideoList(path.name, (ListedVideo(str(path.resolve())),)))
+    return Splits(VideoList(path.name, (ListedVideo(str(as_named(path))),)))
 
 
 def scanned(

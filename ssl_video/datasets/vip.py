@@ -11,12 +11,13 @@ from pathlib import Path
 from ssl_video.datasets.base import DATASETS, Splits
 from ssl_video.datasets.listing import folders_of_frames, list_of_split, names_of_videos, of_published
 from ssl_video.errors import UserError
+from ssl_video.files import as_named
 
 
 @DATASETS.register("vip")
 def load_vip(root: Path, split: int) -> Splits:
     """The list ``train_videos.txt`` where its videos are there, and ``val_videos.txt``. Raises UserError."""
-    root = list_of_split({1: root.resolve()}, split, root)
+    root = list_of_split({1: as_named(root)}, split, root)
     images, annotations = root / "Images", root / "Annotations" / "Category_ids"
     if not images.is_dir():
         raise UserError(f"There is no folder Images in {root}; name the folder of VIP that holds it and Annotations.")
