@@ -129,7 +129,7 @@ class App:
         curves = speediness_curve.speediness_curves(self.model, video, options=SpeedinessOptions(step))
         shown, picture = self._files("speediness")
         speediness_curve.write_overlay(shown, video, curves.normal_XN[0])
-        speediness_curve.draw_speediness(picture, curves, video.info.fps, plain(video))
+        speediness_curve.draw_speediness(picture, curves, video.info.fps, Path(video.path).name)
         return str(shown), str(picture)
 
     def cam(self, path: str | None) -> tuple[str, str]:
@@ -139,8 +139,8 @@ class App:
         step = max(1, self.model.view.span(video) // 8)
         paint = cam_pictures.Painter(cam_maps.activation_maps(self.model, video, head, CamOptions(step=step)), None)
         shown, picture = self._files("cam")
-        cam_pictures.write_beside(shown, video, paint)
-        cam_pictures.draw_sheet(picture, video, paint, head, 6, plain(video))
+        cam_pictures.write_beside(shown, video, paint, head)
+        cam_pictures.draw_sheet(picture, video, paint, head, 6, Path(video.path).name)
         return str(shown), str(picture)
 
     def first_frame(self, path: str | None) -> Any:
@@ -162,18 +162,13 @@ class App:
         match = align.match_videos(self.model, a, b)
         shown, picture = self._files("aligned")
         align.write_side_by_side(shown, a, b, match)
-        align.draw_match(picture, match, (plain(a), plain(b)))
+        align.draw_match(picture, match, (a, b))
         return str(shown), str(picture)
 
     def _files(self, name: str) -> tuple[Path, Path]:
         self.folder.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         return folder / f"{name}.mp4", folder / f"{name}.png"
-
-
-def plain(video: Video) -> str:
-    """The name of a file for a picture, where a dollar would begin a formula."""
-    return Path(video.path).name.replace("$", "\\$")
 
 
 def page_of(app: App) -> Any:
