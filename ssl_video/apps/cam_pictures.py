@@ -75,8 +75,11 @@ def write_beside(path: Path, video: Video, paint: Painter, head: Head, height: i
     )
     names = (Path(video.source).name, "evidence", "motion")[: len(paint.layers) + 1]
     legend = [
-        (scale_of(evidence_colours()), f"{head.cool} to {head.warm}"),
-        *((scale_of(motion_colours()), f"0 to {maps.limit:.2g} frame sides/s") for maps, *_ in paint.layers[1:]),
+        (scale_of(evidence_colours()), f"evidence: {head.cool} to {head.warm}"),
+        *(
+            (scale_of(motion_colours()), f"motion: 0 to {maps.limit:.2g} frame sides/s")
+            for maps, *_ in paint.layers[1:]
+        ),
     ]
     write_video(path, film(shots, names, legend), rate, TO_LOOK_AT)
 

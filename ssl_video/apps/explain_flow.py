@@ -38,7 +38,7 @@ def explain_flow(video: Path | str, out: Path | str = ".", options: FlowOptions 
     rate = rate_of(rate_of_file(video))
     titles = [f"{float(n / rate):.2f} s" for n in chosen.tolist()]
     draw_sheet(frames_THWC[chosen], np.stack([flows_SHW2[n] for n in chosen]), titles, maximum, sheet)
-    names = video.name, f"motion to the next frame ({method})"
+    names = video.name, f"flow ({method})"
     legend = [(wheel(), f"direction of the motion; rim: {maximum:.1f} pixels a frame or more")]
     write_video(beside, film(_shots(frames_THWC, flows_SHW2, maximum, rate), names, legend), rate, TO_LOOK_AT)
     return sheet, beside

@@ -213,14 +213,10 @@ def write_comparison(path: Path, video: Video, plan: Plan, height: int = 360) ->
 
     mean = f"{count / length:.2f}x"
     names = f"even, {mean}", f"adaptive, {mean}"
-    legend = (
-        (rgb(COOL), "even is here"),
-        (rgb(WARM), "adaptive is here"),
-        ((217,) * 3, STILL_NORMAL),
-        ((0,) * 3, RESULT),
-    )
+    lines = (rgb(COOL), "even is here"), (rgb(WARM), "adaptive is here")
+    curves = ((217,) * 3, STILL_NORMAL), ((0,) * 3, RESULT), ((115,) * 3, "even speed (dashed)")
     title = f"{Path(video.source).name}, {count / fps:.2f} s long"
-    write_video(path, film(shots(), names, legend, title), rate_of(fps), TO_LOOK_AT)
+    write_video(path, film(shots(), names, (*lines, *curves), title), rate_of(fps), TO_LOOK_AT)
 
 
 def _panel(plan: Plan, fps: float, width: int) -> np.ndarray:

@@ -117,7 +117,7 @@ def _draw_curve(axes: Any, records: Records, name: str, **how: Any) -> None:
 
 def _label(name: str) -> str:
     """Of which videos a curve is."""
-    return "held-out videos" if name.startswith("held_out_") else "training videos"
+    return "held-out videos" if name.startswith(("held_out_", "probe_")) else "training videos"
 
 
 def chance_of(objective: Objective, videos: VideoSet | None) -> dict[str, float]:
