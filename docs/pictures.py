@@ -11,6 +11,10 @@ import pkgutil
 from pathlib import Path
 
 import drawings
+from PIL import Image
+
+AT_MOST = 150_000
+"""Bytes of a picture."""
 
 
 def main() -> None:
@@ -30,8 +34,21 @@ def main() -> None:
         if needs_run and not given.run:
             print(f"{name}: left out, it needs --run")
             continue
-        draw(given.out / f"{name}.png", *([given.run] if needs_run else []))
+        picture = given.out / f"{name}.png"
+        draw(picture, *([given.run] if needs_run else []))
+        shrink(picture)
         print(f"{name}: drawn")
+
+
+def shrink(path: Path) -> None:
+    """Make a picture small enough for a repository: few colours, and fewer pixels until it has less than 150 KB."""
+    with Image.open(path) as drawn:
+        whole = drawn.convert("RGB")
+    for width in range(min(whole.width, 1600), 400, -200):
+        size = width, round(whole.height * width / whole.width)
+        whole.resize(size, Image.Resampling.LANCZOS).quantize(128).save(path, optimize=True)
+        if path.stat().st_size < AT_MOST:
+            return
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit, softmax
 
-from ssl_video.files import written_aside
+from ssl_video.figures import figure_to, named_ticks
 
 
 def accuracies(scores_NK: np.ndarray, labels_N: np.ndarray) -> dict[str, float]:
@@ -44,25 +44,20 @@ def confusion(scores_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
 
 
 def draw_confusion(counts_KK: np.ndarray, classes: Sequence[str], path: Path) -> None:
-    """Write a picture: each row's counts as fractions of its videos, the counts themselves where there is room."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no pyplot: no global state, no display
-    from matplotlib.figure import Figure
-
+    """Write a figure: each row's counts as fractions of its videos, the counts themselves where there is room."""
     few = len(classes) <= 30
-    side = 2.5 + (0.4 if few else 0.14) * len(classes)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    parts_KK = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
-    axes.imshow(parts_KK, cmap="Blues", vmin=0, vmax=1)
     size = 8 if few else 4
-    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size, parse_math=False)
-    axes.set_yticks(range(len(classes)), classes, fontsize=size, parse_math=False)
-    axes.set_xlabel("predicted", fontsize=9)
-    axes.set_ylabel("true", fontsize=9)
-    if few:
-        for row, column in zip(*np.nonzero(counts_KK), strict=True):
-            colour = "white" if parts_KK[row, column] > 0.5 else "black"
-            axes.text(column, row, str(counts_KK[row, column]), ha="center", va="center", color=colour, fontsize=size)
-    with written_aside(path) as aside:
-        figure.savefig(aside, dpi=110)
+    longest = max(min(len(name), 40) for name in classes) * size / 110  # inches
+    side = (0.4 if few else 0.12) * len(classes) + 1.2 + longest
+    fractions_KK = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
+    with figure_to(path, side + 0.9, side) as figure:
+        axes = figure.add_subplot()
+        image = axes.imshow(fractions_KK, cmap="cividis_r", vmin=0, vmax=1)
+        named_ticks(axes, classes, size)
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
+        figure.colorbar(image, label="fraction of the true class's videos", shrink=min(1.0, 6 / side), aspect=25)
+        if few:
+            for row, column in zip(*np.nonzero(counts_KK), strict=True):
+                colour = "white" if fractions_KK[row, column] > 0.5 else "black"
+                axes.text(column, row, str(counts_KK[row, column]), ha="center", va="center", color=colour, size=size)

@@ -193,7 +193,9 @@ def finetune(model: Model, task: Task, config: FinetuneConfig, seed: int, run: R
     dataset = ClipDataset(used, classification, seed, read_video)
     train(classification, dataset, training, run, Ranks(device=model.device), monitors, progress=True)
     data = {"spec": task.data, "split": task.split, "hash": used.hash, "videos": len(used.videos)}
-    write_report(run, data, f"`ssl-video evaluate finetune` on {model.name} with these options repeats the run.")
+    again = f"`ssl-video evaluate finetune` on {model.name} with these options repeats the run."
+    single = () if videos.multi_label else ("accuracy", "held_out_accuracy")
+    write_report(run, data, again, dict.fromkeys(single, 1 / len(videos.classes)))
     save(run, classification, model, used)
     run.remove_checkpoints()
 

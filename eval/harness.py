@@ -20,6 +20,7 @@ from ssl_video.eval.features import Extraction, Features, check_some
 from ssl_video.eval.parquet import pyarrow
 from ssl_video.eval.results import Result, write_results
 from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
+from ssl_video.figures import PictureFormat
 from ssl_video.files import new_folder
 from ssl_video.model import Model, load_model, load_model_or_encoder
 from ssl_video.train.distributed import Ranks, choose_device, joined
@@ -152,7 +153,9 @@ def compare(models: Sequence[Model | Encoder], protocols: Sequence[str], task: T
     return [evaluate(protocol, model, task, seed=seed) for protocol in protocols for model in models]
 
 
-def save_results(path: Path, results: Sequence[Result], predictions: bool = False) -> list[Path]:
+def save_results(
+    path: Path, results: Sequence[Result], predictions: bool = False, format: PictureFormat = "png"
+) -> list[Path]:
     """Write results as JSON and, where they have such, the sum of their confusion matrices as a figure beside it.
 
     Returns the files that were written.
@@ -160,7 +163,7 @@ def save_results(path: Path, results: Sequence[Result], predictions: bool = Fals
     write_results(path, results, predictions)
     if not results[-1].confusion:
         return [path]
-    picture = path.with_suffix(".confusion.png")
+    picture = path.with_suffix(f".confusion.{format}")
     draw_confusion(np.sum([r.confusion for r in results], axis=0), results[-1].classes, picture)
     return [path, picture]
 

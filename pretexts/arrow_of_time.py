@@ -106,6 +106,10 @@ class ArrowOfTime(Pretext):
                 positions = video.frames - 1 - positions
         return Sample(tuple(positions.tolist()), data, reversed=self.of_flow and label == BACKWARD)
 
+    def label_words(self) -> dict[str, tuple[str, ...]]:
+        """Two directions."""
+        return {"label": ("forward", "backward")}
+
     def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
         """As a clip spans."""
         return self.view.spans(fps_N)

@@ -18,7 +18,7 @@ from ssl_video.backbones.base import Backbone
 from ssl_video.bounds import Bounded, Bounds, Count, LessThanOne, Natural
 from ssl_video.datasets.base import Video
 from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View, place
-from ssl_video.pretexts.orders import in_every_order
+from ssl_video.pretexts.orders import in_every_order, in_words
 from ssl_video.video import augment
 
 
@@ -74,6 +74,10 @@ class ClipOrder(Pretext):
         offsets_VT = starts_V[:, None] + np.arange(c.frames)
         frames = tuple(int(first + c.stride * offset) for offset in offsets_VT.ravel())
         return Sample(frames, {"class": int(rng.integers(len(self.orders)))})
+
+    def label_words(self) -> dict[str, tuple[str, ...]]:
+        """Every order of the clips."""
+        return {"class": in_words(self.orders)}
 
     def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
         """As the clips and gaps span, at any rate."""

@@ -20,7 +20,7 @@ from ssl_video.bounds import Bounded, Count, Fraction, LessThanOne
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View, place
-from ssl_video.pretexts.orders import in_every_order
+from ssl_video.pretexts.orders import in_every_order, in_words
 from ssl_video.video import augment
 
 PERMUTATIONS = tuple(itertools.permutations(range(4)))
@@ -102,6 +102,10 @@ class CubicPuzzles(Pretext):
         frames = tuple(int(first + c.stride * offset) for offset in offsets)
         class_ = int(rng.integers(len(PERMUTATIONS)))
         return Sample(frames, {"positions_PT": positions.reshape(4, c.frames), "axis": axis, "class": class_})
+
+    def label_words(self) -> dict[str, tuple[str, ...]]:
+        """Every order of the pieces."""
+        return {"class": in_words(PERMUTATIONS)}
 
     def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
         """As a puzzle spans, over space too, at any rate."""

@@ -21,7 +21,7 @@ from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Sample, Skip, View
 from ssl_video.pretexts.motion import STATISTIC, Motion, draw_window, moves
-from ssl_video.pretexts.orders import in_every_order
+from ssl_video.pretexts.orders import in_every_order, in_words
 from ssl_video.video import augment
 
 ORDERS = tuple(order for order in itertools.permutations(range(4)) if order[0] < order[-1])
@@ -102,6 +102,10 @@ class OrderPrediction(Pretext):
         class_ = int(rng.integers(len(ORDERS)))
         shown = ORDERS[class_][:: rng.choice((1, -1))]
         return Sample(tuple(int(first + offset) for offset in offsets), {"shown": shown, "class": class_})
+
+    def label_words(self) -> dict[str, tuple[str, ...]]:
+        """Every order of the frames, forwards or backwards."""
+        return {"class": in_words(ORDERS)}
 
     def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
         """As the closest four frames span, at any rate; whether something moves decides too."""

@@ -27,3 +27,8 @@ def in_every_order(
     device = shown_BVD.device
     tuples_BKVD = true_BVD[:, torch.tensor(orders, device=device)]
     return tuples_BKVD.flatten(0, 1), torch.tensor(classes, device=device).repeat(len(shown_BVD))
+
+
+def in_words(orders: Sequence[Sequence[int]]) -> tuple[str, ...]:
+    """Each order, counted from 1: ``in the order 2, 1, 3``."""
+    return tuple(f"in the order {', '.join(str(place + 1) for place in order)}" for order in orders)

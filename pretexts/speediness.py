@@ -127,6 +127,10 @@ class Speediness(Pretext):
         frames = tuple(int(first + c.stride * o) for o in offsets)
         return Sample(frames, {"positions_VT": positions.reshape(len(views), c.frames), "labels_V": labels})
 
+    def label_words(self) -> dict[str, tuple[str, ...]]:
+        """Two speeds."""
+        return {"labels": ("normal speed", "sped up")}
+
     def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
         """As the window spans, at any rate."""
         return np.full(len(fps_N), self.span)

@@ -93,6 +93,10 @@ class TupleVerification(Pretext):
         shown = TRIPLE if label == IN_ORDER else (TOO_EARLY, TOO_LATE)[rng.integers(2)]
         return Sample((a, b, middle, d, e), {"shown": shown[:: rng.choice((1, -1))], "label": label})
 
+    def label_words(self) -> dict[str, tuple[str, ...]]:
+        """In order, forwards or backwards, or not."""
+        return {"label": ("not in order", "in order")}
+
     def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
         """As the closest five frames span, at any rate; whether something moves decides too."""
         return np.full(len(fps_N), self.shortest)

@@ -27,7 +27,7 @@ from ssl_video.train.distributed import Ranks, choose_device, joined
 from ssl_video.train.lists import check_same, lists_of, shown
 from ssl_video.train.loop import train
 from ssl_video.train.parallel import check
-from ssl_video.train.report import write_report
+from ssl_video.train.report import chance_of, write_report
 from ssl_video.video.reader import get_reader
 
 MAY_CHANGE = {"workers", "reader", "device", "tensorboard", "wandb", "probe"}
@@ -148,7 +148,8 @@ def _finish(run: Run, config: PretrainConfig, pretext: Pretext, exported: Backbo
     data = {"spec": config.data.spec, "split": config.data.split, "hash": videos.hash, "videos": len(videos.videos)}
     data["left_out"] = len(videos.problems)
     write_weights(run, pretext, data, videos.videos, exported)
-    write_report(run, data, f"`ssl-video pretrain --config {run.config_file} --out ANOTHER_FOLDER` repeats the run.")
+    again = f"`ssl-video pretrain --config {run.config_file} --out ANOTHER_FOLDER` repeats the run."
+    write_report(run, data, again, chance_of(pretext, videos))
 
 
 def write_weights(

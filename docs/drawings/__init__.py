@@ -5,25 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.synthetic import CLASSES, draw
 from ssl_video.video.info import VideoInfo
 
 
-def blank(width: float, height: float) -> Figure:
-    """An empty figure, in inches; saved with 80 pixels an inch."""
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=80)
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def draw_strip(ax: Any, picture_HWC: np.ndarray, label: str) -> None:
     """A row of pictures without axes, with its name on the left."""
     ax.imshow(picture_HWC)
-    ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    ax.set_ylabel(label, rotation=0, ha="right", va="center")
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():

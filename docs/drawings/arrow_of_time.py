@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from drawings import blank, frames_of
+from drawings import frames_of
 from ssl_video.apps.explain_flow import wheel
+from ssl_video.figures import figure_to
 from ssl_video.video.flow import colour_wheel, farneback
 
 
@@ -25,9 +26,8 @@ def draw(out: Path) -> None:
         f"their difference\n(black: {apart_HW.max():.1f} pixels)": 1 - apart_HW / apart_HW.max(),
         f"colours\n(rim: {maximum:.1f} pixels)": wheel(),
     }
-    figure = blank(12, 2.4)
-    for ax, (title, picture) in zip(figure.subplots(1, len(pictures)), pictures.items(), strict=True):
-        ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
-        ax.set_title(title, fontsize=9)
-        ax.set_axis_off()
-    figure.savefig(out, dpi=80)
+    with figure_to(out, 12, 2.4) as figure:
+        for ax, (title, picture) in zip(figure.subplots(1, len(pictures)), pictures.items(), strict=True):
+            ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
+            ax.set_title(title)
+            ax.set_axis_off()

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from drawings import blank
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets import synthetic
+from ssl_video.figures import figure_to
 from ssl_video.pretexts.base import Context, Progress, build_pretext
 from ssl_video.video.colours import in_colours, rgb_to_lab
 
@@ -34,18 +34,17 @@ def draw(out: Path) -> None:
     copied_B2hw = pretext.colorize(shown_BTHWC).permute(0, 3, 1, 2)
     side = shown_BTHWC.shape[2]
     copied_BHW2 = F.interpolate(copied_B2hw, size=(side, side), mode="bilinear").permute(0, 2, 3, 1)
-    figure = blank(9.5, 6.2)
-    titles = ("reference", "reference", "reference", "target, as shown", "copied colours", "true colours")
-    rows = figure.subplots(len(shown_BTHWC), len(titles))
-    for axes, clip_THWC, gray_HWC, ab_HW2 in zip(rows, shown_BTHWC, gray_BHWC, copied_BHW2, strict=True):
-        lightness_HW1 = rgb_to_lab(clip_THWC[-1])[..., :1]
-        coloured_HWC = cv2.cvtColor(torch.cat([lightness_HW1, ab_HW2], -1).numpy(), cv2.COLOR_LAB2RGB).clip(0, 1)
-        for ax, picture in zip(axes, [*clip_THWC[:-1], gray_HWC, coloured_HWC, clip_THWC[-1]], strict=True):
-            ax.imshow(picture)
-            ax.set_axis_off()
-    for ax, title in zip(rows[0], titles, strict=True):
-        ax.set_title(title, fontsize=9)
-    figure.savefig(out, dpi=80)
+    with figure_to(out, 9.5, 6.2) as figure:
+        titles = ("reference", "reference", "reference", "target, as shown", "copied colours", "true colours")
+        rows = figure.subplots(len(shown_BTHWC), len(titles))
+        for axes, clip_THWC, gray_HWC, ab_HW2 in zip(rows, shown_BTHWC, gray_BHWC, copied_BHW2, strict=True):
+            lightness_HW1 = rgb_to_lab(clip_THWC[-1])[..., :1]
+            coloured_HWC = cv2.cvtColor(torch.cat([lightness_HW1, ab_HW2], -1).numpy(), cv2.COLOR_LAB2RGB).clip(0, 1)
+            for ax, picture in zip(axes, [*clip_THWC[:-1], gray_HWC, coloured_HWC, clip_THWC[-1]], strict=True):
+                ax.imshow(picture)
+                ax.set_axis_off()
+        for ax, title in zip(rows[0], titles, strict=True):
+            ax.set_title(title)
 
 
 def _track(number: int, split: Literal["train", "test"]) -> torch.Tensor:

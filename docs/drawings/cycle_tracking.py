@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from matplotlib.patches import Rectangle
 
-from drawings import blank
 from ssl_video.datasets import synthetic
+from ssl_video.figures import figure_to
 from ssl_video.pretexts.cycle_tracking import affinity, cut, long_cycles, matrices
 
 
@@ -38,17 +38,16 @@ def draw(out: Path) -> None:
     patch_1Dhw = cut(maps_TDhw[-1:], start_123, side)
     long_cycles(maps_TDhw[:-1].unsqueeze(0), maps_TDhw[-1:], patch_1Dhw, localise, side)
     places = {"back": [*walked[2::-1], torch.tensor([x, y])], "forward": [walked[2], *walked[3:]]}
-    figure = blank(9, 4.8)
-    axes = figure.subplots(2, 4)
-    for row, (name, colour) in enumerate((("back", "white"), ("forward", "yellow"))):
-        for n, (ax, place_2) in enumerate(zip(axes[row], places[name], strict=True)):
-            ax.imshow(frames_THWC[n])
-            left, top = (72 * (place_2 + 1) - 18 - 0.5).tolist()
-            ax.add_patch(Rectangle((left, top), 36, 36, fill=False, edgecolor=colour, linewidth=2))
-            ax.set_xticks([])
-            ax.set_yticks([])
-            ax.set_title("the patch's frame" if n == 3 else f"{3 - n} back", fontsize=9)
-        axes[row, 0].set_ylabel({"back": "back: right to left", "forward": "forward: left to right"}[name], fontsize=9)
-    x0, y0 = 72 * (x + 1) - 18.5, 72 * (y + 1) - 18.5
-    axes[1, 3].add_patch(Rectangle((x0, y0), 36, 36, fill=False, edgecolor="white", linewidth=2, linestyle="--"))
-    figure.savefig(out, dpi=80)
+    with figure_to(out, 9, 4.8) as figure:
+        axes = figure.subplots(2, 4)
+        for row, (name, colour) in enumerate((("back", "white"), ("forward", "yellow"))):
+            for n, (ax, place_2) in enumerate(zip(axes[row], places[name], strict=True)):
+                ax.imshow(frames_THWC[n])
+                left, top = (72 * (place_2 + 1) - 18 - 0.5).tolist()
+                ax.add_patch(Rectangle((left, top), 36, 36, fill=False, edgecolor=colour, linewidth=2))
+                ax.set_xticks([])
+                ax.set_yticks([])
+                ax.set_title("the patch's frame" if n == 3 else f"{3 - n} back")
+            axes[row, 0].set_ylabel({"back": "back: right to left", "forward": "forward: left to right"}[name])
+        x0, y0 = 72 * (x + 1) - 18.5, 72 * (y + 1) - 18.5
+        axes[1, 3].add_patch(Rectangle((x0, y0), 36, 36, fill=False, edgecolor="white", linewidth=2, linestyle="--"))

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from drawings import as_video, blank, frames_of
+from drawings import as_video, frames_of
 from ssl_video.backbones.base import build_backbone
+from ssl_video.figures import figure_to
 from ssl_video.pretexts.base import Sample, build_pretext
 from ssl_video.pretexts.dense_predictive_coding import DensePredictiveCodingConfig
 
@@ -21,15 +22,14 @@ def draw(out: Path) -> None:
     assert isinstance(sample, Sample)
     clip_THWC = pretext.transform(frames_THWC[list(sample.frames)], sample, rng)["clip_THWC"]
     seen = config.blocks - config.predict
-    figure = blank(11, 1.9)
-    for n, ax in enumerate(figure.subplots(1, config.blocks)):
-        picture_HWC = np.full((96 + 6 * (config.frames - 1),) * 2 + (3,), 255, np.uint8)
-        for i, frame_HWC in enumerate(clip_THWC[n * config.frames : (n + 1) * config.frames]):
-            first = 6 * i  # the frames of a block lie on each other, the last one on top
-            picture_HWC[first : first + 96, first : first + 96] = frame_HWC
-        if n >= seen:  # the 3x3 places of a map of 96 pixels
-            picture_HWC[-96:, [56, 88]] = picture_HWC[[56, 88], -96:] = 255
-        ax.imshow(picture_HWC)
-        ax.set_title(f"block {n + 1}\n{'aggregated' if n < seen else 'predicted'}", fontsize=9)
-        ax.set_axis_off()
-    figure.savefig(out, dpi=80)
+    with figure_to(out, 11, 1.9) as figure:
+        for n, ax in enumerate(figure.subplots(1, config.blocks)):
+            picture_HWC = np.full((96 + 6 * (config.frames - 1),) * 2 + (3,), 255, np.uint8)
+            for i, frame_HWC in enumerate(clip_THWC[n * config.frames : (n + 1) * config.frames]):
+                first = 6 * i  # the frames of a block lie on each other, the last one on top
+                picture_HWC[first : first + 96, first : first + 96] = frame_HWC
+            if n >= seen:  # the 3x3 places of a map of 96 pixels
+                picture_HWC[-96:, [56, 88]] = picture_HWC[[56, 88], -96:] = 255
+            ax.imshow(picture_HWC)
+            ax.set_title(f"block {n + 1}\n{'aggregated' if n < seen else 'predicted'}")
+            ax.set_axis_off()

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from drawings import as_video, blank, draw_strip, frames_of
+from drawings import as_video, draw_strip, frames_of
 from ssl_video.backbones.base import build_backbone
+from ssl_video.figures import figure_to
 from ssl_video.pretexts.base import Sample, build_pretext
 from ssl_video.pretexts.order_prediction import ORDERS
 
@@ -23,8 +24,7 @@ def draw(out: Path) -> None:
         shown = Sample(sample.frames, {"shown": ORDERS[class_], "class": class_})
         order = ", ".join(str(place + 1) for place in ORDERS[class_])
         rows[f"class {class_}\n{order}"] = pretext.transform(read_THWC, shown, np.random.default_rng(0))["frames_SHWC"]
-    figure = blank(6, 6.4)
-    for ax, (label, strip) in zip(figure.subplots(len(rows), 1), rows.items(), strict=True):
-        strip = np.pad(strip, ((0, 0), (0, 0), (0, 4), (0, 0)), constant_values=255)
-        draw_strip(ax, np.concatenate(list(strip), 1), label)
-    figure.savefig(out, dpi=80)
+    with figure_to(out, 6, 6.4) as figure:
+        for ax, (label, strip) in zip(figure.subplots(len(rows), 1), rows.items(), strict=True):
+            strip = np.pad(strip, ((0, 0), (0, 0), (0, 4), (0, 0)), constant_values=255)
+            draw_strip(ax, np.concatenate(list(strip), 1), label)

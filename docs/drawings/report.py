@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from drawings import as_video, blank, draw_strip, frames_of
+from drawings import as_video, draw_strip, frames_of
 from ssl_video.apps.inputs import Strip, strips
 from ssl_video.backbones.base import build_backbone
+from ssl_video.figures import figure_to
 from ssl_video.pretexts.base import Sample, build_pretext
 from ssl_video.video.flow import encode, farneback
 
@@ -37,7 +38,6 @@ def draw(out: Path) -> None:
         arrays = pretext.transform(shown_THWC[list(sample.frames)], sample, rng)
         assert isinstance(arrays, dict)
         rows += [(name, strip) for strip in strips(arrays)]
-    figure = blank(10, 6.4)
-    for ax, (name, strip) in zip(figure.subplots(len(rows), 1), rows, strict=True):
-        draw_strip(ax, strip.picture_HWC, f"{name}\n" + strip.label.replace(", ", "\n"))
-    figure.savefig(out, dpi=80)
+    with figure_to(out, 10, 6.4) as figure:
+        for ax, (name, strip) in zip(figure.subplots(len(rows), 1), rows, strict=True):
+            draw_strip(ax, strip.picture_HWC, f"{name}\n" + strip.label.replace(", ", "\n"))

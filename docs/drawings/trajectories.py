@@ -4,23 +4,22 @@ from pathlib import Path
 
 import numpy as np
 
-from drawings import blank
 from ssl_video.encoders.tracks import TrackConfig, track
+from ssl_video.figures import figure_to
 
 
 def draw(out: Path) -> None:
     frames_THWC = _panned()
-    figure = blank(9, 3.4)
-    for ax, camera in zip(figure.subplots(1, 2), (False, True), strict=True):
-        found = track(frames_THWC, TrackConfig(scales=1, camera=camera))
-        ax.imshow(frames_THWC[15])
-        for points_L2 in found.points_PL2[found.starts_P == 0]:
-            ax.plot(*points_L2.T, color="green", linewidth=0.8)
-            ax.plot(*points_L2[-1], ".", color="red", markersize=2)
-        kept = "without the camera's motion" if camera else "all that moves"
-        ax.set_title(f"{kept}: {len(found.starts_P)} tracks", fontsize=9)
-        ax.set_axis_off()
-    figure.savefig(out, dpi=80)
+    with figure_to(out, 9, 3.4) as figure:
+        for ax, camera in zip(figure.subplots(1, 2), (False, True), strict=True):
+            found = track(frames_THWC, TrackConfig(scales=1, camera=camera))
+            ax.imshow(frames_THWC[15])
+            for points_L2 in found.points_PL2[found.starts_P == 0]:
+                ax.plot(*points_L2.T, color="green", linewidth=0.8)
+                ax.plot(*points_L2[-1], ".", color="red", markersize=2)
+            kept = "without the camera's motion" if camera else "all that moves"
+            ax.set_title(f"{kept}: {len(found.starts_P)} tracks")
+            ax.set_axis_off()
 
 
 def _panned() -> np.ndarray:

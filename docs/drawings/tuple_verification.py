@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from drawings import as_video, blank, draw_strip, frames_of
+from drawings import as_video, draw_strip, frames_of
 from ssl_video.backbones.base import build_backbone
+from ssl_video.figures import figure_to
 from ssl_video.pretexts.base import Sample, build_pretext
 from ssl_video.pretexts.tuple_verification import TOO_EARLY, TOO_LATE, TRIPLE
 
@@ -20,9 +21,8 @@ def draw(out: Path) -> None:
     rows = {", ".join("abcde"): range(5)}
     for label, shown in (("in order", TRIPLE), ("shuffled", TOO_EARLY), ("shuffled", TOO_LATE)):
         rows[f"{label}\n" + ", ".join("abcde"[place] for place in shown)] = shown
-    figure = blank(7, 6.4)
-    for ax, (label, places) in zip(figure.subplots(len(rows), 1), rows.items(), strict=True):
-        strip = np.full((5, 120, 124, 3), 255, np.uint8)
-        strip[: len(places), :, :120] = frames_THWC[[sample.frames[place] for place in places]]
-        draw_strip(ax, np.concatenate(list(strip), 1), label)
-    figure.savefig(out, dpi=80)
+    with figure_to(out, 7, 6.4) as figure:
+        for ax, (label, places) in zip(figure.subplots(len(rows), 1), rows.items(), strict=True):
+            strip = np.full((5, 120, 124, 3), 255, np.uint8)
+            strip[: len(places), :, :120] = frames_THWC[[sample.frames[place] for place in places]]
+            draw_strip(ax, np.concatenate(list(strip), 1), label)

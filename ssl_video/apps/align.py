@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_video.apps.film import Shot, film
 from ssl_video.apps.options import AlignOptions, Method
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.phases import FramePhases, of_frames, phases_of, read_csv, write_csv
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
 from ssl_video.eval.frames import embed_frames
-from ssl_video.files import check_not_over, written_aside
+from ssl_video.figures import figure_to, shortened
+from ssl_video.files import check_not_over
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_height
 from ssl_video.video.reader import iterate_frames
@@ -87,9 +89,9 @@ def align(
     own = phases_of(one) if phases is None else of_frames(read_csv(phases), one.frames)
     match = match_videos(model, one, other, options.method)
     labels = None if own is None else carried(own, match)
-    written = [out, out.with_suffix(".png")]
+    written = [out, out.with_suffix(f".{options.format}")]
     write_side_by_side(out, one, other, match, options.height)
-    draw_match(written[1], match, (Path(a).name, Path(b).name), (own, labels))
+    draw_match(written[1], match, (one, other), (own, labels))
     known = None
     if labels is not None:
         written.append(out.with_name(f"{out.stem}_phases_of_B.csv"))
@@ -167,39 +169,49 @@ def carried(phases_A: FramePhases, match: Match) -> FramePhases:
 
 
 def write_side_by_side(out: Path, a: Video, b: Video, match: Match, height: int = 360) -> None:
-    """A video of A, in its time and at its rate, beside the frames of B that match; ``height`` pixels at most."""
+    """A video of A, in its time and at its rate, beside the frames of B that match; ``height`` pixels at most.
+
+    Above both stand their names and their own times.
+    """
     height = min(height, a.info.height, b.info.height)
-    write_video(out, _side_by_side(a, b, match, height), rate_of(a.info.fps), TO_LOOK_AT)
+    names = f"A: {Path(a.source).name}", f"B: {Path(b.source).name}"
+    write_video(out, film(_side_by_side(a, b, match, height), names), rate_of(a.info.fps), TO_LOOK_AT)
 
 
-def _side_by_side(a: Video, b: Video, match: Match, height: int) -> Iterator[np.ndarray]:
+def _side_by_side(a: Video, b: Video, match: Match, height: int) -> Iterator[Shot]:
     frames_b = [resize_height(frame_HWC, height) for frame_HWC in iterate_frames(b.path)]
-    for frame_HWC, number in zip(iterate_frames(a.path), match.b_of_A, strict=False):
-        yield np.concatenate([resize_height(frame_HWC, height), frames_b[number]], axis=1)
+    for n, (frame_HWC, number) in enumerate(zip(iterate_frames(a.path), match.b_of_A.tolist(), strict=False)):
+        times_s = n / a.info.fps, number / b.info.fps
+        yield Shot((resize_height(frame_HWC, height), frames_b[number]), times_s)
 
 
 def draw_match(
-    path: Path, match: Match, names: tuple[str, str], phases: Sequence[FramePhases | None] = (None, None)
+    path: Path, match: Match, videos: tuple[Video, Video], phases: Sequence[FramePhases | None] = (None, None)
 ) -> None:
-    """A PNG of the similarities of all pairs of frames with the path, and dotted lines where phases begin."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """A figure of the similarities of all pairs of frames with the path, and dotted lines where phases begin.
 
-    A, B = match.distances_AB.shape
+    Both axes are times in seconds.
+    """
+    (A, B), (fps_a, fps_b) = match.distances_AB.shape, (v.info.fps for v in videos)
+    names = [shortened(Path(v.source).name, 40) for v in videos]
     scale = 5.5 / max(A, B)
-    figure = Figure(figsize=(max(3.0, scale * B) + 1.6, max(3.0, scale * A) + 0.9), layout="constrained")
-    FigureCanvasAgg(figure)
-    ax = figure.subplots()
-    image = ax.imshow(-match.distances_AB, origin="lower", aspect="auto", cmap="viridis")
-    ax.plot(match.path_P2[:, 1], match.path_P2[:, 0], color="red", linewidth=1.2)
-    ax.set_xlabel(f"frame of {names[1]}", parse_math=False)
-    ax.set_ylabel(f"frame of {names[0]}", parse_math=False)
-    for place, one in enumerate(phases):
-        for frame in _changes(one):
-            (ax.axhline if place == 0 else ax.axvline)(frame - 0.5, color="white", linewidth=0.7, linestyle=":")
-    figure.colorbar(image, label="similarity (minus squared distance)")
-    with written_aside(path) as aside:
-        figure.savefig(aside, dpi=100)
+    with figure_to(path, max(3.4, scale * B) + 1.9, max(3.4, scale * A) + 0.9) as figure:
+        ax = figure.subplots()
+        extent = (-0.5 / fps_b, (B - 0.5) / fps_b, -0.5 / fps_a, (A - 0.5) / fps_a)
+        image = ax.imshow(-match.distances_AB, origin="lower", aspect="auto", extent=extent)
+        for width, colour, label in ((2.6, "black", None), (1.2, "white", "frames that belong together")):
+            ax.plot(
+                match.path_P2[:, 1] / fps_b, match.path_P2[:, 0] / fps_a, color=colour, linewidth=width, label=label
+            )
+        ax.set_xlabel(f"time in s, {names[1]}")
+        ax.set_ylabel(f"time in s, {names[0]}")
+        label = "a phase begins"
+        for line, fps, one in zip((ax.axhline, ax.axvline), (fps_a, fps_b), phases, strict=True):
+            for frame in _changes(one):
+                line((frame - 0.5) / fps, color="white", linewidth=0.9, linestyle=":", label=label)
+                label = None
+        figure.colorbar(image, label="similarity (minus squared distance)", aspect=30)
+        figure.legend(loc="outside upper center", ncols=2, facecolor="0.6")
 
 
 def _changes(phases: FramePhases | None) -> list[int]:

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from ssl_video.apps.cam_maps import Head, Maps
+from ssl_video.apps.film import Shot, film
 from ssl_video.apps.windows import frames_of
 from ssl_video.datasets.base import Video
-from ssl_video.files import written_aside
+from ssl_video.figures import figure_to, picture, shortened
 from ssl_video.video.augment import resize_height
 from ssl_video.video.writer import TO_LOOK_AT, rate_of, write_video
 
@@ -64,18 +65,32 @@ class Painter:
         return [frame_HWC, *(overlay(frame_HWC, maps, number, colours, low) for maps, colours, low in self.layers)]
 
 
-def write_beside(path: Path, video: Video, paint: Painter, height: int = 360) -> None:
-    """A video of the frames beside their maps, ``height`` pixels high at most."""
+def write_beside(path: Path, video: Video, paint: Painter, head: Head, height: int = 360) -> None:
+    """A video of the frames beside their maps, ``height`` pixels high at most, and what their colours mean."""
     height = min(height, video.info.height)
-    pictures = (
-        np.concatenate(paint(resize_height(frame_HWC, height), number), axis=1)
+    rate = rate_of(video.info.fps)
+    shots = (
+        Shot(paint(resize_height(frame_HWC, height), number), (float(number / rate),))
         for number, frame_HWC in enumerate(frames_of(video))
     )
-    write_video(path, pictures, rate_of(video.info.fps), TO_LOOK_AT)
+    names = (Path(video.source).name, "evidence", "motion")[: len(paint.layers) + 1]
+    legend = [
+        (scale_of(evidence_colours()), f"evidence: {head.cool} to {head.warm}"),
+        *(
+            (scale_of(motion_colours()), f"motion: 0 to {maps.limit:.2g} frame sides/s")
+            for maps, *_ in paint.layers[1:]
+        ),
+    ]
+    write_video(path, film(shots, names, legend), rate, TO_LOOK_AT)
+
+
+def scale_of(colours_256: np.ndarray) -> np.ndarray:
+    """(16, 128, 3) uint8: colours from left to right."""
+    return np.broadcast_to(colours_256[None, ::2].astype(np.uint8), (16, 128, 3))
 
 
 def draw_sheet(path: Path, video: Video, paint: Painter, head: Head, columns: int, title: str) -> None:
-    """A PNG: evenly spaced frames, their maps below, and the legends at the right."""
+    """A figure: evenly spaced frames, their maps below, and the legends at the right."""
     chosen = ((np.arange(columns) + 0.5) * video.frames / columns).astype(int)
     kept = set(chosen.tolist())
     painted = [
@@ -83,40 +98,32 @@ def draw_sheet(path: Path, video: Video, paint: Painter, head: Head, columns: in
         for number, frame_HWC in enumerate(frames_of(video))
         if number in kept
     ]
-    numbers = sorted(kept)
-    titles = [f"{number / video.info.fps:.2f} s" for number in numbers]
+    titles = [f"{number / video.info.fps:.2f} s" for number in sorted(kept)]
     draw_pictures(path, painted, titles, paint, head, title)
 
 
 def draw_pictures(
     path: Path, painted: Sequence[Sequence[np.ndarray]], titles: Sequence[str], paint: Painter, head: Head, title: str
 ) -> None:
-    """A PNG of columns of pictures that ``paint`` made, with titles above and legends at the right."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """A figure of columns of pictures that ``paint`` made, with titles above and legends at the right."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
-    from matplotlib.figure import Figure
 
     rows, count = len(painted[0]), len(painted)
     h, w = painted[0][0].shape[:2]
     width = min(2.4, 1.8 * w / h)
-    figure = Figure(figsize=(width * count + 1.2, rows * width * h / w + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, count + 1, squeeze=False, gridspec_kw={"width_ratios": [1] * count + [0.06]})
-    axes[0, count].set_axis_off()
-    for column, pictures in enumerate(painted):
-        axes[0, column].set_title(titles[column], fontsize=9, parse_math=False)
-        for row, picture_HWC in enumerate(pictures):
-            axes[row, column].imshow(picture_HWC)
-            axes[row, column].set_axis_off()
-    figure.suptitle(title, fontsize=10, parse_math=False)
-    for row, (maps, colours_256, low) in enumerate(paint.layers, 1):
-        scale = ScalarMappable(Normalize(low, maps.limit), ListedColormap(colours_256 / 255))
-        bar: Any = figure.colorbar(scale, cax=axes[row, count])
-        if row == 1:
-            bar.set_ticks([low, 0, maps.limit], labels=[head.cool, "0", head.warm])
-        else:
-            bar.set_label("motion,\nframe sides/s", fontsize=8)
-        bar.ax.tick_params(labelsize=8)
-    with written_aside(path) as aside:
-        figure.savefig(aside, dpi=80)
+    with figure_to(path, width * count + 1.4, rows * width * h / w + 0.5) as figure:
+        grid = figure.subplots(rows, count + 1, squeeze=False, gridspec_kw={"width_ratios": [1] * count + [0.06]})
+        grid[0, count].set_axis_off()
+        for column, pictures in enumerate(painted):
+            for row, picture_HWC in enumerate(pictures):
+                picture(grid[row, column], picture_HWC, "" if row else titles[column])
+        figure.suptitle(shortened(title))
+        for row, (maps, colours_256, low) in enumerate(paint.layers, 1):
+            scale = ScalarMappable(Normalize(low, maps.limit), ListedColormap(colours_256 / 255))
+            bar: Any = figure.colorbar(scale, cax=grid[row, count])
+            if row == 1:
+                bar.set_ticks([low, 0, maps.limit], labels=[shortened(head.cool, 24), "0", shortened(head.warm, 24)])
+                bar.set_label("evidence")
+            else:
+                bar.set_label("motion,\nframe sides/s")

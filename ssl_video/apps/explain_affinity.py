@@ -12,7 +12,7 @@ from ssl_video.apps.options import AffinityOptions
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
-from ssl_video.files import written_aside
+from ssl_video.figures import figure_to, picture, shortened
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.reader import VideoError, read_frames
@@ -78,8 +78,8 @@ def explain_affinity(
         found = affinity_of(model, scanned, point, frame, to or later_frames(scanned, frame), options)
     except VideoError as error:
         raise UserError(f"{video} cannot be used: {error}.") from None
-    path = Path(out) / f"{video.stem}_affinity_{point[0]}_{point[1]}_frame{frame}.png"
-    draw_affinity(found, path)
+    path = Path(out) / f"{video.stem}_affinity_{point[0]}_{point[1]}_frame{frame}.{options.format}"
+    draw_affinity(found, path, scanned.info.fps, shortened(video.name))
     return Explained(found, (path,))
 
 
@@ -138,28 +138,30 @@ def _map_of(model: Model, frame_HWC: np.ndarray, stage: str | None) -> torch.Ten
     return normalize(features_1D1hw.float().mean(2).permute(0, 2, 3, 1), dim=3).cpu()
 
 
-def draw_affinity(affinity: Affinity, path: Path) -> None:
-    """A PNG: the frame with the point, and the other frames, darkened, under their heat maps.
+def draw_affinity(affinity: Affinity, path: Path, fps: float | None = None, title: str = "") -> None:
+    """A figure: the frame with the point, and the other frames, darkened, under their heat maps.
 
-    Each map is as bright as its likeliest cell allows, where a cross is.
+    Each map is as bright as its likeliest cell allows, where a cross is. With ``fps`` frames are named by their times.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
 
     count, H, W = affinity.frames_THWC.shape[:3]
-    figure = Figure(figsize=(2.6 * count, 2.6 * H / W + 0.25), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, count, squeeze=False)[0]
-    for ax, number, frame_HWC in zip(axes, affinity.numbers, affinity.frames_THWC, strict=True):
-        ax.set_axis_off()
-        ax.set_title(f"frame {number}", fontsize=9)
-        ax.imshow(frame_HWC, extent=(0, W, H, 0))
-    axes[0].plot(*affinity.point, "o", color="red", markeredgecolor="white", markersize=9)
-    for place, (ax, chances_hw) in enumerate(zip(axes[1:], affinity.chances_Shw, strict=True)):
-        strength_hw = chances_hw / chances_hw.max()
-        extent = (0, W, H, 0)
-        ax.imshow(np.zeros((1, 1)), cmap="gray", alpha=0.45, extent=extent)
-        ax.imshow(strength_hw, cmap="hot", vmin=0, vmax=1.2, alpha=0.85 * strength_hw, extent=extent)
-        ax.plot(*affinity.peak(place), "x", color="white", markersize=7)
-    with written_aside(path) as aside:
-        figure.savefig(aside, dpi=100)
+    names = [f"frame {n}" if fps is None else f"{n / fps:.2f} s (frame {n})" for n in affinity.numbers]
+    extent = (0, W, H, 0)
+    with figure_to(path, 2.6 * count + 0.9, 2.6 * H / W + 0.6) as figure:
+        columns = figure.subplots(1, count, squeeze=False)[0]
+        for ax, name, frame_HWC in zip(columns, names, affinity.frames_THWC, strict=True):
+            picture(ax, frame_HWC, name, extent=extent)
+        columns[0].plot(*affinity.point, "o", color="#D55E00", markeredgecolor="white", markersize=9)
+        for place, (ax, chances_hw) in enumerate(zip(columns[1:], affinity.chances_Shw, strict=True)):
+            strength_hw = chances_hw / chances_hw.max()
+            ax.imshow(np.zeros((1, 1)), cmap="gray", alpha=0.45, extent=extent)
+            ax.imshow(strength_hw, cmap="inferno", vmin=0, vmax=1, alpha=0.85 * strength_hw, extent=extent)
+            ax.plot(*affinity.peak(place), "x", color="black", markersize=8, markeredgewidth=2.6)
+            ax.plot(*affinity.peak(place), "x", color="white", markersize=7, markeredgewidth=1.3)
+        if count > 1:
+            scale = ScalarMappable(Normalize(0, 1), "inferno")  # without the heat maps' own transparency
+            bar = figure.colorbar(scale, ax=list(columns), aspect=25, pad=0.01)
+            bar.set_label("affinity,\nof the likeliest cell's")
+        figure.suptitle(title)

@@ -53,7 +53,7 @@ def explain_cam(
     evidence = activation_maps(model, scanned, head, options, progress=progress)
     motion = None if options.flow is None else flow_magnitudes(scanned, options.flow)
     paint = Painter(evidence, motion)
-    beside, sheet = out / f"{video.stem}_cam.mp4", out / f"{video.stem}_cam.png"
-    write_beside(beside, scanned, paint)
+    beside, sheet = out / f"{video.stem}_cam.mp4", out / f"{video.stem}_cam.{options.format}"
+    write_beside(beside, scanned, paint, head)
     draw_sheet(sheet, scanned, paint, head, options.columns, video.name)
     return Explained(head, evidence, motion, (beside, sheet))

@@ -1,18 +1,21 @@
 """Pictures of a video's optical flow: a sheet of frames with their flow below, and both side by side as a video."""
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from ssl_video.apps.film import Shot, film
 from ssl_video.apps.options import FlowOptions
 from ssl_video.errors import UserError
-from ssl_video.files import written_aside
+from ssl_video.figures import figure_to, picture
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.flow import colour_wheel, flow_method
+from ssl_video.video.rate import rate_of_file
 from ssl_video.video.reader import VideoError, iterate_frames
-from ssl_video.video.writer import TO_LOOK_AT, write_video
+from ssl_video.video.writer import TO_LOOK_AT, rate_of, write_video
 
 
 def explain_flow(video: Path | str, out: Path | str = ".", options: FlowOptions = FlowOptions()) -> tuple[Path, Path]:
@@ -28,12 +31,16 @@ def explain_flow(video: Path | str, out: Path | str = ".", options: FlowOptions 
         raise UserError(f"{video} has one frame only, and flow needs two.")
     flows_SHW2 = [flow(frames_THWC[n : n + 2])[0] for n in range(len(frames_THWC) - 1)]
     maximum = full_saturation(flows_SHW2)
-    stem = out / f"{video.stem}_flow_{options.method.partition('?')[0]}"
-    sheet, beside = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".mp4")
+    method = options.method.partition("?")[0]
+    stem = f"{video.stem}_flow_{method}"
+    sheet, beside = out / f"{stem}.{options.format}", out / f"{stem}.mp4"
     chosen = np.unique(np.linspace(0, len(flows_SHW2) - 1, options.columns).round().astype(int))
-    titles = [f"frame {n}" for n in chosen]
+    rate = rate_of(rate_of_file(video))
+    titles = [f"{float(n / rate):.2f} s" for n in chosen.tolist()]
     draw_sheet(frames_THWC[chosen], np.stack([flows_SHW2[n] for n in chosen]), titles, maximum, sheet)
-    write_video(beside, _side_by_side(frames_THWC, flows_SHW2, maximum), encoding=TO_LOOK_AT)
+    names = video.name, f"flow ({method})"
+    legend = [(wheel(), f"direction of the motion; rim: {maximum:.1f} pixels a frame or more")]
+    write_video(beside, film(_shots(frames_THWC, flows_SHW2, maximum, rate), names, legend), rate, TO_LOOK_AT)
     return sheet, beside
 
 
@@ -54,26 +61,23 @@ def full_saturation(flows_SHW2: list[np.ndarray]) -> float:
 def draw_sheet(
     frames_NHWC: np.ndarray, flows_NHW2: np.ndarray, titles: Sequence[str], maximum: float, path: Path
 ) -> None:
-    """A PNG: frames with titles above, their flow in the colours of the wheel below, the wheel as legend."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    """A figure: frames with titles above, their flow in the colours of the wheel below, the wheel as legend."""
     count, h, w = frames_NHWC.shape[:3]
     width, height = 2.4, 2.4 * h / w
-    figure = Figure(figsize=(width * (count + 0.6), 2 * height + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(2, count + 1, squeeze=False, gridspec_kw={"width_ratios": [1] * count + [0.6]})
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for column, title in enumerate(titles):
-        axes[0, column].imshow(frames_NHWC[column])
-        axes[0, column].set_title(title, fontsize=9)
-        axes[1, column].imshow(colour_wheel(flows_NHW2[column], maximum))
-    axes[1, count].imshow(wheel())
-    legend = f"below: motion to the\nnext frame. Colour is its\ndirection; at the rim,\n{maximum:.1f} pixels or more"
-    axes[0, count].text(0.5, 0.5, legend, ha="center", va="center", fontsize=9)
-    with written_aside(path) as aside:
-        figure.savefig(aside, dpi=100)
+    with figure_to(path, width * (count + 0.8), 2 * height + 0.5) as figure:
+        axes = figure.subplots(2, count + 1, squeeze=False, gridspec_kw={"width_ratios": [1] * count + [0.8]})
+        for column, title in enumerate(titles):
+            picture(axes[0, column], frames_NHWC[column], title)
+            picture(axes[1, column], colour_wheel(flows_NHW2[column], maximum))
+        picture(axes[1, count], wheel())
+        axes[0, count].set_axis_off()
+        words = (
+            "below: motion to the",
+            "next frame. Colour is its",
+            "direction; at the rim,",
+            f"{maximum:.1f} pixels or more",
+        )
+        axes[0, count].text(0.5, 0.5, "\n".join(words), ha="center", va="center")
 
 
 def wheel(side: int = 101) -> np.ndarray:
@@ -88,6 +92,6 @@ def _smaller(frame_HWC: np.ndarray, short_side: int) -> np.ndarray:
     return resize_short_side(frame_HWC[None], short_side)[0] if min(frame_HWC.shape[:2]) > short_side else frame_HWC
 
 
-def _side_by_side(frames_THWC: np.ndarray, flows_SHW2: list[np.ndarray], maximum: float) -> Iterator[np.ndarray]:
-    for frame, flow in zip(frames_THWC, flows_SHW2, strict=False):
-        yield np.concatenate([frame, colour_wheel(flow, maximum)], axis=1)
+def _shots(frames_THWC: np.ndarray, flows_SHW2: list[np.ndarray], maximum: float, rate: Fraction) -> Iterator[Shot]:
+    for number, (frame_HWC, flow_HW2) in enumerate(zip(frames_THWC, flows_SHW2, strict=False)):
+        yield Shot((frame_HWC, colour_wheel(flow_HW2, maximum)), (float(number / rate),))

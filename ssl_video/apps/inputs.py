@@ -1,8 +1,9 @@
 """A pretext's inputs as pictures, whatever the pretext: rows of frames from what its ``transform`` gives."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,18 +28,22 @@ class Strip:
     label: str
 
 
-def strips(sample: Mapping[str, Any]) -> list[Strip]:
+Classes = Mapping[str, Sequence[str]]
+"""What numbers of a sample mean, in words (``Objective.label_words``)."""
+
+
+def strips(sample: Mapping[str, Any], classes: Classes = MappingProxyType({})) -> list[Strip]:
     """The rows of a sample.
 
     Every uint8 array whose name ends with its axes, the last three of them HWC, is drawn: the axis before these from
     left to right, and every further one from top to bottom. A number beside the arrays is part of every label. So is a
     list with the axis of the rows (``labels_V`` beside ``clips_VTHWC``), with the number of that row; other lists are
-    left out unless they are short.
+    left out unless they are short. What stands in ``classes`` is said in its words instead.
     """
-    return [strip for name, value in sample.items() for strip in _strips_of(name, np.asarray(value), sample)]
+    return [strip for name, value in sample.items() for strip in _strips_of(name, np.asarray(value), sample, classes)]
 
 
-def _strips_of(name: str, array: np.ndarray, sample: Mapping[str, Any]) -> list[Strip]:
+def _strips_of(name: str, array: np.ndarray, sample: Mapping[str, Any], classes: Classes) -> list[Strip]:
     stem, _, axes = name.rpartition("_")
     if array.dtype != np.uint8 or not axes.endswith("HWC") or len(axes) != array.ndim or not array.size:
         return []
@@ -49,24 +54,26 @@ def _strips_of(name: str, array: np.ndarray, sample: Mapping[str, Any]) -> list[
         frames_SHWC = rows_RSHWC[row]
         columns = _evenly(len(frames_SHWC), COLUMNS)
         words = [stem if len(rows_RSHWC) == 1 else f"{stem} {row + 1} of {len(rows_RSHWC)}"]
-        words += [w for other, value in sample.items() if (w := _words(other, np.asarray(value), axes, row))]
+        words += [w for other, value in sample.items() if (w := _words(other, np.asarray(value), axes, row, classes))]
         if len(columns) < len(frames_SHWC):
             words.append(f"{len(columns)} of {len(frames_SHWC)} frames")
         found.append(Strip(_side_by_side(frames_SHWC[columns]), ", ".join(words)))
     return found
 
 
-def _words(name: str, value: np.ndarray, axes: str, row: int) -> str:
+def _words(name: str, value: np.ndarray, axes: str, row: int, classes: Classes) -> str:
     """What an entry beside the frames says of a row."""
     if value.dtype.kind not in "biuf" or (value.dtype == np.uint8 and value.ndim >= 3):
         return ""
     stem, _, own = name.rpartition("_")
-    if own == axes[:1] and len(axes) > 4 and value.ndim == 1:
-        return f"{stem}: {value[row]:.4g}"
-    if not 0 < value.size <= 8:
+    of_rows = own == axes[:1] and len(axes) > 4 and value.ndim == 1
+    short = stem if stem and (of_rows or len(own) == value.ndim) else name
+    shown = value[row : row + 1] if of_rows else value.ravel()
+    if not 0 < shown.size <= 8:
         return ""
-    short = stem if stem and len(own) == value.ndim else name
-    return f"{short}: {', '.join(f'{v:.4g}' for v in value.ravel())}"
+    if short in classes:
+        return ", ".join(classes[short][int(n)] for n in shown)
+    return f"{short}: {', '.join(f'{v:.4g}' for v in shown)}"
 
 
 def _evenly(count: int, at_most: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from ssl_video.bounds import Bounded, Bounds, Count, Natural, Positive, Seed
+from ssl_video.figures import PictureFormat
 
 Method = Literal["dtw", "nearest"]
 Form = Literal["duration", "mean"]
@@ -93,6 +94,8 @@ class AlignOptions(Bounded, flags="--"):
     """dtw: dynamic time warping, which keeps the order of both; nearest: each frame's nearest neighbour by itself."""
     height: Annotated[int, Bounds(least=16)] = 360
     """Height of the result in pixels, at most."""
+    format: PictureFormat = "png"
+    """Of the figure: png with 200 dots an inch, pdf or svg."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ class SpeedinessOptions(Bounded, flags="--"):
     """Frames from one clip to the next; between them the curve is interpolated."""
     batch_size: Count = 16
     """Clips in one forward pass."""
+    format: PictureFormat = "png"
+    """Of the figure: png with 200 dots an inch, pdf or svg."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,8 @@ class SpeedupOptions(Bounded, flags="--"):
     """Frames from one clip to the next; by default an eighth of a clip's span."""
     batch_size: Count = 16
     """Clips in one forward pass."""
+    format: PictureFormat = "png"
+    """Of the figure: png with 200 dots an inch, pdf or svg."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,8 @@ class FlowOptions(Bounded, flags="--"):
     """Frames on the sheet, evenly spaced."""
     at_most: Count = 300
     """Frames from the start of the video that are shown."""
+    format: PictureFormat = "png"
+    """Of the figure: png with 200 dots an inch, pdf or svg."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +164,8 @@ class AffinityOptions(Bounded, flags="--"):
     """Similarities are divided by it; the lower it is, the narrower the heat."""
     short_side: Count = 240
     """Shorter side of the frames that the network sees, in pixels; smaller videos keep their size."""
+    format: PictureFormat = "png"
+    """Of the figure: png with 200 dots an inch, pdf or svg."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +184,8 @@ class CamOptions(Bounded, flags="--"):
     """Show the magnitude of optical flow beside it: farneback, dis or raft, with options as for 'explain flow'."""
     columns: Count = 6
     """Frames on the sheet, evenly spaced."""
+    format: PictureFormat = "png"
+    """Of the figure: png with 200 dots an inch, pdf or svg."""
 
 
 @dataclass(frozen=True)
@@ -199,5 +212,7 @@ class ReportOptions(Bounded, flags="--"):
     """Videos whose neighbours are shown."""
     neighbours: Count = 5
     """Neighbours of each."""
+    format: PictureFormat = "png"
+    """Of the curves: the page has them as png; pdf or svg writes them into a file beside it, too."""
     workers: Natural = 2
     """Reading processes."""

@@ -1,18 +1,23 @@
 """Masks and points, drawn on frames in colours that can be told apart."""
 
 import colorsys
+from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from ssl_video.files import written_aside
 
+FIRST = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+"""Of Okabe and Ito: the colour-blind tell them apart."""
+
 
 def palette() -> np.ndarray:
-    """colours_N3 of the 256 numbers, uint8: 0 is black, and neighbours differ in hue; 255 is white."""
-    colours = [colorsys.hsv_to_rgb(0.97 + n * 0.381966, 0.85, 1 - 0.35 * (n // 8 % 2)) for n in range(254)]
-    return np.array([(0, 0, 0), *np.multiply(colours, 255).astype(int), (255, 255, 255)], np.uint8)
+    """colours_N3 of the 256 numbers, uint8: 0 is black, then ``FIRST``, then neighbours differ in hue; 255 is white."""
+    more = [colorsys.hsv_to_rgb(0.97 + n * 0.381966, 0.85, 1 - 0.35 * (n // 8 % 2)) for n in range(len(FIRST), 254)]
+    return np.array([(0, 0, 0), *FIRST, *np.multiply(more, 255).astype(int), (255, 255, 255)], np.uint8)
 
 
 PALETTE = palette()
@@ -40,16 +45,29 @@ def paint_mask(frame_HWC: np.ndarray, mask_HW: np.ndarray) -> np.ndarray:
     return painted_HWC
 
 
-def paint_points(frame_HWC: np.ndarray, points_J2: np.ndarray) -> np.ndarray:
-    """The frame with a disc of its colour, rimmed in white, at each point that is not lost."""
-    painted_HWC = frame_HWC.copy()
-    height, width = frame_HWC.shape[:2]
-    radius = max(2.0, min(height, width) / 60)
-    y_H1, x_W = np.arange(height)[:, None], np.arange(width)
-    for number, (x, y) in enumerate(points_J2, 1):
-        distance_HW = np.hypot(x_W - x, y_H1 - y)  # NaN, a lost point, is nowhere near
-        painted_HWC[distance_HW <= radius + 1.5] = 255
-        painted_HWC[distance_HW <= radius] = PALETTE[number]
+def paint_points(frame_HWC: np.ndarray, trail_TJ2: np.ndarray) -> np.ndarray:
+    """The frame with each point's way over the last frames, and where it is now a disc of its colour, rimmed in white.
+
+    Older parts of the way are thinner. ``trail_TJ2`` are x, y of the points, the newest last; NaN where one is lost.
+    """
+    painted_HWC = np.ascontiguousarray(frame_HWC).copy()
+    radius = max(2.0, min(frame_HWC.shape[:2]) / 60)
+    shift = 3  # coordinates in eighths of a pixel
+
+    def at(point_2: np.ndarray) -> tuple[int, int]:
+        x, y = np.round(point_2 * 2**shift).astype(int).tolist()
+        return x, y
+
+    for t, (before_J2, after_J2) in enumerate(pairwise(trail_TJ2), 1):
+        thick = max(1, round(radius * t / len(trail_TJ2)))
+        for number, (before_2, after_2) in enumerate(zip(before_J2, after_J2, strict=True), 1):
+            if np.isfinite([before_2, after_2]).all():
+                colour = PALETTE[number].tolist()
+                cv2.line(painted_HWC, at(before_2), at(after_2), colour, thick, cv2.LINE_AA, shift)
+    for number, point_2 in enumerate(trail_TJ2[-1], 1):
+        if np.isfinite(point_2).all():
+            for size, colour in ((radius + 1.5, (255,) * 3), (radius, PALETTE[number].tolist())):
+                cv2.circle(painted_HWC, at(point_2), round(size * 2**shift), colour, -1, cv2.LINE_AA, shift)
     return painted_HWC
 
 

@@ -33,7 +33,7 @@ from ssl_video.train.config import DataConfig
 from ssl_video.train.data import ClipDataset, read_video
 from ssl_video.train.distributed import CPU
 from ssl_video.train.lists import choose_lists, lists_of, shown
-from ssl_video.train.report import draw_curves, last_values, speed
+from ssl_video.train.report import chance_of, draw_curves, last_values, speed
 from ssl_video.video.augment import crop, resize_short_side
 from ssl_video.video.cache import FLOW_CODEC
 from ssl_video.video.reader import VideoError, iterate_frames
@@ -44,7 +44,7 @@ SIDE = 96
 """Pixels a side of the pictures of neighbours."""
 AT_MOST = 300
 """Videos that are looked through for neighbours."""
-SAME, OTHER = (40, 160, 70), (200, 200, 200)
+SAME, OTHER = (0, 114, 178), (200, 200, 200)
 """Frames around neighbours of the query's class, and around others."""
 
 
@@ -67,22 +67,29 @@ def write_report(
     options: ReportOptions | None = None,
     device: torch.device = CPU,
     say: Say = silent,
-) -> tuple[Path, Path]:
-    """Write a page on a run, as Markdown and as one HTML file, into ``out``, by default its folder; their paths.
+) -> tuple[Path, ...]:
+    """Write a page on a run, as Markdown and as one HTML file, into ``out``, by default its folder; the files' paths.
 
     What cannot be shown is said on the page, and to ``say``. Raises UserError if the folder is no run.
     """
     if not run.started and not run.records_file.is_file():
         raise UserError(f"{run} is no run (it holds neither a configuration nor records); name a run's folder.")
-    blocks: list[Block] = list(progress_of(run))
+    chance, options = _chance(run), options or ReportOptions()
+    blocks: list[Block] = list(progress_of(run, chance))
     try:
         config = config_of(run)
         blocks.insert(0, _about(config))
-        blocks += _of_videos(run, config, options or ReportOptions(), device, say)
+        blocks += _of_videos(run, config, options, device, say)
     except (UserError, VideoError) as error:
         blocks += [Heading("Inputs and neighbours"), Words(f"They cannot be shown. {error}")]
         say(f"The page has no inputs and no neighbours: {error}")
-    return write_page(out or run.folder, run.report_file.stem, run.folder.resolve().name, blocks)
+    folder, name = out or run.folder, run.folder.resolve().name
+    written = write_page(folder, run.report_file.stem, name, blocks)
+    if options.format == "png":
+        return written
+    curves = folder / f"curves.{options.format}"
+    draw_curves(curves, {name: run.records()}, chance)
+    return (*written, curves)
 
 
 def config_of(run: Run) -> PretrainConfig:
@@ -91,6 +98,15 @@ def config_of(run: Run) -> PretrainConfig:
     if not isinstance(noted.get("pretext"), Mapping):
         raise UserError(f"{run.config_file} names no pretext: it is not that of a pretraining.")
     return PretrainConfig.from_mapping(noted)
+
+
+def _chance(run: Run) -> dict[str, float]:
+    """What guessing comes to in this run, as far as its configuration and lists tell."""
+    try:
+        lists = run.lists()
+        return chance_of(untrained(config_of(run), weights=False), None if lists is None else lists.training)
+    except (UserError, VideoError):
+        return {}
 
 
 def _about(config: PretrainConfig) -> Table:
@@ -180,16 +196,18 @@ def _apart(videos: VideoSet, fraction: float, what: str) -> Shown:
     return Shown(videos, gallery, queries, what)
 
 
-def progress_of(run: Run) -> list[Block]:
+def progress_of(run: Run, chance: Mapping[str, float]) -> list[Block]:
     """Curves, last values and throughput, from its records alone."""
     records = run.records()
     if not records:
         return [Words("No step was noted yet.")]
+    curves = io.BytesIO()
+    draw_curves(curves, {run.folder.resolve().name: records}, chance)
     replaced = max(int(r.get("replaced", 0)) for r in records)
     blocks: list[Block] = [
         Words(f"{records[-1]['step']} steps are noted. {speed(records)} {replaced} videos were replaced by others."),
         Heading("Learning"),
-        Picture("curves.png", draw_curves(records)),
+        Picture("curves.png", curves.getvalue()),
         Table(("last value of", ""), last_values(records)),
     ]
     if any("feature_std" in r for r in records):
@@ -213,7 +231,7 @@ def samples_of(pretext: Pretext, videos: VideoSet, count: int, seed: int) -> lis
         replaced = " (or of a video in its place)" if sample.pop("problems") else ""
         rows = [
             (strip.label, Picture(f"sample_{place + 1}_{row}.jpg", jpeg(strip.picture_HWC)))
-            for row, strip in enumerate(strips(sample), 1)
+            for row, strip in enumerate(strips(sample, pretext.label_words()), 1)
         ]
         if not rows:
             raise UserError(f"{type(pretext).__name__} gives no frames that could be shown.")
@@ -235,7 +253,7 @@ def neighbours_of(models: Mapping[str, Model], videos: Shown, options: ReportOpt
         Words(
             f"Queries: {len(first.queries)} ({videos.what}). Looked through: {len(first.gallery)}. The number at a "
             "neighbour is the cosine similarity."
-            + (" A green frame: the same class." if gallery.labelled else "")
+            + (" A blue frame: the same class." if gallery.labelled else "")
             + (f" {first.unreadable} could not be read." if first.unreadable else "")
         )
     ]

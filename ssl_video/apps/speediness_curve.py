@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ssl_video.apps.film import Shot, film, rgb
 from ssl_video.apps.options import SpeedinessOptions
 from ssl_video.apps.windows import bar, check_length, frames_of, offsets_at, over_windows
 from ssl_video.capabilities import SpeedLogits
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
-from ssl_video.files import check_not_over, write_text, written_aside
+from ssl_video.figures import QUIET, figure_to, picture, shortened
+from ssl_video.files import check_not_over, write_text
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_height
 from ssl_video.video.writer import TO_LOOK_AT, rate_of, write_video
 
 COOL, WARM = "#1f8fb4", "#f59b1c"
 """Blue for what looks fast, orange for what looks slow, here and in maps (``explain_cam``)."""
+NORMAL, SPED_UP = "looks normal", "looks sped up"
 
 
 @dataclass(frozen=True)
@@ -76,16 +79,16 @@ def speediness(
     table = out / f"{video.stem}_speediness.csv" if is_folder else out
     if table.suffix != ".csv":
         raise UserError(f"--out names a folder or a .csv file, not {out}.")
-    picture, shown = table.with_suffix(".png"), table.with_suffix(".mp4")
-    check_not_over(video, table, picture, shown)
+    drawn, shown = table.with_suffix(f".{options.format}"), table.with_suffix(".mp4")
+    check_not_over(video, table, drawn, shown)
     scanned = one_video(video)
     curves = speediness_curves(model, scanned, options=options, progress=progress)
     normal_N, fps = curves.normal_XN[0], scanned.info.fps
     write_csv(table, {"speediness": normal_N}, fps)
-    draw_speediness(picture, curves, fps, video.name)
+    draw_speediness(drawn, curves, fps, video.name)
     if overlay:
         write_overlay(shown, scanned, normal_N)
-    written = (table, picture, shown) if overlay else (table, picture)
+    written = (table, drawn, shown) if overlay else (table, drawn)
     return Speediness(scanned, normal_N, model.view.span(scanned), written)
 
 
@@ -153,53 +156,58 @@ def write_csv(path: Path, columns: dict[str, np.ndarray], fps: float) -> None:
     write_text(path, text.getvalue())
 
 
-def strip_and_axes(strip: Sequence[np.ndarray], fps: float, frames: int, title: str) -> tuple[Any, Any]:
-    """A figure, and below a strip of frames its axes of time in seconds, over the whole video."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    strip_HWC = np.concatenate(list(strip), axis=1)
-    height = float(np.clip(9.0 * strip_HWC.shape[0] / strip_HWC.shape[1], 0.3, 3.0))
-    figure = Figure(figsize=(10, height + 2.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    top, below = figure.subplots(2, 1, gridspec_kw={"height_ratios": [height, 2.2]})
-    top.imshow(strip_HWC, aspect="auto")
-    top.set_axis_off()
-    top.set_title(title, fontsize=10, parse_math=False)
+def strip_and_axes(figure: Any, strip: Sequence[np.ndarray], fps: float, frames: int, title: str) -> Any:
+    """A strip of frames, and below it the axes that are returned, of time in seconds over the whole video."""
+    top, below = figure.subplots(2, 1, gridspec_kw={"height_ratios": [_strip_height(strip), 2.2]})
+    picture(top, np.concatenate(list(strip), axis=1), shortened(title, 100), aspect="auto")
     below.set_xlim(0, frames / fps)
     below.set_xlabel("time in s")
-    return figure, below
+    return below
+
+
+def height_of(strip: Sequence[np.ndarray]) -> float:
+    """Inches of a figure, ten wide, of a strip and a curve."""
+    return _strip_height(strip) + 2.6
+
+
+def _strip_height(strip: Sequence[np.ndarray]) -> float:
+    return float(np.clip(9.0 * strip[0].shape[0] / sum(f.shape[1] for f in strip), 0.3, 3.0))
 
 
 def draw_speediness(path: Path, curves: Curves, fps: float, title: str) -> None:
-    """A PNG: the speediness of a video under a strip of its frames, blue where it looks sped up, orange where not."""
+    """A figure: the speediness of a video under a strip of its frames, blue where it looks sped up, else orange."""
     normal_N = curves.normal_XN[0]
-    figure, ax = strip_and_axes(curves.strip, fps, len(normal_N), title)
     time_N = (np.arange(len(normal_N)) + 0.5) / fps
-    ax.fill_between(time_N, 0.5, normal_N, where=normal_N >= 0.5, interpolate=True, color=WARM, alpha=0.5)
-    ax.fill_between(time_N, 0.5, normal_N, where=normal_N <= 0.5, interpolate=True, color=COOL, alpha=0.5)
-    ax.plot(time_N, normal_N, color="black", linewidth=1)
-    ax.set_ylim(0, 1)
-    ax.set_yticks([0, 0.5, 1], ["0\nsped up", "0.5", "normal\n1"])
-    ax.set_ylabel("speediness")
-    with written_aside(path) as aside:
-        figure.savefig(aside, dpi=80)
+    with figure_to(path, 10, height_of(curves.strip)) as figure:
+        ax = strip_and_axes(figure, curves.strip, fps, len(normal_N), title)
+        for side_N, colour, words in ((normal_N >= 0.5, WARM, NORMAL), (normal_N <= 0.5, COOL, SPED_UP)):
+            ax.fill_between(
+                time_N, 0.5, normal_N, where=side_N, interpolate=True, color=colour, alpha=0.6, linewidth=0, label=words
+            )
+        ax.plot(time_N, normal_N, color="black", linewidth=1)
+        ax.axhline(0.5, color=QUIET, linewidth=0.8, linestyle=":")
+        ax.set_ylim(0, 1)
+        ax.set_yticks([0, 0.5, 1], ["0\nsped up", "0.5", "normal\n1"])
+        ax.set_ylabel("speediness")
+        ax.legend(loc="lower right", ncols=2)
 
 
 def write_overlay(path: Path, video: Video, normal_N: np.ndarray, height: int = 360) -> None:
-    """The video with its speediness below: the curve, filled up to the frame shown; ``height`` pixels."""
+    """The video, ``height`` pixels high, with its speediness below: the curve, filled up to the frame shown."""
     height = min(height, video.info.height)
+    rate = rate_of(video.info.fps)
 
-    def pictures() -> Iterator[np.ndarray]:
+    def shots() -> Iterator[Shot]:
         panel_HWC = None
         for number, frame_HWC in enumerate(frames_of(video)):
             picture_HWC = resize_height(frame_HWC, height)
             if panel_HWC is None:
                 width = picture_HWC.shape[1]
                 panel_HWC = curve_panel(normal_N, (0.0, 1.0), max(24, height // 5), width, middle=0.5)
-            yield np.concatenate([picture_HWC, up_to(panel_HWC, number, len(normal_N))])
+            yield Shot((picture_HWC,), (float(number / rate),), up_to(panel_HWC, number, len(normal_N)))
 
-    write_video(path, pictures(), rate_of(video.info.fps), TO_LOOK_AT)
+    legend = ((rgb(WARM), NORMAL), (rgb(COOL), SPED_UP), ((0, 0, 0), f"now, of {video.info.duration_s:.2f} s"))
+    write_video(path, film(shots(), (Path(video.source).name,), legend), rate, TO_LOOK_AT)
 
 
 def curve_panel(
@@ -213,7 +221,7 @@ def curve_panel(
     at_W = np.interp((np.arange(width) + 0.5) * len(values_N) / width - 0.5, np.arange(len(values_N)), values_N)
     level_W = np.clip((at_W - low) / (high - low), 0, 1) * (height - 1)
     filled_HW = np.arange(height)[::-1, None] <= level_W
-    colours = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in (COOL, WARM)]
+    colours = [rgb(c) for c in (COOL, WARM)]
     panel_HWC = np.full((height, width, 3), 245, np.uint8)
     panel_HWC[filled_HW] = np.array(colours)[(at_W >= middle).astype(int)][None].repeat(height, 0)[filled_HW]
     panel_HWC[height - 1 - round((middle - low) / (high - low) * (height - 1))] //= 2

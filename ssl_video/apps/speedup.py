@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from ssl_video.apps.film import Shot, film, rgb
 from ssl_video.apps.options import Form, SpeedinessOptions, SpeedupOptions
 from ssl_video.apps.smooth_speed import of_duration, of_mean
-from ssl_video.apps.speediness_curve import COOL, WARM, Curves, speediness_curves, strip_and_axes, write_csv
+from ssl_video.apps.speediness_curve import COOL, WARM, Curves, height_of, speediness_curves, strip_and_axes, write_csv
 from ssl_video.apps.windows import frames_of
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
-from ssl_video.files import check_not_over, written_aside
+from ssl_video.figures import QUIET, figure_to, styled
+from ssl_video.files import check_not_over
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_height
 from ssl_video.video.sound import has_sound, read_sound, stretched
@@ -22,6 +24,7 @@ from ssl_video.video.writer import TO_LOOK_AT, check_writable, rate_of, write_vi
 
 FASTEST = 100.0
 """The largest speed, as much as the filter that stretches sound takes."""
+STILL_NORMAL, RESULT = "speed at which it still looks normal", "speed of the result"
 STEP = 1.25
 """Each version of the video is so many times as fast as the one before."""
 
@@ -87,7 +90,7 @@ def speed_up(
     allowed_N = allowed_speeds(curves, options.threshold)
     plan = plan_speed(allowed_N, factor, max_speed, (options.smooth * fps) ** 2, form=options.form, beta=options.beta)
     sound = write_speedup(out, scanned, plan, options.mute)
-    written = [out, out.with_suffix(".png"), out.with_suffix(".csv")]
+    written = [out, out.with_suffix(f".{options.format}"), out.with_suffix(".csv")]
     draw_plan(written[1], plan, curves.strip, fps, video.name)
     write_csv(written[2], {"allowed": allowed_N, "speed": plan.speed_N, "starts_at": plan.result_N1[:-1]}, fps)
     if options.compare:
@@ -189,60 +192,62 @@ def kept_frames(video: Video, kept_M: Sequence[int] | np.ndarray) -> Iterator[np
 def write_comparison(path: Path, video: Video, plan: Plan, height: int = 360) -> None:
     """A video: on the left the one sped up evenly, on the right by the plan, and below the curve of speed.
 
-    Two lines move over it, blue where the left one is and orange where the right one is.
+    Two lines move over it, blue where the left one is and orange where the right one is. The times are the source's.
     """
     fps, length, count = video.info.fps, len(plan.kept_M), len(plan.speed_N)
     even_M = np.minimum(((np.arange(length) + 0.5) * count / length).astype(int), count - 1)
     height = min(height, video.info.height)
 
-    def pictures() -> Iterator[np.ndarray]:
+    def shots() -> Iterator[Shot]:
         panel_HWC = None
         frames = zip(kept_frames(video, even_M), kept_frames(video, plan.kept_M), strict=True)
-        for (left_HWC, right_HWC), even, own in zip(frames, even_M, plan.kept_M, strict=True):
-            both_HWC = np.concatenate([resize_height(f, height) for f in (left_HWC, right_HWC)], axis=1)
+        for (left_HWC, right_HWC), even, own in zip(frames, even_M.tolist(), plan.kept_M.tolist(), strict=True):
+            both = [resize_height(f, height) for f in (left_HWC, right_HWC)]
             if panel_HWC is None:
-                panel_HWC = _panel(plan, fps, both_HWC.shape[1])
-            out_HWC = panel_HWC.copy()
+                panel_HWC = _panel(plan, fps, 2 * both[0].shape[1])
+            below_HWC = panel_HWC.copy()
             for number, colour in ((even, COOL), (own, WARM)):
-                at = int((number + 0.5) / count * out_HWC.shape[1])
-                out_HWC[len(out_HWC) // 4 :, max(0, at - 1) : at + 2] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-            yield np.concatenate([both_HWC, out_HWC])
+                at = int((number + 0.5) / count * below_HWC.shape[1])
+                below_HWC[:, max(0, at - 1) : at + 2] = rgb(colour)
+            yield Shot(both, (even / fps, own / fps), below_HWC)
 
-    write_video(path, pictures(), rate_of(fps), TO_LOOK_AT)
+    mean = f"{count / length:.2f}x"
+    names = f"even, {mean}", f"adaptive, {mean}"
+    lines = (rgb(COOL), "even is here"), (rgb(WARM), "adaptive is here")
+    curves = ((217,) * 3, STILL_NORMAL), ((0,) * 3, RESULT), ((115,) * 3, "even speed (dashed)")
+    title = f"{Path(video.source).name}, {count / fps:.2f} s long"
+    write_video(path, film(shots(), names, (*lines, *curves), title), rate_of(fps), TO_LOOK_AT)
 
 
 def _panel(plan: Plan, fps: float, width: int) -> np.ndarray:
-    """(h, width, 3) uint8: the curve of speed over the whole width, with what is left and right above it."""
+    """(h, width, 3) uint8: the curve of speed over the whole width."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width / 100, max(0.9, width / 700)), dpi=100)
-    canvas = FigureCanvasAgg(figure)
-    ax = figure.add_axes((0, 0, 1, 0.75))
-    _draw_speeds(ax, plan, fps)
-    ax.set_axis_off()
-    mean = len(plan.speed_N) / len(plan.kept_M)
-    for x, text, colour in ((0.25, f"even, {mean:.2f}x", COOL), (0.75, f"adaptive, {mean:.2f}x", WARM)):
-        figure.text(x, 0.97, text, ha="center", va="top", fontsize=9, color=colour)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[:, :width, :3].copy()
+    with styled():
+        figure = Figure(figsize=(width / 100, max(0.7, width / 900)), dpi=100)
+        canvas = FigureCanvasAgg(figure)
+        ax = figure.add_axes((0, 0, 1, 1))
+        _draw_speeds(ax, plan, fps)
+        ax.set_axis_off()
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[:, :width, :3].copy()
 
 
 def _draw_speeds(ax: Any, plan: Plan, fps: float) -> None:
     count = len(plan.speed_N)
     time_N = (np.arange(count) + 0.5) / fps
-    ax.fill_between(time_N, 0, plan.allowed_N, step="mid", color="0.85", label="V: still looks normal")
-    ax.plot(time_N, plan.speed_N, color="black", linewidth=1.5, label="S: the result's speed")
-    ax.axhline(count / len(plan.kept_M), color="0.4", linewidth=0.8, linestyle="--", label="even")
+    ax.fill_between(time_N, 0, plan.allowed_N, step="mid", color="0.85", label=f"V: {STILL_NORMAL}")
+    ax.plot(time_N, plan.speed_N, color="black", linewidth=1.5, label=f"S: {RESULT}")
+    ax.axhline(count / len(plan.kept_M), color=QUIET, linewidth=0.8, linestyle="--", label="even")
     ax.set_xlim(0, count / fps)
     ax.set_ylim(0, 1.08 * max(plan.allowed_N.max(), plan.speed_N.max()))
 
 
 def draw_plan(path: Path, plan: Plan, strip: Sequence[np.ndarray], fps: float, title: str) -> None:
-    """A PNG: V and S over time, under a strip of frames."""
-    figure, ax = strip_and_axes(strip, fps, len(plan.speed_N), title)
-    _draw_speeds(ax, plan, fps)
-    ax.set_ylabel("speed")
-    ax.legend(fontsize=8, ncols=3, loc="upper right", framealpha=0.8)
-    with written_aside(path) as aside:
-        figure.savefig(aside, dpi=80)
+    """A figure: V and S over time, under a strip of frames."""
+    with figure_to(path, 10, height_of(strip) + 0.3) as figure:
+        ax = strip_and_axes(figure, strip, fps, len(plan.speed_N), title)
+        _draw_speeds(ax, plan, fps)
+        ax.set_ylabel("speed (times the video's own)")
+        figure.legend(loc="outside lower center", ncols=3)  # the curves may lie anywhere

@@ -3,9 +3,8 @@
 import csv
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
@@ -13,9 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_video.apps.adapt import Adapted, adapt
+from ssl_video.apps.film import Shot, Swatch, film
 from ssl_video.apps.marks import Marks, checked_points, mask_from_file, mask_of_boxes
 from ssl_video.apps.options import TrackOptions
-from ssl_video.apps.paint import paint_mask, paint_points, write_mask
+from ssl_video.apps.paint import PALETTE, paint_mask, paint_points, write_mask
 from ssl_video.datasets.masks import objects_in
 from ssl_video.errors import UserError, nearest
 from ssl_video.eval.affinity import Affinity
@@ -25,9 +25,15 @@ from ssl_video.eval.propagation import Propagation, PropagationConfig
 from ssl_video.files import written_aside
 from ssl_video.model import Model
 from ssl_video.video.info import VideoError
-from ssl_video.video.pictures import FPS, picture_files
+from ssl_video.video.pictures import picture_files
+from ssl_video.video.rate import rate_of_file
 from ssl_video.video.reader import iterate_frames, opened
-from ssl_video.video.writer import TO_LOOK_AT, write_video
+from ssl_video.video.writer import TO_LOOK_AT, rate_of, write_video
+
+TRAIL_S = 1.0
+"""Seconds over which a film shows where a point came from."""
+IN_LEGEND = 8
+"""Objects or points that a film names at most."""
 
 
 @dataclass(frozen=True)
@@ -144,15 +150,16 @@ def track_masks(source: "Source", mask_HW: np.ndarray, features: FrameFeatures, 
     start, numbers = source.start, objects_in(mask_HW)
     last_seen = dict.fromkeys(numbers, start)
 
-    def painted() -> Iterator[np.ndarray]:
+    def painted() -> Iterator[Shot]:
         carried = carry_masks(source.frames(), mask_HW, numbers, features, how)
         for number, mask_t_HW in enumerate(carried, start):
             write_mask(out / "masks" / f"{number:05d}.png", mask_t_HW)
             last_seen.update(dict.fromkeys(objects_in(mask_t_HW), number))
-            yield paint_mask(source.read.popleft(), mask_t_HW)
+            yield Shot((paint_mask(source.read.popleft(), mask_t_HW),), (source.time_s(number),))
 
     written = out / "masks", out / "overlay.mp4"
-    frames = write_video(written[1], painted(), source.rate, TO_LOOK_AT)
+    shown = film(painted(), (source.video.name,), legend_of("object", numbers))
+    frames = write_video(written[1], shown, source.rate, TO_LOOK_AT)
     return Tracked(start, frames, last_seen, source.why_it_ended(frames), written)
 
 
@@ -165,7 +172,9 @@ def track_points(source: "Source", points_J2: np.ndarray, features: FrameFeature
     last_seen = dict.fromkeys(range(1, len(points_J2) + 1), source.start)
     written = out / "points.csv", out / "overlay.mp4"
 
-    def painted() -> Iterator[np.ndarray]:
+    trail: deque[np.ndarray] = deque(maxlen=max(2, round(TRAIL_S * source.rate)))
+
+    def painted() -> Iterator[Shot]:
         carried = carry_points(source.frames(), points_J2, features, how)
         for number, points_t_J2 in enumerate(carried, source.start):
             for point, (x, y) in enumerate(points_t_J2.tolist(), 1):
@@ -173,13 +182,22 @@ def track_points(source: "Source", points_J2: np.ndarray, features: FrameFeature
                 rows.writerow([number, point, *((f"{x:.2f}", f"{y:.2f}") if known else ("", ""))])
                 if known:
                     last_seen[point] = number
-            yield paint_points(source.read.popleft(), points_t_J2)
+            trail.append(points_t_J2)
+            yield Shot((paint_points(source.read.popleft(), np.stack(trail)),), (source.time_s(number),))
 
     with written_aside(written[0]) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["frame", "point", "x", "y"])
-        frames = write_video(written[1], painted(), source.rate, TO_LOOK_AT)
+        shown = film(painted(), (source.video.name,), legend_of("point", list(last_seen)))
+        frames = write_video(written[1], shown, source.rate, TO_LOOK_AT)
     return Tracked(source.start, frames, last_seen, source.why_it_ended(frames), written)
+
+
+def legend_of(what: str, numbers: Sequence[int]) -> list[tuple[Swatch, str]]:
+    """Colours and numbers of objects or points; of more than a film has room for, the first."""
+    shown: list[tuple[Swatch, str]] = [(PALETTE[n], f"{what} {n}") for n in numbers[:IN_LEGEND]]
+    more = len(numbers) - IN_LEGEND
+    return [*shown, ((255,) * 3, f"and {more} more")] if more > 0 else shown
 
 
 class Source:
@@ -192,13 +210,11 @@ class Source:
         self.video, self.start, self.progress = video, start, progress
         self.read: deque[np.ndarray] = deque()  # not itertools.tee, which lets go of what it held 57 at a time
         self.error: str | None = None
-        self.rate, self.announced = Fraction(FPS), 0
+        self.rate, self.announced = rate_of(rate_of_file(video)), 0
         if video.is_dir():
             self.announced = len(picture_files(video))
         else:
             with opened(str(video)) as (_, stream):
-                rate = stream.average_rate or stream.guessed_rate
-                self.rate = Fraction(rate or FPS).limit_denominator(1001)
                 self.announced = stream.frames
 
     def frames(self) -> Iterator[np.ndarray]:
@@ -217,6 +233,10 @@ class Source:
             self.error = str(error)
         if first:
             raise VideoError("it has no frame")
+
+    def time_s(self, number: int) -> float:
+        """When a frame is shown."""
+        return float(number / self.rate)
 
     def why_it_ended(self, frames: int) -> str | None:
         """A phrase, if there are fewer frames than the file announces."""

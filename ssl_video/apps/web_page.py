@@ -154,7 +154,7 @@ class App:
         curves = speediness_curve.speediness_curves(self.model, video, options=SpeedinessOptions(step))
         shown, picture = self._files("speediness")
         speediness_curve.write_overlay(shown, video, curves.normal_XN[0])
-        speediness_curve.draw_speediness(picture, curves, video.info.fps, plain(video))
+        speediness_curve.draw_speediness(picture, curves, video.info.fps, Path(video.path).name)
         return str(shown), str(picture)
 
     def cam(self, path: str | None) -> tuple[str, str]:
@@ -164,8 +164,8 @@ class App:
         step = max(1, self.model.view.span(video) // 8)
         paint = cam_pictures.Painter(cam_maps.activation_maps(self.model, video, head, CamOptions(step=step)), None)
         shown, picture = self._files("cam")
-        cam_pictures.write_beside(shown, video, paint)
-        cam_pictures.draw_sheet(picture, video, paint, head, 6, plain(video))
+        cam_pictures.write_beside(shown, video, paint, head)
+        cam_pictures.draw_sheet(picture, video, paint, head, 6, Path(video.path).name)
         return str(shown), str(picture)
 
     def first_frame(self, path: str | None) -> Any:
@@ -187,7 +187,7 @@ class App:
         match = align.match_videos(self.model, a, b)
         shown, picture = self._files("aligned")
         align.write_side_by_side(shown, a, b, match)
-        align.draw_match(picture, match, (plain(a), plain(b)))
+        align.draw_match(picture, match, (a, b))
         return str(shown), str(picture)
 
     def _playable(self, video: Video, start_s: float) -> str:
@@ -213,8 +213,3 @@ def _first(duration_s: float, start_s: float = 0.0) -> str:
     if duration_s <= PLAYED_S:
         return ""
     return f" Shown are {PLAYED_S:g} s" + (f", from {start_s:.2f} s on." if start_s else " of it, the first.")
-
-
-def plain(video: Video) -> str:
-    """The name of a file for a picture, where a dollar would begin a formula."""
-    return Path(video.path).name.replace("$", "\\$")

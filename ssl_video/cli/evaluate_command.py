@@ -10,6 +10,7 @@ import tyro
 
 from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.cli.parsing import Device, pair, parse
+from ssl_video.figures import PictureFormat
 from ssl_video.video.kinds import CacheKind
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class EvaluateConfig(Bounded, flags="--"):
     """Write the results, with all that is needed to say what they are, as JSON, and the confusion matrix beside it."""
     predictions: bool = False
     """Write what is said of every test video into that JSON too."""
+    format: PictureFormat = "png"
+    """Of the confusion matrix: png with 200 dots an inch, pdf or svg."""
     run: Path | None = None
     """Folder for what takes a protocol long, fine-tuned weights or extracted features, to resume from; finetune makes
     one by default."""
@@ -76,8 +79,9 @@ def main(argv: Sequence[str]) -> int:
     except Interrupted as stop:
         print(f"ssl-video: {stop}: name that folder with --run to resume.", file=sys.stderr)
         return 130
-    for path in save_results(config.out, results, config.predictions) if config.out is not None else ():
-        print(f"{path} is written.")
+    if config.out is not None:
+        for path in save_results(config.out, results, config.predictions, config.format):
+            print(f"{path} is written.")
     return 0
 
 

@@ -233,6 +233,13 @@ class Objective(nn.Module, ABC):
         """
         return None
 
+    def label_words(self) -> dict[str, tuple[str, ...]]:
+        """In words, what each class is that a sample's ``transform`` may name: {"label": ("forward", "backward")}.
+
+        Names are without axes, ``labels`` for ``labels_V``. None where nothing is chosen among classes.
+        """
+        return {}
+
     def parameter_groups(self, backbone_scale: float = 1.0) -> list[ParameterGroup]:
         """The parameters that take gradients: those of the backbone, then those of the heads."""
         of_backbone = {id(p) for p in self.backbone.parameters()}

@@ -1,12 +1,15 @@
 """The page a run leaves behind: what was done, and its curves. ``ssl-video report`` makes a fuller one of it."""
 
-import io
 import math
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
-from ssl_video.files import write_text, written_aside
+from ssl_video.datasets.base import VideoSet
+from ssl_video.figures import COLOURS, chance_line, figure_to, shortened
+from ssl_video.files import write_text
 from ssl_video.run import Record, Run
+from ssl_video.train.objective import Objective
 
 Records = list[Record]
 
@@ -21,11 +24,13 @@ CURVES = (
 NOT_LEARNING = ("step", "clips_per_s", "waiting", "replaced", "stop")
 
 
-def write_report(run: Run, data: Mapping[str, Any], again: str) -> None:
-    """Write report.md and report.png into the run's folder; ``again`` is a sentence on how to repeat the run."""
+def write_report(run: Run, data: Mapping[str, Any], again: str, chance: Mapping[str, float]) -> None:
+    """Write report.md and report.png into the run's folder.
+
+    ``again`` is a sentence on how to repeat the run, and ``chance`` what guessing comes to (``chance_of``).
+    """
     records = run.records()
-    with written_aside(run.report_picture) as aside:
-        aside.write_bytes(draw_curves(records))
+    draw_curves(run.report_picture, {run.folder.name: records}, chance)
     lines = [
         f"# {run.folder.name}",
         "",
@@ -72,27 +77,55 @@ def last_values(records: Records) -> list[tuple[str, str]]:
     return [(name, f"{next(r[name] for r in reversed(records) if name in r):.4g}") for name in names]
 
 
-def draw_curves(records: Records) -> bytes:
-    """A PNG: one panel a quantity, over steps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no pyplot: no global state, no display
-    from matplotlib.figure import Figure
+def draw_curves(out: Path | IO[bytes], runs: Mapping[str, Records], chance: Mapping[str, float] | None = None) -> None:
+    """A figure: one panel a quantity, over steps; of several runs, each in its colour, what is held out dashed.
 
-    shown = panels(records)
+    Args:
+        out: a file, or a stream for a PNG.
+        runs: records of each by its name.
+        chance: what guessing comes to, by the name of the quantity (see ``chance_of``).
+    """
+    every = [record for records in runs.values() for record in records]
+    shown, chance = panels(every), chance or {}
     rows = max(1, -(-len(shown) // 2))
-    figure = Figure(figsize=(10, 2.6 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    for place, (title, names) in enumerate(shown, 1):
-        axes = figure.add_subplot(rows, 2, place)
-        for name in names:
-            points = [(r["step"], r[name]) for r in records if name in r and math.isfinite(r[name])]
-            if points:
-                axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else "", label=name)
-        axes.set_title(title, fontsize=9, parse_math=False)
-        axes.set_xlabel("step", fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.grid(alpha=0.3)
-        if len(names) > 1:
-            axes.legend(fontsize=8)
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=110, format="png")
-    return picture.getvalue()
+    with figure_to(out, 10, 2.6 * rows + 0.3 * (len(runs) > 1)) as figure:
+        for place, (title, names) in enumerate(shown, 1):
+            axes = figure.add_subplot(rows, 2, place)
+            for number, (run, records) in enumerate(runs.items()):
+                for other, name in enumerate(names):
+                    colour = COLOURS[(number if len(runs) > 1 else other) % len(COLOURS)]
+                    words = _label(name) if len(runs) == 1 else shortened(run, 40) if not other else None
+                    _draw_curve(axes, records, name, color=colour, linestyle="--" if other else "-", label=words)
+            levels = dict.fromkeys(chance[name] for name in names if name in chance)
+            for level in levels:
+                chance_line(axes, level)
+            axes.set_title(shortened(title, 70))
+            axes.set_xlabel("step")
+            axes.grid()
+            if len(runs) == 1 and (len(names) > 1 or levels):
+                axes.legend()
+        if len(runs) > 1 and shown:
+            lines = [c for c in figure.axes[0].get_lines() if not str(c.get_label()).startswith("_")]
+            figure.legend(handles=lines, loc="outside lower center", ncols=min(4, len(runs)))
+
+
+def _draw_curve(axes: Any, records: Records, name: str, **how: Any) -> None:
+    points = [(r["step"], r[name]) for r in records if name in r and math.isfinite(r[name])]
+    if points:
+        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else "", **how)
+
+
+def _label(name: str) -> str:
+    """Of which videos a curve is."""
+    return "held-out videos" if name.startswith(("held_out_", "probe_")) else "training videos"
+
+
+def chance_of(objective: Objective, videos: VideoSet | None) -> dict[str, float]:
+    """What guessing comes to: of the classes of the pretext and, by the probe, of the classes of the videos."""
+    counts = [len(words) for words in objective.label_words().values()]
+    found: dict[str, float] = {}
+    if len(counts) == 1:
+        found |= {"accuracy": 1 / counts[0], "held_out_accuracy": 1 / counts[0]}
+    if videos is not None and videos.classes and not videos.multi_label:
+        found["probe_top1"] = 1 / len(videos.classes)
+    return found

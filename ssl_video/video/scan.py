@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,11 +31,12 @@ from ssl_video.files import cache_dir
 from ssl_video.video.content import content_of
 from ssl_video.video.info import Problem, VideoInfo
 from ssl_video.video.pictures import scan_folder
+from ssl_video.video.rate import true_rate
 from ssl_video.video.reader import QUICK, Misfit, VideoError, by_time, decoded, opened
 
 R = TypeVar("R")
 
-VERSION = 3
+VERSION = 4
 """Raised when what a scan finds changes, so that what older versions kept is not used."""
 
 CHILD = (sys.executable, "-m", "ssl_video.video.scan")
@@ -64,7 +66,9 @@ def _scan_file(path: str) -> VideoInfo:
 
 def _survey(path: str, options: dict[str, str]) -> tuple[VideoInfo, list[int | None], list[int]]:
     """Facts, times and checksums of all frames; no times at all where frames are more than their packets say."""
-    times, checksums, size, plain = [], [], (0, 0), True
+    times: list[int | None] = []
+    checksums: list[int] = []
+    size, plain = (0, 0), True
     strict = bool(options)
     with opened(path, options) as (container, stream):
         for frame in decoded(container, stream, strict):
@@ -76,7 +80,8 @@ def _survey(path: str, options: dict[str, str]) -> tuple[VideoInfo, list[int | N
             checksums.append(_checksum(frame))
         if not times:
             raise VideoError("it has no frame that decodes")
-        fps = float(stream.average_rate or stream.guessed_rate or 0) or 25.0
+        stated = stream.average_rate or stream.guessed_rate
+        fps = float(true_rate(times, stream.time_base, Fraction(stated) if stated else None))
         codec = stream.codec_context.name
     info = VideoInfo(len(times), fps, *size, round(len(times) / fps, 6), codec)
     return info, times if plain else [], checksums

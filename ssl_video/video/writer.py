@@ -16,6 +16,8 @@ from ssl_video.errors import UserError
 from ssl_video.files import written_aside
 from ssl_video.video.sound import CHANNELS, LAYOUT, RATE
 
+MOST_PARTS = 1001
+"""The largest denominator of a rate, which that of NTSC has: 30000/1001."""
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 """What pictures and sound of ``write_video`` can go into."""
 
@@ -112,9 +114,9 @@ def check_writable(path: Path) -> None:
         raise UserError(f"A video is written as a file that ends in {suffixes}, not as {path}.")
 
 
-def rate_of(fps: float) -> Fraction:
+def rate_of(fps: float | Fraction) -> Fraction:
     """A rate that an encoder takes, near to that of a scanned video; 25 where the file states none."""
-    return Fraction(fps or 25).limit_denominator(1001) or Fraction(1, 1001)
+    return Fraction(fps or 25).limit_denominator(MOST_PARTS) or Fraction(1, MOST_PARTS)
 
 
 def _even(frame_HWC: np.ndarray) -> np.ndarray:
