@@ -13,8 +13,8 @@ from ssl_video.files import readable, written_aside
 def pyarrow() -> Any:
     """The package pyarrow with its module parquet. Raises UserError if it is not installed."""
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow  # pyright: ignore[reportMissingImports]
+        import pyarrow.parquet  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise UserError("Tables of parquet need the package pyarrow: pip install 'ssl-video[parquet]'.") from None
     return pyarrow
