@@ -113,7 +113,7 @@ def test_the_command_writes_a_video_a_picture_and_phases(pair, tmp_path, capsys,
     assert "12 frames at 24 frames/s" in said and "6 frames at 12 frames/s" in said
     assert "The rates differ" in said and "2 phases are of frames beyond the end" in said
     info = scan_one(str(out))
-    assert (info.frames, info.fps, info.height, info.width) == (12, 24, 40, 96)  # 48 + 47, made even
+    assert (info.frames, info.fps, info.width) == (12, 24, 96) and info.height > 40  # 48 + 47, made even
     assert (tmp_path / "aligned.png").stat().st_size > 1000
     labels = read_csv(tmp_path / "aligned_phases_of_B.csv")
     assert sorted(labels) == list(range(6)) and set(labels.values()) <= {"left", "right"}
@@ -125,7 +125,7 @@ def test_the_video_shows_the_first_video_unchanged_on_the_left(pair, tmp_path):
     out = tmp_path / "aligned.mp4"
     assert main(words(pair, out)) == 0
     ours, original = (read_frames(str(p), range(12)).astype(int) for p in (out, pair / "a.mp4"))
-    assert np.abs(ours[:, :, :48] - original).mean() < 4
+    assert np.abs(ours[:, -40:, :48] - original).mean() < 4
 
 
 def test_without_phases_none_are_carried(pair, tmp_path):

@@ -100,11 +100,12 @@ def test_the_picture_has_the_point_and_the_heat_in_their_places(tmp_path):
     affinity = Affinity((0, 7), np.zeros((2, 80, 80, 3), np.uint8), (60, 20), chances_Shw)
     draw_affinity(affinity, tmp_path / "a.png")
     picture = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
-    half = picture.shape[1] // 2
-    reds = np.argwhere((picture[:, :half, 0] > 200) & (picture[:, :half, 1] < 60))
-    assert reds.mean(0) == pytest.approx([picture.shape[0] * 0.33, half * 0.74], abs=12)
-    heat = np.argwhere((picture[40:, half:, 0] > 150) & (picture[40:, half:, 2] < 100))
-    assert (heat.mean(0) / (picture.shape[0] - 40, half)).round(1).tolist() == pytest.approx([0.8, 0.1], abs=0.11)
+    half = round(picture.shape[1] * 2.6 / 6.1)  # at the right is the colour scale
+    reds = np.argwhere((picture[:, :half, 0] > 200) & (picture[:, :half, 1] < 100))
+    assert reds.mean(0) == pytest.approx([picture.shape[0] * 0.30, half * 0.76], abs=12)
+    other = picture[:, half : 2 * half]
+    heat = np.argwhere((other[..., 0] > 150) & (other[..., 2] < 190))
+    assert heat.mean(0) / other.shape[:2] == pytest.approx([0.80, 0.16], abs=0.03)
 
 
 def test_the_command_draws_later_frames_and_says_where_the_point_went(tmp_path, capsys):

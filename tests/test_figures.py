@@ -38,8 +38,8 @@ def test_a_picture_has_200_dots_an_inch_unless_it_were_too_large(tmp_path):
     for width in (2, 400):
         with figure_to(tmp_path / f"{width}.png", width, 1):
             pass
-    assert Image.open(tmp_path / "2.png").size == (2 * DPI, DPI)
-    assert Image.open(tmp_path / "400.png").size == (LARGEST, LARGEST // 400)
+    with Image.open(tmp_path / "2.png") as usual, Image.open(tmp_path / "400.png") as large:
+        assert usual.size == (2 * DPI, DPI) and large.size == (LARGEST, LARGEST // 400)
 
 
 @pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
@@ -59,7 +59,7 @@ def test_drawing_leaves_matplotlib_as_it_was(tmp_path):
 
 def test_drawing_never_loads_pyplot():
     code = "import io, sys; from ssl_video.figures import figure_to\n"
-    code += "with figure_to(io.BytesIO(), 1, 1) as f: f.subplots()\n"
+    code += "with figure_to(io.BytesIO(), 1, 1) as figure: figure.subplots()\n"
     subprocess.run([sys.executable, "-c", code + "assert 'matplotlib.pyplot' not in sys.modules"], check=True)
 
 
@@ -70,7 +70,8 @@ def test_a_long_name_keeps_its_front_and_its_end():
 def test_many_classes_with_long_names_stay_inside_of_the_figure(tmp_path):
     names = [f"{'a very long name of a class ' * 3}{n}" for n in range(60)]
     draw_confusion(np.eye(60, dtype=int), names, tmp_path / "c.png")
-    pixels = np.asarray(Image.open(tmp_path / "c.png").convert("L"))
+    with Image.open(tmp_path / "c.png") as drawn:
+        pixels = np.asarray(drawn.convert("L"))
     edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     assert (edges == 255).all()  # nothing is cut off at a side
 

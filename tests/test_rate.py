@@ -6,7 +6,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import videos
 
 from ssl_video.apps.align import match_embeddings, write_side_by_side
 from ssl_video.apps.cam_maps import Head, Maps
@@ -16,6 +15,7 @@ from ssl_video.apps.speedup import plan_speed, write_comparison, write_speedup
 from ssl_video.cli import main
 from ssl_video.datasets.spec import one_video
 from ssl_video.video.rate import rate_of_file, true_rate
+from tests import videos
 
 NTSC = Fraction(30000, 1001)
 

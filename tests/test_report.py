@@ -19,7 +19,7 @@ from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.pretexts.base import PRETEXTS
 from ssl_video.run import Run
 from ssl_video.train.data import ClipDataset, usable
-from ssl_video.train.report import panels
+from ssl_video.train.report import chance_of, panels
 from ssl_video.video.flow import encode
 from tests import videos
 from tests.test_cli import SMALL, said
@@ -274,6 +274,38 @@ def test_a_row_has_the_number_of_its_clip_and_those_of_the_sample():
         "clips 1 of 2, labels: 0, class: 3",
         "clips 2 of 2, labels: 1, class: 3",
     ]
+
+
+def test_labels_are_said_in_the_words_of_the_pretext():
+    sample = {"clips_VTHWC": clips(2, 4, 8, 8, 3), "labels_V": np.array([0, 1]), "class": 1}
+    words = {"labels": ("normal speed", "sped up"), "class": ("in order", "reversed")}
+    assert [s.label for s in strips(sample, words)] == [
+        "clips 1 of 2, normal speed, reversed",
+        "clips 2 of 2, sped up, reversed",
+    ]
+
+
+@pytest.mark.parametrize("name", PRETEXTS.names())
+def test_every_label_of_a_pretext_has_words(name, drawn_videos):  # noqa: F811
+    pretext = make(name).train()
+    shown = for_modality(drawn_videos, pretext.backbone.clip.modality, reversed=pretext.needs.reversed)
+    sample = ClipDataset(usable(shown, pretext), pretext, 0)[0, 0, 0]
+    for row in strips(sample, pretext.label_words()):
+        assert "label" not in row.label and "class" not in row.label
+
+
+def test_chance_is_that_of_the_pretexts_answers_and_of_the_classes():
+    videos = VideoSet("v", (), ("a", "b", "c", "d"))
+    assert chance_of(make("speediness"), videos) == {"accuracy": 0.5, "held_out_accuracy": 0.5, "probe_top1": 0.25}
+    assert chance_of(make("clip_order"), None)["accuracy"] == pytest.approx(1 / 6)
+    assert chance_of(make("contrastive_random_walk"), None) == {}
+
+
+def test_curves_can_be_had_for_print(run, tmp_path, capsys):
+    words = ["report", str(run), "--out", str(tmp_path), "--format", "pdf", "--samples", "1", "--queries", "1"]
+    assert main([*words, "--workers", "0"]) == 0
+    assert f"{tmp_path / 'curves.pdf'} is written." in capsys.readouterr().out
+    assert (tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_frames_stand_side_by_side_from_left_to_right():

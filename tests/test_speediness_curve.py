@@ -135,7 +135,7 @@ def test_the_command_writes_a_value_for_every_frame_a_picture_and_a_video(folder
     np.testing.assert_allclose([float(r["speediness"]) for r in rows], expected, atol=1e-4)
     assert (tmp_path / "a_speediness.png").stat().st_size > 1000
     shown = one_video(tmp_path / "a_speediness.mp4")
-    assert (shown.frames, shown.info.width, shown.info.height) == (40, 64, 48 + 24)
+    assert (shown.frames, shown.info.width) == (40, 64) and shown.info.height > 48 + 24  # names and legend
 
 
 def test_out_may_name_the_csv(folder, tmp_path):

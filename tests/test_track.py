@@ -103,7 +103,7 @@ def test_masks_have_a_palette_and_the_video_shows_every_frame(folder, tmp_path):
     assert written.mode == "P"
     assert (np.asarray(written.convert("RGB"))[4, CELL + 4] == PALETTE[1]).all()
     shown = read_back(tmp_path / "o" / "overlay.mp4")
-    assert len(shown) == 4 and shown[0].shape == (H, W, 3)
+    assert len(shown) == 4 and shown[0].shape[1] == W and shown[0].shape[0] > H
 
 
 def test_void_is_background(folder, tmp_path):
@@ -201,7 +201,7 @@ def test_an_object_is_half_covered_and_lined_by_its_colour():
 
 
 def test_points_are_discs_of_their_colours_and_lost_ones_are_not_drawn():
-    painted = paint_points(np.zeros((60, 60, 3), np.uint8), np.array([(20.0, 30.0), (np.nan, np.nan)]))
+    painted = paint_points(np.zeros((60, 60, 3), np.uint8), np.array([[(20.0, 30.0), (np.nan, np.nan)]]))
     y, x = np.nonzero(painted.any(2))
     assert (y.mean(), x.mean()) == (30, 20)
     assert (painted[30, 20] == PALETTE[1]).all()
