@@ -89,7 +89,7 @@ def test_a_finished_run_shows_curves_inputs_and_neighbours(whole):
 def test_the_html_needs_nothing_but_itself(whole):
     tags = Tags(whole[2]).tags
     pictures = [attributes["src"] for tag, attributes in tags if tag == "img"]
-    assert len(pictures) == 1 + 2 * 2 + 2 * (1 + 2 * 3)
+    assert len(pictures) == 1 + 2 * 2 + 2 * (1 + 2 * 3) + 1  # curves, samples, neighbours, the map
     assert all(source.startswith("data:image/") for source in pictures)
     assert not {"script", "link", "iframe"} & {tag for tag, _ in tags}
 

@@ -8,6 +8,7 @@ from ssl_video.bounds import Bounded, Bounds, Count, Natural, Positive, Seed
 
 Method = Literal["dtw", "nearest"]
 Form = Literal["duration", "mean"]
+MapMethod = Literal["tsne", "pca", "umap"]
 Format = Literal["safetensors", "onnx", "torch-export"]
 RERANK = 200
 """Candidates of a search that are compared exactly, by default."""
@@ -37,6 +38,21 @@ class SearchOptions(Bounded, flags="--"):
     """Videos (with --moments, clips) of a faiss index that are compared exactly; 0 goes by its codes alone."""
     nprobe: Natural = 0
     """Lists of a faiss index that are searched; 0: as many as were found to be enough when it was made."""
+
+
+@dataclass(frozen=True)
+class MapOptions(Bounded, flags="--"):
+    """How a map of an index is made."""
+
+    method: MapMethod = "tsne"
+    """tsne: videos that look alike lie together; pca: the two directions in which videos differ most; umap, if it is
+    installed."""
+    at_most: Annotated[int, Bounds(least=3)] = 10_000
+    """Videos that are shown; of more, as many that are evenly spaced."""
+    thumbnails: Natural = 400
+    """Videos with a picture, spread over the map."""
+    seed: Seed = 0
+    """Seed of the method."""
 
 
 @dataclass(frozen=True)

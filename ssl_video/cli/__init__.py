@@ -18,6 +18,7 @@ COMMANDS = {
     "extract": "write the features of videos as arrays",
     "index": "make a search index of videos",
     "query": "find the nearest neighbours of a video in an index",
+    "map": "a picture of an index: videos that look alike lie near each other",
     "track": "carry objects or points of a video's first frame to its other frames",
     "align": "play two videos of one action in step",
     "speediness": "measure along a video where it looks as if played at its normal speed",

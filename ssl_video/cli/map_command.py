@@ -1,0 +1,38 @@
+"""``ssl-video map``: a picture of an index."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ssl_video.apps.options import MapOptions
+from ssl_video.cli.parsing import parse
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """Options of a map."""
+
+    index: tyro.conf.Positional[Path]
+    """Folder that 'ssl-video index' made."""
+    out: Path
+    """The page (.html) or figure (.png, .svg, .pdf) to write."""
+    data: str | None = None
+    """Where the classes of the videos are, instead of the index: a folder, a csv, a manifest, ucf101:ROOT, ..."""
+    options: Annotated[MapOptions, tyro.conf.arg(name="")] = MapOptions()
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command."""
+    config = parse(MapConfig, argv, "map", "Draw a map of an index: videos that look alike lie near each other.")
+    from ssl_video.apps.map_page import write_map
+    from ssl_video.apps.search import Index
+    from ssl_video.datasets.spec import all_videos
+
+    data = all_videos(config.data) if config.data is not None else None
+    found = write_map(Index(config.index), config.out, config.options, data)
+    print(found.said)
+    print(f"The map is {config.out}.")
+    return 0
