@@ -192,9 +192,7 @@ def test_a_mistake_is_one_sentence(index, tmp_path, capsys):
     with pytest.raises(UserError, match=r"^A map takes 3 videos or more, and made holds 2; add some"):
         map_videos(made(2))
     folder = index.stored.folder
-    assert "--out must end in .html, .png, .svg or .pdf, not 'map.txt'" in said(
-        capsys, "map", folder, "--out", "map.txt"
-    )
+    assert "must end in .html, .png, .svg or .pdf, not 'map.txt'" in said(capsys, "map", folder, "--out", "map.txt")
     assert "no index" in said(capsys, "map", tmp_path, "--out", "map.html")
     assert "--at-most" in said(capsys, "map", folder, "--out", "map.html", "--at-most", "2")
     assert "There is no file or folder" in said(capsys, "map", folder, "--out", "map.html", "--data", "nowhere")
