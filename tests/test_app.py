@@ -2,11 +2,13 @@
 
 import contextlib
 import importlib.util
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import types
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,6 +18,7 @@ import pytest
 from markupsafe import escape
 
 from ssl_video.apps import web_page
+from ssl_video.apps.offers import offers_below
 from ssl_video.apps.options import Limits
 from ssl_video.apps.search import Index, Neighbour
 from ssl_video.apps.search_report import figures
@@ -175,6 +178,52 @@ def test_a_wrong_command_is_one_sentence(words, sentence, run, index, capsys, mo
     said = capsys.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1
+
+
+@pytest.fixture
+def here(run, tmp_path, monkeypatch):
+    """A folder with two runs, one of them with an index; gradio seems to be there, and what is served is noted."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ssl_video.apps.web_page.check_gradio", lambda: None)
+    for name in ("runs/old", "runs/new one"):
+        shutil.copytree(run, tmp_path / name)
+    videos.mp4(tmp_path / "videos" / "a.mp4", count=20)
+    words = ["--model", "runs/old", "--data", "videos", "--out", "indices/i", "--workers", "0"]
+    assert main(["index", *words]) == 0
+    served = []
+    monkeypatch.setattr("ssl_video.apps.web_layout.serve", lambda model, index, *_: served.append((model, index)))
+    return served
+
+
+def test_without_a_name_the_runs_and_indices_below_the_folder_are_offered(here, capsys, monkeypatch):
+    capsys.readouterr()
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main(["app"]) == 2
+    said = capsys.readouterr()
+    assert {line.split(maxsplit=1)[1] for line in said.out.splitlines()} == {
+        "ssl-video app runs/old indices/i",
+        "ssl-video app 'runs/new one'",
+    }
+    assert said.err == "ssl-video: Name a run, and an index that it made; these lie below this folder.\n"
+
+
+def test_on_a_terminal_one_of_them_is_chosen_by_its_number(here, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(isatty=lambda: True))
+    wanted = next(n for n, offer in enumerate(offers_below(Path()), 1) if offer.index is not None)
+    monkeypatch.setattr("builtins.input", lambda asked: str(wanted))
+    assert main(["app", "--device", "cpu"]) == 0
+    [(model, index)] = here
+    assert model.name == "runs/old" and len(index) == 1
+    monkeypatch.setattr("builtins.input", lambda asked: "3")
+    assert main(["app"]) == 2
+    assert "'3' is none of these; type a number from 1 to 2" in capsys.readouterr().err
+
+
+def test_without_a_run_below_the_folder_the_way_to_one_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ssl_video.apps.web_page.check_gradio", lambda: None)
+    assert main(["app"]) == 2
+    assert "There is no run below this folder; " in capsys.readouterr().err
 
 
 def test_without_gradio_the_package_to_install_is_named(monkeypatch):

@@ -73,7 +73,7 @@ class Page:
 
     def player(self, label: str, name: str) -> Any:
         """A place for a video, which has no button that shares it with a website."""
-        return self.gr.Video(label=label, interactive=False, elem_id=name, buttons=[], height=420)
+        return self.gr.Video(label=label, interactive=False, elem_id=name, buttons=[], height="min(420px, 75vw)")
 
     def figure(self, label: str, **more: Any) -> Any:
         """A place for a picture, likewise."""

@@ -1,7 +1,9 @@
 """``ssl-video app``: a local web page on a run."""
 
+import shlex
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,14 +12,16 @@ import tyro
 from ssl_video.apps.options import Limits
 from ssl_video.bounds import Bounded, Bounds
 from ssl_video.cli.parsing import Device, parse
+from ssl_video.errors import UserError
 
 
 @dataclass(frozen=True)
 class AppConfig(Bounded, flags="--"):
     """Options of the page."""
 
-    model: tyro.conf.Positional[str]
-    """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME."""
+    model: tyro.conf.Positional[str | None] = None
+    """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME; without it, the runs and indices below
+    this folder are offered."""
     index: tyro.conf.Positional[Path | None] = None
     """Folder that 'ssl-video index' made by this very model; without it no neighbours are shown."""
     host: str = "127.0.0.1"
@@ -38,11 +42,35 @@ def main(argv: Sequence[str]) -> int:
     from ssl_video.train.distributed import choose_device
 
     check_gradio()
+    if config.model is None:
+        config = _chosen(config)
+    assert config.model is not None
     device = choose_device(config.device)
     index = None if config.index is None else Index(config.index, config.model, device)
     model = load_search_model(None, device, config.model) if index is None else index.model
     serve(model, index, config.limits, (config.host, config.port), _tell)
     return 0
+
+
+def _chosen(config: AppConfig) -> AppConfig:
+    """With one of the runs and indices below this folder, which a person chooses. Raises UserError otherwise."""
+    from ssl_video.apps.offers import offers_below
+
+    offers = offers_below(Path())
+    if not offers:
+        raise UserError(
+            "There is no run below this folder; name one by 'ssl-video app RUN [INDEX]', or make one by "
+            "'ssl-video pretrain --data SPEC'."
+        )
+    for number, offer in enumerate(offers, 1):
+        print(f"{number:>3}  ssl-video app {shlex.join(offer.words)}")
+    if not sys.stdin.isatty():
+        raise UserError("Name a run, and an index that it made; these lie below this folder.")
+    answer = input(f"Which one (1 to {len(offers)})? ")
+    if not answer.isdecimal() or not 1 <= int(answer) <= len(offers):
+        raise UserError(f"{answer!r} is none of these; type a number from 1 to {len(offers)}.")
+    chosen = offers[int(answer) - 1]
+    return replace(config, model=chosen.model, index=chosen.index)
 
 
 def _tell(url: str) -> None:
