@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ssl_video.apps.compare import Comparison, compare_runs
 from ssl_video.apps.embedding import embed_frames, embed_videos
 from ssl_video.apps.index_update import Work, index_videos
 from ssl_video.apps.marks import Marks
@@ -75,6 +76,18 @@ def pretrain(
         given |= {name.replace("__", "."): value for name, value in options.items()}
         config = PretrainConfig.from_mapping(changed(content, given))
     return pretrain_by(config, out, resume=resume, say=_warn, progress=progress)
+
+
+def compare(*runs: Run | str | Path, out: str | Path | None = None) -> Comparison:
+    """What differs between runs of pretraining or fine-tuning, in configuration and results; printed, it is a table.
+
+    ::
+
+        print(sv.compare("runs/a", "runs/b", out="curves.png"))
+
+    With ``out`` the curves are drawn there, on one sheet. Raises UserError for what is no run.
+    """
+    return compare_runs(runs, out)
 
 
 def evaluate(

@@ -120,7 +120,7 @@ def changed(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
         given = {name.removeprefix("pretext."): value for name, value in changes.items() if name.startswith("pretext.")}
         flat["pretext"] = {**chosen, **replaced(option_type(PRETEXTS[chosen["name"]]), given)}
         if set(given) & set(dict(PRETEXTS[chosen["name"]].span_limits)) and "fit_span" not in changes:
-            flat["fit_span"] = False
+            flat.pop("fit_span", None)
     return flat
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "speediness": "measure along a video where it looks as if played at its normal speed",
     "speedup": "speed up a video, most where little happens",
     "explain": "pictures of a video's optical flow, of a network's class activation maps and affinities",
+    "compare": "what differs between runs, in configuration and results, and their curves on one sheet",
     "report": "a page on a run: its curves, the pretext's inputs, neighbours before and after training",
     "app": "a local web page on a run: drop a video, see its neighbours, its speediness and more",
     "export": "a network for use elsewhere: safetensors, ONNX, torch.export",

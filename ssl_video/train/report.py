@@ -1,6 +1,7 @@
 """The page a run leaves behind: what was done, and its curves. ``ssl-video report`` makes a fuller one of it."""
 
 import io
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -74,24 +75,30 @@ def last_values(records: Records) -> list[tuple[str, str]]:
 
 def draw_curves(records: Records) -> bytes:
     """A PNG: one panel a quantity, over steps."""
+    return draw_runs({"": records})
+
+
+def draw_runs(runs: Mapping[str, Records]) -> bytes:
+    """A PNG of the curves of some runs by their names: one panel a quantity, over steps."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no pyplot: no global state, no display
     from matplotlib.figure import Figure
 
-    shown = panels(records)
+    shown = panels([record for records in runs.values() for record in records])
     rows = max(1, -(-len(shown) // 2))
     figure = Figure(figsize=(10, 2.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     for place, (title, names) in enumerate(shown, 1):
         axes = figure.add_subplot(rows, 2, place)
-        for name in names:
+        for (run, records), name in itertools.product(runs.items(), names):
             points = [(r["step"], r[name]) for r in records if name in r and math.isfinite(r[name])]
+            label = ": ".join(filter(None, (run, name if len(names) > 1 or not run else "")))
             if points:
-                axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else "", label=name)
+                axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else "", label=label)
         axes.set_title(title, fontsize=9, parse_math=False)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)
-        if len(names) > 1:
+        if len(axes.lines) > 1:
             axes.legend(fontsize=8)
     picture = io.BytesIO()
     figure.savefig(picture, dpi=110, format="png")
