@@ -190,7 +190,11 @@ def _train(run: Run, config: PretrainConfig, pretext: Pretext, lists: Lists, sho
     monitors = monitors_for(training, held, ranks.device) if held.videos else []
     steps = config.training.steps_over(len(training.videos))
     show.say(f"{sum(p.numel() for p in pretext.parameters()) / 1e6:.2f} M parameters, {steps} steps, into {run}")
-    trained = train(pretext, dataset, config.training, run, ranks, monitors, show.progress)
+    try:
+        trained = train(pretext, dataset, config.training, run, ranks, monitors, show.progress)
+    except UserError as error:
+        error.alone = True  # a video that only this process reads, say
+        raise
     if ranks.first:
         _finish(run, config, pretext, trained.exported(), training)
         show.say(f"\n{run.backbone_file} and {run.report_file} are written.")

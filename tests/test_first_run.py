@@ -19,6 +19,7 @@ from ssl_video.pretraining import untrained
 from ssl_video.recipes import load_recipe, small_recipe
 from ssl_video.run import Run
 from ssl_video.train import extras
+from ssl_video.train.distributed import Ranks
 from ssl_video.train.span import fit_span, long_enough, remedy, shorter_spans
 from ssl_video.video.info import VideoInfo
 from tests.listings import write
@@ -152,7 +153,7 @@ def test_a_run_is_a_recipe_data_included(run, videos, tmp_path):
 
 
 def test_a_folder_that_is_no_pretraining_is_no_recipe(tmp_path):
-    with pytest.raises(UserError, match="is no run: it holds no config.yaml"):
+    with pytest.raises(UserError, match="is no run: it holds no"):
         recipe_of(None, str(tmp_path))
     save_yaml(Run(tmp_path).config_file, {"model": "random:r2plus1d_4", "options": {}})
     with pytest.raises(UserError, match="is no pretraining"):
@@ -267,3 +268,17 @@ def test_what_cannot_be_compared_is_a_sentence(names, out, answer, tmp_path):
         Run(tmp_path / name).write_config({"steps": 1})
     with pytest.raises(UserError, match=answer):
         compare_runs([tmp_path / name for name in names], out)
+
+
+def test_of_several_processes_one_tells_what_all_met(monkeypatch, capsys):
+    for rank, said in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        assert main(["pretrain", "--config", "nowhere"]) == 2
+        assert ("no recipe or file 'nowhere'" in capsys.readouterr().err) == said
+
+
+def test_a_mistake_that_the_first_process_meets_is_raised_on_all(monkeypatch):
+    ranks = Ranks(rank=1, world_size=2)
+    monkeypatch.setattr(Ranks, "share", lambda *_: (None, "The folder is not empty."))
+    with pytest.raises(UserError, match="The folder is not empty"):
+        ranks.first_does(lambda: pytest.fail("only the first process works"))

@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _command(_load_plugins(argv))
     except UserError as error:
-        print(f"ssl-video: {error}", file=sys.stderr)
+        if error.alone or os.environ.get("RANK", "0") == "0":  # of torchrun's processes, which all met it, one tells
+            print(f"ssl-video: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("ssl-video: interrupted.", file=sys.stderr)
