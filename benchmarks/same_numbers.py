@@ -34,7 +34,7 @@ FIXED = {
 
 def recipe_of(pretext: str) -> str:
     """The recipe that suits the embedded videos."""
-    return "default" if pretext == "speediness" else f"{pretext}-small"
+    return "default" if pretext == "speediness" else f"{pretext}:small"
 
 
 def digest(run: Run) -> str:

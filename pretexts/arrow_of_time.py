@@ -72,6 +72,7 @@ class ArrowOfTime(Pretext):
 
     Config = ArrowOfTimeConfig
     config: ArrowOfTimeConfig
+    span_limits = (("stride", 1), ("frames", 8))
     needs = Needs(modality="any", reversed=True)
     answers = ("forward", "backward")
 

@@ -52,6 +52,7 @@ class ClipOrder(Pretext):
 
     Config = ClipOrderConfig
     config: ClipOrderConfig
+    span_limits = (("stride", 1), ("gap", 1), ("frames", 4))
 
     def __init__(self, config: ClipOrderConfig, backbone: Backbone):
         super().__init__(config, backbone)

@@ -70,6 +70,7 @@ class Colorization(Pretext):
 
     Config = ColorizationConfig
     config: ColorizationConfig
+    span_limits = (("fps", 24.0),)
     needs = Needs(max_temporal_stride=1, max_spatial_stride=STRIDE)
     fitted = ("centroids_K2",)
     centroids_K2: Tensor

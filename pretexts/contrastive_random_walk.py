@@ -87,6 +87,7 @@ class ContrastiveRandomWalk(Pretext):
 
     Config = ContrastiveRandomWalkConfig
     config: ContrastiveRandomWalkConfig
+    span_limits = (("fps", 15.0), ("stride", 1), ("frames", 3))
 
     def __init__(self, config: ContrastiveRandomWalkConfig, backbone: Backbone):
         super().__init__(config, backbone)

@@ -70,6 +70,7 @@ class CubicPuzzles(Pretext):
 
     Config = CubicPuzzlesConfig
     config: CubicPuzzlesConfig
+    span_limits = (("stride", 1), ("cell_frames", 10))
 
     def __init__(self, config: CubicPuzzlesConfig, backbone: Backbone):
         super().__init__(config, backbone)

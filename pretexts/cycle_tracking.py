@@ -89,6 +89,7 @@ class CycleTracking(Pretext):
 
     Config = CycleTrackingConfig
     config: CycleTrackingConfig
+    span_limits = (("stride", 1), ("gap", 2))
     needs = Needs(max_temporal_stride=1, max_spatial_stride=8)
 
     def __init__(self, config: CycleTrackingConfig, backbone: Backbone):

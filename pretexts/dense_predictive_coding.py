@@ -82,6 +82,7 @@ class DensePredictiveCoding(Pretext):
 
     Config = DensePredictiveCodingConfig
     config: DensePredictiveCodingConfig
+    span_limits = (("stride", 1), ("frames", 2))
 
     def __init__(self, config: DensePredictiveCodingConfig, backbone: Backbone):
         super().__init__(config, backbone)

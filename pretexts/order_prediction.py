@@ -73,6 +73,7 @@ class OrderPrediction(Pretext):
 
     Config = OrderPredictionConfig
     config: OrderPredictionConfig
+    span_limits = (("interval", 3),)
     needs: Needs = Needs(max_temporal_stride=1)  # frames are shown one by one
 
     def __init__(self, config: OrderPredictionConfig, backbone: Backbone):

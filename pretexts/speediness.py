@@ -84,6 +84,7 @@ class Speediness(Pretext):
 
     Config = SpeedinessConfig
     config: SpeedinessConfig
+    span_limits = (("stride", 1), ("frames", 8))
     answers = ("normal", "sped up")
 
     def __init__(self, config: SpeedinessConfig, backbone: Backbone):

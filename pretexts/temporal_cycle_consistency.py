@@ -89,6 +89,7 @@ class TemporalCycleConsistency(Pretext):
 
     Config = TemporalCycleConsistencyConfig
     config: TemporalCycleConsistencyConfig
+    span_limits = (("frames", 8),)
     needs = Needs(grouping="class")
 
     def __init__(self, config: TemporalCycleConsistencyConfig, backbone: Backbone):

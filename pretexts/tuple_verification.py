@@ -61,6 +61,7 @@ class TupleVerification(Pretext):
 
     Config = TupleVerificationConfig
     config: TupleVerificationConfig
+    span_limits = (("tau_min", 4),)
     needs: Needs = Needs(max_temporal_stride=1)  # frames are shown one by one
 
     def __init__(self, config: TupleVerificationConfig, backbone: Backbone):

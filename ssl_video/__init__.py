@@ -6,7 +6,7 @@ from ssl_video._version import __version__
 from ssl_video.errors import UserError
 
 if TYPE_CHECKING:
-    from ssl_video.api import embed, evaluate, index, pretrain, search, track
+    from ssl_video.api import compare, embed, evaluate, index, pretrain, search, track
     from ssl_video.apps.catalogue import (
         list_backbones,
         list_datasets,
@@ -26,6 +26,7 @@ __all__ = [
     "Run",
     "UserError",
     "__version__",
+    "compare",
     "embed",
     "evaluate",
     "index",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ssl_video.apps.compare import Comparison, compare_runs
 from ssl_video.apps.embedding import embed_frames, embed_videos
 from ssl_video.apps.index_update import Work, index_videos
 from ssl_video.apps.marks import Marks
@@ -23,9 +24,9 @@ from ssl_video.errors import UserError
 from ssl_video.eval.harness import EvaluationConfig, Reading, evaluate_on
 from ssl_video.eval.results import Result
 from ssl_video.model import Model, load_model
-from ssl_video.pretrain_config import PretrainConfig, changed, noted_by
+from ssl_video.pretrain_config import PretrainConfig, changed, noted_by, recipe_of
+from ssl_video.pretraining import Resume
 from ssl_video.pretraining import pretrain as pretrain_by
-from ssl_video.recipes import load_recipe, small_recipe
 from ssl_video.run import Run
 
 Named = Run | Model | str | Path
@@ -33,12 +34,12 @@ Named = Run | Model | str | Path
 
 
 def pretrain(
-    data: str | Path | PretrainConfig = "synthetic",
+    data: str | Path | PretrainConfig | None = None,
     pretext: str | None = None,
     *,
     recipe: str | None = None,
     out: str | Path | None = None,
-    resume: bool = False,
+    resume: Resume = False,
     progress: bool = True,
     **options: Any,
 ) -> Run:
@@ -50,11 +51,13 @@ def pretrain(
 
     Args:
         data: a folder, a file or a SPEC such as ``ucf101:ROOT``; or a whole configuration, with which the options that
-            follow are not given.
+            follow are not given. By default the recipe's, or the embedded set.
         pretext: a name of ``sv.list_pretexts()``; by default the recipe's, or speediness.
-        recipe: where the options start, a name of ``sv.list_recipes()`` or a file; by default the pretext's small one.
+        recipe: where the options start: "small" (the default) or "paper", a name of ``sv.list_recipes()``, a file, or
+            the folder of a run.
         out: folder of the run; by default a new one under runs/.
-        resume: resume the training in ``out``, if it has begun, with its own configuration.
+        resume: resume the training in ``out``, if it has begun, with its own configuration; with "auto" the same call
+            starts it, resumes it, or finds it finished.
         progress: show bars, on a terminal.
         options: by the names of the command's flags, with ``__`` for a dot: ``steps=500``, ``pretext__frames=8``.
 
@@ -67,16 +70,24 @@ def pretrain(
             raise UserError("A whole configuration has its options already; change them in it, or name data.")
         config = data
     else:
-        before = Run(Path(out)) if resume and out is not None else None
-        if before is not None and before.started:
-            content, given = noted_by(before), {"data": str(data)}
-        else:
-            small = "speediness" if pretext is None else pretext
-            content = small_recipe(small) if recipe is None else load_recipe(recipe)
-            given = {"data": str(data)} | ({} if pretext is None else {"pretext": pretext})
+        before = Run(Path(out)) if resume is True and out is not None else None
+        content = noted_by(before) if before is not None and before.started else recipe_of(pretext, recipe)
+        given: dict[str, Any] = {} if data is None else {"data": str(data)}
         given |= {name.replace("__", "."): value for name, value in options.items()}
         config = PretrainConfig.from_mapping(changed(content, given))
     return pretrain_by(config, out, resume=resume, say=_warn, progress=progress)
+
+
+def compare(*runs: Run | str | Path, out: str | Path | None = None) -> Comparison:
+    """What differs between runs of pretraining or fine-tuning, in configuration and results; printed, it is a table.
+
+    ::
+
+        print(sv.compare("runs/a", "runs/b", out="curves.png"))
+
+    With ``out`` the curves are drawn there, on one sheet. Raises UserError for what is no run.
+    """
+    return compare_runs(runs, out)
 
 
 def evaluate(

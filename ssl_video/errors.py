@@ -10,6 +10,9 @@ class UserError(Exception):
     The command line prints the sentence without a traceback and exits with code 2.
     """
 
+    alone: bool = False
+    """Of several processes only this one may have met it, so that it has to tell."""
+
     def __init__(self, sentence: str):
         # torch raises an error of a loader's worker anew, with the worker's traceback in its message
         super().__init__(sentence.strip().rpartition("UserError: ")[2])

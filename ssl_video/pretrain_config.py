@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ssl_video.backbones.base import backbone_options
@@ -11,6 +12,7 @@ from ssl_video.bounds import counted, replaced
 from ssl_video.config import from_mapping, make_options, option_type, plain
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS
+from ssl_video.recipes import SETTINGS, SPEEDINESS, load_recipe, small_recipe
 from ssl_video.run import Run
 from ssl_video.train.config import DataConfig, TrainingConfig
 
@@ -37,6 +39,8 @@ class PretrainConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     probe: bool = False
     """After training, run the linear probe and retrieval with the trained and with the untrained network."""
+    fit_span: bool = False
+    """Shorten the pretext's span to what the videos have, where that lets more of them serve; a stated one stays."""
 
     def __post_init__(self):
         cls, name = PRETEXTS[self.pretext.name], self.backbone.name
@@ -54,11 +58,13 @@ class PretrainConfig:
         data = {"spec" if k == "data" else k: flat[k] for k in _OF_DATA}
         training = {f.name: flat[f.name] for f in dataclasses.fields(TrainingConfig)}
         choices = {kind: _choice(flat[kind]) for kind in ("pretext", "backbone") if flat[kind] is not None}
-        return cls(**choices, data=DataConfig(**data), training=TrainingConfig(**training), probe=flat["probe"])
+        return cls(
+            **choices, data=DataConfig(**data), training=TrainingConfig(**training), **{k: flat[k] for k in _OWN}
+        )
 
     def to_mapping(self) -> dict[str, Any]:
         """The flat form, which ``from_mapping`` turns back into an equal configuration."""
-        flat = {**plain(self.data), **plain(self.training), "probe": self.probe}
+        flat = {**plain(self.data), **plain(self.training), **{k: getattr(self, k) for k in _OWN}}
         choices = {"pretext": self.pretext, "backbone": self.backbone}
         flat |= {kind: {"name": chosen.name, **plain(chosen.options)} for kind, chosen in choices.items()}
         return {"data": flat.pop("spec"), **flat}
@@ -67,7 +73,8 @@ class PretrainConfig:
 NO_OPTIONS = ("config", "resume", "out")
 """Flags of the command that say where, not what; version 0.1 noted them too."""
 _OF_DATA = {"data" if f.name == "spec" else f.name: (f.type, f.default) for f in dataclasses.fields(DataConfig)}
-_REST = {"probe": (bool, False), "pretext": (Any, None), "backbone": (Any, None)}
+_OWN = ("probe", "fit_span")
+_REST = {**dict.fromkeys(_OWN, (bool, False)), "pretext": (Any, None), "backbone": (Any, None)}
 _FLAT = dataclasses.make_dataclass(
     "Flat",
     [(name, kind, field(default=default)) for name, (kind, default) in (_OF_DATA | _REST).items()],
@@ -89,7 +96,7 @@ def changed(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     """A recipe under some options by their dotted names, such as ``pretext``, ``pretext.frames`` or ``optim.lr``.
 
     Options of a pretext or backbone that another one takes the place of do not carry over. Nor does what the recipe
-    says in another unit: ``epochs`` takes the place of its ``steps``.
+    says in another unit: ``epochs`` takes the place of its ``steps``. A span that is stated is not fitted any more.
     """
     flat = {**recipe, **replaced(TrainingConfig, changes)}
     for name, value in changes.items():
@@ -112,7 +119,42 @@ def changed(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     if isinstance(chosen, Mapping) and "name" in chosen:
         given = {name.removeprefix("pretext."): value for name, value in changes.items() if name.startswith("pretext.")}
         flat["pretext"] = {**chosen, **replaced(option_type(PRETEXTS[chosen["name"]]), given)}
+        if set(given) & set(dict(PRETEXTS[chosen["name"]].span_limits)) and "fit_span" not in changes:
+            flat.pop("fit_span", None)
     return flat
+
+
+def recipe_of(pretext: str | None, name: str | None) -> dict[str, Any]:
+    """The recipe that a training starts from: by default the small one of its pretext, or of speediness.
+
+    ``name`` is ``small`` or ``paper``, the pretext's; the name or the file of a recipe (``load_recipe``); or the folder
+    of a run, for the configuration that it has noted. Raises UserError for a recipe of another pretext.
+    """
+    if name is None:
+        return small_recipe(pretext or SPEEDINESS)
+    if name in SETTINGS and pretext is not None:
+        PRETEXTS[pretext]
+        name = f"{pretext}:{name}"
+    recipe = _of_run(Run(Path(name))) if Path(name).is_dir() else load_recipe(name)
+    if recipe.get("pretext") is None:
+        return {**small_recipe(pretext or SPEEDINESS), **recipe}
+    own = _choice(recipe["pretext"]).name
+    if pretext not in (None, own):
+        raise UserError(
+            f"{name} is a recipe of {own}, not of {pretext}; leave out one of the two, or take {pretext}:small."
+        )
+    return recipe
+
+
+def _of_run(run: Run) -> dict[str, Any]:
+    if not run.started:
+        raise UserError(f"{run} is no run: it holds no {run.config_file.name}; name a recipe, its file, or a run.")
+    noted = noted_by(run)
+    if "pretext" not in noted:
+        raise UserError(
+            f"{run} is no pretraining, so its configuration is no recipe; name a run of 'ssl-video pretrain'."
+        )
+    return {k: v for k, v in noted.items() if k not in NO_OPTIONS}
 
 
 def noted_by(run: Run) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -20,25 +22,40 @@ from ssl_video.eval.results import Result, write_results
 from ssl_video.files import new_folder
 from ssl_video.model import digest, header_of_backbone, load_model
 from ssl_video.pretexts.base import PRETEXTS, Pretext, build_pretext
-from ssl_video.pretrain_config import PretrainConfig, noted_by
-from ssl_video.run import Run
+from ssl_video.pretrain_config import Choice, PretrainConfig, noted_by
+from ssl_video.run import Lists, Run
 from ssl_video.train.data import ClipDataset, read_video
 from ssl_video.train.distributed import Ranks, choose_device, joined
-from ssl_video.train.lists import check_same, lists_of, shown
+from ssl_video.train.extras import check_packages
+from ssl_video.train.lists import check_same, lists_from, lists_of, offered, shown
 from ssl_video.train.loop import train
 from ssl_video.train.parallel import check
 from ssl_video.train.report import chance_of, write_report
+from ssl_video.train.span import fit_span, in_flags
 from ssl_video.video.reader import get_reader
 
 MAY_CHANGE = {"workers", "reader", "device", "tensorboard", "wandb", "probe"}
 """Options that may differ on resuming: nothing that a result depends on."""
 
 
+Resume = bool | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a training starts, as the first process found its folder: what, from where, and whether it has ended."""
+
+    config: PretrainConfig
+    begun: bool
+    finished: bool
+    seen_before: frozenset[str] | None
+
+
 def pretrain(
     config: PretrainConfig,
     out: Path | str | None = None,
     *,
-    resume: bool = False,
+    resume: Resume = False,
     say: Say = silent,
     progress: bool = False,
 ) -> Run:
@@ -47,7 +64,8 @@ def pretrain(
     Args:
         config: what to train.
         out: folder of the run; by default a new one under runs/.
-        resume: the folder's training is resumed (if it has begun, with the configuration that it has noted).
+        resume: the folder's training is resumed (if it has begun, with the configuration that it has noted). "auto"
+            starts it, resumes it or finds it finished.
         say: gets lines on what is done, on the first process.
         progress: show bars, where there is a terminal.
 
@@ -59,7 +77,7 @@ def pretrain(
         return _pretrain(config, out, resume, say if ranks.first else silent, progress, ranks)
 
 
-def _check_config(run: Run, config: PretrainConfig) -> None:
+def check_config(run: Run, config: PretrainConfig) -> None:
     """Raise UserError if the run has noted another configuration, in something that results depend on."""
     if not run.started:
         return
@@ -83,43 +101,106 @@ def _dotted(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _pretrain(
-    config: PretrainConfig, out: Path | str | None, resume: bool, say: Say, progress: bool, ranks: Ranks
+    config: PretrainConfig, out: Path | str | None, resume: Resume, say: Say, progress: bool, ranks: Ranks
 ) -> Run:
     run = ranks.share(Run(new_folder(config.pretext.name) if out is None else Path(out)))
-    if ranks.first:
-        run.claim(resume)
-        _check_config(run, config)
-    if ranks.share(resume and run.finished and (run.probe_file.is_file() or not config.probe)):
-        say(f"{run} is finished already.")
-        return run
     check(config.training, ranks)
-    get_reader(config.data.reader)  # a missing package is said before the videos are scanned
-    begun = ranks.share(resume and bool(run.checkpoints()))
-    seen_before = ranks.share(run.seen_before() if ranks.first else None)
-    pretext = untrained(config, say, weights=not begun, seen_before=seen_before)
-    lists = ranks.share(lists_of(run, config.data, pretext, say, progress) if ranks.first else None)
-    assert lists is not None
+    check_packages(config.training)
+    get_reader(config.data.reader)
+    with run.held() if ranks.first else nullcontext():
+        start = ranks.first_does(lambda: _start(run, config, resume, say))
+        if start.finished:
+            say(f"{run} is finished already.")
+            return run
+        config = start.config
+        pretext = untrained(config, say, weights=not start.begun, seen_before=start.seen_before)
+        lists, fitted = ranks.first_does(lambda: _choose(run, config, pretext, say, progress))
+        if fitted:
+            config = with_span(config, fitted)
+            pretext = untrained(config)
+        if ranks.first:
+            check_same(run, lists)
+            run.write_config(replace(config, fit_span=False).to_mapping())
+            if run.lists() is None:
+                run.write_lists(lists)
+            if not start.begun:
+                run.note_seen_before(pretext.backbone.provenance.trained_on)
+        ranks.barrier()
+        _train(run, config, pretext, lists, Show(say, progress), ranks)
+    return run
+
+
+def _start(run: Run, config: PretrainConfig, resume: Resume, say: Say) -> Start:
+    """Look at the folder, on the first process; what a failed start left is removed. Raises UserError."""
+    if run.leftover and resume is not True:
+        say(f"{run} holds a training that ended before its first record; it is started anew.")
+        run.clear_leftover()
+    resuming = not run.empty if resume == "auto" else resume
+    run.claim(resuming)
+    config = as_begun(run, config)
+    check_config(run, config)
+    finished = resuming and run.finished and (run.probe_file.is_file() or not config.probe)
+    begun = resuming and bool(run.checkpoints())
+    if begun and not finished:
+        say(f"{run} is resumed after step {run.last_step()}.")
+    return Start(config, begun, finished, run.seen_before())
+
+
+def as_begun(run: Run, config: PretrainConfig) -> PretrainConfig:
+    """A configuration whose span is to be fitted, with the span that it got when the run began."""
+    if not config.fit_span or not run.started:
+        return config
+    noted = PretrainConfig.from_mapping(noted_by(run))
+    if noted.pretext.name != config.pretext.name:
+        return config
+    span = {name: noted.pretext.options[name] for name, _ in PRETEXTS[config.pretext.name].span_limits}
+    return replace(with_span(config, span), fit_span=noted.fit_span)
+
+
+def _choose(
+    run: Run, config: PretrainConfig, pretext: Pretext, say: Say, progress: bool
+) -> tuple[Lists, Mapping[str, Any]]:
+    """The videos of a run, and the options by which its span was fitted to them, where it was."""
+    if run.lists() is not None or not config.fit_span or run.checkpoints():
+        return lists_of(run, config.data, pretext, say, progress), {}
+    whole = offered(config.data, pretext, say, progress)
+    fitted = fit_span(whole, pretext)
+    if fitted.options:
+        say(f"The span is fitted to the videos: {in_flags(fitted.options)} ({fitted.serving} can serve then).")
+        pretext = untrained(with_span(config, fitted.options))
+    return lists_from(whole, config.data, pretext, say), fitted.options
+
+
+def with_span(config: PretrainConfig, span: Mapping[str, Any]) -> PretrainConfig:
+    """With these options of its pretext."""
+    return replace(config, pretext=Choice(config.pretext.name, {**config.pretext.options, **span}))
+
+
+@dataclass(frozen=True)
+class Show:
+    """Who hears what is done, and whether there are bars."""
+
+    say: Say
+    progress: bool
+
+
+def _train(run: Run, config: PretrainConfig, pretext: Pretext, lists: Lists, show: Show, ranks: Ranks) -> None:
     training, held = lists.training, lists.held_out
-    if ranks.first:
-        check_same(run, lists)
-        run.write_config(config.to_mapping())
-        if run.lists() is None:
-            run.write_lists(lists)
-        if not begun:
-            run.note_seen_before(pretext.backbone.provenance.trained_on)
-    ranks.barrier()
     dataset = ClipDataset(training, pretext, config.training.seed, partial(read_video, reader=config.data.reader))
     monitors = monitors_for(training, held, ranks.device) if held.videos else []
     steps = config.training.steps_over(len(training.videos))
-    say(f"{sum(p.numel() for p in pretext.parameters()) / 1e6:.2f} M parameters, {steps} steps, into {run}")
-    trained = train(pretext, dataset, config.training, run, ranks, monitors, progress)
+    show.say(f"{sum(p.numel() for p in pretext.parameters()) / 1e6:.2f} M parameters, {steps} steps, into {run}")
+    try:
+        trained = train(pretext, dataset, config.training, run, ranks, monitors, show.progress)
+    except UserError as error:
+        error.alone = True  # a video that only this process reads, say
+        raise
     if ranks.first:
         _finish(run, config, pretext, trained.exported(), training)
-        say(f"\n{run.backbone_file} and {run.report_file} are written.")
+        show.say(f"\n{run.backbone_file} and {run.report_file} are written.")
         if config.probe:
-            write_results(run.probe_file, probe(config, run, ranks.device, progress))
+            write_results(run.probe_file, probe(config, run, ranks.device, show.progress))
     ranks.barrier()
-    return run
 
 
 def untrained(

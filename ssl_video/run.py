@@ -14,23 +14,26 @@ probe.json              results of the trained and the untrained network, with -
 best/                   a fine-tuning's weights of the best validation, a model of its own
 """
 
+import contextlib
+import hashlib
 import json
 import pickle
 import re
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ssl_video.config import load_yaml, save_yaml
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError
-from ssl_video.files import write_text, written_aside
+from ssl_video.files import cache_dir, write_text, written_aside
 from ssl_video.tensors import load_tensors, save_tensors
 from ssl_video.video.info import Problem, VideoInfo
 
@@ -78,6 +81,38 @@ class Run:
     def empty(self) -> bool:
         """True if nothing lies in the folder, or there is none."""
         return not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir()))
+
+    @property
+    def leftover(self) -> bool:
+        """True if only what is written before the first step lies here: the start of that training failed."""
+        before = {"config.yaml", "lists", "metrics.jsonl", "tensorboard", "wandb"}
+        return self.started and {p.name for p in self.folder.iterdir()} <= before and not self.records()
+
+    def clear_leftover(self) -> None:
+        """Remove what a failed start left. Call it for a ``leftover`` only."""
+        for path in (self.folder / name for name in ("lists", "tensorboard", "wandb")):
+            shutil.rmtree(path, ignore_errors=True)
+        self.records_file.unlink(missing_ok=True)
+        self.config_file.unlink()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """While it is written to, by this process alone of this machine. Raises UserError if another holds it."""
+        key = hashlib.sha256(str(self.folder.resolve()).encode(errors="surrogateescape")).hexdigest()[:16]
+        lock = FileLock(cache_dir() / "locks" / f"{key}.lock", timeout=0)
+        try:
+            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"Another training writes into {self}; wait for its end, or choose another --out."
+            ) from None
+        except OSError:  # a cache that cannot be written to: nothing tells of the other then
+            pass
+        try:
+            yield
+        finally:
+            lock.release()
 
     @property
     def backbone_file(self) -> Path:

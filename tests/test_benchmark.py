@@ -14,7 +14,7 @@ from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
 from ssl_video.eval.results import Result
 from ssl_video.pretrain_config import PretrainConfig, changed
-from ssl_video.recipes import load_recipe, tables
+from ssl_video.recipes import load_recipe, table_file, tables
 
 CONTENT = {
     "seeds": 2,
@@ -185,14 +185,14 @@ def test_a_mistake_in_a_table_is_one_sentence(change, answer):
 
 def test_options_of_a_pretraining_go_over_its_recipe_by_the_names_of_flags():
     options = {"steps": 3, "pretext.zero_borders": False, "backbone.width": 4, "optim.lr": 0.5, "data": "videos"}
-    config = PretrainConfig.from_mapping(changed(load_recipe("arrow_of_time-small"), options))
+    config = PretrainConfig.from_mapping(changed(load_recipe("arrow_of_time:small"), options))
     assert config.data.spec == "videos" and config.backbone.options["width"] == 4
     assert (config.training.steps, config.training.optim.lr, config.training.optim.warmup) == (3, 0.5, 0.05)
     assert (config.pretext.options["zero_borders"], config.pretext.options["both_directions"]) == (False, True)
 
 
 def test_packaged_tables_are_whole():
-    for path in tables().values():
+    for path in map(table_file, tables()):
         content = load_yaml(path)
         table = read_table(content, dict.fromkeys(content["data"], "somewhere"))
         assert list(entries_of(table))
@@ -225,7 +225,7 @@ def test_a_pretraining_that_was_interrupted_goes_on_with_its_own_configuration(t
     (tmp_path / "table.yaml").write_text(f"""
 data: {{drawn: {{}}}}
 rows:
-  - {{name: own, model: "recipe:clip_order-small", protocol: pretext, metric: accuracy, pretrain: {options}}}
+  - {{name: own, model: "recipe:clip_order:small", protocol: pretext, metric: accuracy, pretrain: {options}}}
 """)
     words = ["benchmark", str(tmp_path / "table.yaml"), "--out", str(tmp_path / "out"), "--workers", "0"]
     words += ["--data", f"drawn={tmp_path / 'drawn'}"]

@@ -63,14 +63,14 @@ def checks(contract: ModuleType) -> list:
 
 @pytest.mark.parametrize(("check", "chosen"), checks(test_pretexts))
 def test_the_pretext_keeps_the_contract(check, chosen, brightness, request, monkeypatch):
-    monkeypatch.setattr(test_pretexts, "recipe_of", lambda name: yaml.safe_load(RECIPE))
+    monkeypatch.setattr(test_pretexts, "recipe_of", lambda name: yaml.safe_load(RECIPE)["small"])
     others = [name for name in inspect.signature(check).parameters if name not in ("name", *chosen)]
     check(name="brightness", **chosen, **{name: request.getfixturevalue(name) for name in others})
 
 
 def test_the_pretext_trains_as_a_plug_in_of_the_command_line(brightness, tmp_path):
     synthesize(tmp_path / "videos", SyntheticConfig(frames=16, train=8, test=0), workers=1)
-    recipe = write(tmp_path / "recipe.yaml", RECIPE)
+    recipe = write(tmp_path / "brightness.yaml", RECIPE)
     words = ["--config", recipe, "--data", tmp_path / "videos", "--out", tmp_path / "run", "--workers", 1]
     assert main(["pretrain", *map(str, words), "--steps", "2", "--plugin", str(brightness)]) == 0
     assert (tmp_path / "run" / "pretext.safetensors").is_file()

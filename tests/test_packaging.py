@@ -26,7 +26,7 @@ def test_the_wheel_holds_ssl_video_alone_and_all_of_it(wheel):
         f"ssl_video/{p.relative_to(ROOT)}" for room in ("pretexts", "eval") for p in (ROOT / room).rglob("*.py")
     }
     assert sources - set(names) == set()
-    assert {"ssl_video/py.typed", "ssl_video/recipes/default.yaml"} <= set(names)
+    assert {"ssl_video/py.typed", "ssl_video/recipes/speediness.yaml"} <= set(names)
     templates = {str(p.relative_to(ROOT)) for p in (ROOT / "ssl_video" / "apps" / "templates").iterdir()}
     assert templates and templates <= set(names)
 

@@ -35,9 +35,8 @@ every_pretext = pytest.mark.parametrize("name", PRETEXTS.names())
 
 @lru_cache
 def recipe_of(name: str) -> dict:
-    """The packaged recipe of that pretext whose name ends in "small"."""
-    recipes = [load_recipe(r) for r in lines_of("recipes") if r.endswith("small")]
-    return next(r for r in recipes if r["pretext"]["name"] == name)
+    """The packaged small recipe of that pretext."""
+    return load_recipe(f"{name}:small")
 
 
 def make(name: str) -> Pretext:
@@ -73,9 +72,12 @@ def loss_of(pretext: Pretext, batch: dict[str, Tensor], seed: int = 0) -> float:
         return pretext(batch, context_of(seed, Progress(0, 1), Ranks())).loss.item()
 
 
-def test_every_pretext_has_a_small_recipe():
-    small = {load_recipe(r)["pretext"]["name"] for r in lines_of("recipes") if r.endswith("small")}
-    assert small == set(PRETEXTS.names())
+def test_every_pretext_has_a_small_and_a_paper_recipe():
+    names = {f"{name}:{setting}" for name in PRETEXTS.names() for setting in ("small", "paper")}
+    assert set(lines_of("recipes")) == names | {"default"}
+    for name in names:
+        assert load_recipe(name)["pretext"]["name"] == name.partition(":")[0]
+        assert {"batch_size", "optim"} < set(load_recipe(name)) and {"steps", "epochs"} & set(load_recipe(name))
 
 
 @every_pretext

@@ -113,6 +113,7 @@ def test_a_run_is_resumed_with_the_configuration_that_it_noted(tmp_path):
     run.write_config(made.to_mapping())
     with pytest.raises(UserError, match="keeps its configuration, but --seed differs"):
         pretrain(replace(made, training=replace(made.training, seed=5)), tmp_path, resume=True)
+    run.records_file.write_text('{"step": 1, "loss": 0.5}\n')
     with pytest.raises(UserError, match="exists and is not empty"):
         pretrain(made, tmp_path)
 

@@ -53,7 +53,8 @@ class Bench(Bounded):
             content = noted_by(run)
         else:
             data = self.table.data[entry.data]
-            options = {"data": data.spec, "split": entry.split, "seed": entry.seed, **options}
+            own = {"data": data.spec, "split": entry.split, "seed": entry.seed, "fit_span": False}  # one span for all
+            options = {**own, **options}
             content = changed(self.table.recipes[recipe], options)
         pretrain(PretrainConfig.from_mapping(changed(content, here)), folder, resume=True, say=self.say, progress=True)
 

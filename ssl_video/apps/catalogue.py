@@ -37,7 +37,7 @@ def list_protocols(pattern: str = "*") -> list[str]:
 
 
 def list_recipes(pattern: str = "*") -> list[str]:
-    """Names of recipes of pretraining that match: ``list_recipes("*small")``; see ``lines_of``."""
+    """Names of recipes of pretraining that match: ``list_recipes("*:small")``; see ``lines_of``."""
     return list(lines_of("recipes", pattern))
 
 
@@ -63,8 +63,7 @@ def lines_of(kind: Kind, pattern: str = "*") -> dict[str, str]:
 
 
 def _recipes(kind: str) -> dict[str, str]:
-    packaged = recipes() if kind == "recipes" else tables()
-    return {name: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for name, file in packaged.items()}
+    return recipes() if kind == "recipes" else tables()
 
 
 def _registered(registry: Registry) -> dict[str, str]:

@@ -24,6 +24,7 @@ COMMANDS = {
     "speediness": "measure along a video where it looks as if played at its normal speed",
     "speedup": "speed up a video, most where little happens",
     "explain": "pictures of a video's optical flow, of a network's class activation maps and affinities",
+    "compare": "what differs between runs, in configuration and results, and their curves on one sheet",
     "report": "a page on a run: its curves, the pretext's inputs, neighbours before and after training",
     "app": "a local web page on a run: drop a video, see its neighbours, its speediness and more",
     "export": "for use elsewhere: a network (safetensors, ONNX, torch.export) or vectors (TensorBoard, FiftyOne)",
@@ -56,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _command(_load_plugins(argv))
     except UserError as error:
-        print(f"ssl-video: {error}", file=sys.stderr)
+        if error.alone or os.environ.get("RANK", "0") == "0":  # of torchrun's processes, which all met it, one tells
+            print(f"ssl-video: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("ssl-video: interrupted.", file=sys.stderr)

@@ -39,8 +39,9 @@ def main(argv: Sequence[str]) -> int:
     if config.flops:
         show_costs(list(chosen), None if config.input is None else size_of(config.input))
         return 0
+    width = max(22, *map(len, chosen))
     for name, line in chosen.items():
-        print(f"{name:<22} {line}")
+        print(f"{name:<{width}} {line}")
     return 0
 
 

@@ -13,11 +13,13 @@ import tyro
 
 from ssl_video.cli.parsing import name_given, parse
 from ssl_video.errors import UserError
-from ssl_video.recipes import load_recipe
+from ssl_video.recipes import SPEEDINESS
 from ssl_video.train.config import DataConfig, TrainingConfig
 
 if TYPE_CHECKING:
+    from ssl_video.pretexts.base import Pretext
     from ssl_video.pretrain_config import PretrainConfig
+    from ssl_video.pretraining import Resume
     from ssl_video.run import Run
 
 DESCRIPTION = (
@@ -34,11 +36,17 @@ class Flags(TrainingConfig, DataConfig):
     out: Path | None = None
     """Folder of the run; by default a new one under runs/."""
     config: str | None = None
-    """A recipe to start from, by name ('ssl-video list recipes') or file; flags go over it."""
+    """What to start from: small (the default) or paper, a name of 'ssl-video list recipes', a file, or a run's folder;
+    flags go over it."""
     resume: bool = False
-    """Resume the training in --out, with its own configuration."""
+    """Resume the training in --out, with its own configuration. --resume auto starts it, resumes it, or finds it
+    finished, all with the same line."""
+    dry_run: bool = False
+    """Print what would be done, with which videos, and do and write nothing."""
     probe: bool = False
     """After training, run the linear probe and retrieval with the trained and with the untrained network."""
+    fit_span: bool = False
+    """Shorten the pretext's span to what the videos have, where that lets more of them serve; a stated one stays."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,8 @@ class CommandLine:
 
     config: "PretrainConfig"
     out: Path | None
-    resume: bool
+    resume: "Resume"
+    dry_run: bool = False
 
 
 def main(argv: Sequence[str]) -> int:
@@ -69,6 +78,9 @@ def main(argv: Sequence[str]) -> int:
     from ssl_video.train.loop import Interrupted
 
     given = configure(argv)
+    if given.dry_run:
+        _preview(given)
+        return 0
     try:
         run = pretrain(given.config, given.out, resume=given.resume, say=print, progress=True)
     except Interrupted as stop:
@@ -86,7 +98,10 @@ def configure(argv: Sequence[str]) -> CommandLine:
     from ssl_video.pretrain_config import PretrainConfig, changed, noted_by
     from ssl_video.run import Run
 
+    argv, auto = _without_auto(argv)
     out, resume = name_given(argv, "--out"), "--resume" in argv
+    if auto and out is None:
+        raise UserError("--resume auto needs --out FOLDER, the run to start or to resume.")
     if resume and out is None:
         raise UserError("--resume needs --out FOLDER, the run to resume.")
     before = Run(Path(out)) if resume and out is not None and Run(Path(out)).started else None
@@ -95,14 +110,36 @@ def configure(argv: Sequence[str]) -> CommandLine:
     chosen = {name: name_given(argv, f"--{name}") for name in names}
     if resume and before is None and not (name_given(argv, "--data") or name_given(argv, "--config")):
         raise UserError(f"{out} holds no training to resume; name its --out, or --data or --config to start one there.")
-    recipe = _recipe(argv) if before is None else noted_by(before)
+    recipe = _recipe(argv, chosen["pretext.name"]) if before is None else noted_by(before)
     chosen = {k: v for k, v in chosen.items() if v is not None} | _in_units(argv, TrainingConfig)
     recipe = changed(recipe, chosen)
-    pretext = option_type(PRETEXTS[PretrainConfig.from_mapping(recipe).pretext.name])
-    default = PretrainConfig.from_mapping(changed(recipe, _in_units(argv, pretext, "pretext.")))
-    flags = _flags_of(default)
+    pretext = PRETEXTS[PretrainConfig.from_mapping(recipe).pretext.name]
+    default = PretrainConfig.from_mapping(changed(recipe, _in_units(argv, option_type(pretext), "pretext.")))
+    flags = _flags_of(default if before else _stated(default, pretext, argv))
     given = parse(type(flags), argv, "pretrain", DESCRIPTION, flags)
-    return CommandLine(_config_of(given), given.out, given.resume)
+    return CommandLine(_config_of(given), given.out, "auto" if auto else given.resume, given.dry_run)
+
+
+def _without_auto(argv: Sequence[str]) -> tuple[list[str], bool]:
+    """The words without ``--resume auto``, and whether it was among them. Raises UserError for another value."""
+    rest, auto = [], False
+    for word in argv:
+        if word == "auto" and rest and rest[-1] == "--resume":
+            rest, auto = rest[:-1], True
+        elif word.startswith("--resume="):
+            if word != "--resume=auto":
+                raise UserError(f"--resume is given alone, or as --resume auto, not as {word!r}.")
+            auto = True
+        else:
+            rest.append(word)
+    return rest, auto
+
+
+def _stated(default: "PretrainConfig", pretext: "type[Pretext]", argv: Sequence[str]) -> "PretrainConfig":
+    """Without fitting a span that a flag states."""
+    given = {word.partition("=")[0].replace("_", "-") for word in argv}
+    stated = any(f"--pretext.{name.replace('_', '-')}" in given for name, _ in pretext.span_limits)
+    return dataclasses.replace(default, fit_span=default.fit_span and not stated)
 
 
 def _in_units(argv: Sequence[str], cls: type, prefix: str = "") -> dict[str, Any]:
@@ -114,11 +151,14 @@ def _in_units(argv: Sequence[str], cls: type, prefix: str = "") -> dict[str, Any
     return {f"{prefix}{name}": option_of(cls, name, value, flags[name]) for name, value in said.items()}
 
 
-def _recipe(argv: Sequence[str]) -> Mapping[str, Any]:
+def _recipe(argv: Sequence[str], pretext: str | None) -> Mapping[str, Any]:
+    """The recipe that --config names, or the small one of the pretext; the embedded default without any of these."""
+    from ssl_video.pretrain_config import recipe_of
+
     name = name_given(argv, "--config")
-    if name is None and (name_given(argv, "--data") or "--help" in argv or "-h" in argv):
-        return {}
-    return load_recipe("default" if name is None else name)
+    if name is None and pretext in (None, SPEEDINESS) and name_given(argv, "--data") is None:
+        name = "default"
+    return recipe_of(pretext, name)
 
 
 def _flags_of(config: "PretrainConfig") -> Any:
@@ -135,7 +175,7 @@ def _flags_of(config: "PretrainConfig") -> Any:
         chosen[kind] = options(**choice.options)
     own = [(kind, type(options)) for kind, options in chosen.items()]
     cls = dataclasses.make_dataclass("Pretrain", own, bases=(Flags,), frozen=True, kw_only=True)
-    return cls(**vars(config.data), **vars(config.training), probe=config.probe, **chosen)
+    return cls(**vars(config.data), **vars(config.training), probe=config.probe, fit_span=config.fit_span, **chosen)
 
 
 def _config_of(flags: Any) -> "PretrainConfig":
@@ -146,7 +186,22 @@ def _config_of(flags: Any) -> "PretrainConfig":
     for kind in ("pretext", "backbone"):
         options = vars(getattr(flags, kind)).copy()
         chosen[kind] = Choice(options.pop("name"), options)
-    return PretrainConfig(**chosen, data=DataConfig(**data), training=TrainingConfig(**training), probe=flags.probe)
+    own = {"probe": flags.probe, "fit_span": flags.fit_span}
+    return PretrainConfig(**chosen, data=DataConfig(**data), training=TrainingConfig(**training), **own)
+
+
+def _preview(given: CommandLine) -> None:
+    """Print what would be done."""
+    import yaml
+
+    from ssl_video.apps.preview import preview
+
+    plan = preview(given.config, given.out, given.resume, progress=True)
+    print(yaml.safe_dump(plan.config.to_mapping(), sort_keys=False, allow_unicode=True))
+    for line in plan.said:
+        print(line)
+    # the estimate of the time belongs here: it needs plan.config and plan.steps
+    print("Nothing was done or written (--dry-run).")
 
 
 def _tell(config: "PretrainConfig", run: "Run") -> None:

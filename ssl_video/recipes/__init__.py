@@ -1,5 +1,11 @@
-"""Packaged recipes and tables: configurations with a name, one YAML file each, in the words of the command's flags."""
+"""Packaged recipes and tables: configurations with a name, in YAML and in the words of the command's flags.
 
+NAME.yaml holds the recipes of the pretext NAME: under ``small`` one for short videos and a laptop, where everything
+starts, and under ``paper`` the published setting. ``default`` is one by itself, for the embedded videos.
+"""
+
+import re
+import warnings
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -7,43 +13,81 @@ from typing import Any
 from ssl_video.config import load_yaml
 from ssl_video.errors import UserError, nearest
 
+SETTINGS = ("small", "paper")
+"""The recipes of a pretext's file; its name alone means the first."""
+SPEEDINESS = "speediness"
+"""The pretext of whom names none."""
 
-def recipes() -> dict[str, Path]:
-    """Name -> file of every packaged recipe, sorted."""
-    return _yaml_files("")
+
+def recipes() -> dict[str, str]:
+    """Name -> one line about it, of every packaged recipe: ``default``, NAME:small and NAME:paper."""
+    found = {}
+    for name, path in _yaml_files("").items():
+        text = path.read_text("utf-8")
+        settings = re.findall(r"^(small|paper):\s*# *(.*)$", text, re.MULTILINE)
+        found |= {f"{name}:{setting}": line for setting, line in settings} or {name: first_line(text)}
+    return found
 
 
-def tables() -> dict[str, Path]:
-    """Name -> file of every packaged table, sorted."""
-    return _yaml_files("tables")
+def tables() -> dict[str, str]:
+    """Name -> one line about it, of every packaged table, sorted."""
+    return {name: first_line(path.read_text("utf-8")) for name, path in _yaml_files("tables").items()}
 
 
 def load_recipe(name: str) -> dict[str, Any]:
-    """A recipe by its packaged name or by path. Raises UserError."""
-    return load_yaml(_named("recipe", name, recipes()))
+    """A recipe by its packaged name or by path.
+
+    ``clip_order:paper`` is the one of that name in the pretext's file, ``clip_order`` its small one, and ``small`` or
+    ``paper`` alone those of speediness. A file of one's own may hold both too, ``FILE.yaml:paper``, or one as it is.
+    Raises UserError.
+    """
+    name = _now(name)
+    file, _, setting = name.rpartition(":") if name.endswith(tuple(f":{s}" for s in SETTINGS)) else (name, "", "")
+    packaged = _yaml_files("")
+    if file not in packaged and not Path(file).is_file():
+        raise UserError(f"There is no recipe or file {name!r}; {nearest(name, recipes())}")
+    content = load_yaml(packaged.get(file, Path(file)))
+    if not set(content) & set(SETTINGS):
+        if setting:
+            raise UserError(f"{file} holds one recipe, not several by name; leave ':{setting}' out.")
+        return content
+    if other := set(content) - set(SETTINGS):
+        raise UserError(f"{file} has {sorted(map(str, other))[0]!r} beside its recipes; put it under small: or paper:.")
+    if (setting := setting or SETTINGS[0]) not in content or not isinstance(content[setting], dict):
+        raise UserError(f"{file} has no recipe under '{setting}:'; it has {', '.join(content)}.")
+    return content[setting]
 
 
 def small_recipe(pretext: str) -> dict[str, Any]:
     """The small recipe of a pretext; its name alone for one that has none."""
-    for name in recipes():
-        if name.endswith("small"):
-            recipe = load_recipe(name)
-            if recipe["pretext"]["name"] == pretext:
-                return recipe
+    if f"{pretext}:small" in recipes():
+        return load_recipe(f"{pretext}:small")
     return {"pretext": {"name": pretext}}
 
 
 def table_file(name: str) -> Path:
     """A table by its packaged name or by path. Raises UserError."""
-    return _named("table", name, tables())
+    packaged = _yaml_files("tables")
+    if name not in packaged and not Path(name).is_file():
+        raise UserError(f"There is no table or file {name!r}; {nearest(name, packaged)}")
+    return packaged.get(name, Path(name))
 
 
-def _named(kind: str, name: str, packaged: dict[str, Path]) -> Path:
-    if name in packaged:
-        return packaged[name]
-    if not Path(name).is_file():
-        raise UserError(f"There is no {kind} or file {name!r}; {nearest(name, packaged)}")
-    return Path(name)
+def first_line(text: str) -> str:
+    """What the comment that a file begins with says first."""
+    return text.partition("\n")[0].lstrip("# ")
+
+
+def _now(name: str) -> str:
+    """The name that a recipe has now; a warning says so where it is another."""
+    if name in SETTINGS:
+        return f"{SPEEDINESS}:{name}"
+    packaged = recipes()
+    now = f"{SPEEDINESS}:paper" if name == "speednet" else re.sub(r"-small$", ":small", name)
+    if now == name or now not in packaged or Path(name).is_file():
+        return name
+    warnings.warn(f"The recipe {name} is called {now} now; the former name will go.", FutureWarning, stacklevel=2)
+    return now
 
 
 def _yaml_files(folder: str) -> dict[str, Path]:

@@ -21,6 +21,7 @@ from ssl_video.datasets.statistics import statistics_of
 from ssl_video.errors import UserError
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.objective import Objective, Redraw, Sample
+from ssl_video.train.span import long_enough, remedy
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError, get_reader
 from ssl_video.video.view import Skip
@@ -48,7 +49,9 @@ def usable(videos: VideoSet, pretext: Objective, seed: int = 0) -> VideoSet:
         UserError: if none can.
     """
     reasons: dict[int, str] = {}
-    for number in np.flatnonzero(~long_enough(videos, pretext)).tolist():
+    surely_N = None if pretext.needs.statistics else long_enough(videos, pretext)
+    undecided = range(len(videos.videos)) if surely_N is None else np.flatnonzero(~surely_N).tolist()
+    for number in undecided:
         draw = _sample(pretext, videos.videos[number], np.random.default_rng([seed, number]))
         if isinstance(draw, Skip):
             reasons[number] = draw.reason
@@ -56,19 +59,10 @@ def usable(videos: VideoSet, pretext: Objective, seed: int = 0) -> VideoSet:
     if not kept:
         raise UserError(
             f"None of the {len(videos.videos)} videos of {videos.name} can serve this pretext (the first: "
-            f"{reasons[0]}); use longer videos or a shorter clip (see --help)."
+            f"{reasons[0]}); {remedy(videos, pretext) or 'use longer videos or a shorter clip (see --help)'}."
         )
     problems = [Problem(videos.videos[number].source, reason) for number, reason in reasons.items()]
     return with_company(VideoSet(videos.name, kept, videos.classes, (*videos.problems, *problems)), pretext)
-
-
-def long_enough(videos: VideoSet, pretext: Objective) -> np.ndarray:
-    """(N,) whether a video can surely serve, by its number of frames and its rate alone: else a draw decides."""
-    fps_N = np.array([v.info.fps for v in videos.videos])
-    least_N = None if pretext.needs.statistics else pretext.least_frames(fps_N)
-    if least_N is None:
-        return np.zeros(len(fps_N), bool)
-    return np.array([v.frames for v in videos.videos]) >= least_N
 
 
 def with_company(videos: VideoSet, pretext: Objective) -> VideoSet:

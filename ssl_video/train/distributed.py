@@ -1,10 +1,10 @@
 """One process or many, started by torchrun."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -60,6 +60,21 @@ class Ranks:
         box = [thing]
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
+
+    def first_does(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives on the first rank, on every rank. Raises its UserError on all of them."""
+        if self.world_size == 1:
+            return work()
+        done: tuple[T | None, str] = (None, "")
+        if self.first:
+            try:
+                done = (work(), "")
+            except UserError as error:
+                done = (None, str(error))
+        result, wrong = self.share(done)
+        if wrong:
+            raise UserError(wrong)
+        return cast(T, result)
 
     def barrier(self) -> None:
         """Wait for all ranks."""

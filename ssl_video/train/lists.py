@@ -14,6 +14,7 @@ from ssl_video.run import Lists, Run
 from ssl_video.train.config import DataConfig
 from ssl_video.train.data import usable, with_company
 from ssl_video.train.objective import Objective
+from ssl_video.train.span import remedy
 
 Say = Callable[[str], None]
 
@@ -98,14 +99,26 @@ def _difference(before: VideoSet, now: VideoSet) -> str:
 
 def choose_lists(data: DataConfig, objective: Objective, say: Say, progress: bool = False) -> Lists:
     """Which of the data's videos are trained on, held out, and left out, and why. Raises UserError if none can be."""
+    return lists_from(offered(data, objective, say, progress), data, objective, say)
+
+
+def offered(data: DataConfig, objective: Objective, say: Say, progress: bool = False) -> VideoSet:
+    """The videos that an objective can choose from, with what it needs to know of them. Raises UserError if none."""
     splits = load_splits(data.spec, data.split)
     for warning in splits.warnings:
         say(f"warning: {warning}")
     whole = shown(splits.train, data, objective, progress)
     measure(whole, objective.needs.statistics, progress=progress)
     say(describe(dataclasses.replace(splits, train=whole)))
+    return whole
+
+
+def lists_from(whole: VideoSet, data: DataConfig, objective: Objective, say: Say) -> Lists:
+    """As ``choose_lists``, of the videos that it is ``offered``."""
     serving = usable(whole, objective)
     _say_left_out(serving, say)
+    if len(serving.videos) < len(whole.videos) and (way := remedy(whole, objective)):
+        say(f"Videos shorter than a sample's span are left out; {way}.")
     if not data.held_out or len(serving.videos) < 2:
         return Lists(serving, VideoSet(f"{serving.name} (held out)", (), serving.classes))
     training, kept = held_out(serving, data.held_out, seed=0)

@@ -1,0 +1,87 @@
+"""What a pretraining would do, without doing it: nothing is written but what a scan remembers of files."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.spec import describe, load_splits, scanned
+from ssl_video.files import cache_dir, new_folder
+from ssl_video.pretexts.base import Pretext
+from ssl_video.pretrain_config import PretrainConfig
+from ssl_video.pretraining import Resume, as_begun, check_config, untrained, with_span
+from ssl_video.run import Run
+from ssl_video.train.distributed import choose_device
+from ssl_video.train.extras import check_packages
+from ssl_video.train.span import fit_span, in_flags, long_enough, remedy
+from ssl_video.video.reader import get_reader
+
+SHOWN = 5
+"""Videos that are left out, of which the names are given."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The configuration as it would be noted, the optimiser steps (None: not known yet), and sentences on the rest."""
+
+    config: PretrainConfig
+    steps: int | None
+    said: tuple[str, ...]
+
+
+def preview(config: PretrainConfig, out: Path | None = None, resume: Resume = False, progress: bool = False) -> Preview:
+    """What ``pretrain`` would do with these arguments. Raises UserError where it would before it starts to work."""
+    choose_device(config.training.device)
+    check_packages(config.training)
+    get_reader(config.data.reader)
+    run = Run(new_folder(config.pretext.name) if out is None else out)
+    said = [_of_folder(run, resume)]
+    config = as_begun(run, config) if not run.leftover else config
+    if not run.leftover:
+        check_config(run, config)
+    pretext = untrained(config, weights=False)
+    if config.data.spec == "synthetic" and not (cache_dir() / "synthetic-clips" / "manifest.csv").is_file():
+        said.append("The embedded videos are drawn when they are first used; all of them serve the embedded default.")
+        return Preview(replace(config, fit_span=False), config.training.steps, tuple(said))
+    splits = load_splits(config.data.spec, config.data.split)
+    whole = scanned(splits.train, progress=progress)
+    said += [f"warning: {warning}" for warning in splits.warnings]
+    said.append(describe(replace(splits, train=whole)))
+    fitted = fit_span(whole, pretext).options if config.fit_span else {}
+    if fitted:
+        said.append(f"The span is fitted to the videos: {in_flags(fitted)}.")
+        config = with_span(config, fitted)
+        pretext = untrained(config, weights=False)
+    serving, lines = _by_length(whole, pretext)
+    kept = round(config.data.held_out * serving) if serving > 1 else 0
+    steps = config.training.steps_over(serving - kept) if serving else None
+    said += [*lines, f"{serving - kept} videos would be trained on, about {kept} held out; {steps} steps."]
+    if config.data.cache != "none":
+        said.append(f"Copies of the videos ({config.data.cache}) would be made in {cache_dir()}, where there are none.")
+    return Preview(replace(config, fit_span=False), steps, tuple(said))
+
+
+def _of_folder(run: Run, resume: Resume) -> str:
+    """Raises UserError if the folder cannot serve."""
+    if run.leftover and resume is not True:
+        return f"{run} holds a training that ended before its first record; it would be started anew."
+    run.claim(not run.empty if resume == "auto" else resume)
+    if resume and run.finished:
+        return f"{run} is finished already."
+    return f"{run} would be resumed after step {run.last_step()}." if run.started else f"{run} would be made."
+
+
+def _by_length(videos: VideoSet, pretext: Pretext) -> tuple[int, list[str]]:
+    """How many videos have the frames that a sample needs, and lines on the others."""
+    enough_N = long_enough(videos, pretext)
+    if enough_N is None:
+        return len(videos.videos), ["Which videos can serve is known when each has been looked into."]
+    short = [videos.videos[n] for n in np.flatnonzero(~enough_N)]
+    lines = [f"  left out: {p.path}: {p.reason}" for p in videos.problems[:SHOWN]]
+    lines += [f"  left out: {v.source}: {v.frames} frames are too few for a sample" for v in short[:SHOWN]]
+    left_out = len(short) + len(videos.problems)
+    if left_out:
+        way = remedy(videos, pretext) if short else ""
+        lines.append(f"{left_out} videos would be left out{f'; {way}' if way else ''}.")
+    return int(enough_N.sum()), lines

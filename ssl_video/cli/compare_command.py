@@ -1,0 +1,30 @@
+"""``ssl-video compare``: runs side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from ssl_video.cli.parsing import parse
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Which runs, and where their curves are drawn."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of trainings, two or more: of pretraining or of fine-tuning."""
+    out: Path | None = None
+    """Draw their curves on one sheet: FILE.png, .pdf or .svg."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command."""
+    config = parse(CompareConfig, argv, "compare", "What differs between runs, in configuration and results.")
+    from ssl_video.apps.compare import compare_runs
+
+    print(compare_runs(config.runs, config.out))
+    if config.out is not None:
+        print(f"\n{config.out} is written.")
+    return 0
