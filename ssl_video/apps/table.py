@@ -8,7 +8,7 @@ A table is YAML::
       ut: {spec: "ucf101:ROOT", splits: [1, 2, 3], cache: raw, cache_short_side: 72}
     rows:
       - {name: from scratch, model: "random:r2plus1d_4", protocol: finetune, options: {epochs: 60}}
-      - {name: speediness, model: "recipe:speediness", protocol: finetune, options: {epochs: 60}, published: {ut: 0.5}}
+      - {name: speediness, model: "recipe:speediness:small", protocol: linear, published: {ut: 0.5}}
       - {name: both, model: "row:from scratch", protocol: fusion, options: {partner: "row:speediness"}}
 
 A model is a run's folder, a file, ``net:NAME?weights=W``, ``random:NAME``, ``recipe:NAME`` (pretrained on the training
