@@ -10,7 +10,7 @@ from ssl_video.registry import Registry, load_plugin
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    ["errors", "_version", "bounds", "files", "registry", "config", "capabilities", "tensors"],
+    ["errors", "_version", "bounds", "files", "registry", "config", "capabilities", "tensors", "progress"],
     ["video"],
     ["datasets"],
     ["backbones", "encoders"],

@@ -14,6 +14,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval.frames import embed_frames
 from ssl_video.files import check_not_over, written_aside
 from ssl_video.model import Model
+from ssl_video.progress import bar
 from ssl_video.video.augment import resize_height
 from ssl_video.video.reader import iterate_frames
 from ssl_video.video.writer import TO_LOOK_AT, check_writable, rate_of, write_video
@@ -174,7 +175,8 @@ def write_side_by_side(out: Path, a: Video, b: Video, match: Match, height: int 
 
 def _side_by_side(a: Video, b: Video, match: Match, height: int) -> Iterator[np.ndarray]:
     frames_b = [resize_height(frame_HWC, height) for frame_HWC in iterate_frames(b.path)]
-    for frame_HWC, number in zip(iterate_frames(a.path), match.b_of_A, strict=False):
+    pairs = zip(iterate_frames(a.path), match.b_of_A, strict=False)
+    for frame_HWC, number in bar(pairs, "write", "frame", total=len(match.b_of_A)):
         yield np.concatenate([resize_height(frame_HWC, height), frames_b[number]], axis=1)
 
 

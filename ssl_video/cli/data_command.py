@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ssl_video.bounds import Bounded, Count, Natural
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import action_of, parse
 from ssl_video.datasets.drawing.config import SyntheticConfig
+from ssl_video.progress import left_out
 from ssl_video.video.kinds import CopyKind
 
 if TYPE_CHECKING:
@@ -88,14 +90,14 @@ def scan(argv: Sequence[str]) -> int:
 
     done = scan_to_manifest(config.data, config.out, workers=config.workers, progress=True)
     for warning in done.warnings:
-        print(f"warning: {warning}")
-    for problem in done.problems:
-        print(f"bad: {problem.path}: {problem.reason}")
+        tell(f"warning: {warning}")
+    for line in left_out(done.problems, "bad"):
+        tell(line)
     bad = len(done.problems)
     print(f"{done.videos} of {done.videos + bad} files can be used ({done.frames} frames); {bad} cannot.")
     for reason, count in done.reasons.most_common(10):
         print(f"{count:>6}  {reason}")
-    print(f"{config.out} is written.")
+    tell(f"{config.out} is written.")
     return 2 if done.videos == 0 or (config.strict and bad) else 0
 
 
@@ -108,7 +110,7 @@ def cache(argv: Sequence[str]) -> int:
     done = copy_videos(config.data, config.out, config.kind, side, workers=workers, progress=True)
     _tell(done)
     print(f"{done.videos} copies are in {config.out}, {len(done.problems)} videos were left out.")
-    print(f"Next: ssl-video pretrain --data {done.manifest}")
+    tell(f"Next: ssl-video pretrain --data {done.manifest}")
     return 0
 
 
@@ -121,13 +123,13 @@ def flow(argv: Sequence[str]) -> int:
     done = flow_videos(config.data, config.out, config.method, side, reversed=backwards, workers=workers, progress=True)
     _tell(done)
     print(f"The flow of {done.videos} videos is in {config.out}, {len(done.problems)} videos were left out.")
-    print(f"Next: ssl-video pretrain --backbone A_NETWORK_OF_FLOW --data {done.manifest}")
+    tell(f"Next: ssl-video pretrain --backbone A_NETWORK_OF_FLOW --data {done.manifest}")
     return 0
 
 
 def _tell(done: "Prepared") -> None:
-    for problem in done.problems:
-        print(f"left out: {problem.path}: {problem.reason}")
+    for line in left_out(done.problems):
+        tell(line)
 
 
 def synthesize(argv: Sequence[str]) -> int:

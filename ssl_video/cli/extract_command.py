@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_video.bounds import Bounded, Count, Natural, Seed
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, parse
 from ssl_video.video.kinds import CacheKind, Crops
 
@@ -53,5 +54,5 @@ def main(argv: Sequence[str]) -> int:
         config.split, config.cache, config.cache_short_side, config.workers, config.batch_size, progress=True
     )
     where = ExtractionConfig(config.data, config.out, what, config.seed, config.device, reading)
-    extract_on(config.model, where, print)
+    extract_on(config.model, where, tell)
     return 0

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -10,11 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import cache_dir, written_aside
+from ssl_video.progress import bar
 from ssl_video.video import cues
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.cache import FLOW_CODEC
@@ -85,11 +84,10 @@ def measure(videos: VideoSet, names: Sequence[str], progress: bool = False) -> N
         with suppress(VideoError):
             statistics_of(video, names)
 
-    hidden = not (progress and sys.stderr.isatty())
     if names:
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             done = pool.map(one, videos.videos)
-            list(tqdm(done, total=len(videos.videos), unit="file", desc=", ".join(names), disable=hidden))
+            list(bar(done, ", ".join(names), "video", progress, len(videos.videos)))
 
 
 @lru_cache(maxsize=100_000)

@@ -10,6 +10,7 @@ from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import contents_of, describe, held_out, load_splits
 from ssl_video.datasets.statistics import measure
 from ssl_video.errors import UserError
+from ssl_video.progress import left_out
 from ssl_video.run import Lists, Run
 from ssl_video.train.config import DataConfig
 from ssl_video.train.data import usable, with_company
@@ -122,9 +123,7 @@ def shown(videos: VideoList, data: DataConfig, objective: Objective, progress: b
 
 def _say_left_out(videos: VideoSet, say: Say) -> None:
     """The videos that cannot be used, counted, the first few named."""
-    for problem in videos.problems[:5]:
-        say(f"  left out: {problem.path}: {problem.reason}")
+    for line in left_out(videos.problems):
+        say(f"  {line}")
     if videos.problems:
-        more = len(videos.problems) - 5
-        rest = f" (and {more} more)" if more > 0 else ""
-        say(f"{len(videos.problems)} of {len(videos.videos) + len(videos.problems)} videos are left out{rest}.")
+        say(f"{len(videos.problems)} of {len(videos.videos) + len(videos.problems)} videos are left out.")
