@@ -1,8 +1,8 @@
 """The public verbs: ``import ssl_video as sv``, then ``sv.pretrain(...)``, ``sv.evaluate(...)`` and so on.
 
 Each is a thin call of the room that does the work. A model may be a Run, a Model, or whatever
-``load_model`` takes. Nothing is printed but warnings and, unless ``progress=False``, how far long work has come: bars on
-a terminal and in a notebook, lines elsewhere (``logging.getLogger("ssl_video")``).
+``load_model`` takes. Nothing is printed but warnings and, unless ``progress=False``, how far long work has come: bars
+on a terminal and in a notebook, lines elsewhere (``logging.getLogger("ssl_video")``).
 """
 
 import warnings

@@ -97,7 +97,9 @@ def _pretrain(
     begun = ranks.share(resume and bool(run.checkpoints()))
     seen_before = ranks.share(run.seen_before() if ranks.first else None)
     pretext = untrained(config, say, weights=not begun, seen_before=seen_before)
-    lists = ranks.share(lists_of(run, config.data, pretext, say, progress) if ranks.first else None)
+    lists = ranks.share(
+        lists_of(run, config.data, pretext, say, progress, config.training.draws) if ranks.first else None
+    )
     assert lists is not None
     training, held = lists.training, lists.held_out
     if ranks.first:
@@ -176,7 +178,9 @@ def probe(config: PretrainConfig, run: Run, device: torch.device, progress: bool
     torch.manual_seed(config.training.seed)
     models = [load_model(str(run), device), load_model(f"random:{run}", device)]
     assert models[0].pretext is not None
-    train_list, test_list = (shown(v, config.data, models[0].pretext, progress) for v in (splits.train, splits.test))
+    train_list, test_list = (
+        shown(v, config.data, models[0].pretext, progress, config.training.draws) for v in (splits.train, splits.test)
+    )
     task = Task(config.data.spec, config.data.split, train_list, test_list, config.training.workers)
     protocols = ["linear"] if train_list.multi_label else ["linear", "retrieval"]
     return compare(models, protocols, task)

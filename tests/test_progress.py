@@ -103,7 +103,7 @@ def drawn(tmp_path):
     from ssl_video.datasets.drawing.config import SyntheticConfig
     from ssl_video.datasets.synthetic import write_one
 
-    return write_one(tmp_path / "set", SyntheticConfig(train=1, test=0, frames=40), 0)["path"]
+    return write_one(tmp_path / "set", SyntheticConfig(train=1, test=0, frames=64), 0)["path"]
 
 
 def test_a_scan_of_many_absent_files_prints_few_lines_and_all_with_v(absent, tmp_path, capsys):
@@ -117,7 +117,7 @@ def test_a_scan_of_many_absent_files_prints_few_lines_and_all_with_v(absent, tmp
 def test_quiet_leaves_results_and_errors(absent, tmp_path, capsys):
     assert main(["-q", "data", "scan", str(absent), "--out", str(tmp_path / "manifest.csv")]) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[0] == "1 of 51 files can be used (40 frames); 50 cannot."
+    assert out.splitlines()[0] == "1 of 51 files can be used (64 frames); 50 cannot."
     assert err == ""
     assert main(["data", "scan", str(tmp_path / "no"), "--quiet"]) == 2
     assert "There is no file or folder" in capsys.readouterr().err

@@ -154,7 +154,7 @@ def _videos(run: Run, config: PretrainConfig, options: ReportOptions, pretext: P
     pretext.train()  # it samples as it did in training
     if options.data is not None:
         return _other_videos(config, options, pretext)
-    lists = lists_of(run, config.data, pretext, silent)
+    lists = lists_of(run, config.data, pretext, silent, draws=0)
     if lists.held_out.videos:
         return Shown(lists.training, lists.training, lists.held_out, "held out from the training list")
     return _apart(lists.training, HELD_OUT, "a fraction of those trained on, since the run held none out")
@@ -163,7 +163,7 @@ def _videos(run: Run, config: PretrainConfig, options: ReportOptions, pretext: P
 def _other_videos(config: PretrainConfig, options: ReportOptions, pretext: Pretext) -> Shown:
     assert options.data is not None
     data = DataConfig(options.data, options.split)
-    whole = chosen = choose_lists(replace(data, held_out=0.0), pretext, silent).training
+    whole = chosen = choose_lists(replace(data, held_out=0.0), pretext, silent, draws=0).training
     test = load_splits(data.spec, data.split).test
     if test is not None:
         return Shown(chosen, whole, shown(test, data, pretext, True), f"the test list of {data.spec}")
