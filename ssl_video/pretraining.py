@@ -21,6 +21,7 @@ from ssl_video.files import new_folder
 from ssl_video.model import digest, header_of_backbone, load_model
 from ssl_video.pretexts.base import PRETEXTS, Pretext, build_pretext
 from ssl_video.pretrain_config import PretrainConfig, noted_by
+from ssl_video.pretrain_plan import plan_of
 from ssl_video.run import Run
 from ssl_video.train.data import ClipDataset, read_video
 from ssl_video.train.distributed import Ranks, choose_device, joined
@@ -112,8 +113,9 @@ def _pretrain(
     ranks.barrier()
     dataset = ClipDataset(training, pretext, config.training.seed, partial(read_video, reader=config.data.reader))
     monitors = monitors_for(training, held, ranks.device) if held.videos else []
-    steps = config.training.steps_over(len(training.videos))
-    say(f"{sum(p.numel() for p in pretext.parameters()) / 1e6:.2f} M parameters, {steps} steps, into {run}")
+    if ranks.first:
+        for line in plan_of(config, pretext, lists, dataset, run.folder, run.last_step(), ranks).sentences():
+            say(line)
     trained = train(pretext, dataset, config.training, run, ranks, monitors, progress)
     if ranks.first:
         _finish(run, config, pretext, trained.exported(), training)

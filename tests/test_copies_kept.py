@@ -1,6 +1,7 @@
 """Copies that are made by the way: only where they are worth it, announced, and cleared; a training sees the same."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -34,7 +35,9 @@ def folder(tmp_path, monkeypatch):
         rng = np.random.default_rng(n)
         still_HWC = rng.integers(0, 256, (90, 120, 3), np.uint8)
         write_video(tmp_path / "videos" / f"{n}.mp4", (np.roll(still_HWC, t * (n + 1), 1) for t in range(60)))
-    return tmp_path / "videos"
+    yield tmp_path / "videos"
+    for file in kept._held.values():
+        os.close(file)
 
 
 def listed(folder: Path):
@@ -124,7 +127,7 @@ def test_copies_are_listed_and_cleared_but_not_those_that_a_living_process_reads
     assert main(["data", "cache", "--list"]) == 0
     out = capsys.readouterr().out
     assert f"{other}: 1 files, 1 kB\n" in out
-    assert "raw-72: 6 files, 7.46 MB, in use by a living process" in out
+    assert "raw-72: 6 files, 7.47 MB, in use by a living process" in out
     refused = run_command("data", "cache", "--clear")
     assert refused.returncode == 2
     assert "needs --yes" in refused.stderr

@@ -19,7 +19,7 @@ FLOORS = [
     ["pretexts"],
     ["model"],
     ["eval"],
-    ["pretrain_config", "pretraining"],
+    ["pretrain_config", "pretrain_plan", "pretraining"],
     ["apps"],
     ["api"],
     ["cli"],

@@ -7,14 +7,13 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from ssl_video.files import cache_dir, copies_dir
 
 KINDS = ("clips", "flow")
 LOCK = ".in-use"
 """A file in each folder of copies, locked by every process that reads them for as long as it lives."""
-_held: dict[Path, IO[bytes]] = {}
+_held: dict[Path, int] = {}
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def hold(folder: Path) -> None:
         return
     with contextlib.suppress(OSError):  # a disk that cannot be written, or knows no locks
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("ab")
+        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)  # for as long as we live: it is not closed
         fcntl.flock(file, fcntl.LOCK_SH)
         _held[folder] = file
 
