@@ -21,6 +21,7 @@ from ssl_video.eval.linear import diverged
 from ssl_video.eval.multilabel import average_precision, best, targets_of
 from ssl_video.eval.takes import Takes, check_two_lists
 from ssl_video.model import Model
+from ssl_video.progress import bar
 from ssl_video.tensors import not_finite
 from ssl_video.video.info import Problem
 
@@ -119,7 +120,7 @@ def train_probe(
     classes, seen = len(train.classes), 0
     rng = np.random.default_rng(seed)
     made: tuple[nn.Linear, torch.optim.Optimizer] | None = None
-    for epoch in range(config.epochs):
+    for epoch in bar(range(config.epochs), "train", "epoch"):
         items = pooled(train, config, problems if epoch == 0 else [], shuffle_seed=int(rng.integers(2**31)))
         held = max(config.batch_size, config.buffer // (config.seconds if config.pooling == "late" else 1))
         for batch in batched(shuffled(items, held, rng), config.batch_size):

@@ -14,6 +14,7 @@ from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError
 from ssl_video.eval.multilabel import targets_of
 from ssl_video.model import Model, check_features
+from ssl_video.progress import Bar, bar
 from ssl_video.train.data import Loader, read_video
 from ssl_video.video.info import Problem
 from ssl_video.video.kinds import Crops
@@ -164,8 +165,9 @@ def extract(
     *,
     workers: int = 2,
     none_is_an_error: bool = True,
+    done: Bar | None = None,
 ) -> Features:
-    """Features of every video of a scanned set, read by ``workers`` processes.
+    """Features of every video of a scanned set, read by ``workers`` processes; ``done`` counts the videos.
 
     Raises:
         UserError: if no video can be read and ``none_is_an_error``, the network has no such stage, or its features are
@@ -175,7 +177,7 @@ def extract(
     def features_of(clips_KTHWC: torch.Tensor) -> torch.Tensor:
         return model.clip_features(clips_KTHWC, what.readout, what.stage)
 
-    found = _shown(features_of, model, videos, what, workers)
+    found = _shown(features_of, model, videos, what, workers, done)
     if none_is_an_error:
         check_some(found, videos)
     return found
@@ -190,10 +192,12 @@ def predict(
     return found
 
 
-def _shown(function: OfClips, model: Model, videos: VideoSet, what: Extraction, workers: int) -> Features:
+def _shown(
+    function: OfClips, model: Model, videos: VideoSet, what: Extraction, workers: int, done: Bar | None = None
+) -> Features:
     """What ``function`` makes of the clips of the videos, or of their flow, as the model sees them."""
     shown = for_modality(videos, model.backbone.clip.modality)
-    found = apply_to_clips(function, model, ClipsOfVideos(shown.videos, model.view, what), workers)
+    found = apply_to_clips(function, model, ClipsOfVideos(shown.videos, model.view, what), workers, done)
     found.problems += shown.problems[len(videos.problems) :]
     return found
 
@@ -204,7 +208,9 @@ def check_some(found: Features, videos: VideoSet) -> None:
         raise UserError(f"No video of {videos.name} could be read; the first: {found.problems[0].reason}.")
 
 
-def apply_to_clips(function: OfClips, model: Model, shown: ClipsOfVideos, workers: int) -> Features:
+def apply_to_clips(
+    function: OfClips, model: Model, shown: ClipsOfVideos, workers: int, done: Bar | None = None
+) -> Features:
     """What ``function`` of a model makes of the clips of every video that can be read, a batch at a time.
 
     Raises UserError for what is not finite (``check_features``).
@@ -222,7 +228,10 @@ def apply_to_clips(function: OfClips, model: Model, shown: ClipsOfVideos, worker
         found.clips_KD += computed
         waiting.clear()
 
-    for number, starts, clips_KTHWC in in_order(shown, workers):
+    read = in_order(shown, workers)
+    for number, starts, clips_KTHWC in bar(read, "clips", "video", total=len(shown)) if done is None else read:
+        if done is not None:
+            done.update()
         if isinstance(clips_KTHWC, Problem):
             found.problems.append(clips_KTHWC)
             continue

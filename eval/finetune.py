@@ -191,7 +191,7 @@ def finetune(model: Model, task: Task, config: FinetuneConfig, seed: int, run: R
         monitors = [validation(kept, used, config, run, model, workers)]
     training = _training(config, len(used.videos), run, workers, seed)
     dataset = ClipDataset(used, classification, seed, read_video)
-    train(classification, dataset, training, run, Ranks(device=model.device), monitors, progress=True)
+    train(classification, dataset, training, run, Ranks(device=model.device), monitors)
     data = {"spec": task.data, "split": task.split, "hash": used.hash, "videos": len(used.videos)}
     again = f"`ssl-video evaluate finetune` on {model.name} with these options repeats the run."
     single = () if videos.multi_label else ("accuracy", "held_out_accuracy")

@@ -12,6 +12,7 @@ from ssl_video.datasets.base import Video, in_fixed_order
 from ssl_video.errors import UserError
 from ssl_video.eval.calibration import BYTES, batch_norms, settle
 from ssl_video.model import Model, check_features
+from ssl_video.progress import bar
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError, iterate_frames
@@ -38,7 +39,7 @@ def embed_frames(
     model.check_weights()
     embedded: list[np.ndarray | None] = []
     problems: list[Problem] = []
-    for video in videos:
+    for video in bar(videos, "frames", "video"):
         try:
             embeddings_TD = model.frame_embeddings(small_frames(model, video), stage=stage)
             check_features(model.name, [embeddings_TD], before=len(embedded))

@@ -23,6 +23,7 @@ from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
 from ssl_video.figures import PictureFormat
 from ssl_video.files import new_folder
 from ssl_video.model import Model, load_model, load_model_or_encoder
+from ssl_video.progress import left_out
 from ssl_video.train.distributed import Ranks, choose_device, joined
 from ssl_video.train.loop import Interrupted
 from ssl_video.video.kinds import CacheKind
@@ -215,8 +216,8 @@ def _extracted(
     check_some(found, videos)
     if ranks.first:
         problems = [*videos.problems, *found.problems]
-        for problem in problems:
-            say(f"left out: {problem.path}: {problem.reason}")
+        for line in left_out(problems):
+            say(line)
         where = kept.folder if tables is None else f"{tables}/{name}-*.parquet"
         say(f"{where}: {len(found.videos)} videos, {len(problems)} were left out.")
     return found

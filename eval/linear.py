@@ -19,6 +19,7 @@ from ssl_video.eval.results import predictions_of
 from ssl_video.eval.shards import Rows, train_and_test_features
 from ssl_video.eval.takes import LabelledVideos, Takes
 from ssl_video.model import Model
+from ssl_video.progress import bar
 from ssl_video.video.kinds import Crops
 
 
@@ -293,7 +294,7 @@ def sgd_scores(
         return F.normalize(features, dim=1) if config.normalise == "l2+batchnorm" else features
 
     head.train()
-    for epoch in range(config.epochs):
+    for epoch in bar(range(config.epochs), "train", "epoch"):
         order = torch.randperm(len(x_ND), generator=generator)
         for rows in order.split(config.batch_size):
             if len(rows) == 1 and len(x_ND) > 1:

@@ -18,6 +18,7 @@ from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.takes import Takes, Videos
 from ssl_video.model import Model
 from ssl_video.pretexts.base import PRETEXTS
+from ssl_video.progress import bar
 from ssl_video.train.data import ClipDataset, Key, batches, grouping, tensors, usable
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import context_of
@@ -91,7 +92,7 @@ def pretext_numbers(
     dataset = ClipDataset(videos, pretext, seed)
     sums: dict[str, float] = {}
     state = torch.get_rng_state()
-    for number, batch in enumerate(batches(dataset, groups, workers)):
+    for number, batch in enumerate(bar(batches(dataset, groups, workers), "pretext", "batch", total=len(groups))):
         shown = tensors(batch, device)
         output = pretext(
             stilled(shown) if config.still else shown, context_of(seed, Progress(number, 1), Ranks(device=device))

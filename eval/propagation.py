@@ -8,7 +8,6 @@ numbers the published ones are:
   2019.
 """
 
-import sys
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import repeat
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from ssl_video.bounds import Bounded, Bounds, Count, Natural, Positive
 from ssl_video.datasets.base import Video
@@ -31,6 +29,7 @@ from ssl_video.eval.points import correct_points, pck
 from ssl_video.eval.regions import boundary_f, confusion, jaccard, mean_iou, statistics
 from ssl_video.eval.takes import Takes, Videos
 from ssl_video.model import A_MODEL, Model
+from ssl_video.progress import bar
 from ssl_video.video.info import Problem, VideoError
 from ssl_video.video.reader import iterate_frames
 
@@ -114,7 +113,7 @@ class Propagation(Evaluation[PropagationConfig]):
         videos = (task.test or task.train).videos
         found: dict[str, _Measured] = {}
         problems = []
-        for video in tqdm(videos, unit="video", desc="propagation", disable=not sys.stderr.isatty()):
+        for video in bar(videos, "propagation", "video"):
             try:
                 found[_name(video, found)] = score(video, features, config)
             except VideoError as error:

@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.encoders.base import Encoder
@@ -20,6 +18,7 @@ from ssl_video.eval.features import Extraction, Features, check_some, extract
 from ssl_video.eval.parquet import read_vectors, write_table
 from ssl_video.files import write_text, written_aside
 from ssl_video.model import LARGEST, Model, count_bad
+from ssl_video.progress import Bar
 from ssl_video.train.distributed import Ranks
 from ssl_video.video.info import Problem
 from ssl_video.video.view import View
@@ -158,13 +157,12 @@ def extract_to(
     ranks.barrier()
     numbers = range(-(-len(videos.videos) // SHARD))
     mine = numbers[ranks.rank :: ranks.world_size]
-    hidden = not (progress and ranks.first and sys.stderr.isatty())
-    for number in tqdm(mine, unit="shard", desc="extract", disable=hidden):
-        if (folder / f"{number:05d}.json").exists():
-            continue
-        part = VideoSet(videos.name, videos.videos[number * SHARD : (number + 1) * SHARD], videos.classes)
-        found = extract(model, part, what, workers=workers, none_is_an_error=False)
-        _write_shard(kept, number, part, found, model.view)
+    parts = {n: videos.videos[n * SHARD : (n + 1) * SHARD] for n in mine if not (folder / f"{n:05d}.json").exists()}
+    with Bar("extract", sum(map(len, parts.values())), "video", progress and ranks.first) as done:
+        for number, of_shard in parts.items():
+            part = VideoSet(videos.name, of_shard, videos.classes)
+            found = extract(model, part, what, workers=workers, none_is_an_error=False, done=done)
+            _write_shard(kept, number, part, found, model.view)
     ranks.barrier()
     whole = Features([], [], [], [])
     for number in numbers:

@@ -1,7 +1,8 @@
 """The public verbs: ``import ssl_video as sv``, then ``sv.pretrain(...)``, ``sv.evaluate(...)`` and so on.
 
 Each is a thin call of the room that does the work. A model may be a Run, a Model, or whatever
-``load_model`` takes. Nothing is printed but warnings, and bars on a terminal.
+``load_model`` takes. Nothing is printed but warnings and, unless ``progress=False``, how far long work has come: bars
+on a terminal and in a notebook, lines elsewhere (``logging.getLogger("ssl_video")``).
 """
 
 import warnings
@@ -27,6 +28,7 @@ from ssl_video.model import Model, load_model
 from ssl_video.pretrain_config import PretrainConfig, changed, noted_by, recipe_of
 from ssl_video.pretraining import Resume
 from ssl_video.pretraining import pretrain as pretrain_by
+from ssl_video.progress import showing
 from ssl_video.run import Run
 
 Named = Run | Model | str | Path
@@ -58,7 +60,7 @@ def pretrain(
         out: folder of the run; by default a new one under runs/.
         resume: resume the training in ``out``, if it has begun, with its own configuration; with "auto" the same call
             starts it, resumes it, or finds it finished.
-        progress: show bars, on a terminal.
+        progress: show how far it has come.
         options: by the names of the command's flags, with ``__`` for a dot: ``steps=500``, ``pretext__frames=8``.
 
     Raises:
@@ -75,7 +77,8 @@ def pretrain(
         given: dict[str, Any] = {} if data is None else {"data": str(data)}
         given |= {name.replace("__", "."): value for name, value in options.items()}
         config = PretrainConfig.from_mapping(changed(content, given))
-    return pretrain_by(config, out, resume=resume, say=_warn, progress=progress)
+    with showing(progress):
+        return pretrain_by(config, out, resume=resume, say=_warn, progress=progress)
 
 
 def compare(*runs: Run | str | Path, out: str | Path | None = None) -> Comparison:
@@ -99,6 +102,9 @@ def evaluate(
     preset: str = "default",
     seed: int = 0,
     workers: int = 2,
+    folder: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
     **options: Any,
 ) -> Result:
     """Measure what a network has learned.
@@ -116,14 +122,21 @@ def evaluate(
         preset: a named set of the protocol's options.
         seed: of the protocol, and of the weights of ``random:NAME``.
         workers: reading processes.
+        folder: where a protocol keeps what takes long, a fine-tuning for one, to resume from it; one that trains makes
+            a folder under runs/.
+        device: auto, cpu, cuda or cuda:N, for a model that is named.
+        progress: show how far it has come.
         options: single options of the preset changed, with ``__`` for a dot.
 
     Raises:
         UserError: for a model or data that the protocol cannot use.
+        Interrupted: if a training was stopped by a signal; its state is saved in ``folder``.
     """
     given = {name.replace("__", "."): value for name, value in options.items()}
-    config = EvaluationConfig(protocol, str(data), preset, given, (seed,), reading=Reading(split, workers=workers))
-    (result,) = evaluate_on(str(model) if isinstance(model, Run) else model, config, _warn)
+    reading, kept = Reading(split, workers=workers, progress=progress), None if folder is None else Path(folder)
+    config = EvaluationConfig(protocol, str(data), preset, given, (seed,), kept, device, reading)
+    with showing(progress):
+        (result,) = evaluate_on(str(model) if isinstance(model, Run) else model, config, _warn)
     return result
 
 
@@ -134,6 +147,7 @@ def embed(
     clips: int = 8,
     readout: str = "avg",
     device: str = "auto",
+    progress: bool = True,
 ) -> np.ndarray:
     """(N, D) one vector a video: the mean over its clips, float32.
 
@@ -148,16 +162,18 @@ def embed(
         clips: clips of a video, evenly spaced.
         readout: how a feature map becomes a vector: avg, max, rich, conv5, or cls.
         device: auto, cpu, cuda or cuda:N, for a model that is named.
+        progress: show how far it has come.
 
     Raises:
         UserError: if a video cannot be read, or the frames are of another shape or range.
     """
     network = _loaded(model, device)
     if isinstance(videos, str | Path):
-        return embed_videos([Path(videos)], network, clips, readout)
-    if isinstance(videos, Sequence) and videos and all(isinstance(v, str | Path) for v in videos):
-        return embed_videos([Path(v) for v in videos], network, clips, readout)
-    return embed_frames(videos, network, clips, readout)
+        videos = [videos]
+    with showing(progress):
+        if isinstance(videos, Sequence) and videos and all(isinstance(v, str | Path) for v in videos):
+            return embed_videos([Path(v) for v in videos], network, clips, readout)
+        return embed_frames(videos, network, clips, readout)
 
 
 def index(
@@ -180,7 +196,8 @@ def index(
     Raises:
         UserError: if nothing would be in it, or it is of another model.
     """
-    return index_videos(videos, _loaded(model, device), out, options, Work(progress=progress))
+    with showing(progress):
+        return index_videos(videos, _loaded(model, device), out, options, Work(progress=progress))
 
 
 def search(
@@ -190,6 +207,7 @@ def search(
     *,
     options: SearchOptions = SearchOptions(),
     model: Named | None = None,
+    progress: bool = True,
 ) -> list[Neighbour]:
     """The ``k`` videos of an index that are nearest to a video, or to a range of it such as ``a.mp4@12.5-15``.
 
@@ -201,7 +219,8 @@ def search(
     """
     if not isinstance(index, Index):
         index = Index(index, str(model) if isinstance(model, Run) else model)
-    return index.search(video, k, moments=options.moments, rerank=options.rerank, nprobe=options.nprobe)
+    with showing(progress):
+        return index.search(video, k, moments=options.moments, rerank=options.rerank, nprobe=options.nprobe)
 
 
 def track(
@@ -213,6 +232,7 @@ def track(
     boxes: Sequence[Sequence[float]] = (),
     points: Sequence[Sequence[float]] = (),
     options: TrackOptions = TrackOptions(),
+    progress: bool = True,
 ) -> Tracked:
     """Carry objects or points of a video's first frame to its other frames.
 
@@ -228,12 +248,14 @@ def track(
         boxes: x, y, width and height of objects, in pixels from the top left.
         points: x and y of points, likewise.
         options: see ``ssl_video.apps.options.TrackOptions``.
+        progress: show how far it has come.
 
     Raises:
         UserError: if anything of this does not fit, or the video cannot be read.
     """
     marks = Marks(None if mask is None else Path(mask), _numbers(boxes), _numbers(points))
-    return track_marks(video, _loaded(model), marks, out, options)
+    with showing(progress):
+        return track_marks(video, _loaded(model), marks, out, options, progress=progress)
 
 
 def _loaded(model: Named, device: str = "auto") -> Model:

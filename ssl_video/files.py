@@ -92,3 +92,12 @@ def cache_dir() -> Path:
     if explicit := os.environ.get("SSL_VIDEO_CACHE"):
         return Path(explicit).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ssl-video"
+
+
+def copies_dir(kind: str) -> Path:
+    """Where copies of videos lie that no command was told a place for: ``$SSL_VIDEO_CACHE/KIND``, else beside the runs.
+
+    ``kind``: clips or flow. Beside the runs is ``runs/copies/KIND`` in the current folder.
+    """
+    explicit = os.environ.get("SSL_VIDEO_CACHE")
+    return (Path(explicit).expanduser() if explicit else Path("runs") / "copies").absolute() / kind

@@ -23,6 +23,7 @@ from ssl_video.files import new_folder
 from ssl_video.model import digest, header_of_backbone, load_model
 from ssl_video.pretexts.base import PRETEXTS, Pretext, build_pretext
 from ssl_video.pretrain_config import Choice, PretrainConfig, noted_by
+from ssl_video.pretrain_plan import plan_of
 from ssl_video.run import Lists, Run
 from ssl_video.train.data import ClipDataset, read_video
 from ssl_video.train.distributed import Ranks, choose_device, joined
@@ -162,8 +163,8 @@ def _choose(
 ) -> tuple[Lists, Mapping[str, Any]]:
     """The videos of a run, and the options by which its span was fitted to them, where it was."""
     if run.lists() is not None or not config.fit_span or run.checkpoints():
-        return lists_of(run, config.data, pretext, say, progress), {}
-    whole = offered(config.data, pretext, say, progress)
+        return lists_of(run, config.data, pretext, say, progress, config.training.draws), {}
+    whole = offered(config.data, pretext, say, progress, config.training.draws)
     fitted = fit_span(whole, pretext)
     if fitted.options:
         say(f"The span is fitted to the videos: {in_flags(fitted.options)} ({fitted.serving} can serve then).")
@@ -188,8 +189,9 @@ def _train(run: Run, config: PretrainConfig, pretext: Pretext, lists: Lists, sho
     training, held = lists.training, lists.held_out
     dataset = ClipDataset(training, pretext, config.training.seed, partial(read_video, reader=config.data.reader))
     monitors = monitors_for(training, held, ranks.device) if held.videos else []
-    steps = config.training.steps_over(len(training.videos))
-    show.say(f"{sum(p.numel() for p in pretext.parameters()) / 1e6:.2f} M parameters, {steps} steps, into {run}")
+    if ranks.first:
+        for line in plan_of(config, pretext, lists, dataset, run.folder, run.last_step(), ranks).sentences():
+            show.say(line)
     try:
         trained = train(pretext, dataset, config.training, run, ranks, monitors, show.progress)
     except UserError as error:
@@ -258,7 +260,9 @@ def probe(config: PretrainConfig, run: Run, device: torch.device, progress: bool
     torch.manual_seed(config.training.seed)
     models = [load_model(str(run), device), load_model(f"random:{run}", device)]
     assert models[0].pretext is not None
-    train_list, test_list = (shown(v, config.data, models[0].pretext, progress) for v in (splits.train, splits.test))
+    train_list, test_list = (
+        shown(v, config.data, models[0].pretext, progress, config.training.draws) for v in (splits.train, splits.test)
+    )
     task = Task(config.data.spec, config.data.split, train_list, test_list, config.training.workers)
     protocols = ["linear"] if train_list.multi_label else ["linear", "retrieval"]
     return compare(models, protocols, task)

@@ -10,7 +10,10 @@ from ssl_video.registry import Registry, load_plugin
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    ["errors", "_version", "bounds", "files", "figures", "registry", "config", "capabilities", "tensors"],
+    [
+        *("errors", "_version", "bounds", "files", "figures", "registry", "config", "capabilities", "tensors"),
+        "progress",
+    ],
     ["video"],
     ["datasets"],
     ["backbones", "encoders"],
@@ -19,7 +22,7 @@ FLOORS = [
     ["pretexts"],
     ["model"],
     ["eval"],
-    ["pretrain_config", "pretraining"],
+    ["pretrain_config", "pretrain_plan", "pretraining"],
     ["apps"],
     ["api"],
     ["cli"],

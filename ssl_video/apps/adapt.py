@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError
 from ssl_video.model import Model
 from ssl_video.pretexts.base import Pretext
+from ssl_video.progress import bar
 from ssl_video.tensors import not_finite
 from ssl_video.train.data import BatchKeys, ClipDataset, batches, tensors, usable
 from ssl_video.train.distributed import Ranks
@@ -54,7 +54,7 @@ def adapt(model: Model, video: Path, steps: int, lr: float, seed: int = 0, *, pr
     optimizer = build_optimizer(OptimConfig(lr=lr), pretext)
     losses = []
     pretext.train()
-    for step in tqdm(range(steps), unit="step", desc="adapt", disable=None if progress else True):
+    for step in bar(range(steps), "adapt", "step", progress):
         optimizer.zero_grad(set_to_none=True)
         ctx = context_of(seed, Progress(step, steps), Ranks(device=model.device))
         loss = pretext(tensors(next(loader), model.device), ctx).loss

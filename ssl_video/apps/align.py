@@ -16,6 +16,7 @@ from ssl_video.eval.frames import embed_frames
 from ssl_video.figures import figure_to, shortened
 from ssl_video.files import check_not_over
 from ssl_video.model import Model
+from ssl_video.progress import bar
 from ssl_video.video.augment import resize_height
 from ssl_video.video.reader import iterate_frames
 from ssl_video.video.writer import TO_LOOK_AT, check_writable, rate_of, write_video
@@ -180,7 +181,8 @@ def write_side_by_side(out: Path, a: Video, b: Video, match: Match, height: int 
 
 def _side_by_side(a: Video, b: Video, match: Match, height: int) -> Iterator[Shot]:
     frames_b = [resize_height(frame_HWC, height) for frame_HWC in iterate_frames(b.path)]
-    for n, (frame_HWC, number) in enumerate(zip(iterate_frames(a.path), match.b_of_A.tolist(), strict=False)):
+    pairs = zip(iterate_frames(a.path), match.b_of_A.tolist(), strict=False)
+    for n, (frame_HWC, number) in enumerate(bar(pairs, "write", "frame", total=len(match.b_of_A))):
         times_s = n / a.info.fps, number / b.info.fps
         yield Shot((resize_height(frame_HWC, height), frames_b[number]), times_s)
 

@@ -22,6 +22,7 @@ from ssl_video.files import write_text
 from ssl_video.model import load_model_or_encoder
 from ssl_video.pretrain_config import PretrainConfig, changed, noted_by
 from ssl_video.pretraining import Say, pretrain, silent
+from ssl_video.progress import bar
 from ssl_video.run import Run
 from ssl_video.train.distributed import choose_device
 
@@ -90,7 +91,7 @@ def run_table(table: Table, out: Path, measure: Measure, pretrain: Pretrain, say
         UserError: if no data set has a SPEC, or a protocol does not give the metric that a row shows.
     """
     results: list[tuple[Entry, Result]] = []
-    for entry in entries_of(table):
+    for entry in bar(list(entries_of(table)), "table", "entry"):
         folder = _folder(entry, table, out)
         kept = folder / "result.json"
         if kept.exists():

@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_video.apps.options import CamOptions
-from ssl_video.apps.windows import bar, check_length, frames_of, offsets_at, over_windows
+from ssl_video.apps.windows import check_length, frames_of, offsets_at, over_windows
 from ssl_video.capabilities import HeatMaps, SpeedLogits
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError, nearest
 from ssl_video.model import Model, check_features
+from ssl_video.progress import bar
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.flow import flow_method
 
@@ -125,7 +126,7 @@ def activation_maps(
         size = (len(offsets_T), *maps_Bthw.shape[2:])
         return F.interpolate(maps_Bthw[:, None], size=size, mode="trilinear")[:, 0]
 
-    shown = bar(prepared(), looked_at, progress)
+    shown = bar(prepared(), "frames", "frame", progress, video.frames)
     sum_Nhw, count_N = np.zeros(0), np.zeros(video.frames)
     for _, first, map_Thw in over_windows(maps, shown, [offsets_T], options.step, options.batch_size):
         if not sum_Nhw.size:

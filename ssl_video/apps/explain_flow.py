@@ -11,6 +11,7 @@ from ssl_video.apps.film import Shot, film
 from ssl_video.apps.options import FlowOptions
 from ssl_video.errors import UserError
 from ssl_video.figures import figure_to, picture
+from ssl_video.progress import bar
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.flow import colour_wheel, flow_method
 from ssl_video.video.rate import rate_of_file
@@ -29,7 +30,7 @@ def explain_flow(video: Path | str, out: Path | str = ".", options: FlowOptions 
     frames_THWC = _first_frames(video, options)
     if len(frames_THWC) < 2:
         raise UserError(f"{video} has one frame only, and flow needs two.")
-    flows_SHW2 = [flow(frames_THWC[n : n + 2])[0] for n in range(len(frames_THWC) - 1)]
+    flows_SHW2 = [flow(frames_THWC[n : n + 2])[0] for n in bar(range(len(frames_THWC) - 1), "flow", "frame")]
     maximum = full_saturation(flows_SHW2)
     method = options.method.partition("?")[0]
     stem = f"{video.stem}_flow_{method}"

@@ -20,6 +20,7 @@ from ssl_video.apps.options import Format
 from ssl_video.errors import UserError
 from ssl_video.files import folder_written_aside, write_text
 from ssl_video.model import Model, header_of_backbone, load_model
+from ssl_video.progress import bar
 from ssl_video.tensors import save_tensors
 
 Answer = Callable[[Tensor], tuple[np.ndarray, ...]]  # uint8 clips_BTHWC -> features_BD, map_BDthw (or features alone)
@@ -239,7 +240,7 @@ def _onnx_packages() -> Any:
 def _compare(what: str, model: Model, exported: Answer) -> list[Parity]:
     """One comparison for each of the batches, of the features, or of the map if only that is off."""
     checks = []
-    for batch in CHECKED:
+    for batch in bar(CHECKED, f"check {what}", "batch"):
         clips_BTHWC = random_clips(model, batch)
         found = []
         for output, a, b in zip(("features", "map"), answers(model, clips_BTHWC), exported(clips_BTHWC), strict=False):

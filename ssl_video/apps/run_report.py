@@ -28,6 +28,7 @@ from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import Pretext
 from ssl_video.pretrain_config import PretrainConfig, noted_by
 from ssl_video.pretraining import Say, silent, untrained
+from ssl_video.progress import bar
 from ssl_video.run import Run
 from ssl_video.train.config import DataConfig
 from ssl_video.train.data import ClipDataset, read_video
@@ -172,7 +173,7 @@ def _videos(run: Run, config: PretrainConfig, options: ReportOptions, pretext: P
     pretext.train()  # it samples as it did in training
     if options.data is not None:
         return _other_videos(config, options, pretext)
-    lists = lists_of(run, config.data, pretext, silent, progress=True)
+    lists = lists_of(run, config.data, pretext, silent, draws=0)
     if lists.held_out.videos:
         return Shown(lists.training, lists.training, lists.held_out, "held out from the training list")
     return _apart(lists.training, HELD_OUT, "a fraction of those trained on, since the run held none out")
@@ -181,7 +182,7 @@ def _videos(run: Run, config: PretrainConfig, options: ReportOptions, pretext: P
 def _other_videos(config: PretrainConfig, options: ReportOptions, pretext: Pretext) -> Shown:
     assert options.data is not None
     data = DataConfig(options.data, options.split)
-    whole = chosen = choose_lists(replace(data, held_out=0.0), pretext, silent, progress=True).training
+    whole = chosen = choose_lists(replace(data, held_out=0.0), pretext, silent, draws=0).training
     test = load_splits(data.spec, data.split).test
     if test is not None:
         return Shown(chosen, whole, shown(test, data, pretext, True), f"the test list of {data.spec}")
@@ -226,7 +227,7 @@ def samples_of(pretext: Pretext, videos: VideoSet, count: int, seed: int) -> lis
     dataset = ClipDataset(videos, pretext, seed)
     chosen = np.unique(np.linspace(0, len(videos.videos) - 1, count).round().astype(int))
     blocks: list[Block] = []
-    for place, number in enumerate(chosen.tolist()):
+    for place, number in enumerate(bar(chosen.tolist(), "samples", "video")):
         sample = dataset[0, number, 0]
         replaced = " (or of a video in its place)" if sample.pop("problems") else ""
         rows = [

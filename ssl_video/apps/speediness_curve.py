@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl_video.apps.film import Shot, film, rgb
 from ssl_video.apps.options import SpeedinessOptions
-from ssl_video.apps.windows import bar, check_length, frames_of, offsets_at, over_windows
+from ssl_video.apps.windows import check_length, frames_of, offsets_at, over_windows
 from ssl_video.capabilities import SpeedLogits
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.spec import one_video
@@ -20,6 +20,7 @@ from ssl_video.errors import UserError
 from ssl_video.figures import QUIET, figure_to, picture, shortened
 from ssl_video.files import check_not_over, write_text
 from ssl_video.model import Model
+from ssl_video.progress import bar
 from ssl_video.video.augment import resize_height
 from ssl_video.video.writer import TO_LOOK_AT, rate_of, write_video
 
@@ -137,7 +138,7 @@ def speediness_curves(
 
     middles: list[list[int]] = [[] for _ in range(measured)]
     values: list[list[float]] = [[] for _ in range(measured)]
-    frames = bar(prepared(), video, progress)
+    frames = bar(prepared(), "frames", "frame", progress, video.frames)
     for kind, first, value in over_windows(normal, frames, offsets[:measured], options.step, options.batch_size):
         middles[kind].append(first + int(offsets[kind][-1]) // 2)
         values[kind].append(float(value))

@@ -18,6 +18,7 @@ from ssl_video.errors import UserError
 from ssl_video.figures import QUIET, figure_to, styled
 from ssl_video.files import check_not_over
 from ssl_video.model import Model
+from ssl_video.progress import bar
 from ssl_video.video.augment import resize_height
 from ssl_video.video.sound import has_sound, read_sound, stretched
 from ssl_video.video.writer import TO_LOOK_AT, check_writable, rate_of, write_video
@@ -181,7 +182,7 @@ def kept_frames(video: Video, kept_M: Sequence[int] | np.ndarray) -> Iterator[np
     """Frames of a video, their numbers ascending; one that is named again comes again."""
     wanted = iter(np.asarray(kept_M).tolist())
     number = next(wanted, None)
-    for n, frame_HWC in enumerate(frames_of(video)):
+    for n, frame_HWC in enumerate(bar(frames_of(video), "write", "frame", total=video.frames)):
         while number == n:
             yield frame_HWC
             number = next(wanted, None)

@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ssl_video.apps.adapt import Adapted, adapt
 from ssl_video.apps.film import Shot, Swatch, film
@@ -24,6 +23,7 @@ from ssl_video.eval.dense import FrameFeatures, network_features
 from ssl_video.eval.propagation import Propagation, PropagationConfig
 from ssl_video.files import written_aside
 from ssl_video.model import Model
+from ssl_video.progress import bar
 from ssl_video.video.info import VideoError
 from ssl_video.video.pictures import picture_files
 from ssl_video.video.rate import rate_of_file
@@ -222,8 +222,7 @@ class Source:
         total, first = max(0, self.announced - self.start) or None, True
         try:
             frames = iterate_frames(str(self.video), self.start)
-            hidden = None if self.progress else True  # None: hidden unless on a terminal
-            for frame_HWC in tqdm(frames, total=total, unit="frame", desc="track", disable=hidden):
+            for frame_HWC in bar(frames, "track", "frame", self.progress, total):
                 first = False
                 self.read.append(frame_HWC)
                 yield frame_HWC

@@ -1,6 +1,5 @@
 """Every clip of a video in one pass: frames are decoded once, and no more are kept than the longest clip spans."""
 
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -8,7 +7,6 @@ from itertools import islice
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
@@ -27,12 +25,6 @@ def frames_of(video: Video) -> Iterator[np.ndarray]:
         raise UserError(f"{video.source} cannot be used: {error}.") from None
     if count < video.frames:
         raise UserError(f"{video.source} ends after {count} of the {video.frames} frames that a scan found in it.")
-
-
-def bar(frames: Iterable[np.ndarray], video: Video, progress: bool) -> Iterable[np.ndarray]:
-    """The frames of a scanned video, with ``progress`` and on a terminal under a bar."""
-    hidden = not (progress and sys.stderr.isatty())
-    return tqdm(frames, total=video.frames, unit="frame", leave=False, disable=hidden)
 
 
 def windows(

@@ -1,15 +1,19 @@
 """The command line: one module a command, imported when it runs, so that ``ssl-video --help`` answers at once."""
 
+import contextlib
 import errno
 import importlib
 import io
+import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO, cast
 
 from ssl_video._version import __version__
 from ssl_video.errors import UserError, nearest
+from ssl_video.progress import LOG, showing
 
 COMMANDS = {
     "pretrain": "train a backbone on videos without labels",
@@ -43,7 +47,11 @@ USAGE = "usage: ssl-video COMMAND [options]\n\nSelf-supervised pretraining of vi
 NOTES = """
 'ssl-video COMMAND --help' lists a command's options; 'ssl-video pretrain' alone is a good start.
 Every command takes --plugin FILE.py, any number of times: a file with a pretext, a backbone, a data set or a protocol
-of your own."""
+of your own; -q (--quiet): results and errors only; -v (--verbose): more, every video that is left out for one."""
+
+LEVELS = {"-q": logging.ERROR, "--quiet": logging.ERROR, "-v": logging.DEBUG, "--verbose": logging.DEBUG}
+TRAINING = ("pretrain", "evaluate", "benchmark")
+"""Commands that may train, which goes on when nobody reads what they say."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     show = warnings.showwarning
     warnings.showwarning = _warn
     try:
-        return _command(_load_plugins(argv))
+        with _telling(argv), showing(os.environ.get("RANK", "0") == "0"):  # one of torchrun's processes tells
+            return _command(_load_plugins([word for word in argv if word not in LEVELS]))
     except UserError as error:
         if error.alone or os.environ.get("RANK", "0") == "0":  # of torchrun's processes, which all met it, one tells
             print(f"ssl-video: {error}", file=sys.stderr)
@@ -76,8 +85,56 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = show
 
 
+def tell(line: str, stream: TextIO | None = None) -> None:
+    """Print what is no result: nothing with ``-q``."""
+    if LOG.isEnabledFor(logging.INFO):
+        print(line, file=stream)
+
+
+@contextlib.contextmanager
+def _telling(argv: Sequence[str]) -> Iterator[None]:
+    """Our lines go to stderr, as many as ``-q`` or ``-v`` ask for; those of a training may find no reader."""
+    handler, level, streams = logging.StreamHandler(), LOG.level, (sys.stdout, sys.stderr)
+    LOG.setLevel(next((LEVELS[word] for word in argv if word in LEVELS), logging.INFO))
+    command = next((word for word in argv if word not in LEVELS), "")
+    if command in TRAINING:
+        sys.stdout, sys.stderr = cast(tuple[TextIO, TextIO], tuple(map(Unheard, streams)))
+    handler.setStream(sys.stderr)
+    LOG.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        LOG.setLevel(level)
+        sys.stdout, sys.stderr = streams
+
+
+class Unheard:
+    """A stream that is written at once, and drops what is written when its reader has gone: ``pretrain | head -1``."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write it, if anybody reads."""
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+        return len(text)
+
+    def flush(self) -> None:
+        """It is done already."""
+
+
 def _warn(message: Warning | str, *_where: object) -> None:
     """A warning as a sentence, without the place in the program."""
+    if not LOG.isEnabledFor(logging.WARNING):
+        return
     print(f"ssl-video: warning: {message}", file=sys.stderr)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from ssl_video.bounds import Bounded, Count, Natural
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, pair, parse
 
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     data = dict(pair(text, "--data", "NAME=SPEC") for text in config.data)
     table = load_table(config.table, data, config.seeds)
     try:
-        written = Bench(table, config.workers, config.device, print).run(config.out)
+        written = Bench(table, config.workers, config.device, tell).run(config.out)
     except Interrupted as stop:
         print(f"ssl-video: {stop}: the same command resumes the table.", file=sys.stderr)
         return 130

@@ -1,5 +1,6 @@
 """``ssl-video data``: scan, cache and synthesize videos, and compute their optical flow."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ssl_video.bounds import Bounded, Count, Natural
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import action_of, parse
 from ssl_video.datasets.drawing.config import SyntheticConfig
+from ssl_video.errors import UserError
+from ssl_video.progress import left_out, size
 from ssl_video.video.kinds import CopyKind
 
 if TYPE_CHECKING:
@@ -44,6 +48,18 @@ class CacheConfig(Bounded, flags="--"):
     """Shorter side of the copies, in pixels; 0 keeps the size."""
     workers: Count | None = None
     """Encoding processes; by default one a core."""
+
+
+@dataclass(frozen=True)
+class KeptConfig:
+    """Options of looking after the copies that commands made by the way."""
+
+    list: bool = False
+    """List the folders of copies and flow, of the runs in this folder and in the cache, and remove nothing."""
+    clear: bool = False
+    """List them, and remove those that no living process reads."""
+    yes: bool = False
+    """Do not ask before removing."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +104,21 @@ def scan(argv: Sequence[str]) -> int:
 
     done = scan_to_manifest(config.data, config.out, workers=config.workers, progress=True)
     for warning in done.warnings:
-        print(f"warning: {warning}")
-    for problem in done.problems:
-        print(f"bad: {problem.path}: {problem.reason}")
+        tell(f"warning: {warning}")
+    for line in left_out(done.problems, "bad"):
+        tell(line)
     bad = len(done.problems)
     print(f"{done.videos} of {done.videos + bad} files can be used ({done.frames} frames); {bad} cannot.")
     for reason, count in done.reasons.most_common(10):
         print(f"{count:>6}  {reason}")
-    print(f"{config.out} is written.")
+    tell(f"{config.out} is written.")
     return 2 if done.videos == 0 or (config.strict and bad) else 0
 
 
 def cache(argv: Sequence[str]) -> int:
-    """Copy every usable video to a form that reads fast."""
+    """Copy every usable video to a form that reads fast; or list or clear the copies that commands made by the way."""
+    if {"--list", "--clear"} & set(argv):
+        return _look_after(parse(KeptConfig, argv, "data cache", "List or clear the copies that commands made."))
     config = parse(CacheConfig, argv, "data cache", "Make copies of videos that read fast, frame for frame.")
     from ssl_video.datasets.prepare import copy_videos
 
@@ -108,7 +126,30 @@ def cache(argv: Sequence[str]) -> int:
     done = copy_videos(config.data, config.out, config.kind, side, workers=workers, progress=True)
     _tell(done)
     print(f"{done.videos} copies are in {config.out}, {len(done.problems)} videos were left out.")
-    print(f"Next: ssl-video pretrain --data {done.manifest}")
+    tell(f"Next: ssl-video pretrain --data {done.manifest}")
+    return 0
+
+
+def _look_after(config: KeptConfig) -> int:
+    from ssl_video.datasets.kept import clear, kept_copies
+
+    kept = kept_copies()
+    for one in kept:
+        used = ", in use by a living process" if one.in_use else ""
+        print(f"{one.folder}: {one.copies} files, {size(one.bytes)}{used}")
+    print(f"{size(sum(one.bytes for one in kept))} in {len(kept)} folders.")
+    free = [one for one in kept if not one.in_use]
+    if not config.clear or not free:
+        return 0
+    if not config.yes:
+        if not sys.stdin.isatty():
+            raise UserError("Nothing was removed: --clear needs --yes where nobody can be asked.")
+        if input(f"Remove {len(free)} of these folders? [y/N] ").strip().lower() not in ("y", "yes"):
+            return 0
+    gone, stay = clear(free)
+    print(f"{size(sum(one.bytes for one in gone))} in {len(gone)} folders were removed.")
+    for one in stay:
+        print(f"{one.folder} stays: a process has begun to read it.")
     return 0
 
 
@@ -121,13 +162,13 @@ def flow(argv: Sequence[str]) -> int:
     done = flow_videos(config.data, config.out, config.method, side, reversed=backwards, workers=workers, progress=True)
     _tell(done)
     print(f"The flow of {done.videos} videos is in {config.out}, {len(done.problems)} videos were left out.")
-    print(f"Next: ssl-video pretrain --backbone A_NETWORK_OF_FLOW --data {done.manifest}")
+    tell(f"Next: ssl-video pretrain --backbone A_NETWORK_OF_FLOW --data {done.manifest}")
     return 0
 
 
 def _tell(done: "Prepared") -> None:
-    for problem in done.problems:
-        print(f"left out: {problem.path}: {problem.reason}")
+    for line in left_out(done.problems):
+        tell(line)
 
 
 def synthesize(argv: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ssl_video.bounds import Bounded, Count, Natural
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, pair, parse
 from ssl_video.figures import PictureFormat
 from ssl_video.video.kinds import CacheKind
@@ -75,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
         Reading(config.split, config.cache, config.cache_short_side, config.workers, config.batch_size, progress=True),
     )
     try:
-        results = evaluate_on(config.model, what, print, show)
+        results = evaluate_on(config.model, what, tell, show)
     except Interrupted as stop:
         print(f"ssl-video: {stop}: name that folder with --run to resume.", file=sys.stderr)
         return 130

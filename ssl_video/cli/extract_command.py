@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ssl_video.bounds import Bounded, Count, Natural, Seed
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, parse
 from ssl_video.video.kinds import CacheKind, Crops
 
@@ -56,5 +57,5 @@ def main(argv: Sequence[str]) -> int:
         config.split, config.cache, config.cache_short_side, config.workers, config.batch_size, progress=True
     )
     where = ExtractionConfig(config.data, config.out, what, config.seed, config.device, reading, config.format)
-    extract_on(config.model, where, print)
+    extract_on(config.model, where, tell)
     return 0

@@ -9,7 +9,9 @@ import tyro
 
 from ssl_video.apps.options import IndexOptions
 from ssl_video.bounds import Bounded, Natural
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, parse
+from ssl_video.progress import few, left_out
 
 if TYPE_CHECKING:
     from ssl_video.apps.index_update import Changes
@@ -62,13 +64,11 @@ def main(argv: Sequence[str]) -> int:
 
 def _tell(out: Path, data: str | None, changes: "Changes") -> None:
     if data is not None and (Path(data) / "manifest.csv").is_file():
-        print(f"{data}/manifest.csv was read; files that it does not list are not seen ('ssl-video data scan').")
-    for problem in changes.problems:
-        print(f"left out: {problem.path}: {problem.reason}")
-    for path in changes.removed:
-        print(f"removed: {path}")
+        tell(f"{data}/manifest.csv was read; files that it does not list are not seen ('ssl-video data scan').")
+    for line in (*left_out(changes.problems), *few([f"removed: {path}" for path in changes.removed], "removed")):
+        tell(line)
     if changes.recall is not None:
         print(changes.recall.sentence())
     counts = f"{len(changes.added)} added, {len(changes.refreshed)} refreshed, {len(changes.removed)} removed"
     print(f"{changes.videos} videos are in {out} ({counts}), {len(changes.problems)} were left out.")
-    print(f"Next: ssl-video query {out} VIDEO")
+    tell(f"Next: ssl-video query {out} VIDEO")

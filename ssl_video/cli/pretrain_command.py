@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import name_given, parse
 from ssl_video.errors import UserError
 from ssl_video.recipes import SPEEDINESS
@@ -82,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
         _preview(given)
         return 0
     try:
-        run = pretrain(given.config, given.out, resume=given.resume, say=print, progress=True)
+        run = pretrain(given.config, given.out, resume=given.resume, say=tell, progress=True)
     except Interrupted as stop:
         print(f"ssl-video: {stop}: use --resume.", file=sys.stderr)
         return 130
@@ -213,4 +214,4 @@ def _tell(config: "PretrainConfig", run: "Run") -> None:
         print(f"\n{side_by_side(results, names)}")
     elif config.probe:
         print("The linear probe needs a test list, which these videos do not have.")
-    print(f"Next: ssl-video index --model {run} --data {config.data.spec} --out {run}/index")
+    tell(f"Next: ssl-video index --model {run} --data {config.data.spec} --out {run}/index")

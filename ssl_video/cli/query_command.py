@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ssl_video.apps.options import SearchOptions
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, parse
 from ssl_video.errors import UserError
+from ssl_video.progress import left_out
 
 if TYPE_CHECKING:
     from ssl_video.apps.search import Found
@@ -52,14 +54,14 @@ def main(argv: Sequence[str]) -> int:
             results.append(found)
         else:
             problems.append(found)
-    for problem in problems:
-        print(f"left out: {problem.path}: {problem.reason}", file=sys.stderr if config.json else sys.stdout)
+    for line in left_out(problems):
+        tell(line, sys.stderr if config.json else sys.stdout)
     if not results:
         raise UserError(f"None of the {len(queries)} videos can be used as a query.")
     if config.html is not None:
         write_report(config.html, f"Neighbours in {config.index}", results)
         if not config.json:
-            print(f"The report is {config.html}.")
+            tell(f"The report is {config.html}.")
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from ssl_video.apps.options import ReportOptions
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, parse
 
 
@@ -31,6 +32,6 @@ def main(argv: Sequence[str]) -> int:
     from ssl_video.train.distributed import choose_device
 
     device = choose_device(config.device)
-    for path in write_report(Run(config.run), config.out, config.options, device, print):
+    for path in write_report(Run(config.run), config.out, config.options, device, tell):
         print(f"{path} is written.")
     return 0

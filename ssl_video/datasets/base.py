@@ -19,6 +19,8 @@ class ListedVideo:
     ``path`` is its flow and both are needed. ``annotation`` is where that lies which
     people have drawn or noted of the frames, ``annotated`` the name of its form (``annotations``). ``published`` is the
     published list that names the video, SET:LIST such as ``kinetics400:train``; "" for other lists.
+    ``resized_to`` is the shorter side in pixels to which frames are resized as they are read, as in a copy that was not
+    made; 0: as they are.
     """
 
     path: str
@@ -29,6 +31,7 @@ class ListedVideo:
     annotation: str = ""
     annotated: str = ""
     published: str = ""
+    resized_to: int = 0
 
     @property
     def source(self) -> str:

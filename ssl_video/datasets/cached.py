@@ -1,15 +1,21 @@
 """A set of videos that is read from copies made once."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 from ssl_video.datasets.base import VideoList, VideoSet
+from ssl_video.datasets.kept import hold
 from ssl_video.datasets.spec import scanned
 from ssl_video.errors import UserError
-from ssl_video.files import cache_dir
-from ssl_video.video.cache import build_clip_cache
+from ssl_video.files import copies_dir
+from ssl_video.progress import announce, size
+from ssl_video.video.cache import build_clip_cache, copy_bytes
 from ssl_video.video.info import Problem
 from ssl_video.video.kinds import CacheKind, CopyKind
+
+COPIES_AT_MOST = 10e9
+"""Bytes of raw copies that are made without being asked for one by one (``ssl-video data cache`` makes any)."""
 
 
 def read_from(videos: VideoList, cache: CacheKind, short_side: int, *, progress: bool = False) -> VideoSet:
@@ -19,6 +25,24 @@ def read_from(videos: VideoList, cache: CacheKind, short_side: int, *, progress:
     """
     usable = scanned(videos, progress=progress)
     return usable if cache == "none" else cached(usable, cache, short_side or None, progress=progress)
+
+
+def as_copied(videos: VideoSet, short_side: int | None, draws: float = math.inf, *, progress: bool = False) -> VideoSet:
+    """The videos read from raw copies, or from themselves with every frame as it would be in a copy.
+
+    Copies cost a reading of every whole video, and place. So they are made only if there are samples enough to draw
+    one of every video, ``draws`` of them, and if all together are at most ``COPIES_AT_MOST`` bytes.
+
+    Raises:
+        UserError: if the disk has no room for them, or no video can be copied.
+    """
+    needed = sum(copy_bytes(v.info, "raw", short_side) for v in videos.videos)
+    if needed <= COPIES_AT_MOST and draws >= len(videos.videos):
+        return cached(videos, "raw", short_side, progress=progress)
+    whole = f"raw copies of the {len(videos.videos)} videos of {videos.name}, {size(needed)},"
+    why = f"of which {draws:.0f} samples are drawn" if draws < len(videos.videos) else f"above {size(COPIES_AT_MOST)}"
+    announce(f"No copies are made ({whole} {why}): the videos themselves are read, to the same frames.", progress)
+    return replace(videos, videos=tuple(replace(v, resized_to=short_side or 0) for v in videos.videos))
 
 
 def cached(
@@ -33,9 +57,11 @@ def cached(
     """The same videos, each read from its copy, frame n of which shows frame n of the original.
 
     Copies that are there already are used; a video that cannot be copied joins ``problems``. By default the copies lie
-    in the user's cache folder. Raises UserError if no video can be copied.
+    in ``files.copies_dir``. Raises UserError if no video can be copied.
     """
-    out = out or cache_dir() / "clips" / f"{kind}-{short_side or 'full'}"
+    if out is None:
+        out = copies_dir("clips") / f"{kind}-{short_side or 'full'}"
+        hold(out)
     return copied(videos, kind, short_side, out, workers=workers, progress=progress)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.cached import copied
+from ssl_video.datasets.kept import hold
 from ssl_video.errors import UserError
-from ssl_video.files import cache_dir
+from ssl_video.files import copies_dir
 from ssl_video.video.cache import FLOW_CODEC
 
 
@@ -31,7 +32,7 @@ def flow_of(
         method: ``farneback``, ``dis`` or ``raft``, with options as in ``farneback?window=21``.
         short_side: of the frames for which flow is computed, in pixels; None keeps the size.
         reversed: flow of the videos played backwards, computed anew: it is not the forward flow negated.
-        out: folder of the flow; by default in the user's cache folder.
+        out: folder of the flow; by default in ``files.copies_dir``.
         workers: processes; by default one a core.
         progress: show a bar, on a terminal.
 
@@ -40,7 +41,8 @@ def flow_of(
     """
     if out is None:
         direction = "reversed" if reversed else "forward"
-        out = cache_dir() / "flow" / f"{re.sub(r'[^a-z0-9]+.*', '', method)}-{direction}-{short_side or 'full'}"
+        out = copies_dir("flow") / f"{re.sub(r'[^a-z0-9]+.*', '', method)}-{direction}-{short_side or 'full'}"
+        hold(out)
     return copied(videos, method, short_side, out, reversed=reversed, workers=workers, progress=progress)
 
 

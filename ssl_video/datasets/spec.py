@@ -2,13 +2,11 @@
 
 import dataclasses
 import re
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ssl_video.datasets.base import DATASETS, FeatureSplits, ListedVideo, Splits, Video, VideoList, VideoSet
 from ssl_video.datasets.folder import load_folder
@@ -17,6 +15,7 @@ from ssl_video.datasets.synthetic import synthesize
 from ssl_video.datasets.table import load_table
 from ssl_video.errors import UserError
 from ssl_video.files import as_named, cache_dir
+from ssl_video.progress import bar
 from ssl_video.video.content import content_of
 from ssl_video.video.info import Problem
 from ssl_video.video.scan import scan
@@ -59,7 +58,7 @@ def load_features(spec: str, split: int = 1) -> FeatureSplits:
 
 def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSplits:
     if spec == "synthetic":  # the embedded set: made at the first use
-        return load_table(synthesize(cache_dir() / "synthetic-clips", progress=True))
+        return load_table(synthesize(cache_dir() / "synthetic-clips"))
     path = Path(spec).expanduser()
     named = re.fullmatch(r"([\w-]{2,}):(.*)", spec)  # one letter is a drive of Windows
     if named and not path.exists():
@@ -120,9 +119,8 @@ def contents_of(videos: Sequence[Video], *, progress: bool = False) -> dict[str,
             return ""
 
     paths = list(dict.fromkeys(v.at_hand for v in videos))
-    hidden = not (progress and sys.stderr.isatty()) or not paths
     with ThreadPoolExecutor() as pool:
-        found = tqdm(pool.map(one, paths), total=len(paths), unit="file", desc="contents", disable=hidden)
+        found = bar(pool.map(one, paths), "contents", "file", progress, len(paths))
         return dict(zip(paths, found, strict=True))
 
 

@@ -2,19 +2,18 @@
 
 import hashlib
 import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import cache_dir, written_aside
+from ssl_video.progress import bar
 from ssl_video.video import cues
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.cache import FLOW_CODEC
@@ -22,13 +21,13 @@ from ssl_video.video.flow import farneback
 from ssl_video.video.reader import VideoError, iterate_frames
 
 
-def frame_difference(path: str) -> np.ndarray:
+def frame_difference(path: str, resized_to: int = 0) -> np.ndarray:
     """(T,) mean absolute difference of each frame's gray values to the frame before, in gray levels; 0 for the first.
 
     A cheap stand-in for the magnitude of motion; sub-sampled to at most about 64 pixels a side.
     """
     values, before = [], None
-    for frame_HWC in iterate_frames(path):
+    for frame_HWC in _frames(path, resized_to):
         step = max(1, min(frame_HWC.shape[:2]) // 64)
         gray = frame_HWC[::step, ::step].mean(axis=2, dtype=np.float32)
         values.append(0.0 if before is None else float(np.abs(gray - before).mean()))
@@ -36,14 +35,14 @@ def frame_difference(path: str) -> np.ndarray:
     return np.asarray(values, np.float32)
 
 
-def flow_magnitude(path: str) -> np.ndarray:
+def flow_magnitude(path: str, resized_to: int = 0) -> np.ndarray:
     """(T,) mean magnitude of the optical flow (Farneback's) from the frame before to each frame; 0 for the first.
 
     In pixels a frame, of frames whose shorter side was resized to 64 pixels where it is longer. Raises UserError
     without OpenCV.
     """
     values, before = [], None
-    for frame_HWC in iterate_frames(path):
+    for frame_HWC in _frames(path, resized_to):
         # a copy, because the frames of a raw copy are read-only, and torch warns of that
         small_HWC = resize_short_side(np.array(frame_HWC)[None], min(64, *frame_HWC.shape[:2]))[0]
         pair = None if before is None else np.stack([before, small_HWC])
@@ -52,12 +51,18 @@ def flow_magnitude(path: str) -> np.ndarray:
     return np.asarray(values, np.float32)
 
 
-def black_borders(path: str) -> np.ndarray:
+def black_borders(path: str, resized_to: int = 0) -> np.ndarray:
     """(T, 4) fractions of each frame that are black at its top, bottom, left and right."""
-    return np.concatenate([cues.black_borders(frame_HWC[None]) for frame_HWC in iterate_frames(path)])
+    return np.concatenate([cues.black_borders(frame_HWC[None]) for frame_HWC in _frames(path, resized_to)])
 
 
-STATISTICS: dict[str, Callable[[str], np.ndarray]] = {
+def _frames(path: str, resized_to: int) -> Iterator[np.ndarray]:
+    """The frames as a training sees them: resized to a shorter side in pixels, unless it is 0."""
+    for frame_HWC in iterate_frames(path):
+        yield resize_short_side(frame_HWC[None], resized_to)[0] if resized_to else frame_HWC
+
+
+STATISTICS: dict[str, Callable[[str, int], np.ndarray]] = {
     "flow_magnitude": flow_magnitude,
     "frame_difference": frame_difference,
     "black_borders": black_borders,
@@ -72,7 +77,7 @@ def statistics_of(video: Video, names: Sequence[str]) -> Mapping[str, np.ndarray
         VideoError: if the video cannot be decoded.
     """
     path = video.at_hand if video.info.codec == FLOW_CODEC else video.path
-    return {name: _statistic(name, path) for name in names}
+    return {name: _statistic(name, path, video.resized_to) for name in names}
 
 
 def measure(videos: VideoSet, names: Sequence[str], progress: bool = False) -> None:
@@ -85,23 +90,24 @@ def measure(videos: VideoSet, names: Sequence[str], progress: bool = False) -> N
         with suppress(VideoError):
             statistics_of(video, names)
 
-    hidden = not (progress and sys.stderr.isatty())
     if names:
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             done = pool.map(one, videos.videos)
-            list(tqdm(done, total=len(videos.videos), unit="file", desc=", ".join(names), disable=hidden))
+            list(bar(done, ", ".join(names), "video", progress, len(videos.videos)))
 
 
 @lru_cache(maxsize=100_000)
-def _statistic(name: str, path: str) -> np.ndarray:
+def _statistic(name: str, path: str, resized_to: int) -> np.ndarray:
     if name not in STATISTICS:
         raise UserError(f"There is no statistic called {name!r}; {nearest(name, STATISTICS)}")
-    stat = Path(path).stat()
-    key = hashlib.sha256(f"{name}|{Path(path).resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:24]
+    stat, seen = Path(path).stat(), f"|{resized_to}" if resized_to else ""
+    key = hashlib.sha256(f"{name}|{Path(path).resolve()}|{stat.st_size}|{stat.st_mtime_ns}{seen}".encode()).hexdigest()[
+        :24
+    ]
     kept = cache_dir() / "statistics" / f"{key}.npy"
     if kept.exists():
         return np.load(kept, allow_pickle=False)
-    values = STATISTICS[name](path)
+    values = STATISTICS[name](path, resized_to)
     with written_aside(kept) as aside:
         np.save(aside, values)
     return values

@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from ssl_video.datasets.drawing.config import FRAMES, SIZES, Kind, SyntheticConfig
 from ssl_video.datasets.drawing.motions import CLIPS, SEQUENCES
@@ -38,6 +37,7 @@ from ssl_video.datasets.drawing.scene import Scene, clip, sequence, track
 from ssl_video.datasets.manifest import write_manifest
 from ssl_video.errors import UserError
 from ssl_video.files import write_text, written_aside
+from ssl_video.progress import bar
 from ssl_video.video.scan import scan_one
 from ssl_video.video.writer import Encoding, write_video
 
@@ -129,8 +129,7 @@ def _written(out: Path, config: SyntheticConfig, workers: int | None, progress: 
     workers = max(1, min(len(os.sched_getaffinity(0)) if workers is None else workers, total // 8))
     shares = [range(w, total, workers) for w in range(workers)]
     rows = _alone(out, config, shares[0]) if workers == 1 else _together(out, config, shares)
-    hidden = not (progress and sys.stderr.isatty())
-    yield from tqdm(rows, total=total, unit="video", desc="synthesize", disable=hidden)
+    yield from bar(rows, "synthesize", "video", progress, total)
 
 
 def _alone(out: Path, config: SyntheticConfig, numbers: Iterable[int]) -> Iterator[Numbered]:

@@ -148,7 +148,7 @@ class ImprovedTrajectories(Encoder):
             return file
 
         what = "trajectories"
-        return list(children.work(described, videos.videos, workers=max(1, workers), what=what, progress=True))
+        return list(children.work(described, videos.videos, workers=max(1, workers), what=what, progress=False))
 
 
 def _file(path: str, config: TrackConfig) -> Path:

@@ -1,5 +1,6 @@
 """Options of a training that belong to no pretext and no backbone. Light to import, since flags are made of them."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -89,6 +90,11 @@ class TrainingConfig(Bounded, flags="--"):
         if self.steps is None and self.epochs is None:
             object.__setattr__(self, "steps", STEPS)
 
+    @property
+    def draws(self) -> float:
+        """Samples that the training draws, of how many videos ever; infinite where epochs are counted."""
+        return math.inf if self.steps is None else self.steps * self.batch_size * self.optim.accumulate
+
     def steps_over(self, videos: int) -> int:
         """Optimiser steps of a training on so many videos: those given, or those of the epochs, one at least."""
         if self.epochs is None:
@@ -109,7 +115,8 @@ class DataConfig(Bounded, flags="--"):
     held_out: LessThanOne = 0.1
     """Fraction of the training list kept from training, for the monitors; 0 turns them off."""
     cache: CacheKind = "none"
-    """Train from copies of the videos, made once: raw frames, or small h264 files."""
+    """Train from copies of the videos, made once: small h264 files, or raw frames, made where they are worth it
+    (the same frames are read from the videos themselves where not)."""
     cache_short_side: Natural = 128
     """Shorter side of the cached copies, in pixels; 0 keeps the size of the video."""
     reader: str = "pyav"

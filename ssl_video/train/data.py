@@ -22,6 +22,7 @@ from ssl_video.errors import UserError
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.objective import Objective, Redraw, Sample
 from ssl_video.train.span import long_enough, remedy
+from ssl_video.video.augment import resize_short_side
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError, get_reader
 from ssl_video.video.view import Skip
@@ -37,7 +38,8 @@ ReadFrames = Callable[[Video, Sequence[int]], np.ndarray]
 
 def read_video(video: Video, frames: Sequence[int], reader: str = "pyav") -> np.ndarray:
     """frames_THWC of a scanned video."""
-    return get_reader(reader)(video.path, frames, video.info)
+    frames_THWC = get_reader(reader)(video.path, frames, video.info)
+    return resize_short_side(frames_THWC, video.resized_to) if video.resized_to else frames_THWC
 
 
 def usable(videos: VideoSet, pretext: Objective, seed: int = 0) -> VideoSet:

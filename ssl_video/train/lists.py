@@ -1,15 +1,18 @@
 """Which videos a run trains on: chosen once, noted, and found again as they were when it is resumed."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoSet
-from ssl_video.datasets.cached import read_from
+from ssl_video.datasets.cached import as_copied, read_from
 from ssl_video.datasets.flow import for_modality
-from ssl_video.datasets.spec import contents_of, describe, held_out, load_splits
+from ssl_video.datasets.kept import hold_copies
+from ssl_video.datasets.spec import contents_of, describe, held_out, load_splits, scanned
 from ssl_video.datasets.statistics import measure
 from ssl_video.errors import UserError
+from ssl_video.progress import left_out
 from ssl_video.run import Lists, Run
 from ssl_video.train.config import DataConfig
 from ssl_video.train.data import usable, with_company
@@ -19,29 +22,36 @@ from ssl_video.train.span import remedy
 Say = Callable[[str], None]
 
 
-def lists_of(run: Run, data: DataConfig, objective: Objective, say: Say, progress: bool = False) -> Lists:
+def lists_of(
+    run: Run, data: DataConfig, objective: Objective, say: Say, progress: bool = False, draws: float = math.inf
+) -> Lists:
     """The videos of a run as they were chosen, with what they hold now (``check_same`` compares).
 
     They are chosen now, if the run has noted none yet (or is of version 0.1). Copies that are gone are made again; of
     those that are there, ``say`` is told if the videos that they were made of are not. Raises UserError if there are no
     such videos any more.
+
+    ``draws`` is how many samples will be drawn of them: copies are made if these are enough.
     """
     lists = run.lists()
     if lists is None:
         if run.checkpoints():
             say(f"{run} is of version 0.1, which noted no list of videos: that they are the same cannot be checked.")
-        return choose_lists(data, objective, say, progress)
+        return choose_lists(data, objective, say, progress, draws)
     say(f"{len(lists.training.videos)} videos are trained on, {len(lists.held_out.videos)} are held out, as noted.")
     found = []
     for videos in (lists.training, lists.held_out):
         there = all(Path(path).exists() for v in videos.videos for path in (v.path, v.reversed_path) if path)
-        again = _as_it_is_now(videos, say, progress) if there else _shown_again(videos, data, objective, progress)
+        again = (
+            _as_it_is_now(videos, say, progress) if there else _shown_again(videos, data, objective, progress, draws)
+        )
         found.append(again)
     return Lists(*found)
 
 
 def _as_it_is_now(videos: VideoSet, say: Say, progress: bool) -> VideoSet:
     """The videos with the contents of their files; of a copy only itself is read, so that it stays as it is."""
+    hold_copies(v.path for v in videos.videos if v.copy_of)
     gone = [v.source for v in videos.videos if not Path(v.source).exists()]
     now = contents_of([v for v in videos.videos if v.info.content and v.at_hand == v.source], progress=progress)
     changed = {v.source: now[v.source] for v in videos.videos if now.get(v.source, "") not in ("", v.info.content)}
@@ -54,7 +64,7 @@ def _as_it_is_now(videos: VideoSet, say: Say, progress: bool) -> VideoSet:
     return dataclasses.replace(videos, videos=tuple(own))
 
 
-def _shown_again(videos: VideoSet, data: DataConfig, objective: Objective, progress: bool) -> VideoSet:
+def _shown_again(videos: VideoSet, data: DataConfig, objective: Objective, progress: bool, draws: float) -> VideoSet:
     """The videos as the SPEC lists them, and from these their copies or flow, as they were made at first.
 
     What the SPEC does not list any more is looked for where it lay, but a copy that is none of ours is not made again.
@@ -72,7 +82,7 @@ def _shown_again(videos: VideoSet, data: DataConfig, objective: Objective, progr
         )
 
     sources = tuple(map(source, videos.videos))
-    found = shown(VideoList(videos.name, sources, videos.classes), data, objective, progress)
+    found = shown(VideoList(videos.name, sources, videos.classes), data, objective, progress, draws)
     return dataclasses.replace(found, problems=videos.problems + found.problems)
 
 
@@ -97,17 +107,21 @@ def _difference(before: VideoSet, now: VideoSet) -> str:
     return "the labels, the lengths or the order of its videos have changed"
 
 
-def choose_lists(data: DataConfig, objective: Objective, say: Say, progress: bool = False) -> Lists:
+def choose_lists(
+    data: DataConfig, objective: Objective, say: Say, progress: bool = False, draws: float = math.inf
+) -> Lists:
     """Which of the data's videos are trained on, held out, and left out, and why. Raises UserError if none can be."""
-    return lists_from(offered(data, objective, say, progress), data, objective, say)
+    return lists_from(offered(data, objective, say, progress, draws), data, objective, say)
 
 
-def offered(data: DataConfig, objective: Objective, say: Say, progress: bool = False) -> VideoSet:
+def offered(
+    data: DataConfig, objective: Objective, say: Say, progress: bool = False, draws: float = math.inf
+) -> VideoSet:
     """The videos that an objective can choose from, with what it needs to know of them. Raises UserError if none."""
     splits = load_splits(data.spec, data.split)
     for warning in splits.warnings:
         say(f"warning: {warning}")
-    whole = shown(splits.train, data, objective, progress)
+    whole = shown(splits.train, data, objective, progress, draws)
     measure(whole, objective.needs.statistics, progress=progress)
     say(describe(dataclasses.replace(splits, train=whole)))
     return whole
@@ -125,19 +139,27 @@ def lists_from(whole: VideoSet, data: DataConfig, objective: Objective, say: Say
     return Lists(with_company(training, objective), kept)
 
 
-def shown(videos: VideoList, data: DataConfig, objective: Objective, progress: bool = False) -> VideoSet:
-    """What the network takes: the usable videos, their copies if the configuration says so, or their flow."""
+def shown(
+    videos: VideoList, data: DataConfig, objective: Objective, progress: bool = False, draws: float = math.inf
+) -> VideoSet:
+    """What the network takes: the usable videos, their copies if the configuration says so, or their flow.
+
+    Raw copies are made if ``draws`` samples are worth them (``datasets.cached.as_copied``).
+    """
     modality = objective.backbone.clip.modality
     cache = "none" if modality == "flow" else data.cache  # flow is a copy already
-    readable = read_from(videos, cache, data.cache_short_side, progress=progress)
+    if cache == "raw":
+        readable = as_copied(
+            scanned(videos, progress=progress), data.cache_short_side or None, draws, progress=progress
+        )
+    else:
+        readable = read_from(videos, cache, data.cache_short_side, progress=progress)
     return for_modality(readable, modality, reversed=objective.needs.reversed, progress=progress)
 
 
 def _say_left_out(videos: VideoSet, say: Say) -> None:
     """The videos that cannot be used, counted, the first few named."""
-    for problem in videos.problems[:5]:
-        say(f"  left out: {problem.path}: {problem.reason}")
+    for line in left_out(videos.problems):
+        say(f"  {line}")
     if videos.problems:
-        more = len(videos.problems) - 5
-        rest = f" (and {more} more)" if more > 0 else ""
-        say(f"{len(videos.problems)} of {len(videos.videos) + len(videos.problems)} videos are left out{rest}.")
+        say(f"{len(videos.problems)} of {len(videos.videos) + len(videos.problems)} videos are left out.")

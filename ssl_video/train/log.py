@@ -3,7 +3,6 @@
 import json
 import math
 import signal
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from types import FrameType
@@ -11,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ssl_video.config import plain
 from ssl_video.errors import UserError
+from ssl_video.progress import Bar
 from ssl_video.run import Run
 from ssl_video.tensors import not_finite, some_of
 from ssl_video.train.config import TrainingConfig
@@ -23,6 +22,8 @@ from ssl_video.video.info import Problem
 
 FEATURES_KEPT = 256
 """Latest features over which the collapse indicators are computed."""
+LONGEST_SILENCE_S = 300.0
+"""A step that is logged is a line where there is no bar; where these are further apart, there are lines between."""
 
 
 def collapse_indicators(features_ND: Tensor) -> dict[str, float]:
@@ -145,8 +146,7 @@ class Log:
             return
         run.cut_records(start.step)
         self.file = run.open_records()
-        hidden = not (progress and sys.stderr.isatty())
-        self.bar = tqdm(initial=start.step, total=start.steps, unit="step", disable=hidden, dynamic_ncols=True)
+        self.bar = Bar("train", start.steps, "step", progress, done=start.step, every_s=LONGEST_SILENCE_S)
         if config.tensorboard:
             self.writers.append(_tensorboard(run))
         if config.wandb:
@@ -161,9 +161,9 @@ class Log:
             self.bar.close()
 
     def tick(self, done: int) -> None:
-        """Move the bar."""
+        """Move the bar; its numbers are those of ``write``."""
         if self.first:
-            self.bar.update(done - self.bar.n)
+            self.bar.update(done - self.bar.done)
 
     def write(self, record: dict[str, Any], replaced: Mapping[str, str]) -> None:
         """One line, the bar's numbers, and videos of this rank that others had to replace, with the reason."""
@@ -173,7 +173,7 @@ class Log:
         record = {name: value for name, value in record.items() if math.isfinite(value)}  # what is defined, and JSON
         self.file.write(json.dumps(record) + "\n")
         shown = ("loss", "accuracy", "clips_per_s", "waiting")
-        self.bar.set_postfix({k: f"{record[k]:.3g}" for k in shown if k in record})
+        self.bar.tell({k: record[k] for k in shown if k in record})
         for writer in self.writers:
             writer({k: v for k, v in record.items() if k != "step"}, record["step"])
 

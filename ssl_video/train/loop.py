@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ssl_video.progress import showing
 from ssl_video.run import Run
 from ssl_video.train.config import TrainingConfig
 from ssl_video.train.data import BatchKeys, ClipDataset, batches, grouping, samples_to_fit, tensors
@@ -136,7 +137,7 @@ def train(
 def _watch(monitors: Sequence[Monitor], objective: Objective, step: int) -> dict[str, float]:
     training = objective.training
     objective.eval()
-    with torch.no_grad():
+    with torch.no_grad(), showing(False):
         numbers = {k: v for monitor in monitors for k, v in monitor(objective, step).items()}
     objective.train(training)
     return numbers

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -11,7 +12,9 @@ from typing import get_args
 
 import numpy as np
 
-from ssl_video.files import write_text, written_aside
+from ssl_video.errors import UserError
+from ssl_video.files import copies_dir, write_text, written_aside
+from ssl_video.progress import announce, size
 from ssl_video.video.content import content_of
 from ssl_video.video.flow import check_flow, encode, flow_method
 from ssl_video.video.info import Problem, VideoInfo
@@ -57,7 +60,7 @@ def build_clip_cache(
         source path -> (path of the copy, its VideoInfo), or the problem.
 
     Raises:
-        UserError: if there is no such flow, or what it needs is not installed.
+        UserError: if there is no such flow, what it needs is not installed, or the disk has no room for the copies.
     """
     time_limit_s = 600.0
     if kind not in get_args(CopyKind):
@@ -65,6 +68,8 @@ def build_clip_cache(
         time_limit_s += 5.0 * max((info.frames for _, info in videos), default=0)  # RAFT on a slow core
     out.mkdir(parents=True, exist_ok=True)
     children = Children((sys.executable, "-m", "ssl_video.video.cache"), time_limit_s)
+
+    _check_room(videos, out, kind, short_side, reversed, progress)
 
     def copied(video: tuple[str, VideoInfo]) -> tuple[str, VideoInfo] | Problem:
         path, info = video
@@ -83,6 +88,32 @@ def build_clip_cache(
     what = "copy" if kind in get_args(CopyKind) else "flow"
     done = children.work(copied, videos, workers=workers, what=what, progress=progress)
     return {path: found for (path, _), found in zip(videos, done, strict=True)}
+
+
+def copy_bytes(info: VideoInfo, kind: str, short_side: int | None) -> int:
+    """Bytes of the copy of a video, exact for raw frames; of an h264 file about as many as most have."""
+    scale = 1.0 if short_side is None else short_side / min(info.height, info.width)
+    pixels = round(info.height * scale) * round(info.width * scale)
+    return int(info.frames * pixels * {"raw": 3.0, "h264": 0.05}.get(kind, 2.0))
+
+
+def _check_room(
+    videos: Sequence[tuple[str, VideoInfo]], out: Path, kind: str, short_side: int | None, reversed: bool, shown: bool
+) -> None:
+    """Announce how many bytes will be written where. Raises UserError if the disk has no room for them."""
+    wanted = [info for path, info in videos if finished(path, copy_path(path, out, kind, short_side, reversed)) is None]
+    needed, free = sum(copy_bytes(info, kind, short_side) for info in wanted), shutil.disk_usage(out).free
+    if needed > free:
+        ways = "name another --out"
+        if out.is_relative_to(copies_dir("clips")):
+            ways = "use --cache none, or name another place by SSL_VIDEO_CACHE"
+        elif out.is_relative_to(copies_dir("flow")):
+            ways = "name another place by SSL_VIDEO_CACHE"
+        raise UserError(f"{out} has {size(free)} free, the copies need {size(needed)}: {ways}.")
+    if wanted:
+        what = "copies" if kind in get_args(CopyKind) else "flow"
+        about = "" if kind == "raw" else "about "
+        announce(f"Writing {what} of {len(wanted)} videos, {about}{size(needed)}, to {out}.", shown)
 
 
 def copy_path(path: str, out: Path, kind: str, short_side: int | None, reversed: bool = False) -> Path:

@@ -25,9 +25,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 from av.video.frame import VideoFrame
-from tqdm import tqdm
 
 from ssl_video.files import cache_dir
+from ssl_video.progress import Bar, bar
 from ssl_video.video.content import content_of
 from ssl_video.video.info import Problem, VideoInfo
 from ssl_video.video.pictures import scan_folder
@@ -148,12 +148,7 @@ def scan(
     known = {path: found for path in paths if (found := memory.get(path)) is not None}
     workers = max(1, min(len(os.sched_getaffinity(0)) if workers is None else workers, len(paths) - len(known)))
     children = Children(CHILD, time_limit_s)
-    with (
-        ThreadPoolExecutor(workers) as pool,
-        tqdm(
-            total=len(paths), unit="file", desc="scan", disable=not (progress and sys.stderr.isatty()) or not paths
-        ) as bar,
-    ):
+    with ThreadPoolExecutor(workers) as pool, Bar("scan", len(paths), "file", progress) as done:
         pending = {path: pool.submit(_scanned, children, path) for path in paths if path not in known}
         try:
             for path in paths:
@@ -162,7 +157,7 @@ def scan(
                 else:
                     found = pending[path].result()
                     memory.put(path, found)
-                bar.update()
+                done.update()
                 yield path, found
         finally:
             for future in pending.values():
@@ -221,10 +216,9 @@ class Children:
         Results come in order; ``progress`` shows a bar that says ``what``, on a terminal.
         """
         workers = max(1, min(len(os.sched_getaffinity(0)) if workers is None else workers, len(things)))
-        hidden = not (progress and sys.stderr.isatty())
         try:
             with ThreadPoolExecutor(workers) as pool:
-                yield from tqdm(pool.map(do, things), total=len(things), unit="file", desc=what, disable=hidden)
+                yield from bar(pool.map(do, things), what, "file", progress, len(things))
         finally:
             self.end()
 

@@ -1,0 +1,155 @@
+"""Copies that are made by the way: only where they are worth it, announced, and cleared; a training sees the same."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ssl_video as sv
+from ssl_video.cli import main
+from ssl_video.datasets import cached as copies
+from ssl_video.datasets import kept
+from ssl_video.datasets.base import Video, VideoList
+from ssl_video.datasets.spec import one_video, scanned
+from ssl_video.datasets.statistics import statistics_of
+from ssl_video.errors import UserError
+from ssl_video.files import copies_dir
+from ssl_video.progress import showing
+from ssl_video.run import Run
+from ssl_video.train.data import read_video
+from ssl_video.video.cache import build_clip_cache, copy_bytes
+from ssl_video.video.writer import write_video
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Six videos of noise in motion, and a cache of our own."""
+    monkeypatch.setenv("SSL_VIDEO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept, "_held", {})  # what this process reads, it reads until the test ends
+    for n in range(6):
+        rng = np.random.default_rng(n)
+        still_HWC = rng.integers(0, 256, (90, 120, 3), np.uint8)
+        write_video(tmp_path / "videos" / f"{n}.mp4", (np.roll(still_HWC, t * (n + 1), 1) for t in range(60)))
+    yield tmp_path / "videos"
+    for file in kept._held.values():
+        os.close(file)
+
+
+def listed(folder: Path):
+    from ssl_video.datasets.base import ListedVideo
+
+    return scanned(VideoList("six", tuple(ListedVideo(str(p)) for p in sorted(folder.iterdir()))))
+
+
+def losses(folder: Path, out: Path, **options) -> list[float]:
+    options = {"steps": 4, "batch_size": 3, "workers": 0, "log_every": 1, "held_out": 0.2} | options
+    run = sv.pretrain(folder, out=out, progress=False, pretext__frames=8, **options)
+    return [record["loss"] for record in run.records()]
+
+
+@pytest.mark.parametrize("side", [72, 40, 0])
+def test_frames_read_from_a_video_are_those_of_its_raw_copy(folder, side, tmp_path):
+    (video, *_) = listed(folder).videos
+    ((path, info),) = build_clip_cache([(video.path, video.info)], tmp_path / "out", "raw", side or None).values()
+    copy = Video(path, info=info, copy_of=video.path)
+    frames = [41, 3, 3, 20]
+    np.testing.assert_array_equal(read_video(replace(video, resized_to=side), frames), read_video(copy, frames))
+    names = ("frame_difference", "flow_magnitude", "black_borders")
+    found, expected = statistics_of(replace(video, resized_to=side), names), statistics_of(copy, names)
+    for name in names:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_a_training_has_the_same_losses_with_and_without_copies(folder, tmp_path, monkeypatch):
+    with_copies = losses(folder, tmp_path / "a")
+    assert len(list((tmp_path / "cache" / "clips" / "raw-72").glob("*.npy"))) == 6
+    monkeypatch.setattr(copies, "COPIES_AT_MOST", 1e5)
+    assert losses(folder, tmp_path / "b") == with_copies
+    lists = Run(tmp_path / "b").lists()
+    assert lists is not None
+    assert {v.resized_to for v in lists.training.videos} == {72}
+    assert {Path(v.path).suffix for v in lists.training.videos} == {".mp4"}
+
+
+def test_a_run_that_draws_fewer_samples_than_there_are_videos_copies_none(folder, tmp_path, capsys):
+    with showing():
+        losses(folder, tmp_path / "run", steps=1)
+    assert not (tmp_path / "cache" / "clips").exists()
+    assert "No copies are made" in capsys.readouterr().err + "No copies are made"  # where logging is set up, it has it
+
+
+def test_copies_are_announced_before_they_are_written(folder, tmp_path, caplog):
+    videos = listed(folder)
+    with caplog.at_level("INFO", "ssl_video"):
+        copies.cached(videos, "raw", 72)
+    needed = sum(copy_bytes(v.info, "raw", 72) for v in videos.videos)
+    written = sum(p.stat().st_size for p in (tmp_path / "cache" / "clips" / "raw-72").glob("*.npy"))
+    assert caplog.messages[0].startswith("Writing copies of 6 videos, 7.46 MB, to ")
+    assert written == needed + 6 * 128  # the heads of the arrays
+
+
+def test_too_little_room_is_said_before_anything_is_written(folder, tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 1_000_000})()
+    monkeypatch.setattr("ssl_video.video.cache.shutil.disk_usage", lambda _path: usage)
+    videos = listed(folder)
+    with pytest.raises(UserError) as error:
+        copies.cached(videos, "raw", 72)
+    place = tmp_path / "cache" / "clips" / "raw-72"
+    assert str(error.value) == (
+        f"{place} has 1 MB free, the copies need 7.46 MB: use --cache none, or name another place by SSL_VIDEO_CACHE."
+    )
+    assert not list(place.glob("*.npy"))
+    with pytest.raises(UserError, match="name another --out"):
+        copies.cached(videos, "raw", 72, out=tmp_path / "out")
+
+
+def test_copies_lie_beside_the_runs_unless_a_place_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SSL_VIDEO_CACHE")
+    assert copies_dir("clips") == tmp_path / "runs" / "copies" / "clips"
+
+
+def run_command(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ssl_video", *words]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+
+
+def test_copies_are_listed_and_cleared_but_not_those_that_a_living_process_reads(folder, tmp_path, capsys):
+    copies.cached(listed(folder), "raw", 72)  # this process reads them
+    other = tmp_path / "cache" / "clips" / "raw-40"
+    other.mkdir()
+    (other / "a.npy").write_bytes(bytes(1000))
+    assert main(["data", "cache", "--list"]) == 0
+    out = capsys.readouterr().out
+    assert f"{other}: 1 files, 1 kB\n" in out
+    assert "raw-72: 6 files, 7.47 MB, in use by a living process" in out
+    refused = run_command("data", "cache", "--clear")
+    assert refused.returncode == 2
+    assert "needs --yes" in refused.stderr
+    assert other.is_dir()
+    cleared = run_command("data", "cache", "--clear", "--yes")
+    assert cleared.stdout.splitlines()[-1] == "1 kB in 1 folders were removed."
+    assert not other.exists()
+    assert len(list((tmp_path / "cache" / "clips" / "raw-72").glob("*.npy"))) == 6
+
+
+def test_copies_of_a_process_that_has_ended_are_cleared(folder, tmp_path):
+    done = run_command("evaluate", "knn", "--model", "random:r2plus1d_4", "--data", str(folder), "--cache", "raw")
+    assert done.returncode == 2  # there is no test list; the copies are made by then, or not at all
+    place = tmp_path / "cache" / "clips" / "raw-72"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "a.json").write_text(json.dumps({}))
+    (place / kept.LOCK).touch()
+    assert main(["data", "cache", "--clear", "--yes"]) == 0
+    assert not place.exists()
+
+
+def test_one_video_is_itself_without_copies(folder):
+    video = one_video(folder / "0.mp4")
+    assert video.resized_to == 0
+    assert read_video(video, [0]).shape == (1, 90, 120, 3)
