@@ -15,7 +15,7 @@ from ssl_video.run import Run
 from tests import videos
 
 SMALL = [
-    "--pretext.frames=8", "--pretext.short-side=32", "--pretext.crop=32", "--pretext.min-size=24",
+    "--pretext.frames=8", "--pretext.stride=1", "--pretext.short-side=32", "--pretext.crop=32", "--pretext.min-size=24",
     "--pretext.max-size=32", "--backbone.width=4", "--steps=4", "--batch-size=4", "--workers=0", "--log-every=2",
     "--monitor-every=4", "--checkpoint-every=2",
 ]  # fmt: skip
