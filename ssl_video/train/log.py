@@ -170,6 +170,7 @@ class Log:
         if not self.first:
             return
         self.run.note_replaced(replaced)
+        self.tick(record["step"])
         record = {name: value for name, value in record.items() if math.isfinite(value)}  # what is defined, and JSON
         self.file.write(json.dumps(record) + "\n")
         shown = ("loss", "accuracy", "clips_per_s", "waiting")
