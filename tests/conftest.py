@@ -1,6 +1,7 @@
 """Fixtures shared by the suite."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,16 @@ def shared_data() -> Path:
 def own_cache(tmp_path_factory):
     """No test reads or writes the user's cache; the suite shares one of its own, so that a file is probed once."""
     os.environ["SSL_VIDEO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, Debian's."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()

@@ -283,19 +283,6 @@ def test_an_upload_above_the_limit_is_broken_off(page):
         assert status(urllib.request.Request(f"{page}/gradio_api/upload", content, kind)) == answer
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium, Debian's."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
 @needs_gradio
 def test_a_video_dropped_in_a_browser_brings_its_neighbours(page, browser, tmp_path):
     view = browser.new_page()

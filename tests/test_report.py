@@ -131,7 +131,8 @@ def test_a_name_that_is_no_text_can_be_written():
 def test_a_page_escapes_every_kind_of_block():
     blocks = [Heading(HOSTILE), Words(HOSTILE), Table((HOSTILE,), [(HOSTILE,)]), Picture("p.png", b"", HOSTILE)]
     found = Tags(to_html(HOSTILE, blocks))
-    assert [a for t, a in found.tags if t == "img"] == [{"src": "data:image/png;base64,", "alt": HOSTILE}]
+    assert [a for t, a in found.tags if t == "img"] == [{"src": "data:image/png;base64,", "alt": ""}]
+    assert found.text.count(HOSTILE) == 6  # title and heading of the page, four blocks; a caption says what alt would
     assert "<img" not in to_markdown(HOSTILE, blocks, "p")
 
 

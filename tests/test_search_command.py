@@ -145,6 +145,23 @@ def test_the_report_says_its_size_to_a_phone_and_runs_no_script_but_its_own(repo
     assert re.search(r"default-src 'none'.*script-src 'sha256-[^ ']+'; ", content["Content-Security-Policy"])
 
 
+@pytest.mark.parametrize(("motion", "playing"), [("no-preference", True), ("reduce", False)])
+def test_what_is_in_view_plays_unless_less_motion_is_asked_for(report, browser, motion, playing):
+    view = browser.new_page(viewport={"width": 390, "height": 900}, reduced_motion=motion)
+    errors = []
+    view.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    view.goto(report.as_uri())
+    first = "document.querySelector('video')"
+    if playing:
+        view.wait_for_function(f"!{first}.paused")
+    else:
+        view.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert view.evaluate(f"{first}.paused")
+    assert view.evaluate("document.documentElement.scrollWidth") <= 390
+    assert errors == []
+    view.close()
+
+
 def test_a_neighbour_of_identical_content_has_a_mark(folder):
     copy = Neighbour(str(folder / "b.mp4"), 0, 1, 1.0)
     assert "identical content" not in figures([copy])
