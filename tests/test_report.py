@@ -13,6 +13,7 @@ import yaml
 from ssl_video.apps.inputs import COLUMNS, ROWS, in_colours, strips
 from ssl_video.apps.page import Heading, Picture, Table, Words, legible, to_html, to_markdown
 from ssl_video.cli import main
+from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.pretexts.base import PRETEXTS
@@ -82,7 +83,7 @@ def test_a_finished_run_shows_curves_inputs_and_neighbours(whole):
     text = Tags(page).text
     for part in ("Learning", "What the network saw", "Nearest neighbours", "random weights", "trained", "recall@1"):
         assert part in text and part in markdown
-    assert "labels: 0" in text and "labels: 1" in text and "videos/s" in text and "probe_top1" in text
+    assert "normal speed" in text and "sped up" in text and "videos/s" in text and "probe_top1" in text
     assert "have changed" not in text
 
 
