@@ -46,7 +46,9 @@ def shrink(path: Path) -> None:
         whole = drawn.convert("RGB")
     for width in range(min(whole.width, 1600), 400, -200):
         size = width, round(whole.height * width / whole.width)
-        whole.resize(size, Image.Resampling.LANCZOS).quantize(128).save(path, optimize=True)
+        whole.resize(size, Image.Resampling.LANCZOS).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=4).save(
+            path, optimize=True
+        )
         if path.stat().st_size < AT_MOST:
             return
 

@@ -52,7 +52,7 @@ def draw_confusion(counts_KK: np.ndarray, classes: Sequence[str], path: Path) ->
     fractions_KK = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
     with figure_to(path, side + 0.9, side) as figure:
         axes = figure.add_subplot()
-        image = axes.imshow(fractions_KK, cmap="cividis_r", vmin=0, vmax=1)
+        image = axes.imshow(fractions_KK, cmap="Blues", vmin=0, vmax=1)
         named_ticks(axes, classes, size)
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")

@@ -30,5 +30,5 @@ def in_every_order(
 
 
 def in_words(orders: Sequence[Sequence[int]]) -> tuple[str, ...]:
-    """Each order, counted from 1: ``in the order 2, 1, 3``."""
-    return tuple(f"in the order {', '.join(str(place + 1) for place in order)}" for order in orders)
+    """Each order, counted from 1: ``in the order 2-1-3``."""
+    return tuple(f"in the order {'-'.join(str(place + 1) for place in order)}" for order in orders)

@@ -59,6 +59,7 @@ def styled() -> Iterator[None]:
     from matplotlib import style
 
     with _ALONE, warnings.catch_warnings(), style.context(["default", dict(STYLE)]):
+        warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)  # it grows (``figure_to``)
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # it is drawn as a box
         yield
 
@@ -72,17 +73,17 @@ def figure_to(out: Path | str | IO[bytes], width: float, height: float) -> Itera
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
     kind = "png" if not isinstance(out, str | Path) else format_of(out)
     with styled():
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        how: dict[str, Any] = {
-            "format": kind,
-            "metadata": DATES.get(kind),
-            "dpi": min(DPI, LARGEST / max(width, height)),
-        }
+        figure.draw_without_rendering()
+        whole = Bbox.union([figure.bbox_inches, figure.get_tightbbox()])  # layouts overlook what overhangs a picture
+        how: dict[str, Any] = {"format": kind, "metadata": DATES.get(kind), "bbox_inches": whole}
+        how["dpi"] = min(DPI, LARGEST / max(whole.width, whole.height))
         if not isinstance(out, str | Path):
             figure.savefig(out, **how)
             return

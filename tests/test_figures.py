@@ -106,3 +106,11 @@ def test_several_runs_share_a_panel_under_their_names(monkeypatch):
     found = lines(monkeypatch, {"one": RECORDS, "other": RECORDS}, None)
     assert [label for label, _ in found["loss"]] == ["one", "other"]
     assert [style for _, style in found["accuracy of the pretext"]] == ["-", "--", "-", "--"]
+
+
+def test_what_overhangs_the_figure_makes_it_larger(tmp_path):
+    for name, words in (("a", ""), ("b", "a label that is longer than the whole figure is wide, as some are")):
+        with figure_to(tmp_path / f"{name}.png", 2, 1) as figure:
+            figure.subplots().text(0.5, 0.5, words, ha="center")
+    with Image.open(tmp_path / "a.png") as usual, Image.open(tmp_path / "b.png") as large:
+        assert large.width > usual.width == 2 * DPI

@@ -84,7 +84,7 @@ def test_a_finished_run_shows_curves_inputs_and_neighbours(whole):
     text = Tags(page).text
     for part in ("Learning", "What the network saw", "Nearest neighbours", "random weights", "trained", "recall@1"):
         assert part in text and part in markdown
-    assert "labels: 0" in text and "labels: 1" in text and "videos/s" in text and "probe_top1" in text
+    assert "normal speed" in text and "sped up" in text and "videos/s" in text and "probe_top1" in text
     assert "have changed" not in text
 
 

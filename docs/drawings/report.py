@@ -37,7 +37,7 @@ def draw(out: Path) -> None:
             shown_THWC = encode(farneback(frames_THWC[::-1]))
         arrays = pretext.transform(shown_THWC[list(sample.frames)], sample, rng)
         assert isinstance(arrays, dict)
-        rows += [(name, strip) for strip in strips(arrays)]
-    with figure_to(out, 10, 6.4) as figure:
+        rows += [(name, strip) for strip in strips(arrays, pretext.label_words())]
+    with figure_to(out, 11, 7.4) as figure:
         for ax, (name, strip) in zip(figure.subplots(len(rows), 1), rows, strict=True):
             draw_strip(ax, strip.picture_HWC, f"{name}\n" + strip.label.replace(", ", "\n"))

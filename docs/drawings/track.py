@@ -22,7 +22,7 @@ def draw(out: Path) -> None:
     features = network_features(load_model("random:dense_resnet_8"))
     carried = carry_masks(frames_THWC, mask_HW, objects_in(mask_HW), features, CRW_DAVIS.affinity)
     masks_THW = list(islice(carried, 41))
-    with figure_to(out, 11, 2.4) as figure:
+    with figure_to(out, 11, 2.6) as figure:
         for ax, t in zip(figure.subplots(1, 5), range(0, 41, 10), strict=True):
             ax.imshow(paint_mask(frames_THWC[t], masks_THW[t]))
             ax.set_title("the given mask" if t == 0 else f"{t} frames later")
