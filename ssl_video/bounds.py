@@ -6,7 +6,7 @@
 import math
 import numbers
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -94,29 +94,36 @@ def _hints(cls: type) -> dict[str, Any]:
 
 def check(hint: Any, value: object, what: str) -> None:
     """Raise UserError, which calls the option ``what``, unless the value is within the bounds of its type."""
-    if not _within(hint, value):
+    if not _test_of(hint)(value):
         arms = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
         words = " or ".join(in_words(arm) for arm in arms if arm is not type(None))
         raise UserError(f"{what} must be {words}, not {value!r}.")
 
 
-def _within(hint: Any, value: Any) -> bool:
+@cache
+def _test_of(hint: Any) -> Callable[[Any], bool]:
+    """Whether a value is within the bounds of a type. Kept, since a view is made for every clip."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         bounds = [mark for mark in args[1:] if isinstance(mark, Bounds)]
-        return not bounds or (_is_number(args[0], value) and all(b.hold(value) for b in bounds))
+        return lambda value: not bounds or (_is_number(args[0], value) and all(b.hold(value) for b in bounds))
     if origin in (Union, types.UnionType):
-        return value is None if value is None else any(_within(a, value) for a in args if a is not type(None))
+        tests = [_test_of(arm) for arm in args if arm is not type(None)]
+        return lambda value: value is None or any(test(value) for test in tests)
     if origin is Literal:
-        return value in args
+        return lambda value: value in args
     if (origin is tuple and len(args) == 2 and args[1] is Ellipsis) or origin is Sequence:
-        return all(_within(args[0], v) for v in value)
+        each = _test_of(args[0])
+        return lambda values: all(map(each, values))
     if origin is tuple:
-        return len(value) == len(args) and all(map(_within, args, value))
-    return True
+        tests = [_test_of(arm) for arm in args]
+        return lambda values: len(values) == len(tests) and all(t(v) for t, v in zip(tests, values, strict=True))
+    return lambda _: True
 
 
 def _is_number(kind: Any, value: object) -> bool:
+    if type(value) in (int, kind):
+        return True
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
     return kind is not int or isinstance(value, numbers.Integral) or float(value).is_integer()
