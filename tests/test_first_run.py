@@ -18,7 +18,7 @@ from ssl_video.pretrain_config import PretrainConfig, changed, recipe_of
 from ssl_video.pretraining import untrained
 from ssl_video.recipes import load_recipe, small_recipe
 from ssl_video.run import Run
-from ssl_video.train import extras
+from ssl_video.train import extras, pace
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.span import fit_span, long_enough, remedy, shorter_spans
 from ssl_video.video.info import VideoInfo
@@ -261,7 +261,7 @@ def test_unlike_runs_are_compared_with_a_sentence(run, tmp_path):
 @pytest.mark.parametrize(
     ("names", "out", "answer"),
     [(["a"], None, "two runs or more"), (["a", "no"], None, "is no run"), (["a", "a"], None, "named twice"),
-     (["a", "b"], "x.txt", "FILE.png"), (["a", "b"], "x.png", "no curve to draw")],
+     (["a", "b"], "x.txt", ".png, .pdf or .svg"), (["a", "b"], "x.png", "no curve to draw")],
 )  # fmt: skip
 def test_what_cannot_be_compared_is_a_sentence(names, out, answer, tmp_path):
     for name in "ab":
@@ -282,3 +282,12 @@ def test_a_mistake_that_the_first_process_meets_is_raised_on_all(monkeypatch):
     monkeypatch.setattr(Ranks, "share", lambda *_: (None, "The folder is not empty."))
     with pytest.raises(UserError, match="The folder is not empty"):
         ranks.first_does(lambda: pytest.fail("only the first process works"))
+
+
+def test_a_dry_run_says_how_long_it_would_take(videos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pace, "READING_S", 0.0)
+    monkeypatch.setattr(pace, "COMPUTING_S", 0.0)
+    assert main(["pretrain", "--data", str(videos), "--dry-run", "--steps", "20", "--cache", "raw"]) == 0
+    assert "Estimated time on this machine: about " in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """What a pretraining would do, without doing it: nothing is written but what a scan remembers of files."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,14 @@ from ssl_video.datasets.spec import describe, load_splits, scanned
 from ssl_video.files import cache_dir, new_folder
 from ssl_video.pretexts.base import Pretext
 from ssl_video.pretrain_config import PretrainConfig
-from ssl_video.pretraining import Resume, as_begun, check_config, untrained, with_span
+from ssl_video.pretrain_plan import plan_of
+from ssl_video.pretraining import Resume, as_begun, check_config, silent, untrained, with_span
+from ssl_video.progress import duration
 from ssl_video.run import Run
-from ssl_video.train.distributed import choose_device
+from ssl_video.train.data import ClipDataset, read_video
+from ssl_video.train.distributed import Ranks, choose_device
 from ssl_video.train.extras import check_packages
+from ssl_video.train.lists import lists_from
 from ssl_video.train.span import fit_span, in_flags, long_enough, remedy
 from ssl_video.video.reader import get_reader
 
@@ -57,9 +62,27 @@ def preview(config: PretrainConfig, out: Path | None = None, resume: Resume = Fa
     kept = round(config.data.held_out * serving) if serving > 1 else 0
     steps = config.training.steps_over(serving - kept) if serving else None
     said += [*lines, f"{serving - kept} videos would be trained on, about {kept} held out; {steps} steps."]
+    if steps and (seconds := seconds_of(config, pretext, whole)) is not None:
+        said.append(f"Estimated time on this machine: about {duration(seconds)}.")
     if config.data.cache != "none":
         said.append(f"Copies of the videos ({config.data.cache}) would be made in {cache_dir()}, where there are none.")
     return Preview(replace(config, fit_span=False), steps, tuple(said))
+
+
+def seconds_of(config: PretrainConfig, pretext: Pretext, whole: VideoSet) -> float | None:
+    """How long the training would take here, by steps that are thrown away, the videos read as copies would be.
+
+    None where it is short, or its network needs what must be computed and kept first: flow, or statistics of frames.
+    """
+    if pretext.needs.statistics or pretext.backbone.clip.modality == "flow":
+        return None
+    side = 0 if config.data.cache == "none" else config.data.cache_short_side
+    videos = replace(whole, videos=tuple(replace(v, resized_to=side) for v in whole.videos))
+    lists = lists_from(videos, config.data, pretext, silent)
+    read = partial(read_video, reader=config.data.reader)
+    dataset = ClipDataset(lists.training, pretext, config.training.seed, read)
+    ranks = Ranks(device=choose_device(config.training.device))
+    return plan_of(config, pretext, lists, dataset, Path(), ranks=ranks).seconds
 
 
 def _of_folder(run: Run, resume: Resume) -> str:
