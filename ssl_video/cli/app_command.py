@@ -2,23 +2,30 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 from ssl_video.apps.options import Limits
 from ssl_video.bounds import Bounded, Bounds
-from ssl_video.cli.parsing import Device, parse
+from ssl_video.cli.parsing import Device, IndexFolder, ModelName, parse
 
 
 @dataclass(frozen=True)
 class AppConfig(Bounded, flags="--"):
     """Options of the page."""
 
-    model: tyro.conf.Positional[str]
+    usual: ClassVar = ("model", "index", "port", "host", "device")
+    examples: ClassVar = (
+        "ssl-video app --model runs/my_run",
+        "ssl-video app --model runs/my_run --index runs/my_run/index",
+        "ssl-video app --model random:r2plus1d_4 --port 8000",
+    )
+    placed: ClassVar = ("--model", "--index")
+
+    model: ModelName
     """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME."""
-    index: tyro.conf.Positional[Path | None] = None
+    index: IndexFolder | None = None
     """Folder that 'ssl-video index' made by this very model; without it no neighbours are shown."""
     host: str = "127.0.0.1"
     """Address to listen at; by default only this machine can reach the page."""

@@ -1,14 +1,14 @@
 """``ssl-video data``: scan, cache and synthesize videos, and compute their optical flow."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
 from ssl_video.bounds import Bounded, Count, Natural
-from ssl_video.cli.parsing import action_of, parse
+from ssl_video.cli.parsing import Folder, Json, Spec, action_of, document, messages_aside, parse
 from ssl_video.datasets.drawing.config import SyntheticConfig
 from ssl_video.video.kinds import CopyKind
 
@@ -20,12 +20,19 @@ if TYPE_CHECKING:
 class ScanConfig(Bounded, flags="--"):
     """Options of a scan."""
 
-    data: tyro.conf.Positional[str]
+    examples: ClassVar = (
+        "ssl-video data scan videos",
+        "ssl-video data scan ucf101:ROOT --out ucf101.csv --workers 8",
+        "ssl-video data scan videos --strict --json > scan.json",
+    )
+
+    data: tyro.conf.Positional[Spec]
     """A folder, a csv, a video or any other SPEC."""
     out: Path = Path("manifest.csv")
     """The manifest to write."""
     strict: bool = False
     """Exit with 2 if any file is bad."""
+    json: Json = False
     workers: Count | None = None
     """Scanning processes; by default one a core."""
 
@@ -34,9 +41,15 @@ class ScanConfig(Bounded, flags="--"):
 class CacheConfig(Bounded, flags="--"):
     """Options of caching."""
 
-    data: str
+    examples: ClassVar = (
+        "ssl-video data cache --data videos --out copies",
+        "ssl-video data cache --data videos --out copies --kind raw --short-side 64",
+        "ssl-video data cache --data manifest.csv --out copies --workers 4",
+    )
+
+    data: Spec
     """A folder, a csv, a manifest or any other SPEC."""
-    out: Path
+    out: Folder
     """Folder of the copies; its manifest.csv is the SPEC to train from."""
     kind: CopyKind = "h264"
     """Small h264 files (about 1 MB for 1000 frames), or raw frames."""
@@ -50,9 +63,15 @@ class CacheConfig(Bounded, flags="--"):
 class FlowConfig(Bounded, flags="--"):
     """Options of computing flow."""
 
-    data: str
+    examples: ClassVar = (
+        "ssl-video data flow --data videos --out flow",
+        "ssl-video data flow --data videos --out flow --method dis",
+        "ssl-video data flow --data manifest.csv --out backwards --reversed",
+    )
+
+    data: Spec
     """A folder, a csv, a manifest or any other SPEC."""
-    out: Path
+    out: Folder
     """Folder of the flow; its manifest.csv is the SPEC to train networks of flow from."""
     method: str = "farneback"
     """farneback, dis or raft, with options as in 'raft?size=large&weights=FILE'."""
@@ -68,7 +87,14 @@ class FlowConfig(Bounded, flags="--"):
 class SynthesizeConfig(Bounded, flags="--"):
     """Options of the synthetic set."""
 
-    out: Path
+    usual: ClassVar = ("out", "kind", "train", "test", "seed")
+    examples: ClassVar = (
+        "ssl-video data synthesize --out drawn",
+        "ssl-video data synthesize --out drawn --train 100 --test 50",
+        "ssl-video data synthesize --out sequences --kind sequences --seed 1",
+    )
+
+    out: Folder
     """Folder to write."""
     options: Annotated[SyntheticConfig, tyro.conf.arg(name="")] = SyntheticConfig()
     workers: Count | None = None
@@ -86,16 +112,21 @@ def scan(argv: Sequence[str]) -> int:
     config = parse(ScanConfig, argv, "data scan", "Scan every video and write a manifest of what can be used.")
     from ssl_video.datasets.prepare import scan_to_manifest
 
-    done = scan_to_manifest(config.data, config.out, workers=config.workers, progress=True)
-    for warning in done.warnings:
-        print(f"warning: {warning}")
-    for problem in done.problems:
-        print(f"bad: {problem.path}: {problem.reason}")
+    with messages_aside(config.json):
+        done = scan_to_manifest(config.data, config.out, workers=config.workers, progress=True)
     bad = len(done.problems)
-    print(f"{done.videos} of {done.videos + bad} files can be used ({done.frames} frames); {bad} cannot.")
-    for reason, count in done.reasons.most_common(10):
-        print(f"{count:>6}  {reason}")
-    print(f"{config.out} is written.")
+    with messages_aside(config.json):
+        for warning in done.warnings:
+            print(f"warning: {warning}")
+        for problem in done.problems:
+            print(f"bad: {problem.path}: {problem.reason}")
+        print(f"{done.videos} of {done.videos + bad} files can be used ({done.frames} frames); {bad} cannot.")
+        for reason, count in done.reasons.most_common(10):
+            print(f"{count:>6}  {reason}")
+        print(f"{config.out} is written.")
+    if config.json:
+        said = {"manifest": str(config.out), "videos": done.videos, "frames": done.frames, "reasons": done.reasons}
+        document({**said, "bad": [asdict(p) for p in done.problems], "warnings": list(done.warnings)})
     return 2 if done.videos == 0 or (config.strict and bad) else 0
 
 

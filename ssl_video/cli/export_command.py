@@ -3,21 +3,26 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import tyro
+from typing import ClassVar
 
 from ssl_video.apps.options import Format
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import Folder, ModelName, parse
 
 
 @dataclass(frozen=True)
 class ExportConfig:
     """Options of an export."""
 
-    model: tyro.conf.Positional[str]
+    examples: ClassVar = (
+        "ssl-video export --model runs/my_run --out exported",
+        "ssl-video export --model runs/my_run --out exported --format onnx",
+        "ssl-video export --model random:r2plus1d_4 --out exported --format torch-export",
+    )
+    placed: ClassVar = ("--model",)
+
+    model: ModelName
     """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME."""
-    out: Path
+    out: Folder
     """The new folder."""
     format: Format = "safetensors"
     """safetensors alone, or with it model.onnx or model.pt2."""

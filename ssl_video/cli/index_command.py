@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
 from ssl_video.apps.options import IndexOptions
 from ssl_video.bounds import Bounded, Natural
-from ssl_video.cli.parsing import Device, parse
+from ssl_video.cli.parsing import Device, IndexFolder, ModelName, Spec, parse
 
 if TYPE_CHECKING:
     from ssl_video.apps.index_update import Changes
@@ -19,12 +19,19 @@ if TYPE_CHECKING:
 class IndexConfig(Bounded, flags="--"):
     """Options of indexing."""
 
-    out: Path
+    usual: ClassVar = ("data", "model", "out", "rebuild", "remove")
+    examples: ClassVar = (
+        "ssl-video index --model runs/my_run --data videos --out index",
+        "ssl-video index --data new_videos --out index",
+        "ssl-video index --model runs/better --rebuild --out index",
+    )
+
+    out: IndexFolder
     """Folder of the index; one that is there is brought up to date."""
-    model: str | None = None
+    model: ModelName | None = None
     """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME;
     an index that is there knows its own."""
-    data: str | None = None
+    data: Spec | None = None
     """Videos to add, or changed ones to replace: a folder, a csv, a manifest, ucf101:ROOT, ...; all lists of it."""
     remove: tuple[Path, ...] = ()
     """Videos, or folders of them, to take out of the index."""
