@@ -103,7 +103,9 @@ class SynthesizeConfig(Bounded, flags="--"):
 
 def main(argv: Sequence[str]) -> int:
     """The command: one of its actions."""
-    action = action_of(argv, "data", {"scan": scan, "cache": cache, "flow": flow, "synthesize": synthesize})
+    examples = (ScanConfig.examples[0], CacheConfig.examples[0], SynthesizeConfig.examples[0])
+    actions = {"scan": scan, "cache": cache, "flow": flow, "synthesize": synthesize}
+    action = action_of(argv, "data", actions, examples)
     return 0 if action is None else action(argv[1:])
 
 

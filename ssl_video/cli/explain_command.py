@@ -82,7 +82,8 @@ class CamConfig:
 
 def main(argv: Sequence[str]) -> int:
     """The command: one of its actions."""
-    action = action_of(argv, "explain", {"flow": flow, "affinity": affinity, "cam": cam})
+    examples = (FlowConfig.examples[0], AffinityConfig.examples[0], CamConfig.examples[0])
+    action = action_of(argv, "explain", {"flow": flow, "affinity": affinity, "cam": cam}, examples)
     return 0 if action is None else action(argv[1:])
 
 

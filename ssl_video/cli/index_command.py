@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import tyro
 
 from ssl_video.apps.options import IndexOptions
-from ssl_video.bounds import Bounded, Natural
+from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.cli.parsing import Device, IndexFolder, ModelName, Spec, parse
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class IndexConfig(Bounded, flags="--"):
     prune: bool = False
     """Take out the videos whose files are gone."""
     options: Annotated[IndexOptions, tyro.conf.arg(name="")] = IndexOptions()
+    batch_size: Count = 32
+    """Clips in one forward pass."""
     workers: Natural = 2
     """Reading processes."""
     device: Device = "auto"
@@ -60,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
             config.options,
             remove=config.remove,
             prune=config.prune,
-            work=Work(config.workers, device, ranks, progress=True),
+            work=Work(config.workers, device, ranks, progress=True, batch=config.batch_size),
         )
         if ranks.first:
             _tell(config.out, config.data, changes)

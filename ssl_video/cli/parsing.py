@@ -103,12 +103,13 @@ def flags_of(cls: type) -> list[str]:
     return [row.flag for row in rows_of(cls) if row.flag]
 
 
-def action_of(argv: Sequence[str], command: str, actions: Mapping[str, T]) -> T | None:
+def action_of(argv: Sequence[str], command: str, actions: Mapping[str, T], examples: Sequence[str]) -> T | None:
     """The action that the first word names; None if it is --help, which is printed. Raises UserError."""
     if not argv or argv[0] in ("-h", "--help", "--help-all"):
         lines = [f"  {name:<12} {str(action.__doc__).partition(chr(10))[0]}" for name, action in actions.items()]
         print(f"usage: ssl-video {command} {'|'.join(actions)} [options]\n\n" + "\n".join(lines))
-        print(f"\n'ssl-video {command} {next(iter(actions))} --help' shows options and examples.")
+        print("\nexamples:\n" + "\n".join(f"  {example}" for example in examples))
+        print(f"\n'ssl-video {command} {next(iter(actions))} --help' shows its options.")
         return None
     if argv[0] not in actions:
         raise UserError(f"'ssl-video {command}' has no action {argv[0]!r}; {nearest(argv[0], actions)}")
