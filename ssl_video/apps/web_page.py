@@ -21,7 +21,7 @@ from ssl_video.apps.search import Index
 from ssl_video.apps.search_report import STYLE, escaped, figures
 from ssl_video.capabilities import HeatMaps, SpeedLogits
 from ssl_video.datasets.base import Video
-from ssl_video.errors import UserError
+from ssl_video.errors import UserError, needs
 from ssl_video.eval.dense import network_features
 from ssl_video.model import Model
 from ssl_video.video.info import Problem, VideoError
@@ -34,7 +34,7 @@ NO_INDEX = "No index was given; start the page with one that this run made: ssl-
 def check_gradio() -> None:
     """Raise UserError without gradio."""
     if importlib.util.find_spec("gradio") is None:
-        raise UserError("The page needs gradio, which is not installed: pip install 'ssl-video[app]'.")
+        raise needs("The page", "gradio", "app")
 
 
 def admitted(path: str | None, limits: Limits = Limits()) -> Video:

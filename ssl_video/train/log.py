@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ssl_video.config import plain
-from ssl_video.errors import UserError
+from ssl_video.errors import UserError, needs
 from ssl_video.run import Run
 from ssl_video.tensors import not_finite, some_of
 from ssl_video.train.config import TrainingConfig
@@ -182,7 +182,7 @@ def _tensorboard(run: Run):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise UserError("--tensorboard needs the package tensorboard: pip install 'ssl-video[tensorboard]'.") from None
+        raise needs("--tensorboard", "tensorboard", "tensorboard") from None
     writer = SummaryWriter(str(run.tensorboard))
 
     def write(numbers: dict[str, float], step: int) -> None:
@@ -197,7 +197,7 @@ def _wandb(run: Run, config: TrainingConfig):
     try:
         import wandb  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise UserError("--wandb needs the package wandb: pip install 'ssl-video[wandb]'.") from None
+        raise needs("--wandb", "wandb", "wandb") from None
     started = wandb.init(project="ssl-video", name=run.folder.name, dir=str(run), config=plain(config))
     return lambda numbers, step: started.log(numbers, step=step)
 
