@@ -146,7 +146,7 @@ def test_a_wrong_command_is_one_sentence(words, sentence, run, index, capsys, mo
 
 def test_without_gradio_the_package_to_install_is_named(monkeypatch):
     monkeypatch.setattr(web_page.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'ssl-video\[app\]'"):
+    with pytest.raises(UserError, match=r"pip install gradio, or from a checkout pip install '\.\[app\]'"):
         web_page.check_gradio()
 
 
