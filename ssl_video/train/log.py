@@ -44,8 +44,8 @@ def collapse_indicators(features_ND: Tensor) -> dict[str, float]:
 def diverged(what: str) -> UserError:
     """The end of a training of which ``what`` was seen."""
     return UserError(
-        f"{what} and the run stopped; checkpoints, if there are any, are from before: train with a lower optim.lr, a "
-        f"longer optim.warmup, or optim.clip_norm."
+        f"{what} and the run stopped; checkpoints, if there are any, are from before: train with a lower "
+        f"--optim.lr, a longer --optim.warmup, or --optim.clip-norm (a fine-tuning: --option optim.lr=0.001)."
     )
 
 
