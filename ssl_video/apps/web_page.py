@@ -28,7 +28,7 @@ from ssl_video.video.info import Problem, VideoError
 from ssl_video.video.scan import scan
 
 TRACKING = track.settings_of(TrackOptions())
-NO_INDEX = "No index was given; start the page with one that this run made: ssl-video app RUN INDEX."
+NO_INDEX = "No index was given; start the page with one that this run made: ssl-video app --model RUN --index INDEX."
 
 
 def check_gradio() -> None:
