@@ -111,9 +111,15 @@ class Alignment(Evaluation[AlignmentConfig]):
             counts["pairs_without_tau"] += without
         names = dict.fromkeys(name for row in rows for name in row)
         if not names and counts["pairs"]:
-            raise UserError(f"All frames of a video have the same nearest neighbour: {model.name} tells none apart.")
+            raise UserError(
+                f"All frames of a video have the same nearest neighbour: {model.name} tells none apart; "
+                "name a trained one by --model."
+            )
         if not names:
-            raise UserError(f"alignment compares videos, but no class of {test_set.name} has two that can be read.")
+            raise UserError(
+                f"alignment compares videos, but no class of {test_set.name} has two that can be read; "
+                "name --data with more videos of a class."
+            )
         metrics = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
         return Outcome(metrics, counts, problems)
 

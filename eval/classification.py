@@ -79,11 +79,15 @@ class Classification(Objective):
         if min(config.short_sides, default=view.size) < view.size:
             raise UserError(
                 f"A crop of {view.size} pixels cannot be cut out of frames whose shorter side has "
-                f"{min(config.short_sides)}; change classification.short_sides or size."
+                f"{min(config.short_sides)}; "
+                "change one by --option classification.short_sides=128 or --option size=112."
             )
         stages = list(backbone.stages.values())
         if config.top is not None and not 0 <= config.top <= len(stages):
-            raise UserError(f"{backbone.architecture} has {len(stages)} stages; top must be between 0 and that.")
+            raise UserError(
+                f"{backbone.architecture} has {len(stages)} stages; top must be between 0 and that; "
+                "change it by --option classification.top=1."
+            )
         self.frozen = [] if config.top is None else stages[: len(stages) - config.top]
         for stage in self.frozen:
             stage.requires_grad_(False)

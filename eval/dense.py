@@ -39,7 +39,10 @@ def network_features(model: Model, stage: str | None = None, side: int = 0, squa
             "resnet18?output_stride=8."
         )
     if clip.modality != "rgb":
-        raise UserError(f"Labels are carried over RGB frames, but {model.name} takes {clip.modality}.")
+        raise UserError(
+            f"Labels are carried over RGB frames, but {model.name} takes {clip.modality}; "
+            "name a network of RGB by --model."
+        )
     if stage is None and "layer3" in backbone.stages:
         stage = "layer3"
 

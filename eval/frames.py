@@ -35,7 +35,10 @@ def embed_frames(
         UserError: for a network that does not take RGB, or whose embeddings are not finite, or if no video can be read.
     """
     if model.backbone.clip.modality != "rgb":
-        raise UserError(f"Embeddings of frames are of RGB, but {model.name} takes {model.backbone.clip.modality}.")
+        raise UserError(
+            f"Embeddings of frames are of RGB, but {model.name} takes {model.backbone.clip.modality}; "
+            "name a network of RGB by --model."
+        )
     model.check_weights()
     embedded: list[np.ndarray | None] = []
     problems: list[Problem] = []

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_video.errors import UserError
+from ssl_video.errors import needs
 from ssl_video.files import readable, written_aside
 
 
@@ -16,7 +16,7 @@ def pyarrow() -> Any:
         import pyarrow  # pyright: ignore[reportMissingImports]
         import pyarrow.parquet  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise UserError("Tables of parquet need the package pyarrow: pip install 'ssl-video[parquet]'.") from None
+        raise needs("The parquet format", "pyarrow", "parquet") from None
     return pyarrow
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -20,6 +21,10 @@ BEST = 5
 """Classes that a prediction ranks."""
 NUMBERS = {word: float(word) for word in ("inf", "-inf", "nan")}
 """Numbers that JSON does not have, by the words that stand for them in results."""
+Z = 1.959964
+"""Standard deviations on either side of the mean within which 95 % of a normal distribution lie."""
+OF_VIDEOS = r"top[15](_model|_partner)?|recall@\d+|hit@\d+"
+"""Metrics that are the fraction of the test videos of which something is true."""
 SOME = 3
 """Videos that a sentence names."""
 
@@ -125,6 +130,16 @@ class Result:
         }
 
     @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Metric -> its 95 % interval (``wilson``), of metrics that are a fraction of the test videos.
+
+        Accuracies of clips have none, since clips of one video are not independent; nor have means over classes.
+        """
+        test = self.counts.get("test", self.counts.get("queries", 0))
+        fractions = {name: value for name, value in self.metrics.items() if re.fullmatch(OF_VIDEOS, name)}
+        return {name: wilson(value, test) for name, value in fractions.items() if test and 0 <= value <= 1}
+
+    @property
     def seen_in_words(self) -> str:
         """How many test videos the model was pretrained on, how that is known, and a few of them; "" if none."""
         if not self.seen:
@@ -138,7 +153,8 @@ class Result:
     def table(self) -> str:
         """The metrics, one a line; before them, where there are such, those of each video, a video a line."""
         width = max(map(len, self.metrics))
-        lines = [f"  {name:<{width}}  {value:.4f}" for name, value in self.metrics.items()]
+        within = {name: f"  (95 %: {between(pair)})" for name, pair in self.intervals.items()}
+        lines = [f"  {name:<{width}}  {value:.4f}{within.get(name, '')}" for name, value in self.metrics.items()]
         if self.per_video:
             names = list(dict.fromkeys(name for row in self.per_video.values() for name in row))
             width = max(map(len, self.per_video))
@@ -148,6 +164,18 @@ class Result:
                 rows.append(f"  {video:<{width}}" + "".join(f"  {entry:>8}" for entry in entries))
             lines = rows + lines
         return "\n".join(lines)
+
+
+def wilson(fraction: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of Wilson (1927) for a fraction of ``count`` independent cases."""
+    middle = (fraction + Z**2 / (2 * count)) / (1 + Z**2 / count)
+    half = Z / (1 + Z**2 / count) * math.sqrt(fraction * (1 - fraction) / count + Z**2 / (4 * count**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def between(pair: tuple[float, float]) -> str:
+    """An interval, as tables show it."""
+    return f"{pair[0]:.3f} to {pair[1]:.3f}"
 
 
 def _in_json(content: Any) -> Any:
@@ -189,10 +217,15 @@ def side_by_side(results: Sequence[Result], names: Mapping[str, str]) -> str:
     """A row a metric, a column a model, under the names that models are given; then chance and how many videos."""
     by = {(r.protocol, r.model): r for r in results}
     first = results[0]
-    lines = [f"{'on the test list of ' + first.data:<34}" + "".join(f"{name:>14}" for name in names.values())]
+    lines = [f"{'on the test list of ' + first.data:<34}" + "".join(f"{name:>24}" for name in names.values())]
     for protocol in dict.fromkeys(r.protocol for r in results):
         for metric in by[protocol, first.model].metrics:
-            row = "".join(f"{by[protocol, model].metrics[metric]:>14.3f}" for model in names)
+            row = "".join(f"{_with_interval(by[protocol, model], metric):>24}" for model in names)
             lines.append(f"{protocol + ' ' + metric:<34}{row}")
     chance = f"chance {1 / first.counts['classes']:.3f}, " if "top1" in first.metrics else ""
-    return "\n".join([*lines, f"{chance}{first.counts['test']} test videos"])
+    return "\n".join([*lines, f"{chance}{first.counts['test']} test videos; in brackets: 95 % intervals"])
+
+
+def _with_interval(result: Result, metric: str) -> str:
+    pair = result.intervals.get(metric)
+    return f"{result.metrics[metric]:.3f}" + (f" ({pair[0]:.3f}, {pair[1]:.3f})" if pair else "")

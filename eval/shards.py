@@ -66,7 +66,10 @@ def train_and_test_features(
     test, lists = task.test, (_files(task.train), _files(task.test))
     if isinstance(model, Encoder):
         if what.still or what.shuffle or what.stage is not None:
-            raise UserError(f"{model.name} sees whole videos; the options still, shuffle and stage are for networks.")
+            raise UserError(
+                f"{model.name} sees whole videos; "
+                "leave out the options still, shuffle and stage, which are for networks."
+            )
         return task.features.get((model.name, lists), lambda: _encoded(model, task, test))
     weights = fingerprint(model)  # before the calibration, whose last bits another machine may round
     what = replace(what, batch=task.batch)
@@ -176,10 +179,13 @@ def _claim(folder: Path, about: dict[str, Any], videos: VideoSet) -> None:
         before = json.loads(noted.read_text(encoding="utf-8"))
         if {**before, "data": ""} != {**about, "data": ""} or not videos.has_hash(before["data"]):
             raise UserError(
-                f"{folder} holds features of another model, other videos or options; choose another folder."
+                f"{folder} holds features of another model, other videos or options; "
+                "choose another folder (--out of extract, --run of evaluate)."
             )
     elif folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} exists and holds something else; choose another folder.")
+        raise UserError(
+            f"{folder} exists and holds something else; choose another folder (--out of extract, --run of evaluate)."
+        )
     else:
         write_text(noted, json.dumps(about, indent=1) + "\n")
 
@@ -221,7 +227,10 @@ def _read_shard(kept: FeatureFolder, number: int, videos: Sequence[Video], whole
     for entry in note["rows"]:
         place = entry.get("number", of_0_1.get(entry["path"]))
         if place is None:
-            raise UserError(f"{folder} holds features of {entry['path']}, which has moved; choose another folder.")
+            raise UserError(
+                f"{folder} holds features of {entry['path']}, which has moved; "
+                "choose another folder (--out of extract, --run of evaluate)."
+            )
         whole.videos.append(videos[place])
         whole.starts.append(np.array(entry["starts"]))
         if vectors is not None:

@@ -78,7 +78,7 @@ def svm_scores(
     from sklearn.svm import LinearSVC
 
     if len(np.unique(labels_N)) < 2:
-        raise UserError("An SVM needs training videos of at least two classes.")
+        raise UserError("An SVM needs training videos of two classes or more; name such --data.")
     svm = LinearSVC(C=c, max_iter=100_000, random_state=seed % 2**32).fit(x_ND, labels_N)
     distances = svm.decision_function(x_test_MD)
     if distances.ndim == 1:  # of two classes scikit-learn gives the second's

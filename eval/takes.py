@@ -50,10 +50,16 @@ class LabelledVideos(Videos):
                     f"linear."
                 )
             if not videos.labelled:
-                raise UserError(f"{protocol} needs a label for every video, but {videos.name} has videos without one.")
+                raise UserError(
+                    f"{protocol} needs a label for every video, but {videos.name} has videos without one; "
+                    "put the videos into a folder for each class, or a column label into its csv."
+                )
 
 
 def check_two_lists(protocol: str, task: "Task | FeatureTask") -> None:
     """Raise UserError if there is no test list."""
     if task.test is None:
-        raise UserError(f"{protocol} needs a training and a test list, but {task.data} has one list only.")
+        raise UserError(
+            f"{protocol} needs a training and a test list, but {task.data} has one list only; "
+            "put the videos into train/ and test/, or a column split into its csv."
+        )

@@ -156,7 +156,7 @@ class ContrastiveRandomWalk(Pretext):
         if features_MND.shape[1] < 2:
             raise UserError(
                 f"A walk needs nodes to choose from, but the map of {self.backbone.architecture} has a single cell "
-                f"on a frame of {self.config.crop} pixels; use larger frames or a finer map."
+                f"on a frame of {self.config.crop} pixels; use a larger --pretext.crop, or --backbone dense_resnet_8."
             )
         return features_MND
 

@@ -53,7 +53,10 @@ class DensePredictiveCodingConfig(Bounded):
     def __post_init__(self):
         super().__post_init__()
         if self.predict >= self.blocks:
-            raise UserError(f"Of {self.blocks} blocks, {self.predict} cannot be predicted from the others.")
+            raise UserError(
+                f"Of {self.blocks} blocks, {self.predict} cannot be predicted from the others; "
+                "make predict smaller than blocks."
+            )
 
 
 class ConvGRU(nn.Module):

@@ -271,7 +271,9 @@ def draw_cycles(
         UserError: if a cycle is longer than there are sequences.
     """
     if length > sequences:
-        raise UserError(f"A cycle through {length} videos needs a batch of as many, not of {sequences}.")
+        raise UserError(
+            f"A cycle through {length} videos needs a batch of as many, not of {sequences}; use a larger --batch-size."
+        )
     sequences_RL = torch.rand(cycles, sequences, generator=generator).argsort(1)[:, :length]
     return sequences_RL, torch.randint(steps, (cycles,), generator=generator)
 

@@ -25,3 +25,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     return "there are: " + ", ".join(known) if known else "there are none"
+
+
+def needs(what: str, package: str, extra: str = "", install: str = "") -> UserError:
+    """The error for a package that is not installed.
+
+    ``extra`` is the extra of ours that brings it, ``install`` what to install, where that is more than the package.
+    """
+    checkout = f", or from a checkout pip install '.[{extra}]'" if extra else ""
+    return UserError(f"{what} needs the package {package}: pip install {install or package}{checkout}.")

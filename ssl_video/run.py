@@ -339,7 +339,10 @@ def _read_list(path: Path) -> VideoSet:
         problems = tuple(Problem(**line["left_out"]) for line in lines if "left_out" in line)
         return VideoSet(head["name"], videos, tuple(head["classes"]), problems)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({type(error).__name__}); the run's lists are damaged.") from None
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}); the run's lists are damaged; "
+            "start a new run with another --out."
+        ) from None
 
 
 def _video(line: Mapping[str, Any]) -> Video:

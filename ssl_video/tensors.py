@@ -35,7 +35,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and header of a file of ``save_tensors``. Raises UserError; nothing in the file is executed."""
     header = read_header(path)
     if header is None:
-        raise UserError(f"{path} was not written by ssl-video: it does not say of which architecture it is.")
+        raise UserError(
+            f"{path} was not written by ssl-video: it does not say of which architecture it is; "
+            f"name its network: net:NAME?weights={path}."
+        )
     with safe_open(path, "pt") as file:
         return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118  (not a dict)
 

@@ -201,8 +201,8 @@ def test_without_a_name_the_runs_and_indices_below_the_folder_are_offered(here, 
     assert main(["app"]) == 2
     said = capsys.readouterr()
     assert {line.split(maxsplit=1)[1] for line in said.out.splitlines()} == {
-        "ssl-video app runs/old indices/i",
-        "ssl-video app 'runs/new one'",
+        "ssl-video app --model runs/old --index indices/i",
+        "ssl-video app --model 'runs/new one'",
     }
     assert said.err == "ssl-video: Name a run, and an index that it made; these lie below this folder.\n"
 
@@ -228,7 +228,7 @@ def test_without_a_run_below_the_folder_the_way_to_one_is_said(tmp_path, monkeyp
 
 def test_without_gradio_the_package_to_install_is_named(monkeypatch):
     monkeypatch.setattr(web_page.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'ssl-video\[app\]'"):
+    with pytest.raises(UserError, match=r"pip install gradio, or from a checkout pip install '\.\[app\]'"):
         web_page.check_gradio()
 
 

@@ -80,5 +80,8 @@ def _copied(model: Model) -> Pretext:
             f"pretext.safetensors."
         )
     if model.pretext.needs.grouping != "none":
-        raise UserError(f"The pretext of {model.name} compares several videos, and one alone cannot train it.")
+        raise UserError(
+            f"The pretext of {model.name} compares several videos, and one alone cannot train it; "
+            "leave --adapt-steps out."
+        )
     return copy.deepcopy(model.pretext)

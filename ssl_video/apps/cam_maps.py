@@ -163,7 +163,7 @@ def flow_magnitudes(video: Video, method: str = "farneback") -> Maps:
     """
     flow = flow_method(method)
     if video.frames < 2:
-        raise UserError(f"{video.source} has one frame only, and flow needs two.")
+        raise UserError(f"{video.source} has one frame only, and flow needs two; leave --flow out.")
     small = (resize_short_side(frame_HWC[None], 120) for frame_HWC in frames_of(video))
     found = []
     for pair in itertools.pairwise(small):

@@ -1,6 +1,7 @@
 """What there is: names of pretexts, networks, data sets, protocols and recipes, and a line about each."""
 
 import inspect
+import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -9,6 +10,18 @@ from ssl_video.recipes import recipes, tables
 from ssl_video.registry import Registry
 
 Kind = Literal["pretexts", "backbones", "encoders", "datasets", "protocols", "recipes", "tables", "weights"]
+
+KINDS: dict[Kind, str] = {
+    "pretexts": "what a network is trained by, without labels",
+    "backbones": "networks",
+    "encoders": "whole videos to vectors without a network",
+    "datasets": "sets with official lists, named as NAME:ROOT; a folder, a csv or a video needs no name",
+    "protocols": "how 'ssl-video evaluate' measures",
+    "recipes": "packaged options of 'ssl-video pretrain', named by --config",
+    "tables": "packaged tables of 'ssl-video benchmark'",
+    "weights": "published weights, named by --backbone.weights",
+}
+"""What can be listed, and what each is."""
 
 
 def list_pretexts(pattern: str = "*") -> list[str]:
@@ -58,7 +71,7 @@ def lines_of(kind: Kind, pattern: str = "*") -> dict[str, str]:
     every name that contains it.
     """
     wanted = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
-    lines = _recipes(kind) if kind in ("recipes", "tables") else _registered(_REGISTRIES[kind]())
+    lines = _recipes(kind) if kind in ("recipes", "tables") else _registered(kind)
     return {name: line for name, line in lines.items() if fnmatchcase(name, wanted)}
 
 
@@ -66,14 +79,22 @@ def _recipes(kind: str) -> dict[str, str]:
     return recipes() if kind == "recipes" else tables()
 
 
-def _registered(registry: Registry) -> dict[str, str]:
-    return {name: _line(registry[name]) for name in registry.names()}
+def _registered(kind: str) -> dict[str, str]:
+    registry = _REGISTRIES[kind]()
+    return {name: _line(registry[name], kind) for name in registry.names()}
 
 
-def _line(member: Any) -> str:
-    """A weights entry is a value, and says itself what it is; of anything else, the first line of its docstring."""
-    about = f"trained on {member.trained_on}" if hasattr(member, "trained_on") else inspect.getdoc(member) or ""
-    return about.partition("\n")[0]
+def _line(member: Any, kind: str) -> str:
+    """What a member is, in a line.
+
+    A weights entry is a value, and says itself what it is; a data set of ours has a module of its own, whose docstring
+    says what it is; of anything else, the first line of its docstring.
+    """
+    if hasattr(member, "trained_on"):
+        return f"trained on {member.trained_on}"
+    ours = kind == "datasets" and member.__module__.startswith("ssl_video.")
+    about = inspect.getdoc(inspect.getmodule(member) if ours else member) or ""
+    return re.sub(r" ?\bRaises \w+.*$", "", about.partition("\n")[0]).replace("``", "")
 
 
 def _pretexts() -> Registry:

@@ -17,12 +17,12 @@ MODULES = {
     "scikit-learn": ("sklearn", "scikit-learn"),
     "matplotlib": ("matplotlib", "matplotlib"),
     "pytorchvideo": ("pytorchvideo", "pytorchvideo"),
-    "torchcodec (extra)": ("torchcodec", "ssl-video[torchcodec]"),
-    "tensorboard (extra)": ("tensorboard", "ssl-video[tensorboard]"),
-    "onnxruntime (extra)": ("onnxruntime", "ssl-video[export]"),
-    "pyarrow (extra)": ("pyarrow", "ssl-video[parquet]"),
-    "wandb (extra)": ("wandb", "ssl-video[wandb]"),
-    "gradio (extra)": ("gradio", "ssl-video[app]"),
+    "torchcodec (extra)": ("torchcodec", "torchcodec"),
+    "tensorboard (extra)": ("tensorboard", "tensorboard"),
+    "onnxruntime (extra)": ("onnxruntime", "onnxruntime"),
+    "pyarrow (extra)": ("pyarrow", "pyarrow"),
+    "wandb (extra)": ("wandb", "wandb"),
+    "gradio (extra)": ("gradio", "gradio"),
 }
 """Name -> module, and the package that brings it."""
 NEEDED = ("torch", "torchvision", "av", "numpy")
@@ -46,7 +46,7 @@ def _library(name: str) -> Finding:
     module, package = MODULES[name]
     try:
         importlib.import_module(module)
-        return Finding(name, "present" if "[" in package else importlib.metadata.version(package))
+        return Finding(name, "present" if "(extra)" in name else importlib.metadata.version(package))
     except Exception as error:  # a broken library can raise anything while it is imported
         hint = "apt-get install libgl1, or pip install opencv-python-headless" if "libGL" in str(error) else None
         said = f"missing: {' '.join(str(error).split())[:100]}; {hint or f'pip install {package!r}'}"

@@ -117,7 +117,10 @@ def affinity_of(
         if not 0 <= number < video.frames:
             raise UserError(f"{video.source} has the frames 0 to {video.frames - 1}; there is no frame {number}.")
     if model.backbone.clip.modality != "rgb":
-        raise UserError(f"{model.name} takes {model.backbone.clip.modality}, and points are looked up in RGB.")
+        raise UserError(
+            f"{model.name} takes {model.backbone.clip.modality}, and points are looked up in RGB; "
+            "name a network of RGB by --model."
+        )
     frames_THWC = read_frames(video.path, numbers, video.info)
     (x, y), (H, W) = point, frames_THWC.shape[1:3]
     if not (0 <= x < W and 0 <= y < H):
@@ -126,7 +129,10 @@ def affinity_of(
     maps_ThwD = torch.cat([_map_of(model, small_HWC, options.stage) for small_HWC in small_THWC])
     h, w = maps_ThwD.shape[1:3]
     if h * w == 1:
-        raise UserError(f"The map of {model.name} has a single cell, so that there is nothing to choose from.")
+        raise UserError(
+            f"The map of {model.name} has a single cell, so that there is nothing to choose from; "
+            "name an earlier --stage, or a network such as dense_resnet_8."
+        )
     query_D = maps_ThwD[0, y * h // H, x * w // W]
     chances_Shw = ((maps_ThwD[1:] @ query_D) / options.temperature).flatten(1).softmax(1).unflatten(1, (h, w))
     return Affinity(numbers, frames_THWC, point, chances_Shw.numpy())

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ssl_video.apps.model_card import Exported, card_of, config_of, sees_single_frames
 from ssl_video.apps.options import Format
-from ssl_video.errors import UserError
+from ssl_video.errors import UserError, needs
 from ssl_video.files import folder_written_aside, write_text
 from ssl_video.model import Model, header_of_backbone, load_model
 from ssl_video.progress import bar
@@ -233,7 +233,7 @@ def _onnx_packages() -> Any:
         import onnxruntime  # pyright: ignore[reportMissingImports]
         import onnxscript  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise UserError(f"--format onnx needs the package {error.name}: pip install 'ssl-video[export]'.") from None
+        raise needs("--format onnx", error.name or "onnx", "export", "onnx onnxscript onnxruntime") from None
     return onnxruntime
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_video.apps import nearest
-from ssl_video.apps.index_folder import Entry, Stored, Writer
+from ssl_video.apps.index_folder import Entry, Stored, Writer, next_generation
 from ssl_video.apps.options import IndexOptions
 from ssl_video.apps.search import indexed_path, seconds
 from ssl_video.eval.features import Features
@@ -35,11 +35,14 @@ class Extracted:
 
 
 def create(out: Path, extracted: Extracted, options: IndexOptions) -> nearest.Recall | None:
-    """Write a new index; returns how well it finds, if it is not exact."""
+    """Write a new index; returns how well it finds, if it is not exact.
+
+    One that is there stays whole until the new one is complete, and is dropped then.
+    """
     model, found = extracted.model, extracted.features
     assert model is not None and options.index_type is not None
     mean, scale = standardisation(found.clips_KD)
-    writer = Writer(out, 1)
+    writer = Writer(out, next_generation(out))
     writer.append(_vectors(found, mean, scale))
     vectors_RD = writer.vectors(len(mean))
     index = nearest.make(vectors_RD, options.index_type)

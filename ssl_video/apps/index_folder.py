@@ -31,7 +31,7 @@ from ssl_video.files import sha256, write_text, written_aside
 
 FORMAT = 2
 KINDS = {"videos": ".jsonl", "vectors": ".f32", "faiss": ".faiss"}
-AGAIN = "make the index again with 'ssl-video index'"
+AGAIN = "make the index again with 'ssl-video index --rebuild'"
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _read_header(folder: Path) -> Header:
 
 def _refuse_old(folder: Path) -> None:
     if (folder / "index.json").exists():
-        raise UserError(f"{folder} is an index of an older version of ssl-video; remove the folder and {AGAIN}.")
+        raise UserError(f"{folder} is an index of an older version of ssl-video; remove the folder and make it again.")
 
 
 def _verified(folder: Path, header: Header, kind: str) -> bytes:
@@ -294,6 +294,12 @@ class Writer:
             if _numbered(path.name) and path.name not in files.values():
                 path.unlink()
         return header
+
+
+def next_generation(folder: Path) -> int:
+    """A number above those in the names of all files of an index, whole or damaged."""
+    numbers = [int(path.stem.rpartition("-")[2]) for path in folder.iterdir() if _numbered(path.name)]
+    return max(numbers, default=0) + 1
 
 
 def _numbered(name: str) -> bool:

@@ -16,7 +16,7 @@ from ssl_video.apps.index_build import Extracted, State, change, create
 from ssl_video.apps.index_folder import Entry, Stored, locked, open_index
 from ssl_video.apps.options import IndexOptions
 from ssl_video.apps.search import Index, check_model, indexed_path, load_search_model, same_file
-from ssl_video.bounds import Bounded, Natural
+from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.datasets.base import ListedVideo, Video, VideoList
 from ssl_video.datasets.spec import all_videos, scanned
 from ssl_video.errors import UserError
@@ -30,12 +30,14 @@ from ssl_video.video.info import Problem
 
 @dataclass(frozen=True)
 class Work(Bounded):
-    """How the work is done: reading processes, where a model is loaded, torchrun's ranks, bars on a terminal."""
+    """How the work is done: reading processes, where a model is loaded, torchrun's ranks, bars on a terminal, clips in
+    a forward pass."""
 
     workers: Natural = 2
     device: torch.device | str = "cpu"
     ranks: Ranks = Ranks()
     progress: bool = False
+    batch: Count = 32
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ def update_index(
         out: folder of the index.
         model: needed for a new index; otherwise the index's own is loaded when there is something to extract.
         videos: need not be scanned; None adds nothing.
-        options: fixed once there is an index.
+        options: fixed once there is an index; ``rebuild`` makes it again of all its videos, by ``model`` if one is
+            given, and the old one stays whole until the new one is complete.
         remove: videos, or folders of them, to take out.
         prune: take out the videos whose files are gone.
         work: see ``Work``.
@@ -110,19 +113,24 @@ def update_index(
         UserError: if there is nothing to do, another process changes the index, it is of another model or other
             options, it is damaged, the model's features are not finite, or nothing would be in it.
     """
-    if videos is None and not remove and not prune:
-        raise UserError("There is nothing to do; name videos by --data, or take some out by --remove or --prune.")
+    if videos is None and not remove and not prune and not options.rebuild:
+        raise UserError(
+            "There is nothing to do; name videos by --data, take some out by --remove or --prune, or --rebuild all."
+        )
     ranks = work.ranks
     with locked(out) if ranks.first else contextlib.nullcontext():
         ranks.barrier()
-        stored = open_index(out) if (out / "header.json").exists() else None
+        stored = _stored(out, videos, options)
         if stored is None and (model is None or videos is None):
             raise UserError(f"There is no index in {out} yet; name --model and --data to make one.")
         options = _settled(options, stored)
+        gone = _to_remove(stored, remove, prune) if stored else set()
+        if options.rebuild and stored is not None:
+            model = model or load_search_model(stored, work.device)
+            videos, stored = _all_again(stored, videos, gone), None
         if model is not None:
             check_model(stored, model)
         problems = list(videos.problems) if videos else []
-        gone = _to_remove(stored, remove, prune) if stored else set()
         todo = _todo(videos, stored, problems)
         found = Features([], [], [], [])
         if videos is not None and todo.videos:
@@ -147,6 +155,27 @@ def update_index(
         return changes
 
 
+def _stored(out: Path, videos: VideoList | None, options: IndexOptions) -> Stored | None:
+    """The index that is there; one that is damaged need not be read to be made again of videos that are named."""
+    if not (out / "header.json").exists():
+        return None
+    try:
+        return open_index(out)
+    except UserError:
+        if options.rebuild and videos is not None:
+            return None
+        raise
+
+
+def _all_again(stored: Stored, more: VideoList | None, gone: set[str]) -> VideoList:
+    """The videos of an index but for those that are ``gone``, and ``more``, which are taken as they are named there."""
+    named = {indexed_path(video) for video in more.videos} if more else set()
+    again = tuple(ListedVideo(e.path) for e in stored.entries if e.path not in gone | named)
+    if more is None:
+        return VideoList(str(stored.folder), again)
+    return replace(more, videos=again + tuple(more.videos))
+
+
 def _settled(options: IndexOptions, stored: Stored | None) -> IndexOptions:
     """With the index's own values, or the defaults, in place of None. Raises UserError if they contradict the index."""
     if stored is None:
@@ -157,11 +186,12 @@ def _settled(options: IndexOptions, stored: Stored | None) -> IndexOptions:
         own.clips if options.clips is None else options.clips,
         own.readout if options.readout is None else options.readout,
         own.index_type if options.index_type is None else options.index_type,
+        options.rebuild,
     )
-    if stored is not None and settled != own:
+    if stored is not None and not options.rebuild and settled != own:
         raise UserError(
             f"{stored.folder} was made with --clips {own.clips} --readout {own.readout} --index-type {own.index_type}; "
-            "leave these options out, or make another index."
+            "leave these options out, or make it again with --rebuild."
         )
     return settled
 
@@ -249,7 +279,7 @@ def _extract(folder: Path, model: Model, videos: VideoList, todo: Todo, options:
         for other in folder.iterdir():  # of other videos, or of files as they were before
             if other != kept:
                 shutil.rmtree(other)
-    shown = Extraction(options.clips, options.readout)
+    shown = Extraction(options.clips, options.readout, batch=work.batch)
     found = extract_to(
         FeatureFolder(kept, weights), model, whole, shown, workers=work.workers, ranks=ranks, progress=work.progress
     )

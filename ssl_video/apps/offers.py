@@ -22,7 +22,7 @@ class Offer:
     @property
     def words(self) -> list[str]:
         """How both are named to a command."""
-        return [self.model, *([] if self.index is None else [str(self.index)])]
+        return ["--model", self.model, *([] if self.index is None else ["--index", str(self.index)])]
 
 
 def offers_below(folder: Path) -> list[Offer]:

@@ -26,6 +26,9 @@ class IndexOptions(Bounded, flags="--"):
     """How a feature map becomes a vector: rich (default), avg, max, conv5 or cls; for a new index."""
     index_type: str | None = None
     """exact (default), ivfpq, or a factory string of faiss such as IVF1024,PQ32; for a new index."""
+    rebuild: bool = False
+    """Make the index again, of all its videos and those of --data, by another --model or with other options; the old
+    one stays whole until the new one is complete."""
 
 
 @dataclass(frozen=True)

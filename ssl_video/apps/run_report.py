@@ -22,6 +22,7 @@ from ssl_video.eval.base import Task
 from ssl_video.eval.features import Extraction
 from ssl_video.eval.knn import unit
 from ssl_video.eval.linear import standardise
+from ssl_video.eval.results import between, wilson
 from ssl_video.eval.retrieval import recall_at
 from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model, load_model
@@ -269,8 +270,11 @@ def neighbours_of(models: Mapping[str, Model], videos: Shown, options: ReportOpt
         ]
         blocks.append(Table(head, rows))
     if first.recalls:
-        rows = [(name, *(f"{value:.3f}" for value in found.recalls.values())) for name, found in ranked.items()]
-        blocks.append(Table(("of all queries", *first.recalls), rows))
+        rows = [
+            (name, *(f"{value:.3f} ({between(wilson(value, len(found.queries)))})" for value in found.recalls.values()))
+            for name, found in ranked.items()
+        ]
+        blocks.append(Table(("of all queries (95 % interval)", *first.recalls), rows))
     if len(first.queries) >= LEAST:
         blocks += [
             Words("The queries as each network sees them, placed by t-SNE: near each other lie those that look alike."),

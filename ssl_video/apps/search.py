@@ -155,7 +155,7 @@ def check_model(stored: Stored | None, model: Model) -> None:
     if stored is not None and fingerprint(model) != stored.header.weights:
         raise UserError(
             f"{stored.folder} was built by another model than {model.name} as it is now (it says: "
-            f"{stored.header.model}); use that one, or {AGAIN}."
+            f"{stored.header.model}); name that one by --model, or {AGAIN}."
         )
 
 

@@ -103,14 +103,14 @@ def speed_up(
 def check_factor(factor: float, max_speed: float, frames: int) -> None:
     """Raise UserError unless 1 <= factor <= max_speed and two frames or more are left of a video."""
     if not factor >= 1:
-        raise UserError(f"A video is sped up by a factor of 1 or more, not of {factor:g}.")
+        raise UserError(f"--factor must be 1 or more, not {factor:g}.")
     if factor > frames / 2 or factor > FASTEST:
         most = max(1, min(frames / 2, FASTEST))
-        raise UserError(f"A video of {frames} frames can be sped up by {most:g} at most, not by {factor:g}.")
-    if not factor <= max_speed <= FASTEST:
         raise UserError(
-            f"The largest speed lies between {factor:g}, the factor, and {FASTEST:g}; it is not {max_speed:g}."
+            f"A video of {frames} frames can be sped up by {most:g} at most, not by {factor:g}; use a smaller --factor."
         )
+    if not factor <= max_speed <= FASTEST:
+        raise UserError(f"--max-speed lies between {factor:g}, the factor, and {FASTEST:g}; it is not {max_speed:g}.")
 
 
 def versions(max_speed: float) -> tuple[float, ...]:

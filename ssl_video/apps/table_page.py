@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from ssl_video.apps.table import Entry, Row, Table
-from ssl_video.eval.results import Result
+from ssl_video.eval.results import Result, between
 from ssl_video.files import write_text
 
 Found = Sequence[tuple[Entry, Result]]
@@ -50,15 +50,27 @@ def summary(table: Table, found: Found) -> tuple[list[str], list[list[str]]]:
 
 
 def _spreads(row: Row, results: Sequence[Result], wanted: int) -> str:
-    texts = [spread([r.metrics[metric] for r in results], wanted) for metric in row.metric.split(" / ")]
+    metrics = row.metric.split(" / ")
+    texts = [
+        spread([r.metrics[m] for r in results], wanted, results[0].intervals.get(m) if results else None)
+        for m in metrics
+    ]
     return " / ".join(t for t in texts if t)
 
 
-def spread(values: Sequence[float], wanted: int) -> str:
-    """Mean and standard deviation, with the number of values where some are missing."""
+def spread(values: Sequence[float], wanted: int, interval: tuple[float, float] | None = None) -> str:
+    """Mean and standard deviation, with the number of values where some are missing.
+
+    Values that are all the same, of one seed or of seeds that nothing depends on, have no deviation to show but their
+    ``interval``.
+    """
     if not values:
         return ""
-    text = f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+    text = f"{mean(values):.3f}"
+    if max(values) > min(values):
+        text += f" ± {stdev(values):.3f}"
+    elif interval is not None:
+        text += f" ({between(interval)})"
     return text if len(values) == wanted else f"{text} ({len(values)} of {wanted})"
 
 
@@ -79,7 +91,8 @@ def markdown(table: Table, header: Sequence[str], rows: Sequence[Sequence[str]],
     lines += [f"| {' | '.join(entry.replace('|', '/') for entry in row)} |" for row in rows]
     lines += [
         "",
-        "Mean ± standard deviation. A seed is that of the weights, of the pretraining where there is one, and of what "
+        "Mean ± standard deviation; of a single number, in brackets, the 95 % interval that the number of test videos "
+        "leaves (Wilson). A seed is that of the weights, of the pretraining where there is one, and of what "
         "the protocol trains, all together; a split is one of the data set's. Published numbers are those of the "
         "papers, measured with their own pretraining.",
         "",

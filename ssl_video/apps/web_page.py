@@ -25,7 +25,7 @@ from ssl_video.apps.search_report import figures
 from ssl_video.capabilities import HeatMaps, SpeedLogits
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.spec import one_video
-from ssl_video.errors import UserError
+from ssl_video.errors import UserError, needs
 from ssl_video.eval.dense import network_features
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_height
@@ -37,13 +37,13 @@ from ssl_video.video.writer import TO_LOOK_AT, write_video
 TRACKING = track.settings_of(TrackOptions())
 PLAYED_S, PLAYED_HEIGHT = 30.0, 480
 """Of a video that is opened, so many seconds are shown, at most so many pixels high."""
-NO_INDEX = "No index was given; start the page with one that this run made: ssl-video app RUN INDEX."
+NO_INDEX = "No index was given; start the page with one that this run made: ssl-video app --model RUN --index INDEX."
 
 
 def check_gradio() -> None:
     """Raise UserError without gradio."""
     if importlib.util.find_spec("gradio") is None:
-        raise UserError("The page needs gradio, which is not installed: pip install 'ssl-video[app]'.")
+        raise needs("The page", "gradio", "app")
 
 
 def admitted(path: str | None, limits: Limits = Limits()) -> Video:

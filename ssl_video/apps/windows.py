@@ -68,4 +68,6 @@ def check_length(model: Model, video: Video, offsets_T: np.ndarray) -> None:
     """Raise UserError if the video is shorter than a clip: it is neither looped nor held."""
     span = int(offsets_T[-1]) + 1
     if video.frames < span:
-        raise UserError(f"{video.source} has {video.frames} frames, but a clip of {model.name} spans {span}.")
+        raise UserError(
+            f"{video.source} has {video.frames} frames, but a clip of {model.name} spans {span}; name a longer video."
+        )

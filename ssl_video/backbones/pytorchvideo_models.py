@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, chain
 from ssl_video.backbones.weights import Published
-from ssl_video.errors import UserError
+from ssl_video.errors import needs
 
 STAGES = ("stem", "res2", "res3", "res4", "res5")
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
@@ -27,7 +27,7 @@ def network(name: str) -> nn.Module:
             warnings.simplefilter("ignore", DeprecationWarning)  # which older torch calls by this name
             hub = importlib.import_module("pytorchvideo.models.hub")
     except ImportError as error:
-        raise UserError(f"This network needs PyTorchVideo ({error}): pip install pytorchvideo.") from None
+        raise needs(f"This network ({error})", "pytorchvideo") from None
     return getattr(hub, name)()
 
 

@@ -75,6 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone: `ssl-video list backbones | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (MemoryError, RuntimeError) as error:
+        from ssl_video.cli.memory import out_of_memory
+
+        sentence = out_of_memory(error, " ".join(word for word in argv[:2] if not word.startswith("-")))
+        if sentence is None:
+            raise
+        print(f"ssl-video: {sentence}", file=sys.stderr)
+        return 2
     except OSError as error:
         if error.errno not in REFUSED:
             raise

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
 from ssl_video.apps.options import AlignOptions
-from ssl_video.cli.parsing import Device, parse
+from ssl_video.cli.parsing import Device, ModelName, VideoFile, parse
 
 if TYPE_CHECKING:
     from ssl_video.apps.align import Aligned
@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 class AlignConfig:
     """Options of an alignment."""
 
-    a: tyro.conf.Positional[Path]
+    usual: ClassVar = ("model", "out", "phases", "method", "device")
+    examples: ClassVar = (
+        "ssl-video align a.mp4 b.mp4 --model runs/tcc",
+        "ssl-video align a.mp4 b.mp4 --model runs/tcc --out both.mp4 --method nearest",
+        "ssl-video align a.mp4 b.mp4 --model random:dense_resnet_8 --phases a_phases.csv",
+    )
+
+    a: tyro.conf.Positional[VideoFile]
     """The video that gives the time."""
-    b: tyro.conf.Positional[Path]
+    b: tyro.conf.Positional[VideoFile]
     """The video that follows it."""
-    model: str
+    model: ModelName
     """A run's folder (of temporal_cycle_consistency, best), a .safetensors file, net:NAME?weights=FILE or
     random:NAME."""
     out: Path = Path("aligned.mp4")

@@ -5,13 +5,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 from ssl_video.apps.options import Limits
 from ssl_video.bounds import Bounded, Bounds
-from ssl_video.cli.parsing import Device, parse
+from ssl_video.cli.parsing import Device, IndexFolder, ModelName, parse
 from ssl_video.errors import UserError
 
 
@@ -19,10 +19,18 @@ from ssl_video.errors import UserError
 class AppConfig(Bounded, flags="--"):
     """Options of the page."""
 
-    model: tyro.conf.Positional[str | None] = None
+    usual: ClassVar = ("model", "index", "port", "host", "device")
+    examples: ClassVar = (
+        "ssl-video app",
+        "ssl-video app --model runs/my_run --index runs/my_run/index",
+        "ssl-video app --model random:r2plus1d_4 --port 8000",
+    )
+    placed: ClassVar = ("--model", "--index")
+
+    model: ModelName | None = None
     """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME; without it, the runs and indices below
     this folder are offered."""
-    index: tyro.conf.Positional[Path | None] = None
+    index: IndexFolder | None = None
     """Folder that 'ssl-video index' made by this very model; without it no neighbours are shown."""
     host: str = "127.0.0.1"
     """Address to listen at; by default only this machine can reach the page."""
@@ -59,8 +67,7 @@ def _chosen(config: AppConfig) -> AppConfig:
     offers = offers_below(Path())
     if not offers:
         raise UserError(
-            "There is no run below this folder; name one by 'ssl-video app RUN [INDEX]', or make one by "
-            "'ssl-video pretrain --data SPEC'."
+            "There is no run below this folder; name one by --model, or make one by 'ssl-video pretrain --data SPEC'."
         )
     for number, offer in enumerate(offers, 1):
         print(f"{number:>3}  ssl-video app {shlex.join(offer.words)}")

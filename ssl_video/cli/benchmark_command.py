@@ -1,32 +1,41 @@
 """``ssl-video benchmark``: a table of models, data sets, splits and seeds."""
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.cli import tell
-from ssl_video.cli.parsing import Device, pair, parse
+from ssl_video.cli.parsing import Device, Folder, Json, document, messages_aside, pair, parse
 
 
 @dataclass(frozen=True)
 class BenchmarkConfig(Bounded, flags="--"):
     """Options of a table."""
 
+    usual: ClassVar = ("data", "out", "seeds", "json", "device")
+    examples: ClassVar = (
+        "ssl-video benchmark small",
+        "ssl-video benchmark small --seeds 1 --out runs/small",
+        "ssl-video benchmark my_table.yaml --data mine=videos --json > table.json",
+    )
+
     table: tyro.conf.Positional[str]
     """A YAML file, or the name of a packaged table ('ssl-video list tables')."""
-    out: Path = Path("runs/benchmark")
+    out: Folder = Path("runs/benchmark")
     """Folder of the table, its entries and what was pretrained; what is there is not done again."""
-    data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """NAME=SPEC: where a data set of the table is; may be given several times."""
+    data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=SPEC")] = ()
+    """Where a data set of the table is; may be given several times."""
     seeds: Count | None = None
     """Seeds on the first split of each set, instead of the table's."""
     workers: Natural = 2
     """Reading processes."""
+    json: Json = False
     device: Device = "auto"
 
 
@@ -38,13 +47,16 @@ def main(argv: Sequence[str]) -> int:
     from ssl_video.train.loop import Interrupted
 
     data = dict(pair(text, "--data", "NAME=SPEC") for text in config.data)
-    table = load_table(config.table, data, config.seeds)
-    try:
-        written = Bench(table, config.workers, config.device, tell).run(config.out)
-    except Interrupted as stop:
-        print(f"ssl-video: {stop}: the same command resumes the table.", file=sys.stderr)
-        return 130
-    print()
-    print(written.read_text(encoding="utf-8"))
-    print(f"{written}, table.csv and table.json are written.")
+    with messages_aside(config.json):
+        table = load_table(config.table, data, config.seeds)
+        try:
+            written = Bench(table, config.workers, config.device, tell).run(config.out)
+        except Interrupted as stop:
+            print(f"ssl-video: {stop}: the same command resumes the table.", file=sys.stderr)
+            return 130
+        print()
+        print(written.read_text(encoding="utf-8"))
+        print(f"{written}, table.csv and table.json are written.")
+    if config.json:
+        document(json.loads(written.with_name("table.json").read_text(encoding="utf-8")))
     return 0

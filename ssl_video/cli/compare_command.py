@@ -3,17 +3,24 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import RunFolder, parse
 
 
 @dataclass(frozen=True)
 class CompareConfig:
     """Which runs, and where their curves are drawn."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    examples: ClassVar = (
+        "ssl-video compare runs/one runs/other",
+        "ssl-video compare runs/one runs/other --out curves.png",
+        "ssl-video compare runs/one runs/other runs/third --out curves.pdf",
+    )
+
+    runs: tyro.conf.Positional[tuple[RunFolder, ...]]
     """Folders of trainings, two or more: of pretraining or of fine-tuning."""
     out: Path | None = None
     """Draw their curves on one sheet: FILE.png, .pdf or .svg."""

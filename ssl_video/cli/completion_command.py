@@ -4,12 +4,13 @@ import dataclasses
 import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
-from ssl_video.apps.catalogue import Kind, lines_of
+from ssl_video.apps.catalogue import KINDS, Kind, lines_of
 from ssl_video.cli import COMMANDS
+from ssl_video.cli.help_page import positional
 from ssl_video.cli.parsing import parse
 
 NAMES: dict[str, Kind] = {
@@ -45,6 +46,12 @@ complete -o default -F _ssl_video ssl-video
 @dataclass(frozen=True)
 class CompletionConfig:
     """Which shell."""
+
+    examples: ClassVar = (
+        "ssl-video completion bash > ~/.local/share/bash-completion/completions/ssl-video",
+        "ssl-video completion zsh > ~/.ssl-video.zsh",
+        "ssl-video completion bash > ssl-video.bash",
+    )
 
     shell: tyro.conf.Positional[Literal["bash", "zsh"]]
     """The shell that is to complete."""
@@ -109,13 +116,14 @@ def configurations() -> Iterator[tuple[str, type]]:
 
 def completed(name: str, cls: type) -> Completed:
     """The flags and choices of a command's dataclass; its first word has choices after the command's own name."""
-    flags, choices = ["--help", "--plugin"], {}
+    flags, choices = ["--help", "--help-all", "--plugin"], {}
     for option in options_of(cls):
         named = [] if option.positional else [f"--{option.name}"]
         if option.kind is bool:
             group, dot, last = option.name.rpartition(".")
             named += [f"--{group}{dot}no-{last}"]
-        words = lines_of(NAMES[option.name]) if option.name in NAMES else _choices(option.kind)
+        words = KINDS if option.name == "what" else _choices(option.kind)
+        words = lines_of(NAMES[option.name]) if option.name in NAMES else words
         if words:
             choices |= {before: [*words] for before in named or [name.split()[-1]]}
         flags += named
@@ -131,7 +139,7 @@ def options_of(cls: type, prefix: str = "") -> Iterator[Option]:
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             yield from options_of(kind, f"{prefix}{said}." if said else prefix)
         else:
-            yield Option(prefix + said, kind, hints[name] == tyro.conf.Positional[kind])
+            yield Option(prefix + said, kind, positional(hints[name]))
 
 
 def _choices(kind: Any) -> list[str]:

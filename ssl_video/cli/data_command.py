@@ -2,15 +2,15 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
 from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.cli import tell
-from ssl_video.cli.parsing import action_of, parse
+from ssl_video.cli.parsing import Folder, Json, Spec, action_of, document, messages_aside, parse
 from ssl_video.datasets.drawing.config import SyntheticConfig
 from ssl_video.errors import UserError
 from ssl_video.progress import left_out, size
@@ -24,12 +24,19 @@ if TYPE_CHECKING:
 class ScanConfig(Bounded, flags="--"):
     """Options of a scan."""
 
-    data: tyro.conf.Positional[str]
+    examples: ClassVar = (
+        "ssl-video data scan videos",
+        "ssl-video data scan ucf101:ROOT --out ucf101.csv --workers 8",
+        "ssl-video data scan videos --strict --json > scan.json",
+    )
+
+    data: tyro.conf.Positional[Spec]
     """A folder, a csv, a video or any other SPEC."""
     out: Path = Path("manifest.csv")
     """The manifest to write."""
     strict: bool = False
     """Exit with 2 if any file is bad."""
+    json: Json = False
     workers: Count | None = None
     """Scanning processes; by default one a core."""
 
@@ -38,9 +45,15 @@ class ScanConfig(Bounded, flags="--"):
 class CacheConfig(Bounded, flags="--"):
     """Options of caching."""
 
-    data: str
+    examples: ClassVar = (
+        "ssl-video data cache --data videos --out copies",
+        "ssl-video data cache --data videos --out copies --kind raw --short-side 64",
+        "ssl-video data cache --list",
+    )
+
+    data: Spec | None = None
     """A folder, a csv, a manifest or any other SPEC."""
-    out: Path
+    out: Folder | None = None
     """Folder of the copies; its manifest.csv is the SPEC to train from."""
     kind: CopyKind = "h264"
     """Small h264 files (about 1 MB for 1000 frames), or raw frames."""
@@ -48,27 +61,28 @@ class CacheConfig(Bounded, flags="--"):
     """Shorter side of the copies, in pixels; 0 keeps the size."""
     workers: Count | None = None
     """Encoding processes; by default one a core."""
-
-
-@dataclass(frozen=True)
-class KeptConfig:
-    """Options of looking after the copies that commands made by the way."""
-
     list: bool = False
-    """List the folders of copies and flow, of the runs in this folder and in the cache, and remove nothing."""
+    """Copy nothing: list the folders of copies and flow that commands made by the way, of the runs in this folder and
+    in the cache."""
     clear: bool = False
     """List them, and remove those that no living process reads."""
     yes: bool = False
-    """Do not ask before removing."""
+    """With --clear: do not ask before removing."""
 
 
 @dataclass(frozen=True)
 class FlowConfig(Bounded, flags="--"):
     """Options of computing flow."""
 
-    data: str
+    examples: ClassVar = (
+        "ssl-video data flow --data videos --out flow",
+        "ssl-video data flow --data videos --out flow --method dis",
+        "ssl-video data flow --data manifest.csv --out backwards --reversed",
+    )
+
+    data: Spec
     """A folder, a csv, a manifest or any other SPEC."""
-    out: Path
+    out: Folder
     """Folder of the flow; its manifest.csv is the SPEC to train networks of flow from."""
     method: str = "farneback"
     """farneback, dis or raft, with options as in 'raft?size=large&weights=FILE'."""
@@ -84,7 +98,14 @@ class FlowConfig(Bounded, flags="--"):
 class SynthesizeConfig(Bounded, flags="--"):
     """Options of the synthetic set."""
 
-    out: Path
+    usual: ClassVar = ("out", "kind", "train", "test", "seed")
+    examples: ClassVar = (
+        "ssl-video data synthesize --out drawn",
+        "ssl-video data synthesize --out drawn --train 100 --test 50",
+        "ssl-video data synthesize --out sequences --kind sequences --seed 1",
+    )
+
+    out: Folder
     """Folder to write."""
     options: Annotated[SyntheticConfig, tyro.conf.arg(name="")] = SyntheticConfig()
     workers: Count | None = None
@@ -93,7 +114,9 @@ class SynthesizeConfig(Bounded, flags="--"):
 
 def main(argv: Sequence[str]) -> int:
     """The command: one of its actions."""
-    action = action_of(argv, "data", {"scan": scan, "cache": cache, "flow": flow, "synthesize": synthesize})
+    examples = (ScanConfig.examples[0], CacheConfig.examples[0], SynthesizeConfig.examples[0])
+    actions = {"scan": scan, "cache": cache, "flow": flow, "synthesize": synthesize}
+    action = action_of(argv, "data", actions, examples)
     return 0 if action is None else action(argv[1:])
 
 
@@ -102,24 +125,30 @@ def scan(argv: Sequence[str]) -> int:
     config = parse(ScanConfig, argv, "data scan", "Scan every video and write a manifest of what can be used.")
     from ssl_video.datasets.prepare import scan_to_manifest
 
-    done = scan_to_manifest(config.data, config.out, workers=config.workers, progress=True)
-    for warning in done.warnings:
-        tell(f"warning: {warning}")
-    for line in left_out(done.problems, "bad"):
-        tell(line)
-    bad = len(done.problems)
-    print(f"{done.videos} of {done.videos + bad} files can be used ({done.frames} frames); {bad} cannot.")
-    for reason, count in done.reasons.most_common(10):
-        print(f"{count:>6}  {reason}")
-    tell(f"{config.out} is written.")
+    with messages_aside(config.json):
+        done = scan_to_manifest(config.data, config.out, workers=config.workers, progress=True)
+        bad = len(done.problems)
+        for warning in done.warnings:
+            tell(f"warning: {warning}")
+        for line in left_out(done.problems, "bad"):
+            tell(line)
+        print(f"{done.videos} of {done.videos + bad} files can be used ({done.frames} frames); {bad} cannot.")
+        for reason, count in done.reasons.most_common(10):
+            print(f"{count:>6}  {reason}")
+        tell(f"{config.out} is written.")
+    if config.json:
+        said = {"manifest": str(config.out), "videos": done.videos, "frames": done.frames, "reasons": done.reasons}
+        document({**said, "bad": [asdict(p) for p in done.problems], "warnings": list(done.warnings)})
     return 2 if done.videos == 0 or (config.strict and bad) else 0
 
 
 def cache(argv: Sequence[str]) -> int:
     """Copy every usable video to a form that reads fast; or list or clear the copies that commands made by the way."""
-    if {"--list", "--clear"} & set(argv):
-        return _look_after(parse(KeptConfig, argv, "data cache", "List or clear the copies that commands made."))
     config = parse(CacheConfig, argv, "data cache", "Make copies of videos that read fast, frame for frame.")
+    if config.list or config.clear:
+        return _look_after(config)
+    if config.data is None or config.out is None:
+        raise UserError("Copies need --data SPEC and --out FOLDER; --list shows those that commands made by the way.")
     from ssl_video.datasets.prepare import copy_videos
 
     side, workers = config.short_side, config.workers
@@ -130,7 +159,7 @@ def cache(argv: Sequence[str]) -> int:
     return 0
 
 
-def _look_after(config: KeptConfig) -> int:
+def _look_after(config: CacheConfig) -> int:
     from ssl_video.datasets.kept import clear, kept_copies
 
     kept = kept_copies()
@@ -178,5 +207,6 @@ def synthesize(argv: Sequence[str]) -> int:
 
     manifest = draw(config.out, config.options, workers=config.workers, progress=True)
     videos = config.options.train + config.options.test
-    print(f"{videos} videos are in {config.out}.\nNext: ssl-video pretrain --data {manifest}")
+    print(f"{videos} videos are in {config.out}.")
+    tell(f"Next: ssl-video pretrain --data {manifest}")
     return 0

@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ssl_video._version import __version__
 from ssl_video.cli.parsing import parse
@@ -11,6 +12,12 @@ from ssl_video.cli.parsing import parse
 @dataclass(frozen=True)
 class DoctorConfig:
     """No options."""
+
+    examples: ClassVar = (
+        "ssl-video doctor",
+        "ssl-video doctor --plugin my_backbone.py",
+        "ssl-video doctor > versions.txt",
+    )
 
 
 def main(argv: Sequence[str]) -> int:

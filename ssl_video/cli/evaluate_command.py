@@ -4,13 +4,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
 from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.cli import tell
-from ssl_video.cli.parsing import Device, pair, parse
+from ssl_video.cli.help_page import names_in
+from ssl_video.cli.parsing import Device, Folder, Json, ModelName, Spec, document, messages_aside, pair, parse
 from ssl_video.figures import PictureFormat
 from ssl_video.video.kinds import CacheKind
 
@@ -19,24 +20,36 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "Measure a backbone or an encoder by a protocol: linear, finetune, svm, knn, retrieval, pretext, ..."
 
+Protocol = Annotated[
+    str,
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="PROTOCOL", help=f"{', '.join(names_in('ssl_video.eval', 'EVALUATIONS'))}."),
+]
+
 
 @dataclass(frozen=True)
 class EvaluateConfig(Bounded, flags="--"):
     """Options of an evaluation."""
 
-    protocol: tyro.conf.Positional[str]
-    """linear, finetune, svm, knn, retrieval, pretext, features, ... ('ssl-video list protocols')."""
-    data: str
+    usual: ClassVar = ("data", "model", "out", "option", "seeds", "json")
+    examples: ClassVar = (
+        "ssl-video evaluate linear --model runs/my_run --data ucf101:ROOT",
+        "ssl-video evaluate retrieval --model random:runs/my_run --data manifest.csv --json",
+        "ssl-video evaluate finetune --model runs/my_run --data manifest.csv --option epochs=10 --out results.json",
+    )
+
+    protocol: Protocol
+    data: Spec
     """ucf101:ROOT, hmdb51:ROOT, kinetics:ROOT, sports1m:ROOT, youtube8m:ROOT, a manifest, a csv or a folder."""
-    model: str | None = None
+    model: ModelName | None = None
     """A run's folder, a .safetensors file, net:NAME?weights=FILE, random:NAME?option=value, random:RUN for a run's
     network untrained, or an encoder such as improved-trajectories."""
     split: int = 1
     """Split of a data set with official lists."""
     preset: str = "default"
     """Named set of a protocol's options."""
-    option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """name=value: change one option of the preset; may be given several times."""
+    option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """Change one option of the preset; may be given several times."""
     seeds: Count = 1
     """Seeds 0 .. N-1 of the protocol (and of a random network's weights)."""
     out: Path | None = None
@@ -45,9 +58,10 @@ class EvaluateConfig(Bounded, flags="--"):
     """Write what is said of every test video into that JSON too."""
     format: PictureFormat = "png"
     """Of the confusion matrix: png with 200 dots an inch, pdf or svg."""
-    run: Path | None = None
+    run: Folder | None = None
     """Folder for what takes a protocol long, fine-tuned weights or extracted features, to resume from; finetune makes
     one by default."""
+    json: Json = False
     cache: CacheKind = "none"
     """Read from copies of the videos, made once: raw frames, or small h264 files."""
     cache_short_side: Natural = 128
@@ -75,14 +89,17 @@ def main(argv: Sequence[str]) -> int:
         config.device,
         Reading(config.split, config.cache, config.cache_short_side, config.workers, config.batch_size, progress=True),
     )
-    try:
-        results = evaluate_on(config.model, what, tell, show)
-    except Interrupted as stop:
-        print(f"ssl-video: {stop}: name that folder with --run to resume.", file=sys.stderr)
-        return 130
-    if config.out is not None:
-        for path in save_results(config.out, results, config.predictions, config.format):
-            print(f"{path} is written.")
+    with messages_aside(config.json):
+        try:
+            results = evaluate_on(config.model, what, tell, show)
+        except Interrupted as stop:
+            print(f"ssl-video: {stop}: name that folder with --run to resume.", file=sys.stderr)
+            return 130
+        if config.out is not None:
+            for path in save_results(config.out, results, config.predictions, config.format):
+                print(f"{path} is written.")
+    if config.json:
+        document([result.to_dict(config.predictions) for result in results])
     return 0
 
 

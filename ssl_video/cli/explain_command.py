@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 from ssl_video.apps.options import AffinityOptions, CamOptions, FlowOptions
-from ssl_video.cli.parsing import Device, action_of, parse
+from ssl_video.cli.parsing import Device, Folder, ModelName, VideoFile, action_of, parse
 from ssl_video.errors import UserError
 
 
@@ -16,9 +16,15 @@ from ssl_video.errors import UserError
 class FlowConfig:
     """Options of the pictures of flow."""
 
-    video: tyro.conf.Positional[Path]
+    examples: ClassVar = (
+        "ssl-video explain flow clip.mp4",
+        "ssl-video explain flow clip.mp4 --method dis --out pictures",
+        "ssl-video explain flow clip.mp4 --columns 8 --at-most 100",
+    )
+
+    video: tyro.conf.Positional[VideoFile]
     """The video."""
-    out: Path = Path()
+    out: Folder = Path()
     """Folder of the pictures."""
     options: Annotated[FlowOptions, tyro.conf.arg(name="")] = FlowOptions()
 
@@ -27,18 +33,25 @@ class FlowConfig:
 class AffinityConfig:
     """Options of the picture of an affinity."""
 
-    video: tyro.conf.Positional[Path]
+    usual: ClassVar = ("model", "point", "frame", "to", "out")
+    examples: ClassVar = (
+        "ssl-video explain affinity clip.mp4 --model random:dense_resnet_8 --point 120,80",
+        "ssl-video explain affinity clip.mp4 --model runs/crw --point 120,80 --frame 10 --to 20 30 40",
+        "ssl-video explain affinity clip.mp4 --model runs/crw --point 120,80 --out pictures",
+    )
+
+    video: tyro.conf.Positional[VideoFile]
     """The video."""
-    model: str
+    model: ModelName
     """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME;
     a network with a fine map, such as dense_resnet_8."""
-    point: str
-    """x,y: a point of the frame, in pixels of the video, from the top left."""
+    point: Annotated[str, tyro.conf.arg(metavar="X,Y")]
+    """A point of the frame, in pixels of the video, from the top left."""
     frame: int = 0
     """Number of the point's frame, counted from 0."""
     to: tuple[int, ...] = ()
     """Numbers of the frames where the point is looked up; by default five later ones, evenly spaced."""
-    out: Path = Path()
+    out: Folder = Path()
     """Folder of the picture."""
     options: Annotated[AffinityOptions, tyro.conf.arg(name="")] = AffinityOptions()
     device: Device = "auto"
@@ -48,11 +61,18 @@ class AffinityConfig:
 class CamConfig:
     """Options of class activation maps."""
 
-    video: tyro.conf.Positional[Path]
+    usual: ClassVar = ("model", "out", "class", "speed", "device")
+    examples: ClassVar = (
+        "ssl-video explain cam clip.mp4 --model runs/my_run",
+        "ssl-video explain cam clip.mp4 --model runs/my_run --speed 2 --out pictures",
+        "ssl-video explain cam clip.mp4 --model runs/finetune --class waving --flow farneback",
+    )
+
+    video: tyro.conf.Positional[VideoFile]
     """The video."""
-    model: str
+    model: ModelName
     """A run's folder, of speediness or arrow_of_time, or what 'ssl-video evaluate finetune' wrote."""
-    out: Path = Path()
+    out: Folder = Path()
     """Folder of the video and the sheet."""
     class_: Annotated[str | None, tyro.conf.arg(name="class")] = None
     """A fine-tuned model: the class to explain; by default the one that it sees."""
@@ -62,7 +82,8 @@ class CamConfig:
 
 def main(argv: Sequence[str]) -> int:
     """The command: one of its actions."""
-    action = action_of(argv, "explain", {"flow": flow, "affinity": affinity, "cam": cam})
+    examples = (FlowConfig.examples[0], AffinityConfig.examples[0], CamConfig.examples[0])
+    action = action_of(argv, "explain", {"flow": flow, "affinity": affinity, "cam": cam}, examples)
     return 0 if action is None else action(argv[1:])
 
 

@@ -4,22 +4,27 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
-
-import tyro
+from typing import ClassVar, cast, get_args
 
 from ssl_video.apps.options import Format, VectorFormat
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import Folder, ModelName, parse
 
 
 @dataclass(frozen=True)
 class ExportConfig:
     """Options of an export."""
 
-    model: tyro.conf.Positional[str]
+    examples: ClassVar = (
+        "ssl-video export --model runs/my_run --out exported",
+        "ssl-video export --model random:r2plus1d_4 --out exported --format onnx",
+        "ssl-video export --model runs/my_run/index --out vectors --format projector",
+    )
+    placed: ClassVar = ("--model",)
+
+    model: ModelName
     """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME; with projector and fiftyone, the
     folder of an index or of extracted features."""
-    out: Path
+    out: Folder
     """The new folder."""
     format: Format | VectorFormat = "safetensors"
     """Of a network: safetensors alone, or with it model.onnx or model.pt2. Of videos: the files of TensorBoard's

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ssl_video.bounds import Bounded, Count, Natural, Seed
 from ssl_video.cli import tell
-from ssl_video.cli.parsing import Device, parse
+from ssl_video.cli.parsing import Device, Folder, ModelName, Spec, parse
 from ssl_video.video.kinds import CacheKind, Crops
 
 
@@ -15,14 +14,21 @@ from ssl_video.video.kinds import CacheKind, Crops
 class ExtractConfig(Bounded, flags="--"):
     """Options of an extraction."""
 
-    model: str
+    usual: ClassVar = ("model", "data", "out", "clips", "readout")
+    examples: ClassVar = (
+        "ssl-video extract --model runs/my_run --data videos --out features",
+        "ssl-video extract --model random:r2plus1d_4 --data manifest.csv --out features --clips 1",
+        "ssl-video extract --model runs/my_run --data videos --out features --readout rich --crops 3",
+    )
+
+    model: ModelName
     """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME."""
-    data: str
+    data: Spec
     """Videos: a folder, a csv, a manifest, ucf101:ROOT, ..."""
-    out: Path
+    out: Folder
     """Folder of the features; what is there already is not extracted again."""
     format: Literal["npy", "parquet"] = "npy"
-    """npy: arrays; parquet: tables of one row a clip, with path, times, labels and split (ssl-video[parquet])."""
+    """npy: arrays; parquet: tables of one row a clip, with path, times, labels and split (needs pyarrow)."""
     split: int = 1
     """Split of a data set with official lists."""
     clips: Natural = 8

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
 from ssl_video.apps.options import IndexOptions
-from ssl_video.bounds import Bounded, Natural
+from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.cli import tell
-from ssl_video.cli.parsing import Device, parse
+from ssl_video.cli.parsing import Device, IndexFolder, ModelName, Spec, parse
 from ssl_video.progress import few, left_out
 
 if TYPE_CHECKING:
@@ -21,18 +21,27 @@ if TYPE_CHECKING:
 class IndexConfig(Bounded, flags="--"):
     """Options of indexing."""
 
-    out: Path
+    usual: ClassVar = ("data", "model", "out", "rebuild", "remove")
+    examples: ClassVar = (
+        "ssl-video index --model runs/my_run --data videos --out index",
+        "ssl-video index --data new_videos --out index",
+        "ssl-video index --model runs/better --rebuild --out index",
+    )
+
+    out: IndexFolder
     """Folder of the index; one that is there is brought up to date."""
-    model: str | None = None
+    model: ModelName | None = None
     """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME;
     an index that is there knows its own."""
-    data: str | None = None
+    data: Spec | None = None
     """Videos to add, or changed ones to replace: a folder, a csv, a manifest, ucf101:ROOT, ...; all lists of it."""
     remove: tuple[Path, ...] = ()
     """Videos, or folders of them, to take out of the index."""
     prune: bool = False
     """Take out the videos whose files are gone."""
     options: Annotated[IndexOptions, tyro.conf.arg(name="")] = IndexOptions()
+    batch_size: Count = 32
+    """Clips in one forward pass."""
     workers: Natural = 2
     """Reading processes."""
     device: Device = "auto"
@@ -55,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
             config.options,
             remove=config.remove,
             prune=config.prune,
-            work=Work(config.workers, device, ranks, progress=True),
+            work=Work(config.workers, device, ranks, progress=True, batch=config.batch_size),
         )
         if ranks.first:
             _tell(config.out, config.data, changes)

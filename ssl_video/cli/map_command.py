@@ -3,23 +3,30 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 from ssl_video.apps.options import MapOptions
-from ssl_video.cli.parsing import parse
+from ssl_video.cli.parsing import IndexFolder, Spec, parse
 
 
 @dataclass(frozen=True)
 class MapConfig:
     """Options of a map."""
 
-    index: tyro.conf.Positional[Path]
+    usual: ClassVar = ("out", "data", "method", "thumbnails", "at-most")
+    examples: ClassVar = (
+        "ssl-video map index --out map.html",
+        "ssl-video map index --out map.pdf --method pca",
+        "ssl-video map index --out map.html --data ucf101:ROOT --thumbnails 100",
+    )
+
+    index: tyro.conf.Positional[IndexFolder]
     """Folder that 'ssl-video index' made."""
     out: Path
     """The page (.html) or figure (.png, .svg, .pdf) to write."""
-    data: str | None = None
+    data: Spec | None = None
     """Where the classes of the videos are, instead of the index: a folder, a csv, a manifest, ucf101:ROOT, ..."""
     options: Annotated[MapOptions, tyro.conf.arg(name="")] = MapOptions()
 

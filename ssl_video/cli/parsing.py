@@ -1,21 +1,32 @@
 """Flags to dataclasses, by tyro, with errors of one sentence."""
 
 import contextlib
-import dataclasses
 import io
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from ssl_video.cli.help_page import help_page, rows_of
 from ssl_video.errors import UserError, nearest
 
 T = TypeVar("T")
 
-Device = Annotated[str, tyro.conf.arg(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, tyro.conf.arg(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")]
 """What ``choose_device`` takes."""
+Spec = Annotated[str, tyro.conf.arg(metavar="SPEC")]
+"""Videos: a folder, a csv, a manifest, a data set as NAME:ROOT."""
+ModelName = Annotated[str, tyro.conf.arg(metavar="RUN")]
+"""What ``load_model`` takes: mostly the folder of a run."""
+RunFolder = Annotated[Path, tyro.conf.arg(metavar="RUN")]
+VideoFile = Annotated[Path, tyro.conf.arg(metavar="VIDEO")]
+IndexFolder = Annotated[Path, tyro.conf.arg(metavar="INDEX")]
+Folder = Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+Json = Annotated[bool, tyro.conf.arg(help="Print one JSON document and nothing else; messages go to stderr.")]
 RENAMED = {"--batch": "--batch-size", "--topk": "--top-k"}
 """Flags of version 0.1 and what they are called now; they are understood for one more version, with a note."""
 
@@ -23,25 +34,26 @@ RENAMED = {"--batch": "--batch-size", "--topk": "--top-k"}
 def parse(cls: type[T], argv: Sequence[str], command: str, description: str, default: T | None = None) -> T:
     """An instance of the dataclass ``cls`` from flags, over the values of ``default``.
 
-    ``--help`` prints the flags and raises SystemExit(0). Raises UserError for anything else that tyro refuses.
+    ``--help`` and ``--help-all`` print the flags and raise SystemExit(0). Raises UserError for anything that tyro
+    refuses.
     """
     given: dict[str, Any] = {} if default is None else {"default": default}
     said = io.StringIO()
-    argv = list(_renamed(argv, flags_of(cls), command))
-    asks_help = any(a in ("-h", "--help") for a in argv)
+    if asks_help(argv):
+        print(help_page(cls, command, description, default, whole="--help-all" in argv))
+        raise SystemExit(0)
+    argv = _placed(list(_renamed(argv, flags_of(cls), command)), cls, command)
     try:
-        with contextlib.nullcontext() if asks_help else contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said):
             value, unknown = tyro.cli(
                 cls,
                 args=argv,
                 prog=f"ssl-video {command}",
-                description=f"{description}\n\nWith --plugin FILE.py, what a file of yours registers is known.",
+                description=description,
                 return_unknown_args=True,
                 **given,
             )
-    except SystemExit as end:
-        if end.code in (0, None):
-            raise
+    except SystemExit:
         raise UserError(f"{_sentence(said.getvalue())} ('ssl-video {command} --help' lists the options.)") from None
     if unknown:
         flag = unknown[0]
@@ -52,6 +64,27 @@ def parse(cls: type[T], argv: Sequence[str], command: str, description: str, def
             )
         raise UserError(f"'ssl-video {command}' has no option {flag}; {nearest(flag.split('=')[0], flags_of(cls))}")
     return value
+
+
+def asks_help(argv: Sequence[str]) -> bool:
+    """Is help asked for?"""
+    return any(word in ("-h", "--help", "--help-all") for word in argv)
+
+
+def _placed(argv: list[str], cls: type, command: str) -> list[str]:
+    """The words with the flags that stood by their place in version 0.1 (``placed``), which is understood still."""
+    names = list(getattr(cls, "placed", ()))
+    switches = {row.flag for row in rows_of(cls) if not row.value}
+    free, words, before = [], [], ""
+    for word in argv:
+        taken = before.startswith("--") and "=" not in before and before not in switches
+        (words if taken or word.startswith("-") else free if names else words).append(word)
+        before = "" if taken else word
+    names = [name for name in names if name_given(words, name) is None]
+    for name, word in zip(names, free, strict=False):
+        print(f"ssl-video: 'ssl-video {command}' takes {name} {word} now; the place alone will go.", file=sys.stderr)
+        words += [name, word]
+    return words + free[len(names) :]
 
 
 def _renamed(argv: Sequence[str], flags: Sequence[str], command: str) -> Iterator[str]:
@@ -65,30 +98,34 @@ def _renamed(argv: Sequence[str], flags: Sequence[str], command: str) -> Iterato
         yield word
 
 
-def flags_of(cls: type, prefix: str = "--") -> list[str]:
-    """All flags that a dataclass gives; nested ones are dotted, unless their own name is left out (``name=""``)."""
-    flags, hints = [], get_type_hints(cls, include_extras=True)
-    for name in (f.name for f in dataclasses.fields(cls)):
-        hint = hints[name]
-        kind, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-        name = next((mark.name for mark in marks if getattr(mark, "name", None)), name)
-        flag = f"{prefix}{name.replace('_', '-')}"
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            bare = any(getattr(mark, "name", None) == "" for mark in marks)
-            flags += flags_of(kind, prefix if bare else f"{flag}.")
-        else:
-            flags.append(flag)
-    return flags
+def flags_of(cls: type) -> list[str]:
+    """All flags that a dataclass gives."""
+    return [row.flag for row in rows_of(cls) if row.flag]
 
 
-def action_of(argv: Sequence[str], command: str, actions: Mapping[str, T]) -> T | None:
+def action_of(argv: Sequence[str], command: str, actions: Mapping[str, T], examples: Sequence[str]) -> T | None:
     """The action that the first word names; None if it is --help, which is printed. Raises UserError."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: ssl-video {command} {'|'.join(actions)} [options]")
+    if not argv or argv[0] in ("-h", "--help", "--help-all"):
+        lines = [f"  {name:<12} {str(action.__doc__).partition(chr(10))[0]}" for name, action in actions.items()]
+        print(f"usage: ssl-video {command} {'|'.join(actions)} [options]\n\n" + "\n".join(lines))
+        print("\nexamples:\n" + "\n".join(f"  {example}" for example in examples))
+        print(f"\n'ssl-video {command} {next(iter(actions))} --help' shows its options.")
         return None
     if argv[0] not in actions:
         raise UserError(f"'ssl-video {command}' has no action {argv[0]!r}; {nearest(argv[0], actions)}")
     return actions[argv[0]]
+
+
+@contextlib.contextmanager
+def messages_aside(wanted: bool) -> Iterator[None]:
+    """What is printed goes to stderr, if ``wanted``: a document is printed to stdout afterwards (``document``)."""
+    with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
+        yield
+
+
+def document(content: Any) -> None:
+    """Print one JSON document."""
+    print(json.dumps(content, indent=1, ensure_ascii=True))
 
 
 def pair(text: str, flag: str, form: str) -> tuple[str, str]:

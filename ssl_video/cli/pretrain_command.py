@@ -7,12 +7,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
 from ssl_video.cli import tell
-from ssl_video.cli.parsing import name_given, parse
+from ssl_video.cli.help_page import names_in
+from ssl_video.cli.parsing import Device, Folder, asks_help, name_given, parse
 from ssl_video.errors import UserError
 from ssl_video.recipes import SPEEDINESS
 from ssl_video.train.config import DataConfig, TrainingConfig
@@ -27,18 +28,46 @@ DESCRIPTION = (
     "Train a backbone on videos without labels; without any option, the embedded default in about two minutes."
 )
 
+NETWORKS = 60
+"""There are more networks than that; counting them would take the import of all."""
+PretextName = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="PRETEXT",
+        help=f"{', '.join(names_in('ssl_video.pretexts', 'PRETEXTS'))}; "
+        "--pretext NAME --help shows its options, --pretext.OPTION.",
+    ),
+]
+BackboneName = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="NETWORK",
+        help=f"One of more than {NETWORKS} networks ('ssl-video list backbones'); "
+        "--backbone NAME --help shows its options, --backbone.OPTION.",
+    ),
+]
+USUAL = ("data", "out", "config", "pretext", "backbone")
+
 
 @dataclass(frozen=True)
 class Flags(TrainingConfig, DataConfig):
     """The flags that do not depend on the choice of pretext and backbone."""
 
-    spec: Annotated[str, tyro.conf.arg(name="data")] = DataConfig.spec
+    usual: ClassVar = USUAL
+    examples: ClassVar = (
+        "ssl-video pretrain --data videos",
+        "ssl-video pretrain --data videos --pretext clip_order --config paper --out runs/clip_order",
+        "ssl-video pretrain --data videos --backbone r3d_10 --epochs 100 --batch-size 16",
+    )
+
+    spec: Annotated[str, tyro.conf.arg(name="data", metavar="SPEC")] = DataConfig.spec
     """Training videos: a file, a folder, a csv, a manifest, or ucf101:ROOT, hmdb51:ROOT, kinetics:ROOT, synthetic."""
-    out: Path | None = None
+    out: Folder | None = None
     """Folder of the run; by default a new one under runs/."""
-    config: str | None = None
+    config: Annotated[str, tyro.conf.arg(metavar="RECIPE")] | None = None
     """What to start from: small (the default) or paper, a name of 'ssl-video list recipes', a file, or a run's folder;
     flags go over it."""
+    device: Device = TrainingConfig.device
     resume: bool = False
     """Resume the training in --out, with its own configuration. --resume auto starts it, resumes it, or finds it
     finished, all with the same line."""
@@ -54,10 +83,8 @@ class Flags(TrainingConfig, DataConfig):
 class Choices(Flags):
     """What the bare help shows: with a pretext or backbone named, its own flags are shown too."""
 
-    pretext: str = "speediness"
-    """'ssl-video list pretexts'; --pretext NAME --help shows its options, --pretext.OPTION."""
-    backbone: str = "r2plus1d_4"
-    """'ssl-video list backbones'; --backbone NAME --help shows its options, --backbone.OPTION."""
+    pretext: PretextName = "speediness"
+    backbone: BackboneName = "r2plus1d_4"
 
 
 @dataclass(frozen=True)
@@ -72,8 +99,7 @@ class CommandLine:
 
 def main(argv: Sequence[str]) -> int:
     """The command."""
-    asks_help = any(a in ("-h", "--help") for a in argv)
-    if asks_help and not any(a.startswith(("--pretext", "--backbone", "--config")) for a in argv):
+    if asks_help(argv) and not any(a.startswith(("--pretext", "--backbone", "--config")) for a in argv):
         parse(Choices, argv, "pretrain", DESCRIPTION)  # prints the help and leaves
     from ssl_video.pretraining import pretrain
     from ssl_video.train.loop import Interrupted
@@ -116,7 +142,8 @@ def configure(argv: Sequence[str]) -> CommandLine:
     recipe = changed(recipe, chosen)
     pretext = PRETEXTS[PretrainConfig.from_mapping(recipe).pretext.name]
     default = PretrainConfig.from_mapping(changed(recipe, _in_units(argv, option_type(pretext), "pretext.")))
-    flags = _flags_of(default if before else _stated(default, pretext, argv))
+    named = [kind for kind in ("pretext", "backbone") if name_given(argv, f"--{kind}.name")]
+    flags = _flags_of(default if before else _stated(default, pretext, argv), named)
     given = parse(type(flags), argv, "pretrain", DESCRIPTION, flags)
     return CommandLine(_config_of(given), given.out, "auto" if auto else given.resume, given.dry_run)
 
@@ -162,20 +189,26 @@ def _recipe(argv: Sequence[str], pretext: str | None) -> Mapping[str, Any]:
     return recipe_of(pretext, name)
 
 
-def _flags_of(config: "PretrainConfig") -> Any:
-    """The configuration as an instance of a class that gives its flags, those of its pretext and backbone too."""
+def _flags_of(config: "PretrainConfig", named: Sequence[str] = ()) -> Any:
+    """The configuration as an instance of a class that gives its flags, those of its pretext and backbone too.
+
+    Help counts those of what was ``named``, a pretext or a backbone, among the usual ones.
+    """
     from ssl_video.backbones.base import backbone_options
     from ssl_video.config import option_type
     from ssl_video.pretexts.base import PRETEXTS
 
     types = {"pretext": option_type(PRETEXTS[config.pretext.name]), "backbone": backbone_options(config.backbone.name)}
+    shown: dict[str, Any] = {"pretext": PretextName, "backbone": BackboneName}
     chosen = {}
     for kind, choice in (("pretext", config.pretext), ("backbone", config.backbone)):
-        named = [("name", str, dataclasses.field(default=choice.name))]
-        options = dataclasses.make_dataclass(types[kind].__name__, named, bases=(types[kind],), frozen=True)
+        name = [("name", shown[kind], dataclasses.field(default=choice.name))]
+        options = dataclasses.make_dataclass(types[kind].__name__, name, bases=(types[kind],), frozen=True)
         chosen[kind] = options(**choice.options)
     own = [(kind, type(options)) for kind, options in chosen.items()]
-    cls = dataclasses.make_dataclass("Pretrain", own, bases=(Flags,), frozen=True, kw_only=True)
+    said = {"shown_as": {f"--{kind}.name": f"--{kind}" for kind in shown}}
+    said |= {"usual": (*USUAL, *(f"{kind}." for kind in named))}
+    cls = dataclasses.make_dataclass("Pretrain", own, bases=(Flags,), namespace=said, frozen=True, kw_only=True)
     return cls(**vars(config.data), **vars(config.training), probe=config.probe, fit_span=config.fit_span, **chosen)
 
 

@@ -5,13 +5,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
 from ssl_video.apps.options import SearchOptions
 from ssl_video.cli import tell
-from ssl_video.cli.parsing import Device, parse
+from ssl_video.cli.parsing import Device, IndexFolder, ModelName, parse
 from ssl_video.errors import UserError
 from ssl_video.progress import left_out
 
@@ -23,16 +23,23 @@ if TYPE_CHECKING:
 class QueryConfig:
     """Options of a query."""
 
-    index: tyro.conf.Positional[Path]
+    usual: ClassVar = ("top-k", "moments", "json", "html", "device")
+    examples: ClassVar = (
+        "ssl-video query index clip.mp4",
+        "ssl-video query index clip.mp4@12.5-15 --moments --top-k 10",
+        "ssl-video query index videos --html neighbours.html",
+    )
+
+    index: tyro.conf.Positional[IndexFolder]
     """Folder that 'ssl-video index' made."""
-    videos: tyro.conf.Positional[tuple[str, ...]]
+    videos: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
     """Videos to search with, ranges of them such as VIDEO@12.5-15 (seconds), or folders and lists of them."""
     options: Annotated[SearchOptions, tyro.conf.arg(name="")] = SearchOptions()
     json: bool = False
     """Print JSON lines, one a neighbour, and no table."""
     html: Path | None = None
     """Write a page with playing thumbnails, too."""
-    model: str | None = None
+    model: ModelName | None = None
     """Where the model of the index is, if it has moved."""
     device: Device = "auto"
 

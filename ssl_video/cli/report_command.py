@@ -2,23 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 from ssl_video.apps.options import ReportOptions
 from ssl_video.cli import tell
-from ssl_video.cli.parsing import Device, parse
+from ssl_video.cli.parsing import Device, Folder, RunFolder, parse
 
 
 @dataclass(frozen=True)
 class ReportConfig:
     """Options of the page."""
 
-    run: tyro.conf.Positional[Path]
+    usual: ClassVar = ("out", "data", "queries", "neighbours", "device")
+    examples: ClassVar = (
+        "ssl-video report runs/my_run",
+        "ssl-video report runs/my_run --out page --queries 8",
+        "ssl-video report runs/my_run --data other_videos",
+    )
+
+    run: tyro.conf.Positional[RunFolder]
     """Folder of the run."""
-    out: Path | None = None
+    out: Folder | None = None
     """Folder of the page, by default the run's."""
     options: Annotated[ReportOptions, tyro.conf.arg(name="")] = ReportOptions()
     device: Device = "auto"

@@ -3,21 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 from ssl_video.apps.options import SpeedinessOptions
-from ssl_video.cli.parsing import Device, parse
+from ssl_video.cli.parsing import Device, ModelName, VideoFile, parse
 
 
 @dataclass(frozen=True)
 class SpeedinessConfig:
     """Options of the curve."""
 
-    video: tyro.conf.Positional[Path]
+    examples: ClassVar = (
+        "ssl-video speediness clip.mp4 --model runs/my_run",
+        "ssl-video speediness clip.mp4 --model runs/my_run --overlay --out curves",
+        "ssl-video speediness clip.mp4 --model runs/my_run --step 4 --batch-size 8",
+    )
+
+    video: tyro.conf.Positional[VideoFile]
     """The video."""
-    model: str
+    model: ModelName
     """A run's folder, of the pretext speediness."""
     out: Path = Path()
     """Folder of the csv and the figure, or a .csv file, beside which the figure is written."""

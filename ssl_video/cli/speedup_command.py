@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
 from ssl_video.apps.options import SpeedupOptions
-from ssl_video.cli.parsing import Device, parse
+from ssl_video.cli.parsing import Device, ModelName, VideoFile, parse
 
 if TYPE_CHECKING:
     from ssl_video.apps.speedup import SpedUp
@@ -18,9 +18,16 @@ if TYPE_CHECKING:
 class SpeedupConfig:
     """Options of a speed-up."""
 
-    video: tyro.conf.Positional[Path]
+    usual: ClassVar = ("model", "out", "factor", "compare", "mute")
+    examples: ClassVar = (
+        "ssl-video speedup clip.mp4 --model runs/my_run",
+        "ssl-video speedup clip.mp4 --model runs/my_run --factor 3 --out fast.mp4",
+        "ssl-video speedup clip.mp4 --model runs/my_run --compare --mute",
+    )
+
+    video: tyro.conf.Positional[VideoFile]
     """The video."""
-    model: str
+    model: ModelName
     """A run's folder, of the pretext speediness."""
     out: Path = Path("fast.mp4")
     """The result, .mp4, .mov or .mkv; a figure and a csv of its speed are written beside it."""

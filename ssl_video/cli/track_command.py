@@ -3,39 +3,47 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
 from ssl_video.apps.options import TrackOptions
-from ssl_video.cli.parsing import Device, parse
+from ssl_video.cli.parsing import Device, Folder, ModelName, VideoFile, parse
 from ssl_video.errors import UserError
 
 if TYPE_CHECKING:
     from ssl_video.apps.adapt import Adapted
     from ssl_video.apps.track import Tracked
 
-Texts = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
+Boxes = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="X,Y,W,H ...")]
+Points = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="X,Y ...")]
 
 
 @dataclass(frozen=True)
 class TrackConfig:
     """Options of a tracking."""
 
-    video: tyro.conf.Positional[Path]
+    usual: ClassVar = ("model", "out", "mask", "box", "points", "preset")
+    examples: ClassVar = (
+        "ssl-video track clip.mp4 --model random:dense_resnet_8 --box 40,30,60,80 --out tracked",
+        "ssl-video track clip.mp4 --model runs/crw --mask first_frame.png --out tracked",
+        "ssl-video track clip.mp4 --model runs/crw --points 120,80 64,64 --adapt-steps 50 --out tracked",
+    )
+
+    video: tyro.conf.Positional[VideoFile]
     """The video: a file, or a folder with a picture for each frame."""
-    model: str
+    model: ModelName
     """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME;
     a network with a fine map, such as dense_resnet_8."""
-    out: Path
+    out: Folder
     """Folder of what is written; it must be empty or not there yet."""
     mask: Path | None = None
     """Picture of the objects in the first frame, a PNG: their numbers (gray or with a palette), or 0 and 255 for one.
     One white object with smooth edges, or a JPEG of it, is cut at half; other values that are no numbers are
     refused."""
-    box: Texts = ()
+    box: Boxes = ()
     """x,y,width,height of an object in the first frame, in pixels, from the top left; one or more."""
-    points: Texts = ()
+    points: Points = ()
     """x,y of a point in the first frame, in pixels, from the top left; one or more."""
     options: Annotated[TrackOptions, tyro.conf.arg(name="")] = TrackOptions()
     device: Device = "auto"

@@ -71,7 +71,7 @@ def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSpli
         names = ", ".join(DATASETS.names())
         raise UserError(f"There is no file or folder {spec!r}; name one, or a data set as NAME:ROOT (NAME: {names}).")
     if split != 1:
-        raise UserError(f"{spec} has one split only, not {split}; leave the split out.")
+        raise UserError(f"{spec} has one split only, not {split}; leave --split out.")
     if path.is_dir():
         manifest = path / "manifest.csv"
         return load_table(manifest) if through_manifest and manifest.is_file() else load_folder(path)

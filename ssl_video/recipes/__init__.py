@@ -65,6 +65,21 @@ def small_recipe(pretext: str) -> dict[str, Any]:
     return {"pretext": {"name": pretext}}
 
 
+def serving(pretext: str) -> str:
+    """What to use for a pretext, in the words of messages: a network that serves it, or its small recipe."""
+    for name in recipes():
+        if name.endswith("small"):
+            recipe = load_recipe(name)
+            if recipe["pretext"]["name"] == pretext:
+                return f"--backbone {recipe['backbone']['name']}, or {as_flag(name)}"
+    return "another --backbone"
+
+
+def as_flag(recipe: str) -> str:
+    """How a command line names a recipe."""
+    return f"--config {recipe}"
+
+
 def table_file(name: str) -> Path:
     """A table by its packaged name or by path. Raises UserError."""
     packaged = _yaml_files("tables")

@@ -79,9 +79,9 @@ class TrainingConfig(Bounded, flags="--"):
     checkpoint_every: Count = 500
     """Steps between checkpoints."""
     tensorboard: bool = False
-    """Write TensorBoard event files into the run's folder (pip install 'ssl-video[tensorboard]')."""
+    """Write TensorBoard event files into the run's folder (pip install tensorboard)."""
     wandb: bool = False
-    """Log to Weights & Biases (pip install 'ssl-video[wandb]')."""
+    """Log to Weights & Biases (pip install wandb)."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimiser and schedules."""
 
@@ -120,4 +120,4 @@ class DataConfig(Bounded, flags="--"):
     cache_short_side: Natural = 128
     """Shorter side of the cached copies, in pixels; 0 keeps the size of the video."""
     reader: str = "pyav"
-    """What decodes: pyav, or torchcodec (pip install 'ssl-video[torchcodec]')."""
+    """What decodes: pyav, or torchcodec (pip install torchcodec)."""

@@ -123,5 +123,8 @@ def choose_device(requested: str) -> torch.device:
             raise UserError(f"--device {requested} needs a GPU, and torch sees none; use --device cpu or auto.")
         device = torch.device("cuda", local if device.index is None else device.index)
         if device.index >= torch.cuda.device_count():
-            raise UserError(f"There is no GPU {device.index}; torch sees {torch.cuda.device_count()}.")
+            raise UserError(
+                f"There is no GPU {device.index}; torch sees {torch.cuda.device_count()}, counted from cuda:0; "
+                "name one of these by --device."
+            )
     return device

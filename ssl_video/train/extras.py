@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from ssl_video.errors import UserError
+from ssl_video.errors import needs
 from ssl_video.train.config import TrainingConfig
 
 
@@ -10,4 +10,4 @@ def check_packages(config: TrainingConfig) -> None:
     """Raise UserError if a package that the options ask for is not installed."""
     for package in ("tensorboard", "wandb"):
         if getattr(config, package) and find_spec(package) is None:
-            raise UserError(f"--{package} needs the package {package}: pip install 'ssl-video[{package}]'.")
+            raise needs(f"--{package}", package, package)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_video.config import plain
-from ssl_video.errors import UserError
+from ssl_video.errors import UserError, needs
 from ssl_video.progress import Bar
 from ssl_video.run import Run
 from ssl_video.tensors import not_finite, some_of
@@ -45,8 +45,8 @@ def collapse_indicators(features_ND: Tensor) -> dict[str, float]:
 def diverged(what: str) -> UserError:
     """The end of a training of which ``what`` was seen."""
     return UserError(
-        f"{what} and the run stopped; checkpoints, if there are any, are from before: train with a lower optim.lr, a "
-        f"longer optim.warmup, or optim.clip_norm."
+        f"{what} and the run stopped; checkpoints, if there are any, are from before: train with a lower "
+        f"--optim.lr, a longer --optim.warmup, or --optim.clip-norm (a fine-tuning: --option optim.lr=0.001)."
     )
 
 
@@ -183,7 +183,7 @@ def _tensorboard(run: Run):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise UserError("--tensorboard needs the package tensorboard: pip install 'ssl-video[tensorboard]'.") from None
+        raise needs("--tensorboard", "tensorboard", "tensorboard") from None
     writer = SummaryWriter(str(run.tensorboard))
 
     def write(numbers: dict[str, float], step: int) -> None:
@@ -198,7 +198,7 @@ def _wandb(run: Run, config: TrainingConfig):
     try:
         import wandb  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise UserError("--wandb needs the package wandb: pip install 'ssl-video[wandb]'.") from None
+        raise needs("--wandb", "wandb", "wandb") from None
     started = wandb.init(project="ssl-video", name=run.folder.name, dir=str(run), config=plain(config))
     return lambda numbers, step: started.log(numbers, step=step)
 

@@ -13,6 +13,7 @@ from ssl_video.backbones.base import Backbone
 from ssl_video.config import Options
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
+from ssl_video.recipes import serving
 from ssl_video.video.view import Skip, View
 
 
@@ -68,7 +69,7 @@ class Needs:
         if self.modality not in (backbone.clip.modality, "any"):
             raise UserError(
                 f"{name} needs a backbone for {self.modality}, but {backbone.architecture} takes "
-                f"{backbone.clip.modality}."
+                f"{backbone.clip.modality}; choose {serving(name)}."
             )
         t, h, w = backbone.strides
         for what, stride, limit in (
@@ -79,7 +80,7 @@ class Needs:
                 found = f"is {stride}" if stride else "takes in the whole clip"
                 raise UserError(
                     f"{name} needs a {what} stride of at most {limit}, but that of {backbone.architecture} {found}; "
-                    f"choose a backbone or option with a finer feature map."
+                    f"choose {serving(name)}."
                 )
 
 

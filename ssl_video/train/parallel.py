@@ -17,7 +17,10 @@ from ssl_video.train.distributed import Ranks
 def check(config: TrainingConfig, ranks: Ranks) -> None:
     """Raise UserError for what these processes cannot do together."""
     if config.batch_size % ranks.world_size:
-        raise UserError(f"--batch-size {config.batch_size} cannot be divided among {ranks.world_size} processes.")
+        raise UserError(
+            f"--batch-size {config.batch_size} cannot be divided among {ranks.world_size} processes; "
+            f"use a multiple of {ranks.world_size}."
+        )
     if config.sync_bn and ranks.world_size > 1 and ranks.device.type != "cuda":
         raise UserError("--sync-bn needs a GPU for every process; leave it out on CPUs.")
 

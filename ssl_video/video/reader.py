@@ -261,7 +261,7 @@ def get_reader(name: str) -> Reader:
         raise UserError(f"There is no reader {name!r}; {nearest(name, READERS)}")
     if name == "torchcodec" and not torchcodec_works():
         raise UserError(
-            "The torchcodec reader needs torchcodec and the FFmpeg libraries: pip install 'ssl-video[torchcodec]' "
-            "and install FFmpeg, or use the reader 'pyav'."
+            "--reader torchcodec needs the package torchcodec and the FFmpeg libraries: pip install torchcodec "
+            "and install FFmpeg, or use --reader pyav."
         )
     return READERS[name]

@@ -63,7 +63,7 @@ class View(Bounded):
         if self.size > self.short_side:
             raise UserError(
                 f"A crop of {self.size} pixels cannot be cut out of frames whose shorter side has {self.short_side}; "
-                f"choose a smaller crop or a longer side."
+                f"choose a smaller crop or a larger short side."
             )
 
     def offsets(self, video: Timed) -> np.ndarray:

@@ -1,0 +1,41 @@
+"""Memory that ran out, as a sentence that names the options of the command that need less of it."""
+
+from collections.abc import Mapping
+
+REMEDIES: Mapping[str, str] = {
+    "pretrain": "a smaller --batch-size with a larger --optim.accumulate, or --precision bf16",
+    "evaluate": "a smaller --batch-size, or for a fine-tuning a smaller batch_size by --option batch_size=4",
+    "extract": "a smaller --batch-size",
+    "index": "a smaller --batch-size",
+    "speediness": "a smaller --batch-size",
+    "speedup": "a smaller --batch-size",
+    "explain cam": "a smaller --batch-size or --short-side",
+    "explain affinity": "a smaller --short-side, or fewer frames with --to",
+    "explain flow": "a smaller --short-side or --at-most",
+    "track": "a smaller --side or --context",
+    "report": "fewer --samples and --queries",
+    "data scan": "fewer --workers",
+    "data cache": "fewer --workers or a smaller --short-side",
+    "data flow": "fewer --workers or a smaller --short-side",
+    "data synthesize": "fewer --workers",
+}
+"""Command -> what needs less memory."""
+ON_GPU = ("OutOfMemoryError", "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+ON_CPU = ("MemoryError", "DefaultCPUAllocator: can't allocate memory", "not enough memory: you tried to allocate")
+
+
+def out_of_memory(error: BaseException, command: str) -> str | None:
+    """The sentence for an error that says that memory ran out; None for any other error.
+
+    torch need not be imported: its errors are told by their names and texts, which also come out of a loader's worker.
+    """
+    if not isinstance(error, MemoryError | RuntimeError):
+        return None
+    said = f"{type(error).__name__}: {error}"
+    gpu = any(text in said for text in ON_GPU)
+    if not gpu and not any(text in said for text in ON_CPU):
+        return None
+    remedy = REMEDIES.get(command) or REMEDIES.get(command.partition(" ")[0])
+    if remedy is None:
+        remedy = "--device cpu" if gpu else "shorter or smaller videos, or a smaller network"
+    return f"The memory of {'the GPU' if gpu else 'this machine'} does not suffice; use {remedy}."

@@ -1,0 +1,73 @@
+"""``index --rebuild``: an index made again, by another model or with other options, in the place of the old one."""
+
+import json
+
+import pytest
+
+from ssl_video.apps import index_build
+from ssl_video.apps.index_folder import open_index
+from ssl_video.cli import main
+from tests import videos
+
+ONE, OTHER = "random:r2plus1d_4?width=4", "random:r2plus1d_4?width=6"
+
+
+@pytest.fixture
+def index(tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for n, name in enumerate("ab"):
+        videos.mp4(folder / f"{name}.mp4", count=24 + 8 * n)
+    assert run("--model", ONE, "--data", folder, "--out", tmp_path / "i", "--clips", "1") == 0
+    return tmp_path / "i"
+
+
+def run(*words) -> int:
+    return main(["index", "--workers", "0", *map(str, words)])
+
+
+def test_another_model_is_refused_with_the_option_that_helps(index, capsys):
+    assert run("--model", OTHER, "--data", index.parent / "videos", "--out", index) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "--rebuild" in said
+
+
+def test_an_index_is_made_again_by_another_model_of_all_its_videos_and_of_new_ones(index, tmp_path):
+    videos.mp4(tmp_path / "c.mp4", count=40)
+    assert run("--model", OTHER, "--data", tmp_path / "c.mp4", "--out", index, "--rebuild", "--batch-size", "2") == 0
+    again = open_index(index)
+    assert again.header.model == OTHER and again.header.clips == 1
+    assert sorted(e.path[-5:] for e in again.entries) == ["a.mp4", "b.mp4", "c.mp4"]
+    assert len(list(index.glob("vectors-*"))) == 1
+
+
+def test_options_change_with_a_rebuild(index, capsys):
+    assert run("--out", index, "--data", index.parent / "videos", "--clips", "2") == 2
+    assert "--rebuild" in capsys.readouterr().err
+    assert run("--out", index, "--rebuild", "--clips", "2") == 0
+    assert open_index(index).header.clips == 2 and len(open_index(index).entries) == 2
+
+
+def test_the_old_index_stays_whole_until_the_new_one_is_complete(index, monkeypatch):
+    before = json.loads((index / "header.json").read_text("utf-8"))
+
+    def killed(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(index_build.nearest, "make", killed)  # after the new vectors are written
+    assert run("--model", OTHER, "--out", index, "--rebuild") == 130
+    assert json.loads((index / "header.json").read_text("utf-8")) == before
+    assert len(open_index(index).entries) == 2
+
+
+def test_a_damaged_index_is_made_again_of_videos_that_are_named(index):
+    (index / "header.json").write_text("{", encoding="utf-8")
+    assert run("--model", ONE, "--out", index, "--rebuild", "--data", index.parent / "videos") == 0
+    assert len(open_index(index).entries) == 2
+
+
+def test_a_video_that_is_gone_is_left_out_of_a_rebuilt_index(index, capsys):
+    (index.parent / "videos" / "a.mp4").unlink()
+    assert run("--out", index, "--rebuild") == 0
+    assert "a.mp4: cannot be read" in capsys.readouterr().out
+    assert len(open_index(index).entries) == 1

@@ -1,0 +1,71 @@
+"""Messages of the library name options that there are."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import ssl_video
+from ssl_video.apps.catalogue import KINDS
+from ssl_video.backbones.base import unloaded_backbone
+from ssl_video.cli import COMMANDS
+from ssl_video.cli.parsing import RENAMED
+from ssl_video.errors import UserError
+from ssl_video.pretexts.base import PRETEXTS
+from ssl_video.recipes import load_recipe, serving
+from tests.test_help import OURS, PAGES, page
+
+ROOT = Path(ssl_video.__file__).resolve().parent
+OTHERS = {"--plugin", "--help", "--help-all", "--version", "--no-", "--shm-size", *RENAMED}
+"""Of every command, of docker, and former ones."""
+
+
+def texts() -> list[tuple[str, str]]:
+    """Place and text of every constant in the library that is no docstring."""
+    found = []
+    for path in sorted({p.resolve() for p in ROOT.rglob("*.py")}):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docs = {
+            id(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+                found.append((f"{path.name}:{node.lineno}", node.value))
+    return found
+
+
+def test_every_flag_that_a_message_names_is_one_of_some_command(capsys):
+    words = [*PAGES, "pretrain --pretext cubic_puzzles --backbone r3d_10"]
+    known = OTHERS | {flag for w in words for flag in re.findall(r"--[a-z][a-z0-9.-]*", page(capsys, w, "--help-all"))}
+    named = [(place, flag) for place, text in texts() for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)]
+    assert len(named) > 100
+    assert [
+        (place, flag) for place, flag in named if not any(k == flag or k.startswith(f"{flag}.") for k in known)
+    ] == []
+
+
+def test_every_command_that_a_message_names_is_there():
+    named = [(place, c) for place, text in texts() for c in re.findall(r"'ssl-video ([a-z]+)", text)]
+    assert [(place, c) for place, c in named if c not in COMMANDS] == []
+    lists = [(place, c) for place, text in texts() for c in re.findall(r"ssl-video list ([a-z]+)", text)]
+    assert [(place, c) for place, c in lists if c not in KINDS] == []
+
+
+def test_no_message_names_an_extra_as_if_the_project_were_on_an_index():
+    assert [place for place, text in texts() if "ssl-video[" in text] == []
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_network_that_a_message_names_serves_the_pretext(name):
+    words = serving(name).split()
+    backbone = unloaded_backbone(words[1].rstrip(","))
+    PRETEXTS[name].needs.check(name, backbone)
+    assert words[-2] == "--config" and load_recipe(words[-1])["pretext"]["name"] == name
+
+
+def test_a_network_that_is_too_coarse_is_refused_with_one_that_is_not():
+    with pytest.raises(UserError, match=r"choose --backbone dense_resnet_8, or --config colorization:small\.$"):
+        PRETEXTS["colorization"].needs.check("colorization", unloaded_backbone("r3d_18"))
