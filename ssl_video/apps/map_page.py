@@ -3,9 +3,9 @@
 import base64
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader
@@ -18,9 +18,9 @@ from ssl_video.apps.search import Index
 from ssl_video.apps.video_map import VideoMap, colours_of, map_videos, middle_frames, spread
 from ssl_video.datasets.base import VideoList
 from ssl_video.errors import UserError
-from ssl_video.files import write_text, written_aside
+from ssl_video.figures import FORMATS, figure_to, shortened
+from ssl_video.files import write_text
 
-FIGURES = (".png", ".svg", ".pdf")
 POLICY = "default-src 'none'; img-src data:; media-src file:; style-src 'unsafe-inline'"
 MOST_BYTES = 6_000_000
 """Of all thumbnails of a page together."""
@@ -38,15 +38,14 @@ def write_map(index: Index, out: Path, options: MapOptions = MapOptions(), data:
         UserError: for another suffix, or as ``map_videos`` does.
     """
     suffix = out.suffix.lower()
-    if suffix != ".html" and suffix not in FIGURES:
-        raise UserError(f"--out must end in .html, {', '.join(FIGURES[:-1])} or {FIGURES[-1]}, not {out.name!r}.")
+    if suffix.removeprefix(".") not in ("html", *FORMATS):
+        raise UserError(f"--out must end in .html, .png, .svg or .pdf, not {out.name!r}.")
     found = map_videos(index, options, data)
     title = f"Map of {legible(index.stored.folder.resolve().name)}"
     if suffix == ".html":
         write_text(out, page_of(found, title, options.thumbnails))
     else:
-        with written_aside(out) as aside:
-            draw_map(found, title, min(PICTURES, options.thumbnails)).savefig(aside, dpi=200)
+        draw_map(out, found, title, min(PICTURES, options.thumbnails))
     return found
 
 
@@ -95,15 +94,27 @@ def _thumbnails(found: VideoMap, count: int) -> Iterable[tuple[int, str]]:
         yield number, text
 
 
-def draw_map(found: VideoMap, title: str, thumbnails: int = PICTURES) -> Any:
-    """A figure of the map, as matplotlib has them: points in the colours of their classes, some with pictures."""
-    from matplotlib.figure import Figure
+def draw_map(out: Path | IO[bytes], found: VideoMap, title: str, thumbnails: int = PICTURES) -> None:
+    """Write a figure of the map: points in the colours of their classes, some with pictures."""
+    with figure_to(out, 8, 8) as figure:
+        axes = figure.add_subplot()
+        scatter(axes, found.places_N2, found.labels)
+        axes.set_title(f"{title}: {len(found.paths)} videos")
+        _add_pictures(axes, found, thumbnails)
+
+
+def draw_maps(out: Path | IO[bytes], places: Mapping[str, np.ndarray], labels: tuple[str, ...]) -> None:
+    """Write a figure of the same videos as several networks place them, side by side under the networks' names."""
+    with figure_to(out, 5 * len(places), 5.2) as figure:
+        for number, (name, places_N2) in enumerate(places.items(), 1):
+            axes = figure.add_subplot(1, len(places), number)
+            scatter(axes, places_N2, labels, legend=number == 1)
+            axes.set_title(name)
+
+
+def _add_pictures(axes: Any, found: VideoMap, thumbnails: int) -> None:
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-    figure = Figure(figsize=(8, 8), layout="constrained")
-    axes = figure.add_subplot()
-    scatter(axes, found.places_N2, found.labels)
-    axes.set_title(f"{title}: {len(found.paths)} videos", parse_math=False)
     taken: list[np.ndarray] = []
     chosen = []
     for number in spread(found.places_N2, 4 * thumbnails):
@@ -121,7 +132,6 @@ def draw_map(found: VideoMap, title: str, thumbnails: int = PICTURES) -> Any:
             frameon=True,
         )
         axes.add_artist(box)
-    return figure
 
 
 def scatter(axes: Any, places_N2: np.ndarray, labels: tuple[str, ...], *, legend: bool = True) -> None:
@@ -133,7 +143,7 @@ def scatter(axes: Any, places_N2: np.ndarray, labels: tuple[str, ...], *, legend
         axes.scatter(*places_N2[without].T, s=size, color="#808080", label="no class" if colours else None)
     for name, colour in colours.items():
         of_class = np.array([label == name for label in labels])
-        axes.scatter(*places_N2[of_class].T, s=size, color=colour, label=legible(name).replace("$", r"\$"))
+        axes.scatter(*places_N2[of_class].T, s=size, color=colour, label=shortened(name))
     axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.1), xticks=[], yticks=[], aspect="equal")
     if legend and colours and len(colours) <= IN_LEGEND:
         axes.legend(fontsize=8, markerscale=1.2, loc="upper left", ncols=-(-len(colours) // 10))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ssl_video.apps.inputs import in_colours, jpeg, strips
-from ssl_video.apps.map_page import scatter
+from ssl_video.apps.map_page import draw_maps
 from ssl_video.apps.options import ReportOptions
 from ssl_video.apps.page import Block, Heading, Picture, Table, Words, write_page
 from ssl_video.apps.video_map import LEAST, places_of
@@ -307,16 +307,9 @@ def _rank(model: Model, task: Task) -> _Ranked:
 
 def _map_of(ranked: Mapping[str, _Ranked], videos: VideoSet) -> bytes:
     """A PNG: the map of the queries by each of the networks, side by side."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5 * len(ranked), 5.2), layout="constrained")
-    for place, (name, found) in enumerate(ranked.items(), 1):
-        axes = figure.add_subplot(1, len(ranked), place)
-        labels = tuple(", ".join(videos.classes[n] for n in v.labels) for v in found.queries)
-        scatter(axes, places_of(found.x_queries_MD, "tsne"), labels, legend=place == 1)
-        axes.set_title(name, parse_math=False)
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=110, format="png")
+    picture, queries = io.BytesIO(), next(iter(ranked.values())).queries
+    labels = tuple(", ".join(videos.classes[n] for n in v.labels) for v in queries)
+    draw_maps(picture, {name: places_of(found.x_queries_MD, "tsne") for name, found in ranked.items()}, labels)
     return picture.getvalue()
 
 
