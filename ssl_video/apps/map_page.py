@@ -2,8 +2,9 @@
 
 import base64
 import hashlib
+import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ssl_video.apps.inputs import jpeg
 from ssl_video.apps.options import MapOptions
 from ssl_video.apps.page import legible
 from ssl_video.apps.search import Index
-from ssl_video.apps.video_map import VideoMap, colours_of, map_videos, middle_frames, spread
+from ssl_video.apps.video_map import VideoMap, colours_of, map_videos, middle_frames, places_of, spread
 from ssl_video.datasets.base import VideoList
 from ssl_video.errors import UserError
 from ssl_video.files import write_text, written_aside
@@ -122,6 +123,20 @@ def draw_map(found: VideoMap, title: str, thumbnails: int = PICTURES) -> Any:
         )
         axes.add_artist(box)
     return figure
+
+
+def maps_beside(features: Mapping[str, tuple[np.ndarray, tuple[str, ...]]]) -> bytes:
+    """A PNG: the map of some videos by each network, side by side; by name (N, D) features and N classes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * len(features), 5.2), layout="constrained")
+    for place, (name, (x_ND, labels)) in enumerate(features.items(), 1):
+        axes = figure.add_subplot(1, len(features), place)
+        scatter(axes, places_of(x_ND, "tsne"), labels, legend=place == 1)
+        axes.set_title(name, parse_math=False)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110, format="png")
+    return picture.getvalue()
 
 
 def scatter(axes: Any, places_N2: np.ndarray, labels: tuple[str, ...], *, legend: bool = True) -> None:

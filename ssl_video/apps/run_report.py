@@ -1,7 +1,7 @@
 """A page on a run: its curves, what its network saw, and nearest neighbours before and after the training."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from ssl_video.apps.inputs import in_colours, jpeg, strips
-from ssl_video.apps.map_page import scatter
+from ssl_video.apps.map_page import maps_beside
 from ssl_video.apps.options import ReportOptions
 from ssl_video.apps.page import Block, Heading, Picture, Table, Words, write_page
-from ssl_video.apps.video_map import LEAST, places_of
+from ssl_video.apps.video_map import LEAST
 from ssl_video.backbones.weights import load_into
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.spec import held_out, load_splits
@@ -276,9 +276,10 @@ def neighbours_of(models: Mapping[str, Model], videos: Shown, options: ReportOpt
         ]
         blocks.append(Table(("of all queries (95 % interval)", *first.recalls), rows))
     if len(first.queries) >= LEAST:
+        features = {name: (found.x_queries_MD, _classes(found.queries, queries)) for name, found in ranked.items()}
         blocks += [
             Words("The queries as each network sees them, placed by t-SNE: near each other lie those that look alike."),
-            Picture("map.png", _map_of(ranked, queries)),
+            Picture("map.png", maps_beside(features)),
         ]
     return blocks
 
@@ -305,19 +306,8 @@ def _rank(model: Model, task: Task) -> _Ranked:
     return _Ranked(gallery.videos, queries.videos, x_queries, x_queries @ x_gallery.T, recalls, unreadable)
 
 
-def _map_of(ranked: Mapping[str, _Ranked], videos: VideoSet) -> bytes:
-    """A PNG: the map of the queries by each of the networks, side by side."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5 * len(ranked), 5.2), layout="constrained")
-    for place, (name, found) in enumerate(ranked.items(), 1):
-        axes = figure.add_subplot(1, len(ranked), place)
-        labels = tuple(", ".join(videos.classes[n] for n in v.labels) for v in found.queries)
-        scatter(axes, places_of(found.x_queries_MD, "tsne"), labels, legend=place == 1)
-        axes.set_title(name, parse_math=False)
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=110, format="png")
-    return picture.getvalue()
+def _classes(videos: Sequence[Video], of: VideoSet) -> tuple[str, ...]:
+    return tuple(", ".join(of.classes[n] for n in v.labels) for v in videos)
 
 
 def _nearest(found: _Ranked, m: int, neighbours: int, name: str, videos: VideoSet) -> list[Picture]:
