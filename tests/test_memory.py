@@ -5,6 +5,10 @@ import re
 import pytest
 import torch
 
+# imported before anything is patched: a module that is imported later would keep what stands in its place
+import ssl_video.api
+import ssl_video.apps.align
+import ssl_video.apps.index_update  # noqa: F401
 from ssl_video.cli import COMMANDS, doctor_command, main, memory
 from tests.test_help import page
 

@@ -17,8 +17,10 @@ from ssl_video.recipes import load_recipe, serving
 from tests.test_help import OURS, PAGES, page
 
 ROOT = Path(ssl_video.__file__).resolve().parent
-OTHERS = {"--plugin", "--help", "--help-all", "--version", "--no-", "--shm-size", *RENAMED}
+OTHERS = {"--plugin", "--help", "--help-all", "--version", "--quiet", "--verbose", "--no-", "--shm-size", *RENAMED}
 """Of every command, of docker, and former ones."""
+ELSEWHERE = {"--logdir", "--name", "--dataset-dir", "--type"}
+"""Of tensorboard and fiftyone, which 'ssl-video export' names as what to do next."""
 
 
 def texts() -> list[tuple[str, str]]:
@@ -39,7 +41,8 @@ def texts() -> list[tuple[str, str]]:
 
 def test_every_flag_that_a_message_names_is_one_of_some_command(capsys):
     words = [*PAGES, "pretrain --pretext cubic_puzzles --backbone r3d_10"]
-    known = OTHERS | {flag for w in words for flag in re.findall(r"--[a-z][a-z0-9.-]*", page(capsys, w, "--help-all"))}
+    pages = [page(capsys, w, "--help-all") for w in words]
+    known = {*OTHERS, *ELSEWHERE, *(flag for text in pages for flag in re.findall(r"--[a-z][a-z0-9.-]*", text))}
     named = [(place, flag) for place, text in texts() for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)]
     assert len(named) > 100
     assert [

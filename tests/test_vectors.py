@@ -41,7 +41,7 @@ def table(path) -> list[list[str]]:
 
 
 def test_the_projector_gets_a_row_a_video_with_its_name_and_a_picture(made, tmp_path, capsys):
-    assert main(["export", str(made / "npy"), "--format", "projector", "--out", str(tmp_path / "p")]) == 0
+    assert main(["export", "--model", str(made / "npy"), "--format", "projector", "--out", str(tmp_path / "p")]) == 0
     assert "8 videos" in capsys.readouterr().out
     vectors, metadata = table(tmp_path / "p" / "vectors.tsv"), table(tmp_path / "p" / "metadata.tsv")
     assert metadata[0] == ["name", "path", "label", "split"] and len(metadata) == 1 + len(vectors) == 9
@@ -78,7 +78,7 @@ def test_a_video_that_is_gone_and_a_name_with_a_tab_leave_the_rows_as_they_are(m
 @pytest.mark.parametrize("source", ["npy", "parquet", "index"])
 def test_a_data_set_for_fiftyone_has_paths_labels_and_embeddings(made, tmp_path, source):
     vectors = load_vectors(made / source)
-    assert main(["export", str(made / source), "--format", "fiftyone", "--out", str(tmp_path / "d")]) == 0
+    assert main(["export", "--model", str(made / source), "--format", "fiftyone", "--out", str(tmp_path / "d")]) == 0
     samples = json.loads((tmp_path / "d" / "samples.json").read_text())["samples"]
     assert "version" not in json.loads((tmp_path / "d" / "metadata.json").read_text())
     for sample, path, labels, vector in zip(samples, vectors.paths, vectors.labels, vectors.vectors_ND, strict=True):
@@ -110,7 +110,7 @@ def test_what_holds_no_vectors_is_refused_and_a_folder_in_use_stays_as_it_is(mad
         (made / "drawn", tmp_path / "new", "is no index and holds no features"),
         (made / "npy", tmp_path / "full", "is not empty; choose another --out"),
     ):
-        assert answer in said(capsys, "export", str(source), "--format", "projector", "--out", str(out))
+        assert answer in said(capsys, "export", "--model", str(source), "--format", "projector", "--out", str(out))
     assert (tmp_path / "full" / "mine").read_text() == "kept" and not (tmp_path / "new").exists()
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from ssl_video.cli import tell
 from ssl_video.cli.help_page import help_page, rows_of
 from ssl_video.errors import UserError, nearest
 
@@ -82,7 +83,7 @@ def _placed(argv: list[str], cls: type, command: str) -> list[str]:
         before = "" if taken else word
     names = [name for name in names if name_given(words, name) is None]
     for name, word in zip(names, free, strict=False):
-        print(f"ssl-video: 'ssl-video {command}' takes {name} {word} now; the place alone will go.", file=sys.stderr)
+        tell(f"ssl-video: 'ssl-video {command}' takes {name} {word} now; the place alone will go.", sys.stderr)
         words += [name, word]
     return words + free[len(names) :]
 
@@ -93,7 +94,7 @@ def _renamed(argv: Sequence[str], flags: Sequence[str], command: str) -> Iterato
         flag, equals, value = word.partition("=")
         new = RENAMED.get(flag)
         if new in flags and flag not in flags:
-            print(f"ssl-video: 'ssl-video {command}' calls {flag} {new} now; the old name will go.", file=sys.stderr)
+            tell(f"ssl-video: 'ssl-video {command}' calls {flag} {new} now; the old name will go.", sys.stderr)
             word = f"{new}{equals}{value}"
         yield word
 
