@@ -165,11 +165,11 @@ def test_of_a_long_neighbour_the_part_that_matches_is_shown(tmp_path, run, monke
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["no_run"], "no_run"),
-        (["random:r2plus1d_4", "INDEX"], "was built by another model than"),
-        (["RUN", "no_index"], "no_index"),
-        (["RUN", "--max-megabytes", "0"], "--max-megabytes must be a number above 0 and up to 1000000"),
-        (["RUN", "--port", "70000"], "--port must be a whole number from 0 to 65535"),
+        (["--model", "no_run"], "no_run"),
+        (["--model", "random:r2plus1d_4", "--index", "INDEX"], "was built by another model than"),
+        (["--model", "RUN", "--index", "no_index"], "no_index"),
+        (["--model", "RUN", "--max-megabytes", "0"], "--max-megabytes must be a number above 0 and up to 1000000"),
+        (["--model", "RUN", "--port", "70000"], "--port must be a whole number from 0 to 65535"),
     ],
 )
 def test_a_wrong_command_is_one_sentence(words, sentence, run, index, capsys, monkeypatch):
