@@ -9,9 +9,8 @@ import pytest
 import ssl_video
 from ssl_video.apps.catalogue import KINDS
 from ssl_video.backbones.base import unloaded_backbone
-from ssl_video.cli import COMMANDS
+from ssl_video.cli import COMMANDS, main
 from ssl_video.cli.parsing import RENAMED
-from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS
 from ssl_video.recipes import load_recipe, serving
 from tests.test_help import OURS, PAGES, page
@@ -63,9 +62,12 @@ def test_the_network_that_a_message_names_serves_the_pretext(name):
     words = serving(name).split()
     backbone = unloaded_backbone(words[1].rstrip(","))
     PRETEXTS[name].needs.check(name, backbone)
+    assert serving(PRETEXTS[name].__name__) == serving(name)
     assert words[-2] == "--config" and load_recipe(words[-1])["pretext"]["name"] == name
 
 
-def test_a_network_that_is_too_coarse_is_refused_with_one_that_is_not():
-    with pytest.raises(UserError, match=r"choose --backbone dense_resnet_8, or --config colorization-small\.$"):
-        PRETEXTS["colorization"].needs.check("colorization", unloaded_backbone("r3d_18"))
+def test_a_network_that_is_too_coarse_is_refused_with_one_that_is_not(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["pretrain", "--data", "videos", "--pretext", "colorization", "--backbone", "r3d_18"]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("choose --backbone dense_resnet_8, or --config colorization-small.\n")
