@@ -129,11 +129,11 @@ def test_every_tab_gives_files_that_are_there(tmp_path, run):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["no_run"], "no_run"),
-        (["random:r2plus1d_4", "INDEX"], "was built by another model than"),
-        (["RUN", "no_index"], "no_index"),
-        (["RUN", "--max-megabytes", "0"], "--max-megabytes must be a number above 0 and up to 1000000"),
-        (["RUN", "--port", "70000"], "--port must be a whole number from 0 to 65535"),
+        (["--model", "no_run"], "no_run"),
+        (["--model", "random:r2plus1d_4", "--index", "INDEX"], "was built by another model than"),
+        (["--model", "RUN", "--index", "no_index"], "no_index"),
+        (["--model", "RUN", "--max-megabytes", "0"], "--max-megabytes must be a number above 0 and up to 1000000"),
+        (["--model", "RUN", "--port", "70000"], "--port must be a whole number from 0 to 65535"),
     ],
 )
 def test_a_wrong_command_is_one_sentence(words, sentence, run, index, capsys, monkeypatch):
@@ -153,7 +153,18 @@ def test_without_gradio_the_package_to_install_is_named(monkeypatch):
 @pytest.fixture(scope="module")
 def page(run, index):
     """The address of a page that is served by a process of its own, at a free port."""
-    command = [sys.executable, "-m", "ssl_video", "app", str(run), str(index), "--max-megabytes", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "ssl_video",
+        "app",
+        "--model",
+        str(run),
+        "--index",
+        str(index),
+        "--max-megabytes",
+        "1",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as served:
         try:
@@ -185,7 +196,7 @@ def test_no_file_but_its_own_is_served(page, run):
 @needs_gradio
 def test_a_port_that_is_taken_is_one_sentence(page, run):
     port = page.rpartition(":")[2]
-    command = [sys.executable, "-m", "ssl_video", "app", str(run), "--port", port]
+    command = [sys.executable, "-m", "ssl_video", "app", "--model", str(run), "--port", port]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 2
     sentence = f"The page cannot listen at port {port} of 127.0.0.1; choose another --port or --host."

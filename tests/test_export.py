@@ -80,7 +80,10 @@ def exported(request, tmp_path_factory):
     folder, said_of = tmp_path_factory.mktemp("exported"), io.StringIO()
     model = run_of(folder / "run", width=4)
     with contextlib.redirect_stdout(said_of):
-        assert main(["export", str(folder / "run"), "--out", str(folder / "out"), "--format", request.param]) == 0
+        assert (
+            main(["export", "--model", str(folder / "run"), "--out", str(folder / "out"), "--format", request.param])
+            == 0
+        )
     return request.param, model, folder / "out", said_of.getvalue()
 
 
@@ -168,18 +171,21 @@ def test_only_networks_with_torchvisions_tensors_get_its_names(name, theirs):
 
 
 def test_an_exported_model_has_a_random_baseline(run, tmp_path):
-    assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 0
+    assert main(["export", "--model", str(run), "--out", str(tmp_path / "out")]) == 0
     assert load_model(f"random:{tmp_path / 'out'}").view == load_model(str(run)).view
 
 
 def test_a_random_network_can_be_exported(tmp_path):
-    assert main(["export", "random:r2plus1d_4?width=4", "--out", str(tmp_path / "out")]) == 0
+    assert main(["export", "--model", "random:r2plus1d_4?width=4", "--out", str(tmp_path / "out")]) == 0
     assert "with random weights" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_weights_of_a_file_are_not_called_random(run, tmp_path):
     out = tmp_path / "out"
-    assert main(["export", f"net:r2plus1d_4?width=4&weights={run}/backbone.safetensors", "--out", str(out)]) == 0
+    assert (
+        main(["export", "--model", f"net:r2plus1d_4?width=4&weights={run}/backbone.safetensors", "--out", str(out)])
+        == 0
+    )
     card = (out / "README.md").read_text()
     assert "with the weights of a file" in card and str(tmp_path) not in card
 
@@ -201,7 +207,7 @@ def test_the_classifier_of_a_model_is_left_out_and_that_is_said(run, tmp_path, m
     model = load_model(str(run))
     model.classifier = Classifier(model.backbone.feature_dim, ("a", "b"))
     monkeypatch.setattr("ssl_video.model.load_model", lambda _spec: model)
-    assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 0
+    assert main(["export", "--model", str(run), "--out", str(tmp_path / "out")]) == 0
     assert "classifier is left out" in capsys.readouterr().out
     assert load_model(str(tmp_path / "out")).classifier is None
 
@@ -214,7 +220,7 @@ def test_another_network_than_the_original_is_not_left_behind(run, tmp_path, mon
 
     monkeypatch.setattr(exporting, "save_tensors", wrong)
     out = tmp_path / "new" / "out"
-    assert main(["export", str(run), "--out", str(out)]) == 1
+    assert main(["export", "--model", str(run), "--out", str(out)]) == 1
     error = capsys.readouterr().err
     assert "is not the original, and nothing was written" in error and error.count("\n") == 1
     assert {p.name for p in tmp_path.iterdir()} == {"run"}
@@ -263,24 +269,24 @@ def test_a_network_that_cannot_be_traced_is_one_sentence(run, tmp_path, monkeypa
 
 def test_a_package_that_is_missing_is_named(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    answer = said(capsys, "export", run, "--out", tmp_path / "out", "--format", "onnx")
+    answer = said(capsys, "export", "--model", run, "--out", tmp_path / "out", "--format", "onnx")
     assert "onnxruntime" in answer and "pip install onnx onnxscript onnxruntime" in answer
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_in_use_is_refused_and_an_empty_one_is_taken(run, tmp_path, capsys):
-    assert "not empty" in said(capsys, "export", run, "--out", run)
+    assert "not empty" in said(capsys, "export", "--model", run, "--out", run)
     (tmp_path / "out").mkdir()
-    assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 0
+    assert main(["export", "--model", str(run), "--out", str(tmp_path / "out")]) == 0
 
 
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["nowhere", "--out", "x"], "does not exist"),
-        (["improved-trajectories", "--out", "x"], "is an encoder"),
-        (["random:r2plus1d_4", "--out", "x", "--format", "tflite"], "format"),
-        (["random:r2plus1d_4"], "--out"),
+        (["--model", "nowhere", "--out", "x"], "does not exist"),
+        (["--model", "improved-trajectories", "--out", "x"], "is an encoder"),
+        (["--model", "random:r2plus1d_4", "--out", "x", "--format", "tflite"], "format"),
+        (["--model", "random:r2plus1d_4"], "--out"),
     ],
 )
 def test_a_mistake_is_answered_in_one_sentence(capsys, tmp_path, monkeypatch, words, answer):
@@ -291,7 +297,7 @@ def test_a_mistake_is_answered_in_one_sentence(capsys, tmp_path, monkeypatch, wo
 
 def test_an_unfinished_run_is_one_sentence(run, tmp_path, capsys):
     (run / "backbone.safetensors").unlink()
-    assert "is its training finished?" in said(capsys, "export", run, "--out", tmp_path / "out")
+    assert "is its training finished?" in said(capsys, "export", "--model", run, "--out", tmp_path / "out")
 
 
 def test_a_folder_that_fails_half_way_leaves_nothing(tmp_path):
