@@ -283,10 +283,10 @@ def test_a_folder_in_use_is_refused_and_an_empty_one_is_taken(run, tmp_path, cap
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["nowhere", "--out", "x"], "does not exist"),
-        (["improved-trajectories", "--out", "x"], "is an encoder"),
-        (["random:r2plus1d_4", "--out", "x", "--format", "tflite"], "format"),
-        (["random:r2plus1d_4"], "--out"),
+        (["--model", "nowhere", "--out", "x"], "does not exist"),
+        (["--model", "improved-trajectories", "--out", "x"], "is an encoder"),
+        (["--model", "random:r2plus1d_4", "--out", "x", "--format", "tflite"], "format"),
+        (["--model", "random:r2plus1d_4"], "--out"),
     ],
 )
 def test_a_mistake_is_answered_in_one_sentence(capsys, tmp_path, monkeypatch, words, answer):

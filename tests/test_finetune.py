@@ -252,7 +252,7 @@ def test_a_model_without_a_classifier_says_so(model):
 def test_a_fine_tuning_that_diverges_is_one_sentence_and_leaves_no_model(task, model, held_out):
     options = FAST | {"lr": 1e20, "held_out": held_out}
     with pytest.raises(
-        UserError, match=r"^[^\n]*(became (nan|inf) at step|NaN or infinite)[^\n]*lower optim.lr[^\n]*$"
+        UserError, match=r"^[^\n]*(became (nan|inf) at step|NaN or infinite)[^\n]*lower --optim\.lr[^\n]*$"
     ):
         evaluate("finetune", model, task, options=options)
     assert not list(task.folder.rglob("*.safetensors"))

@@ -11,7 +11,6 @@ from ssl_video.apps.catalogue import KINDS
 from ssl_video.backbones.base import unloaded_backbone
 from ssl_video.cli import COMMANDS
 from ssl_video.cli.parsing import RENAMED
-from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS
 from ssl_video.recipes import load_recipe, serving
 from tests.test_help import OURS, PAGES, page
@@ -66,6 +65,7 @@ def test_the_network_that_a_message_names_serves_the_pretext(name):
     words = serving(name).split()
     backbone = unloaded_backbone(words[1].rstrip(","))
     PRETEXTS[name].needs.check(name, backbone)
+    assert serving(PRETEXTS[name].__name__) == serving(name)
     assert words[-2] == "--config" and load_recipe(words[-1])["pretext"]["name"] == name
 
 

@@ -78,7 +78,7 @@ def test_the_allowed_speed_is_the_largest_that_still_looks_normal():
 @pytest.mark.parametrize(
     ("factor", "max_speed", "frames", "answer"),
     [
-        (0.5, 2.0, 100, "1 or more, not of 0.5"),
+        (0.5, 2.0, 100, "--factor must be 1 or more, not 0.5"),
         (float("nan"), 2.0, 100, "1 or more"),
         (-2.0, 2.0, 100, "1 or more"),
         (60.0, 99.0, 100, "by 50 at most, not by 60"),
@@ -158,7 +158,7 @@ def test_bad_input_is_one_sentence(folder, tmp_path, capsys):
         ((tmp_path / "no.mp4", "--model", run), "There is no video file"),
         ((video, "--model", run, "--factor", 0.9), "--factor must be a number of 1 or more"),
         ((video, "--model", run, "--factor", 31), "by 30 at most"),
-        ((video, "--model", run, "--max-speed", 1.5), "The largest speed lies between"),
+        ((video, "--model", run, "--max-speed", 1.5), "--max-speed lies between"),
         ((video, "--model", run, "--smooth", -1), "--smooth"),
         ((video, "--model", run, "--form", "maen"), "form"),
         ((video, "--model", run, "--out", video), "over itself"),

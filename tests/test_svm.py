@@ -41,7 +41,7 @@ def test_scores_are_of_all_classes_also_of_those_without_training_videos():
 
 
 def test_one_class_is_refused():
-    with pytest.raises(UserError, match="at least two classes"):
+    with pytest.raises(UserError, match="two classes or more; name such --data"):
         svm_scores(np.eye(2), np.array([1, 1]), np.eye(2), 2, 1.0)
 
 

@@ -149,7 +149,7 @@ def name_given(argv: Sequence[str], flag: str) -> str | None:
 
 def _sentence(boxed: str) -> str:
     """tyro's message without its box, cut where its details start."""
-    text = re.sub(r"[╭╮╰╯│─]+", "\n", boxed)
+    text = re.sub(r"[╭╮╰╯│─]+|[+-]{3,}", "\n", boxed)  # it draws with + and - where a terminal has no lines
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     body = " ".join(lines[1:]) if len(lines) > 1 else " ".join(lines)
     body = re.split(r"Got errors:|Argument helptext:|For full helptext|Perhaps you meant", body)[0].strip()

@@ -66,11 +66,14 @@ def small_recipe(pretext: str) -> dict[str, Any]:
 
 
 def serving(pretext: str) -> str:
-    """What to use for a pretext, in the words of messages: a network that serves it, or its small recipe."""
+    """What to use for a pretext, in the words of messages: a network that serves it, or its small recipe.
+
+    The pretext is named as it is registered, or by its class, which is all that its base class knows.
+    """
     for name in recipes():
         if name.endswith("small"):
             recipe = load_recipe(name)
-            if recipe["pretext"]["name"] == pretext:
+            if recipe["pretext"]["name"].replace("_", "") == pretext.replace("_", "").lower():
                 return f"--backbone {recipe['backbone']['name']}, or {as_flag(name)}"
     return "another --backbone"
 
