@@ -11,6 +11,7 @@ from ssl_video.apps.catalogue import KINDS
 from ssl_video.backbones.base import unloaded_backbone
 from ssl_video.cli import COMMANDS
 from ssl_video.cli.parsing import RENAMED
+from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS
 from ssl_video.recipes import load_recipe, serving
 from tests.test_help import OURS, PAGES, page
