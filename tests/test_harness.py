@@ -216,7 +216,7 @@ def test_a_killed_extraction_to_parquet_is_resumed_and_its_folder_is_not_filled_
 def test_without_pyarrow_parquet_is_refused_before_the_work(drawn, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     config = ExtractionConfig(drawn, tmp_path / "p", format="parquet")
-    with pytest.raises(UserError, match=r"pip install 'ssl-video\[parquet\]'"):
+    with pytest.raises(UserError, match=r"pip install pyarrow"):
         extract_on(MODEL, config)
     assert not (tmp_path / "p").exists()
 
