@@ -22,6 +22,8 @@ FORMATS: tuple[PictureFormat, ...] = ("png", "pdf", "svg")
 DPI = 200
 LARGEST = 10_000
 """Pixels of the longer side of a picture at most: a larger figure gets fewer pixels an inch."""
+MARGIN = 0.04
+"""Inches around all that is drawn, as much as the layout keeps."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Of Okabe and Ito: the colour-blind tell them apart."""
 QUIET = "0.45"
@@ -81,7 +83,9 @@ def figure_to(out: Path | str | IO[bytes], width: float, height: float) -> Itera
         FigureCanvasAgg(figure)
         yield figure
         figure.draw_without_rendering()
-        whole = Bbox.union([figure.bbox_inches, figure.get_tightbbox()])  # layouts overlook what overhangs a picture
+        whole = Bbox.union(
+            [figure.bbox_inches, figure.get_tightbbox().padded(MARGIN)]
+        )  # layouts overlook what overhangs a picture
         how: dict[str, Any] = {"format": kind, "metadata": DATES.get(kind), "bbox_inches": whole}
         how["dpi"] = min(DPI, LARGEST / max(whole.width, whole.height))
         if not isinstance(out, str | Path):
