@@ -80,7 +80,10 @@ class ArrowOfTime(Pretext):
         super().__init__(config, backbone)
         self.of_flow = backbone.clip.modality == "flow"
         if config.both_directions and self.of_flow:
-            raise UserError("both_directions is for networks of RGB: the flow of a clip reversed is another file.")
+            raise UserError(
+                "both_directions is for networks of RGB, since the flow of a clip reversed is another file; add "
+                "--pretext.no-both-directions."
+            )
         if config.zero_borders and self.of_flow:  # RGB frames show their borders themselves
             self.needs = replace(self.needs, statistics=("black_borders",))
         self.head = nn.Linear(backbone.feature_dim, 1)

@@ -15,6 +15,7 @@ from ssl_video.files import written_aside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 PictureFormat = Literal["png", "pdf", "svg"]
 """What figures are written as; a figure's file says it by its suffix."""
@@ -75,7 +76,6 @@ def figure_to(out: Path | str | IO[bytes], width: float, height: float) -> Itera
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
 
     kind = "png" if not isinstance(out, str | Path) else format_of(out)
     with styled():
@@ -83,9 +83,8 @@ def figure_to(out: Path | str | IO[bytes], width: float, height: float) -> Itera
         FigureCanvasAgg(figure)
         yield figure
         figure.draw_without_rendering()
-        whole = Bbox.union(
-            [figure.bbox_inches, figure.get_tightbbox().padded(MARGIN)]
-        )  # layouts overlook what overhangs a picture
+        figure.set_layout_engine("none")  # it stays as it is measured here
+        whole = _with_overhang(figure.bbox_inches.extents, figure.get_tightbbox().extents)
         how: dict[str, Any] = {"format": kind, "metadata": DATES.get(kind), "bbox_inches": whole}
         how["dpi"] = min(DPI, LARGEST / max(whole.width, whole.height))
         if not isinstance(out, str | Path):
@@ -93,6 +92,15 @@ def figure_to(out: Path | str | IO[bytes], width: float, height: float) -> Itera
             return
         with written_aside(out) as aside:
             figure.savefig(aside, **how)
+
+
+def _with_overhang(own: Sequence[float], drawn: Sequence[float]) -> "Bbox":
+    """The figure, and with a margin what overhangs it, which layouts overlook; both as left, bottom, right and top."""
+    from matplotlib.transforms import Bbox
+
+    low = [at if at <= least else least - MARGIN for at, least in zip(own[:2], drawn[:2], strict=True)]
+    high = [at if at >= most else most + MARGIN for at, most in zip(own[2:], drawn[2:], strict=True)]
+    return Bbox([low, high])
 
 
 def format_of(path: Path | str) -> str:

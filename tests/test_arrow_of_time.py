@@ -314,7 +314,9 @@ def test_a_network_of_flow_is_pretrained_and_tested_on_both_directions(on_disk, 
     data, run = ["--data", on_disk.videos[0].path, "--workers", "0"], str(tmp_path / "run")
     small = "--pretext.frames=4 --pretext.short-side=56 --pretext.crop=48 --steps=4 --batch-size=2"
     words = ["pretrain", "--pretext", "arrow_of_time", "--backbone", "toy_flow", "--out", run]
-    assert main([*words, *data, *small.split()]) == 0
+    assert main([*words, *data, *small.split()]) == 2
+    assert "add --pretext.no-both-directions" in capsys.readouterr().err
+    assert main([*words, *data, *small.split(), "--pretext.no-both-directions"]) == 0
     assert "Next: ssl-video index" in capsys.readouterr().out
     assert main(["evaluate", "pretext", "--model", run, *data]) == 0
     assert "1 videos, 4 samples" in capsys.readouterr().out

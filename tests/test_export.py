@@ -291,7 +291,7 @@ def test_a_folder_in_use_is_refused_and_an_empty_one_is_taken(run, tmp_path, cap
 )
 def test_a_mistake_is_answered_in_one_sentence(capsys, tmp_path, monkeypatch, words, answer):
     monkeypatch.chdir(tmp_path)
-    assert answer in said(capsys, "export", "--model", *words)
+    assert answer in said(capsys, "export", *words)
     assert not list(tmp_path.iterdir())
 
 
