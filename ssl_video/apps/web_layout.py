@@ -25,6 +25,8 @@ element.addEventListener('click', (event) => {
 });
 """
 """Of the neighbours: a click, or Enter, on a name says its number."""
+FONT = ("system-ui", "sans-serif")
+MONO_FONT = ("ui-monospace", "monospace")
 AA = {
     "color_accent": "*primary_600",
     "body_text_color_subdued": "#57606a",
@@ -191,10 +193,10 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="ssl-video-app-") as folder:
         # read when gradio is imported: no analytics, nothing fetched, its files in our folder
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=folder, HF_HUB_OFFLINE="1")
-        import gradio as gr  # pyright: ignore[reportMissingImports]
+        from gradio.themes import Default  # pyright: ignore[reportMissingImports]
 
         page = Page(App(model, index, limits, Path(folder))).blocks()
-        fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+        colours = Default(primary_hue="blue", font=FONT, font_mono=MONO_FONT).set(**AA)
         try:
             _, url, _ = page.launch(
                 server_name=host,
@@ -206,7 +208,7 @@ def serve(
                 max_file_size=int(1e6 * limits.max_megabytes),
                 allowed_paths=[],
                 footer_links=["settings"],
-                theme=gr.themes.Default(primary_hue="blue", **fonts).set(**AA),
+                theme=colours,
                 css=stylesheet("clips.css") + stylesheet("app.css"),
             )
         except OSError:
