@@ -35,7 +35,9 @@ def pretrained(data: str, recipe: str, split: int, seed: int, out: Path) -> Run:
     """A finished run."""
     run = Run(out / f"split{split}-seed{seed}")
     if not run.finished:
-        sv.pretrain(data, recipe=recipe, split=split, seed=seed, fit_span=False, out=run.folder, resume=True)
+        sv.pretrain(
+            data, recipe=recipe, split=split, seed=seed, fit_span=False, probe=False, out=run.folder, resume=True
+        )
     return run
 
 

@@ -1,5 +1,7 @@
 """Monitors of a training, for the loop to call; they use a held-out fraction of the training list."""
 
+from dataclasses import replace
+
 import torch
 
 from ssl_video.datasets.base import VideoSet, in_fixed_order
@@ -20,14 +22,14 @@ CLIPS = 64
 
 def monitors_for(train: VideoSet, held_out: VideoSet, device: torch.device) -> list[Monitor]:
     """The pretext's own numbers on held-out videos; with one label each, a ridge probe from ``train`` to these."""
-    some = _thin(held_out)
+    some = thinned(held_out, AT_MOST)
 
     def pretext_on_held_out(pretext: Objective, _step: int) -> dict[str, float]:
         numbers = pretext_numbers(pretext, some, device, PretextConfig(clips=2), seed=0, workers=0)
         check_loss("the network in training on held-out videos", numbers)
         return {f"held_out_{name}": value for name, value in numbers.items()}
 
-    probed, tested = _thin(train), _thin(held_out)
+    probed, tested = thinned(train, AT_MOST), thinned(held_out, AT_MOST)
 
     def probe(pretext: Objective, _step: int) -> dict[str, float]:
         model = Model("The network in training", pretext.exported(), pretext.view, {}, device)
@@ -40,7 +42,7 @@ def monitors_for(train: VideoSet, held_out: VideoSet, device: torch.device) -> l
     return [pretext_on_held_out, probe] if one_label else [pretext_on_held_out]
 
 
-def _thin(videos: VideoSet) -> VideoSet:
-    """Not more than the probe takes, whichever places they have."""
-    chosen = videos.videos if len(videos.videos) <= AT_MOST else in_fixed_order(videos.videos)[:AT_MOST]
-    return VideoSet(videos.name, chosen, videos.classes)
+def thinned(videos: VideoSet, at_most: int) -> VideoSet:
+    """Not more than so many, chosen whichever places they have in the list."""
+    chosen = videos.videos if len(videos.videos) <= at_most else in_fixed_order(videos.videos)[:at_most]
+    return replace(videos, videos=chosen)

@@ -216,14 +216,23 @@ def read_results(path: Path) -> list[Result]:
 def side_by_side(results: Sequence[Result], names: Mapping[str, str]) -> str:
     """A row a metric, a column a model, under the names that models are given; then chance and how many videos."""
     by = {(r.protocol, r.model): r for r in results}
-    first = results[0]
-    lines = [f"{'on the test list of ' + first.data:<34}" + "".join(f"{name:>24}" for name in names.values())]
-    for protocol in dict.fromkeys(r.protocol for r in results):
-        for metric in by[protocol, first.model].metrics:
-            row = "".join(f"{_with_interval(by[protocol, model], metric):>24}" for model in names)
-            lines.append(f"{protocol + ' ' + metric:<34}{row}")
-    chance = f"chance {1 / first.counts['classes']:.3f}, " if "top1" in first.metrics else ""
-    return "\n".join([*lines, f"{chance}{first.counts['test']} test videos; in brackets: 95 % intervals"])
+    model = results[0].model
+    rows = [(f"{p} {metric}", p, metric) for p in dict.fromkeys(p for p, _ in by) for metric in by[p, model].metrics]
+    head = f"on {results[0].data}"
+    width = max(len(head), *(len(row) for row, *_ in rows)) + 2
+    lines = [f"{head:<{width}}" + "".join(f"{name:>22}" for name in names.values())]
+    for row, protocol, metric in rows:
+        shown = "".join(f"{_with_interval(by[protocol, model], metric):>22}" for model in names)
+        lines.append(f"{row:<{width}}{shown}")
+    classes = max(r.counts.get("classes", 0) for r in results)
+    by_class = f"chance among the {classes} classes: {1 / classes:.3f}; " if classes else ""
+    return "\n".join([*lines, f"{by_class}{_tested(results)}; in brackets: 95 % intervals"])
+
+
+def _tested(results: Sequence[Result]) -> str:
+    """On how many videos: all of a list, of which a pretext may take fewer."""
+    count = max(r.counts.get(name, 0) for r in results for name in ("test", "queries", "videos"))
+    return f"{count} test video{'s' * (count != 1)}"
 
 
 def _with_interval(result: Result, metric: str) -> str:

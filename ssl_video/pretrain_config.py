@@ -38,7 +38,8 @@ class PretrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     probe: bool = False
-    """After training, run the linear probe and retrieval with the trained and with the untrained network."""
+    """After training, measure the run beside its untrained network: its own task and, with labels, linear probe and
+    retrieval, on the test list or the held-out videos."""
     fit_span: bool = False
     """Shorten the pretext's span to what the videos have, where that lets more of them serve; a stated one stays."""
 

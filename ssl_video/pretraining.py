@@ -17,10 +17,10 @@ from ssl_video.datasets.spec import load_splits
 from ssl_video.errors import UserError
 from ssl_video.eval.base import Task
 from ssl_video.eval.harness import Say, compare, silent
-from ssl_video.eval.online import monitors_for
+from ssl_video.eval.online import monitors_for, thinned
 from ssl_video.eval.results import Result, write_results
 from ssl_video.files import new_folder
-from ssl_video.model import digest, header_of_backbone, load_model
+from ssl_video.model import Model, digest, header_of_backbone, load_model
 from ssl_video.pretexts.base import PRETEXTS, Pretext, build_pretext
 from ssl_video.pretrain_config import Choice, PretrainConfig, noted_by
 from ssl_video.pretrain_plan import plan_of
@@ -37,6 +37,8 @@ from ssl_video.video.reader import get_reader
 
 MAY_CHANGE = {"workers", "reader", "device", "tensorboard", "wandb", "probe"}
 """Options that may differ on resuming: nothing that a result depends on."""
+PROBED = 1000
+"""Videos of a list on which a run is measured when it has ended."""
 
 
 Resume = bool | Literal["auto"]
@@ -201,7 +203,7 @@ def _train(run: Run, config: PretrainConfig, pretext: Pretext, lists: Lists, sho
         _finish(run, config, pretext, trained.exported(), training)
         show.say(f"\n{run.backbone_file} and {run.report_file} are written.")
         if config.probe:
-            write_results(run.probe_file, probe(config, run, ranks.device, show.progress))
+            write_results(run.probe_file, probe(config, run, lists, ranks.device, show.say, show.progress))
     ranks.barrier()
 
 
@@ -252,17 +254,47 @@ def write_weights(
     run.save_weights(pretext.state_dict(), backbone.state_dict(), header | {"data": dict(data or {})})
 
 
-def probe(config: PretrainConfig, run: Run, device: torch.device, progress: bool = False) -> list[Result]:
-    """Linear probe and retrieval of the run and of its untrained network; none where the data has no test list."""
-    splits = load_splits(config.data.spec, config.data.split)
-    if splits.test is None:
-        return []
+def probe(
+    config: PretrainConfig, run: Run, lists: Lists, device: torch.device, say: Say = silent, progress: bool = False
+) -> list[Result]:
+    """The run beside its untrained network: in its own task and, with labels, by linear probe and retrieval.
+
+    They are measured on the test list, or without one on the videos that were held out, of at most ``PROBED`` videos
+    a list; none where there are neither. What cannot be measured on these videos, ``say`` is told.
+    """
     torch.manual_seed(config.training.seed)
     models = [load_model(str(run), device), load_model(f"random:{run}", device)]
-    assert models[0].pretext is not None
-    train_list, test_list = (
-        shown(v, config.data, models[0].pretext, progress, config.training.draws) for v in (splits.train, splits.test)
-    )
-    task = Task(config.data.spec, config.data.split, train_list, test_list, config.training.workers)
-    protocols = ["linear"] if train_list.multi_label else ["linear", "retrieval"]
-    return compare(models, protocols, task)
+    task = _task(config, lists, models[0], progress)
+    if task is None:
+        say("The run is not measured: there is no test list, and no video was held out (--held-out).")
+        return []
+    results = []
+    for protocol in protocols_on(task):
+        try:
+            results += compare(models, [protocol], task)
+        except UserError as error:
+            say(f"{protocol} is not measured: {error}")
+    return results
+
+
+def _task(config: PretrainConfig, lists: Lists, model: Model, progress: bool) -> Task | None:
+    data, splits = config.data, load_splits(config.data.spec, config.data.split)
+    if splits.test is not None:
+        assert model.pretext is not None
+        draws = config.training.draws
+        train, test = (shown(v, data, model.pretext, progress, draws) for v in (splits.train, splits.test))
+        name = data.spec
+    elif lists.held_out.videos:
+        train, test = lists.training, lists.held_out
+        name = f"{data.spec} (held out)"
+    else:
+        return None
+    return Task(name, data.split, thinned(train, PROBED), thinned(test, PROBED), config.training.workers)
+
+
+def protocols_on(task: Task) -> list[str]:
+    """By what a run is measured, as its videos have one label, several or none."""
+    assert task.test is not None
+    if not (task.train.labelled and task.test.labelled and len(task.train.classes) > 1):
+        return ["pretext"]
+    return ["pretext", "linear"] if task.train.multi_label else ["pretext", "linear", "retrieval"]

@@ -164,7 +164,7 @@ def test_models_are_compared_side_by_side(task, reads):
     assert [(r.protocol, r.model) for r in results[:2]] == [("knn", "trained"), ("knn", "untrained")]
     head, first, *_, last = side_by_side(results, {"trained": "after", "untrained": "before"}).splitlines()
     assert head.split()[-2:] == ["after", "before"] and first.startswith("knn top1")
-    assert last == "chance 0.500, 8 test videos; in brackets: 95 % intervals"
+    assert last == "chance among the 2 classes: 0.500; 8 test videos; in brackets: 95 % intervals"
 
 
 def test_an_extraction_writes_both_lists_and_tells_what_it_left_out(drawn, tmp_path, capfd):

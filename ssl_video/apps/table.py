@@ -112,7 +112,7 @@ def load_table(name: str, specs: Mapping[str, str], seeds: int | None = None) ->
         content["seeds"] = seeds
     table = read_table(content, specs)
     named = {recipe_of(row) for row in table.rows} - {""}
-    table = replace(table, recipes={recipe: load_recipe(recipe) for recipe in named})
+    table = replace(table, recipes={recipe: _to_train(recipe) for recipe in named})
     for row in table.rows:
         if recipe_of(row):
             given = {k: v for k, v in row.pretrain.items() if k != "backbone.weights"}
@@ -209,6 +209,11 @@ def entries_of(table: Table) -> Iterator[Entry]:
         for row in rows:
             if not row.only or name in row.only:
                 yield Entry(row, name, split, seed)
+
+
+def _to_train(recipe: str) -> dict[str, Any]:
+    """A recipe, without measuring the run: that is what the table is for."""
+    return {name: value for name, value in load_recipe(recipe).items() if name != "probe"}
 
 
 def recipe_of(row: Row) -> str:

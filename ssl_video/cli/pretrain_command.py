@@ -74,7 +74,8 @@ class Flags(TrainingConfig, DataConfig):
     dry_run: bool = False
     """Print what would be done, with which videos, and do and write nothing."""
     probe: bool = False
-    """After training, run the linear probe and retrieval with the trained and with the untrained network."""
+    """After training, measure the run beside its untrained network: its own task and, with labels, linear probe and
+    retrieval, on the test list or the held-out videos."""
     fit_span: bool = False
     """Shorten the pretext's span to what the videos have, where that lets more of them serve; a stated one stays."""
 
@@ -245,6 +246,4 @@ def _tell(config: "PretrainConfig", run: "Run") -> None:
     if results:
         names = {r.model: "random" if r.model.startswith("random:") else "pretrained" for r in results}
         print(f"\n{side_by_side(results, names)}")
-    elif config.probe:
-        print("The linear probe needs a test list, which these videos do not have.")
     tell(f"Next: ssl-video index --model {run} --data {config.data.spec} --out {run}/index")
