@@ -15,7 +15,7 @@ from ssl_video.recipes import load_recipe
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-HOWTOS = sorted((DOCS / "howto").glob("*.md"))
+HOWTOS = sorted(page for page in (DOCS / "howto").glob("*.md") if page.name != "README.md")
 USE = re.compile(r"(?:ssl-video|-m ssl_video) +([a-z]+)((?: [a-z]+)?)([^\n`]*(?:\n(?!\n)[^`\n]*`)?)")
 OURS = sorted(name for name in PRETEXTS.names() if PRETEXTS[name].__module__.startswith("ssl_video.pretexts."))
 
