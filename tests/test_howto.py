@@ -54,6 +54,12 @@ def test_a_flag_that_is_gone_is_found():
     assert "--out" in help_of("data cache") and "--gone" not in help_of("data cache")
 
 
+def test_the_whole_help_says_that_a_recipe_goes_over_its_defaults():
+    bare, named = (" ".join(help_of(command).split()) for command in ("pretrain", "pretrain --pretext clip_order"))
+    assert "'--pretext NAME --help-all' shows those of its small recipe" in bare
+    assert "--batch-size INT Videos in a batch, over all processes together. (default: 16)" in named
+
+
 def test_a_howto_is_one_screen_under_a_title():
     assert len(HOWTOS) == 9
     for page in HOWTOS:
