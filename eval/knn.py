@@ -54,7 +54,7 @@ def unit(x_ND: np.ndarray) -> np.ndarray:
 def knn_scores(
     x_ND: np.ndarray, labels_N: np.ndarray, x_test_MD: np.ndarray, classes: int, k: int, temperature: float
 ) -> np.ndarray:
-    """(M, classes) summed votes exp(cosine / temperature) of the k nearest rows of ``x_ND``."""
+    r"""(M, classes) summed votes $\exp(\cos(x, y) / \tau)$ of the k nearest rows y of ``x_ND``; tau: temperature."""
     similarity_MN = unit(x_test_MD) @ unit(x_ND).T
     k = min(k, len(x_ND))
     nearest_Mk = np.argsort(-similarity_MN, axis=1, kind="stable")[:, :k]

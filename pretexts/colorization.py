@@ -186,19 +186,21 @@ class Colorization(Pretext):
 
 
 def pointer(references_BID: Tensor, target_BJD: Tensor, temperature: float) -> Tensor:
-    """logits_BJI of eq. 2: A_ij = softmax over i of f_i^T f_j / T, all cells of all references together.
+    r"""logits_BJI of eq. 2, over all cells i of all references together, for each cell j of the target.
 
-    Embeddings are not normalised. ``logits.softmax(2)`` is A, its rows the places of the target.
+    $A_{ij} = \exp(f_i \cdot f_j / T) / \sum_k \exp(f_k \cdot f_j / T)$ is then ``logits.softmax(2)``, whose rows are
+    the cells of the target. Embeddings f are not normalised; T is the temperature.
     """
     return target_BJD @ references_BID.transpose(1, 2) / temperature
 
 
 def colour_loss(logits_BJI: Tensor, references_BI: Tensor, target_BJ: Tensor) -> Tensor:
-    """Eq. 1 and 3: cross-entropy of y_j = sum over i of A_ij c_i, which are probabilities, with the class c_j.
+    r"""Eq. 1 and 3: cross-entropy of the copied colours, $y_j = \sum_i A_{ij} c_i$, with the class $c_j$ of each place.
 
-    -log y_j[c_j] is the logarithm of the sum over all places minus that over the places of the right class, so that a
-    pointer that is surely wrong still has a gradient. A place whose class no reference has cannot be copied and does
-    not count. The loss is a mean over the places of a clip, then over clips; 0 for a clip without a place that counts.
+    The $y_j$ are probabilities. $-\ln y_j[c_j]$ is the log-sum-exp of the logits over all places minus that over
+    the places of the right class, so that a pointer that is surely wrong still has a gradient. A place whose class no
+    reference has cannot be copied and does not count. The loss is a mean over the places of a clip, then over clips; 0
+    for a clip without a place that counts.
 
     Args:
         logits_BJI: of ``pointer``.

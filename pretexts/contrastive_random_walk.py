@@ -218,10 +218,11 @@ def kept_edges(uniform_B2SNN: Tensor, dropout: float) -> Tensor:
 
 
 def transitions(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = None) -> Tensor:
-    """(B, 2, S, N, N) chances of the S = T - 1 steps: from frame t to t + 1 [:, 0, t], and from t + 1 to t [:, 1, t].
+    r"""(B, 2, S, N, N) chances of the S = T - 1 steps: from frame t to t + 1 [:, 0, t], and from t + 1 to t [:, 1, t].
 
-    These are P_t = softmax(q_t q_{t+1}' / temperature) and R_t = softmax(q_{t+1} q_t' / temperature), over the nodes
-    that a step may lead to. See ``walk`` for the arguments.
+    With the nodes $q_t$ of frame t as rows and the temperature $\tau$ they are the softmax, over the nodes that a step
+    may lead to, of $q_t q_{t+1}^\top / \tau$ (there, $P_t$) and of $q_{t+1} q_t^\top / \tau$ (back, $R_t$). See
+    ``walk`` for the arguments.
     """
     similar_BSNN = nodes_BTNE[:, :-1] @ nodes_BTNE[:, 1:].transpose(2, 3) / temperature
     both_B2SNN = torch.stack([similar_BSNN, similar_BSNN.transpose(2, 3)], 1)
@@ -231,19 +232,21 @@ def transitions(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | Non
 
 
 def walk(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Walks of 1 to T - 1 steps forward and as many back: the loss of every sub-cycle (section 3).
+    r"""Walks of 1 to T - 1 steps forward and as many back: the loss of every sub-cycle (section 3).
 
-    W_k = P_0 ... P_{k-1} R_{k-1} ... R_0 (``transitions``) holds where walks of k steps and back end, and their loss is
-    the mean of -ln W_k[n, n].
+    $W_k = P_0 \cdots P_{k-1} R_{k-1} \cdots R_0$ (``transitions``) says where walks of k steps and back end, and their
+    loss is the mean over the N nodes of how unlikely it is to come home:
+
+    $$ L_k = -\frac{1}{N} \sum_n \ln W_k[n, n] $$
 
     Chances, not their logarithms, are multiplied: wherever a walker is before the last step back, that step has at
-    least the chance exp(-2 / temperature) / N, so W_k[n, n] has too, which float32 holds, and sums of positive numbers
+    least the chance $\exp(-2 / \tau) / N$, so $W_k[n, n]$ has too, which float32 holds, and sums of positive numbers
     lose nothing. Only dropped edges can cut a node off from itself; its chance 0 then counts as the smallest normal
     number, without a gradient.
 
     Args:
         nodes_BTNE: N nodes of each of T frames, of length 1.
-        temperature: of the softmax.
+        temperature: of the softmax, tau.
         kept_B2SNN: edges that may be taken, forward [:, 0] and backward [:, 1] (``kept_edges``), or None for all.
 
     Returns:

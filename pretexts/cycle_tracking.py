@@ -265,7 +265,7 @@ def cut(frame_NDhw: Tensor, theta_N23: Tensor, side: int) -> Tensor:
 
 
 def place_error(a_N23: Tensor, b_N23: Tensor) -> Tensor:
-    """(N,) mean over the points p of a grid of 20x20 from -1 to 1 of |a p - b p|^2.
+    r"""(N,) mean of $|a p - b p|^2$ over the points $p$ of a grid of 20x20 from -1 to 1.
 
     In closed form, since the mixed terms cancel on a symmetric grid: with 20 numbers from -1 to 1, the mean of their
     squares is 7 / 19.

@@ -164,10 +164,12 @@ def as_rows(maps_BPDhw: Tensor) -> Tensor:
 
 
 def contrast(predicted_BPSD: Tensor, targets_APSD: Tensor, first: int) -> tuple[Tensor, Tensor]:
-    """The loss, and the kind of the candidate that each prediction is nearest to.
+    r"""The loss, and the kind of the candidate that each prediction is nearest to.
 
-    The score of a prediction and a target is their dot product, without temperature and without normalisation; the
-    candidates of each are all targets of all videos.
+    The score of a prediction $p$ and a target $z$ is their dot product, without temperature and without normalisation;
+    the candidates of each are all targets of all videos, and the loss is the mean over predictions of
+
+    $$ -\ln \frac{\exp(p_i \cdot z_i)}{\sum_j \exp(p_i \cdot z_j)} $$
 
     Args:
         predicted_BPSD: predictions for B videos.

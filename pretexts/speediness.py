@@ -181,7 +181,9 @@ class Speediness(Pretext):
 
 
 def drop_frames(window: int, factor: float, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Positions of ``frames`` frames, in order, after each of ``window`` was dropped with probability 1 - 1/factor.
+    """Positions of ``frames`` frames, in order, after each of ``window`` was dropped with probability $1 - 1/f$.
+
+    $f$ is the ``factor`` by which the clip is sped up.
 
     A run of consecutive survivors is taken at a random place. In the rare draw with too few survivors, those that came
     nearest to surviving join them, so that every draw gives a clip.

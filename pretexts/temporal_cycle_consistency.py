@@ -224,9 +224,10 @@ def context_of(steps_T: np.ndarray, frames: int, stride: int) -> np.ndarray:
 
 
 def similarities(queries_XMD: Tensor, keys_XTD: Tensor, kind: Similarity, temperature: float) -> Tensor:
-    """(..., M, T) similarity of every query to every key, over D * temperature.
+    r"""(..., M, T) similarity of every query to every key, over the number D of channels times the temperature.
 
-    ``l2`` leaves out -|query|^2 / (D * temperature), which a softmax over the keys does not see.
+    ``cosine``: $u \cdot v / (D \tau)$. ``l2``: $(2 u \cdot v - |v|^2) / (D \tau)$, without the $-|u|^2$ of the query u,
+    which a softmax over the keys v does not see.
     """
     products = queries_XMD @ keys_XTD.transpose(-1, -2)
     if kind == "l2":
@@ -289,12 +290,14 @@ def stochastic_cycles(
 
 
 def cycle_loss(logits_RT: Tensor, labels_R: Tensor, times_RT: Tensor, config: TemporalCycleConsistencyConfig) -> Tensor:
-    """Mean over cycles of the loss that ``config.loss`` names (section 3.2).
+    r"""Mean over cycles of the loss that ``config.loss`` names (section 3.2).
 
-    ``classification``: cross-entropy with the step that the cycle started from. The others take t, the time of that
-    step, and the mean mu of all times under beta = softmax(logits): (t - mu)^2 (``regression_mse``), its Huber version
-    (``regression_huber``), or (t - mu)^2 / sigma^2 + lambda ln sigma^2 with the variance sigma^2 of the times under
-    beta (``regression_mse_var``).
+    ``classification``: cross-entropy with the step that the cycle started from. The others take its time $t$, and the
+    mean $\mu$ and the variance $\sigma^2$ of all times under the softmax of the logits:
+
+    * ``regression_mse``: $(t - \mu)^2$,
+    * ``regression_huber``: its Huber version,
+    * ``regression_mse_var``: $(t - \mu)^2 / \sigma^2 + \lambda \ln \sigma^2$.
     """
     if config.loss == "classification":
         return F.cross_entropy(logits_RT, labels_R, label_smoothing=config.label_smoothing)

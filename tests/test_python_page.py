@@ -1,4 +1,4 @@
-"""The examples of docs/python.md run, in their order, and what a notebook trained is of use elsewhere."""
+"""The examples of docs/python.md and of the how-tos run, and what a notebook trained is of use elsewhere."""
 
 import inspect
 import os
@@ -17,7 +17,15 @@ from ssl_video.pretexts.base import PRETEXTS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+
+
+def examples_of(text: str) -> list[str]:
+    """What a page shows as Python."""
+    return re.findall(r"```python\n(.*?)```", text, re.S)
+
+
+EXAMPLES = examples_of(PAGE)
+HOWTOS = [page for page in sorted((ROOT / "docs" / "howto").glob("*.md")) if examples_of(page.read_text("utf-8"))]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +47,17 @@ def test_there_are_ten_examples_and_all_of_them_run(ran):
     assert len(re.findall(r"^## \d+\. ", PAGE, re.M)) == 10
     assert names["run"].finished and names["own"].finished and len(names["moments"]) == 3
     assert names["z_ND"].shape == (3, 32) and names["rows"][0]["protocol"] == "knn"
+
+
+@pytest.mark.parametrize("page", HOWTOS, ids=lambda page: page.stem)
+def test_the_examples_of_a_howto_run_in_their_order(ran, monkeypatch, page):
+    folder, _ = ran
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(PRETEXTS, "_members", dict(PRETEXTS._members))
+    names: dict = {"__name__": "notebook"}
+    for example in examples_of(page.read_text("utf-8")):
+        exec(compile(example, str(page), "exec"), names)
+    assert "sv" in names
 
 
 def test_every_public_verb_is_typed_and_shows_its_use():

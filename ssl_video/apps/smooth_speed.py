@@ -9,12 +9,14 @@ ROUNDING = 1e-13
 
 
 def of_duration(allowed_N: np.ndarray, factor: float, max_speed: float, alpha: float) -> np.ndarray:
-    """(N,) the time that every frame gets, u = 1/S, in frames of the result; they sum to N / ``factor``.
+    r"""(N,) the time that every frame gets, u = 1/S, in frames of the result; they sum to N / ``factor``.
 
     A frame that plays at speed S takes 1/S of its time, so that a sum over u is a duration, and a mean over S is not.
     Ours: the u with the smallest
 
-        sum_n (u_n - 1/V_n)^2 + alpha sum_n (u_n+1 - u_n)^2   where   sum_n u_n = N / factor,  1/max_speed <= u_n <= 1.
+    $$ \sum_n (u_n - 1 / V_n)^2 + \alpha \sum_n (u_{n+1} - u_n)^2 $$
+
+    among those that sum to N / ``factor`` and lie between 1 / ``max_speed`` and 1.
 
     It is one for every problem. A multiplier m of the sum is added to every 1/V; the sum falls as m grows, so that one
     number is sought, and for each m a problem with bounds only is solved.
@@ -42,11 +44,14 @@ def of_duration(allowed_N: np.ndarray, factor: float, max_speed: float, alpha: f
 
 
 def of_mean(allowed_N: np.ndarray, factor: float, max_speed: float, alpha: float, beta: float) -> np.ndarray:
-    """(N,) the speed S of every frame, as in SpeedNet (CVPR 2020, section 4): the mean of S is drawn to ``factor``.
+    r"""(N,) the speed S of every frame, as in SpeedNet (CVPR 2020, section 4): the mean of S is drawn to ``factor``.
 
-    The S with the smallest  mean_n (S_n - V_n)^2 + beta (mean_n S_n - factor)^2 + alpha mean_n (S_n+1 - S_n)^2,  all
-    terms quadratic, cut to 1 to ``max_speed``. What is constant is not smoothed, so that the second term only adds the
-    same to all of the smoothed V. The duration is not fixed.
+    The S with the smallest
+
+    $$ \frac{1}{N} \sum_n (S_n - V_n)^2 + \beta (\bar S - f)^2 + \frac{\alpha}{N} \sum_n (S_{n+1} - S_n)^2, $$
+
+    all terms quadratic, cut to 1 to ``max_speed``; $\bar S$ is the mean of S and $f$ the ``factor``. What is constant
+    is not smoothed, so that the second term only adds the same to all of the smoothed V. The duration is not fixed.
     """
     unbounded = np.inf
     smooth_N = within_bounds(allowed_N.astype(np.float64), alpha, -unbounded, unbounded)
@@ -55,7 +60,7 @@ def of_mean(allowed_N: np.ndarray, factor: float, max_speed: float, alpha: float
 
 
 def within_bounds(target_N: np.ndarray, alpha: float, low: float, high: float) -> np.ndarray:
-    """The x with the smallest sum (x - target)^2 + alpha sum (difference of x)^2, where low <= x <= high.
+    r"""The x from ``low`` to ``high`` with the smallest $\sum_n (x_n - t_n)^2 + \alpha \sum_n (x_{n+1} - x_n)^2$.
 
     Frames at a bound are guessed, the others solved for, and the guess is mended by the signs of what came out. With
     one bound that ends after finitely many steps, since the matrix has nothing above zero outside its diagonal

@@ -18,11 +18,12 @@ from ssl_video.errors import UserError, nearest
 
 
 class NonLocal(nn.Module):
-    """z_i = W_z y_i + x_i, where y_i = sum_j softmax_j(theta(x_i) . phi(x_j)) g(x_j) (embedded Gaussian; eq. 2 to 6).
+    r"""$z_i = W_z y_i + x_i$, where $y_i$ is the mean of all $g(x_j)$, weighted by a softmax (eq. 2 to 6).
 
-    theta, phi and g have half the channels. The batch norm after W_z starts with scale 0, so that the block starts as
-    the identity and can be put into a trained network. ``subsample`` takes the maxima of phi and g over 2x2 positions
-    of space, a quarter of the work; the paper does so everywhere.
+    The softmax over j is that of $\theta(x_i) \cdot \phi(x_j)$ (embedded Gaussian). Theta, phi and g have half the
+    channels. The batch norm after W_z starts with scale 0, so that the block starts as the identity and can be put into
+    a trained network. ``subsample`` takes the maxima of phi and g over 2x2 positions of space, a quarter of the work;
+    the paper does so everywhere.
     """
 
     def __init__(self, channels: int, subsample: bool = True):

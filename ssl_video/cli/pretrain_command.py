@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 DESCRIPTION = (
     "Train a backbone on videos without labels; without any option, the embedded default in about two minutes."
 )
+OVER = " A recipe's values go over the defaults below: '--pretext NAME --help-all' shows those of its small recipe."
 
 NETWORKS = 60
 """There are more networks than that; counting them would take the import of all."""
@@ -101,7 +102,7 @@ class CommandLine:
 def main(argv: Sequence[str]) -> int:
     """The command."""
     if asks_help(argv) and not any(a.startswith(("--pretext", "--backbone", "--config")) for a in argv):
-        parse(Choices, argv, "pretrain", DESCRIPTION)  # prints the help and leaves
+        parse(Choices, argv, "pretrain", DESCRIPTION + (OVER if "--help-all" in argv else ""))  # prints and leaves
     from ssl_video.pretraining import pretrain
     from ssl_video.train.loop import Interrupted
 

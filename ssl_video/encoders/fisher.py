@@ -49,10 +49,10 @@ def fit_mixture(x_NE: np.ndarray, dimensions: int, components: int, seed: int) -
 
 
 def fisher_vector(x_ND: np.ndarray, mixture: Mixture) -> np.ndarray:
-    """(2 K D,) gradient of the mean log-likelihood of projected descriptors, in units of the Fisher information.
+    r"""(2 K D,) gradient of the mean log-likelihood of projected descriptors, in units of the Fisher information.
 
-    First that by the means, (1 / sqrt(w_k)) E[g_k (x - m_k) / s_k], then that by the deviations, (1 / sqrt(2 w_k))
-    E[g_k ((x - m_k)^2 / s_k^2 - 1)], with posteriors g_k. A set without descriptors gives zeros.
+    First that by the means, $E[g_k (x - m_k) / s_k] / \sqrt{w_k}$, then that by the deviations,
+    $E[g_k ((x - m_k)^2 / s_k^2 - 1)] / \sqrt{2 w_k}$, with posteriors $g_k$. A set without descriptors gives zeros.
     """
     m_KD, s_KD, w_K1 = mixture.means_KD, mixture.deviations_KD, mixture.weights_K[:, None]
     sum_K1, sum_KD, square_KD = np.zeros_like(w_K1), np.zeros_like(m_KD), np.zeros_like(m_KD)

@@ -27,11 +27,12 @@ LONGEST_SILENCE_S = 300.0
 
 
 def collapse_indicators(features_ND: Tensor) -> dict[str, float]:
-    """Two numbers that fall when a network maps everything to one point, or to a few directions.
+    r"""Two numbers that fall when a network maps everything to one point, or to a few directions.
 
-    ``feature_std``: mean over dimensions of the standard deviation of the L2-normalised features, times sqrt(D): about
-    1 for directions spread evenly, 0 for a constant. ``effective_rank``: exponential of the entropy of the normalised
-    singular values of the centred features (Roy and Vetterli, EUSIPCO 2007), from 1 to min(N - 1, D).
+    ``feature_std``: mean over dimensions of the standard deviation of the L2-normalised features, times $\sqrt{D}$:
+    about 1 for directions spread evenly, 0 for a constant. ``effective_rank``: $\exp(-\sum_i p_i \ln p_i)$, where the
+    $p_i$ are the singular values of the centred features over their sum (Roy and Vetterli, EUSIPCO 2007), from 1 to
+    min(N - 1, D).
     """
     x = features_ND.detach().float()
     unit = torch.nn.functional.normalize(x, dim=1)

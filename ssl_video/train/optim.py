@@ -12,7 +12,11 @@ from ssl_video.train.objective import Objective, Progress
 
 
 def learning_rate(config: OptimConfig, progress: Progress) -> float:
-    """The learning rate of a step, a pure function, so that nothing about it has to be saved."""
+    r"""The learning rate of a step, a pure function, so that nothing about it has to be saved.
+
+    After a linear warm-up of w of S steps, ``cosine`` is $\frac{1}{2} (1 + \cos(\pi (s - w) / (S - w)))$ of the peak in
+    step s, ``steps`` is $\gamma^m$ of it behind m milestones, and ``constant`` all of it.
+    """
     step, steps = progress.step, progress.steps
     warmup = round(config.warmup * steps)
     if step < warmup:
@@ -25,7 +29,10 @@ def learning_rate(config: OptimConfig, progress: Progress) -> float:
 
 
 def weight_decay(config: OptimConfig, progress: Progress) -> float:
-    """The weight decay of a step: constant, or along a half cosine to ``weight_decay_end``."""
+    r"""The weight decay of a step: constant, or along a half cosine to ``weight_decay_end``.
+
+    Of the way there, $\frac{1}{2} (1 - \cos(\pi s / S))$ is gone in step s of S.
+    """
     if config.weight_decay_end is None:
         return config.weight_decay
     share = 0.5 * (1 - math.cos(math.pi * progress.fraction))
