@@ -1,5 +1,6 @@
 """Before its first step a training says what it will do and how long it takes; that changes none of its numbers."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 
 import ssl_video as sv
 from ssl_video import pretrain_plan
+from ssl_video.apps import preview as preview_module
+from ssl_video.apps.preview import preview
 from ssl_video.pretrain_config import PretrainConfig, changed
 from ssl_video.pretraining import pretrain
 from ssl_video.recipes import load_recipe
+from ssl_video.train.data import read_video
 from ssl_video.train.pace import Pace, measure_pace
 from ssl_video.video.writer import write_video
 
@@ -80,3 +84,18 @@ def test_the_pace_of_a_training_is_had_without_starting_it(folder, tmp_path):
     pace = measure_pace(pretext, ClipDataset(lists.training, pretext, 0), config.training)
     assert pace.step_s == pace.reading_s + pace.computing_s > 0
     assert all((value == before[name]).all() for name, value in pretext.state_dict().items())
+
+
+def test_where_copies_will_be_read_the_originals_do_not_count(folder, tmp_path, monkeypatch):
+    slow: list[float] = []
+
+    def read(video, frames, reader="pyav"):
+        slow.append(1.0)
+        return read_video(video, frames, reader)
+
+    monkeypatch.setattr(preview_module, "read_video", read)
+    ticks = itertools.count()
+    monkeypatch.setattr("ssl_video.train.pace.time.perf_counter", lambda: next(ticks) * 0.01 + sum(slow))
+    of_copies, of_originals = (preview(config_of(folder, cache=cache)).said for cache in ("raw", "none"))
+    seconds = [next(line for line in said if line.startswith("Estimated")) for said in (of_copies, of_originals)]
+    assert "about 1 s" in seconds[0] and seconds[1] != seconds[0]

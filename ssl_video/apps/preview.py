@@ -15,10 +15,11 @@ from ssl_video.pretrain_plan import plan_of
 from ssl_video.pretraining import Resume, as_begun, check_config, silent, untrained, with_span
 from ssl_video.progress import duration
 from ssl_video.run import Run
-from ssl_video.train.data import ClipDataset, read_video
+from ssl_video.train.data import ClipDataset, ReadFrames, read_video
 from ssl_video.train.distributed import Ranks, choose_device
 from ssl_video.train.extras import check_packages
 from ssl_video.train.lists import lists_from
+from ssl_video.train.pace import Remembered
 from ssl_video.train.span import fit_span, in_flags, long_enough, remedy
 from ssl_video.video.reader import get_reader
 
@@ -61,7 +62,8 @@ def preview(config: PretrainConfig, out: Path | None = None, resume: Resume = Fa
     serving, lines = _by_length(whole, pretext)
     kept = round(config.data.held_out * serving) if serving > 1 else 0
     steps = config.training.steps_over(serving - kept) if serving else None
-    said += [*lines, f"{serving - kept} videos would be trained on, about {kept} held out; {steps} steps."]
+    trained_on = f"{serving - kept} videos would be trained on, about {kept} held out; {steps} steps."
+    said += [*lines, trained_on if serving else "No video can serve, so nothing would be trained."]
     if steps and (seconds := seconds_of(config, pretext, whole)) is not None:
         said.append(f"Estimated time on this machine: about {duration(seconds)}.")
     if config.data.cache != "none":
@@ -79,7 +81,9 @@ def seconds_of(config: PretrainConfig, pretext: Pretext, whole: VideoSet) -> flo
     side = 0 if config.data.cache == "none" else config.data.cache_short_side
     videos = replace(whole, videos=tuple(replace(v, resized_to=side) for v in whole.videos))
     lists = lists_from(videos, config.data, pretext, silent)
-    read = partial(read_video, reader=config.data.reader)
+    read: ReadFrames = partial(read_video, reader=config.data.reader)
+    if config.data.cache != "none":
+        read = Remembered(read)
     dataset = ClipDataset(lists.training, pretext, config.training.seed, read)
     ranks = Ranks(device=choose_device(config.training.device))
     return plan_of(config, pretext, lists, dataset, Path(), ranks=ranks).seconds

@@ -236,7 +236,6 @@ def _preview(given: CommandLine) -> None:
     print(yaml.safe_dump(plan.config.to_mapping(), sort_keys=False, allow_unicode=True))
     for line in plan.said:
         print(line)
-    # the estimate of the time belongs here: it needs plan.config and plan.steps
     print("Nothing was done or written (--dry-run).")
 
 
