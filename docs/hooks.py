@@ -28,15 +28,20 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Write formulas as MathML, which browsers draw without a script and without a network. Called by mkdocs."""
-    return FORMULA.sub(mathml, html)
+    """Write formulas as MathML, which browsers draw without a script and without a network. Called by mkdocs.
+
+    The two colons before an example of a docstring, which are not Markdown, are left out.
+    """
+    return FORMULA.sub(mathml, html.replace("<p>::</p>", "").replace("::</p>", ":</p>"))
 
 
 def mathml(found: re.Match[str]) -> str:
-    """A formula that arithmatex has marked, as MathML."""
+    """A formula that arithmatex has marked, as MathML; one that stands by itself in a box that can scroll."""
     from latex2mathml.converter import convert
 
-    return convert(unescape(found[2]), display="block" if found[1] == "div" else "inline")
+    if found[1] == "span":
+        return convert(unescape(found[2]))
+    return f'<div class="formula">{convert(unescape(found[2]), display="block")}</div>'
 
 
 def expanded(nav: Any, docs: Path) -> Any:

@@ -1,8 +1,8 @@
 """Draw the pictures of the documentation: ``python docs/pictures.py [NAME ...] [--run RUN]``; no NAME means all.
 
-A file docs/drawings/NAME.py with a function ``draw(out)`` draws docs/pictures/NAME.png, or NAME with the ``SUFFIX`` that
-it states: ``.webp`` for what moves. What a trained network is used for is drawn by ``draw(out, run)``, with the folder of a
-run of ``ssl-video pretrain --config small``.
+A file docs/drawings/NAME.py with a function ``draw(out)`` draws docs/pictures/NAME.png, or NAME with the ``SUFFIX``
+that it states: ``.webp`` for what moves. What a trained network is used for is drawn by ``draw(out, run)``, with the
+folder of a run of ``ssl-video pretrain --config small``.
 """
 
 import argparse

