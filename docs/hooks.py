@@ -1,13 +1,16 @@
-"""Pages that are found by themselves, for mkdocs: the pages of a folder are listed nowhere.
+"""What mkdocs is told by us: pages that are found by themselves, and formulas that need no script.
 
 In the navigation of mkdocs.yml, ``FOLDER/*`` stands for every page of that folder; in the folder's README.md, which is
-its front page, the line ``<!-- pages -->`` stands for a list of them: titles, and the paragraph after the reference.
+its front page, the line ``<!-- pages -->`` stands for a list of them, titles and the paragraph after the reference, and
+``<!-- titles -->`` for their titles alone.
 """
 
+import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
-HERE = "<!-- pages -->"
+FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 
 def on_config(config: Any) -> Any:
@@ -18,7 +21,27 @@ def on_config(config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Put the list of a folder's pages into its front page. Called by mkdocs."""
-    return markdown.replace(HERE, listed(Path(page.file.abs_src_path).parent)) if HERE in markdown else markdown
+    for here, write in (("<!-- pages -->", listed), ("<!-- titles -->", titles)):
+        if here in markdown:
+            markdown = markdown.replace(here, write(Path(page.file.abs_src_path).parent))
+    return markdown
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Write formulas as MathML, which browsers draw without a script and without a network. Called by mkdocs.
+
+    The two colons before an example of a docstring, which are not Markdown, are left out.
+    """
+    return FORMULA.sub(mathml, html.replace("<p>::</p>", "").replace("::</p>", ":</p>"))
+
+
+def mathml(found: re.Match[str]) -> str:
+    """A formula that arithmatex has marked, as MathML; one that stands by itself in a box that can scroll."""
+    from latex2mathml.converter import convert
+
+    if found[1] == "span":
+        return convert(unescape(found[2]))
+    return f'<div class="formula">{convert(unescape(found[2]), display="block")}</div>'
 
 
 def expanded(nav: Any, docs: Path) -> Any:
@@ -44,6 +67,11 @@ def pages_of(folder: Path) -> list[Path]:
 def listed(folder: Path) -> str:
     """One paragraph a page: its title as a link, its name in commands, and what it is about."""
     return "\n\n".join(f"**[{title_of(p)}]({p.name})**, `{p.stem}`. {about(p)}" for p in pages_of(folder))
+
+
+def titles(folder: Path) -> str:
+    """A list of links, one a page."""
+    return "\n".join(f"* [{title_of(page)}]({page.name})" for page in pages_of(folder))
 
 
 def title_of(page: Path) -> str:

@@ -1,7 +1,8 @@
 """Draw the pictures of the documentation: ``python docs/pictures.py [NAME ...] [--run RUN]``; no NAME means all.
 
-A file docs/drawings/NAME.py with a function ``draw(out)`` draws docs/pictures/NAME.png. What a trained network is used
-for is drawn by ``draw(out, run)``, with the folder of a run of ``ssl-video pretrain --config small``.
+A file docs/drawings/NAME.py with a function ``draw(out)`` draws docs/pictures/NAME.png, or NAME with the ``SUFFIX``
+that it states: ``.webp`` for what moves. What a trained network is used for is drawn by ``draw(out, run)``, with the
+folder of a run of ``ssl-video pretrain --config small``.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import drawings
 from PIL import Image
 
 AT_MOST = 150_000
-"""Bytes of a picture."""
+"""Bytes of a picture that stands still."""
 
 
 def main() -> None:
@@ -29,14 +30,15 @@ def main() -> None:
         parser.error(f"there is no drawing of {', '.join(sorted(unknown))}; there are: {', '.join(there)}")
     given.out.mkdir(parents=True, exist_ok=True)
     for name in given.names or there:
-        draw = importlib.import_module(f"drawings.{name}").draw
-        needs_run = "run" in inspect.signature(draw).parameters
+        drawing = importlib.import_module(f"drawings.{name}")
+        needs_run = "run" in inspect.signature(drawing.draw).parameters
         if needs_run and not given.run:
             print(f"{name}: left out, it needs --run")
             continue
-        picture = given.out / f"{name}.png"
-        draw(picture, *([given.run] if needs_run else []))
-        shrink(picture)
+        picture = given.out / f"{name}{getattr(drawing, 'SUFFIX', '.png')}"
+        drawing.draw(picture, *([given.run] if needs_run else []))
+        if picture.suffix == ".png":
+            shrink(picture)
         print(f"{name}: drawn")
 
 

@@ -39,6 +39,7 @@ def test_a_page_is_in_the_navigation_and_the_list_by_lying_in_its_folder(hooks, 
     nav = ["index.md", {"Tasks": ["tasks/README.md", "tasks/*"]}]
     assert hooks.expanded(nav, tmp_path) == ["index.md", {"Tasks": ["tasks/README.md", "tasks/b.md", "tasks/a.md"]}]
     assert hooks.listed(tmp_path / "tasks").split("\n\n")[0] == "**[Alike](b.md)**, `b`. What b is."
+    assert hooks.titles(tmp_path / "tasks") == "* [Alike](b.md)\n* [Backwards](a.md)"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -64,4 +65,24 @@ def test_the_api_page_names_modules_and_members_that_are_there():
 
 def test_every_picture_has_the_drawing_that_made_it():
     made = {drawing.stem for drawing in (DOCS / "drawings").glob("*.py")} - {"__init__"}
-    assert {picture.stem for picture in (DOCS / "pictures").glob("*.png")} == made | {"app"}  # app is a screenshot
+    assert {picture.stem for picture in (DOCS / "pictures").iterdir()} == made | {"app"}  # app is a screenshot
+
+
+def test_the_pictures_are_small_enough_for_a_repository():
+    large = {".png": 400_000, ".webp": 2_000_000}
+    assert [p.name for p in (DOCS / "pictures").iterdir() if p.stat().st_size > large[p.suffix]] == []
+
+
+def test_the_readme_and_the_home_page_show_the_picture_that_moves():
+    pages = (ROOT / "README.md", DOCS / "index.md")
+    assert [page.name for page in pages if "pictures/street.webp" not in page.read_text("utf-8")] == []
+
+
+def test_formulas_are_written_without_a_script(hooks):
+    pytest.importorskip("latex2mathml")
+    inline = 'so <span class="arithmatex">\\(a &lt; b\\)</span> holds'
+    assert hooks.on_page_content(inline).startswith("so <math ")
+    assert "&#x0003C;" in hooks.on_page_content(inline) and "arithmatex" not in hooks.on_page_content(inline)
+    block = '<div class="arithmatex">\\[\n\\frac{1}{N} \\sum_i x_i\n\\]</div>'
+    assert hooks.on_page_content("<p>::</p><p>For example::</p>") == "<p>For example:</p>"
+    assert 'display="block"' in hooks.on_page_content(block) and "<mfrac>" in hooks.on_page_content(block)
