@@ -32,7 +32,7 @@ def test_a_training_says_what_it_will_do_before_its_first_step(folder, tmp_path)
     lines: list[str] = []
     run = pretrain(config_of(folder), tmp_path / "run", say=lines.append)
     begin = next(n for n, line in enumerate(lines) if "are trained on" in line)
-    assert lines[begin] == "4 videos are trained on, 1 are held out, 1 are left out."
+    assert lines[begin] == "4 videos are trained on, 1 held out, 1 left out."
     assert lines[begin + 1].endswith(f"24 steps, into {run}")
     assert lines[begin + 2].startswith("Estimated time on this machine: about ")
     assert lines[begin + 3].startswith(f"Written to {run}: the newest 2 checkpoints of ")

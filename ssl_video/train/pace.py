@@ -4,14 +4,15 @@ import copy
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from ssl_video.datasets.base import Video
 from ssl_video.train.config import TrainingConfig
-from ssl_video.train.data import BatchKeys, ClipDataset, collate, grouping, samples_to_fit, tensors
+from ssl_video.train.data import BatchKeys, ClipDataset, ReadFrames, collate, grouping, samples_to_fit, tensors
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import context_of
 from ssl_video.train.objective import Objective, Progress
@@ -46,10 +47,34 @@ class Pace:
         return max(step_s, self.computing_s + self.reading_s / self.cores) if self.shared else step_s
 
 
-def measure_pace(objective: Objective, dataset: ClipDataset, config: TrainingConfig, ranks: Ranks = Ranks()) -> Pace:
+@dataclass
+class Decoder:
+    """Reads frames, and counts the seconds that it takes."""
+
+    read: ReadFrames
+    seconds: float = 0.0
+
+    def __call__(self, video: Video, frames: Sequence[int]) -> np.ndarray:
+        """frames_THWC of a video."""
+        since = time.perf_counter()
+        try:
+            return self.read(video, frames)
+        finally:
+            self.seconds += time.perf_counter() - since
+
+
+def measure_pace(
+    objective: Objective,
+    dataset: ClipDataset,
+    config: TrainingConfig,
+    ranks: Ranks = Ranks(),
+    *,
+    decoding: bool = True,
+) -> Pace:
     """Read a batch and train a copy of ``objective`` on it for a few steps; nothing of the training is changed by it.
 
-    The batch is the first one. Of several processes each may call it; nothing is sent between them.
+    The batch is the first one. Of several processes each may call it; nothing is sent between them. Without
+    ``decoding`` the seconds of decoding are not counted: copies of videos will be read, which takes next to none.
 
     Raises:
         UserError: if no sample can be read.
@@ -59,7 +84,8 @@ def measure_pace(objective: Objective, dataset: ClipDataset, config: TrainingCon
         trained = copy.deepcopy(objective).to(ranks.device).train()
         dataset = ClipDataset(dataset.videos, trained, dataset.seed, dataset.read)
         trained.fit(samples_to_fit(dataset), np.random.default_rng([config.seed]))
-        batch, reading_s = _batch(dataset, config, ranks)
+        decoder = Decoder(dataset.read)
+        batch, reading_s = _batch(replace(dataset, read=decoder), decoder, config, ranks, decoding)
         computing_s = _step_s(trained, batch, config, ranks)
     if devices:
         del trained
@@ -68,8 +94,10 @@ def measure_pace(objective: Objective, dataset: ClipDataset, config: TrainingCon
     return Pace(reading_s, computing_s, config.workers, cores, shared=ranks.device.type == "cpu")
 
 
-def _batch(dataset: ClipDataset, config: TrainingConfig, ranks: Ranks) -> tuple[dict[str, Any], float]:
-    """The first batch, and the seconds that reading it takes."""
+def _batch(
+    dataset: ClipDataset, decoder: Decoder, config: TrainingConfig, ranks: Ranks, decoding: bool
+) -> tuple[dict[str, Any], float]:
+    """The first batch, and the seconds that reading it takes, with or without those of its decoder."""
     videos, size = len(dataset.videos.videos), config.batch_size // ranks.world_size
     groups = grouping(dataset.videos, dataset.pretext)
     keys = next(iter(BatchKeys(videos, config.clips_per_video, size, seed=config.seed, ranks=ranks, groups=groups)))
@@ -79,7 +107,8 @@ def _batch(dataset: ClipDataset, config: TrainingConfig, ranks: Ranks) -> tuple[
         samples.append(dataset[key])
         if time.perf_counter() - since > READING_S:
             break
-    one_s = (time.perf_counter() - since) / len(samples)
+    spent_s = time.perf_counter() - since - (0.0 if decoding else decoder.seconds)
+    one_s = max(0.0, spent_s) / len(samples)
     whole: Sequence[dict[str, Any]] = [dict(samples[n % len(samples)]) for n in range(size)]
     return collate(list(whole)), one_s * size * config.optim.accumulate
 
