@@ -1,5 +1,6 @@
 """Before its first step a training says what it will do and how long it takes; that changes none of its numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,17 @@ def test_the_pace_of_a_training_is_had_without_starting_it(folder, tmp_path):
     pace = measure_pace(pretext, ClipDataset(lists.training, pretext, 0), config.training)
     assert pace.step_s == pace.reading_s + pace.computing_s > 0
     assert all((value == before[name]).all() for name, value in pretext.state_dict().items())
+
+
+def test_where_copies_will_be_read_decoding_does_not_count(folder):
+    from ssl_video.pretraining import untrained
+    from ssl_video.train import pace
+    from ssl_video.train.data import ClipDataset
+    from ssl_video.train.lists import choose_lists
+
+    config = config_of(folder)
+    pretext = untrained(config)
+    dataset = ClipDataset(choose_lists(config.data, pretext, print).training, pretext, 0)
+    decoder = pace.Decoder(dataset.read, seconds=1000.0)
+    assert pace._batch(replace(dataset, read=decoder), decoder, config.training, pace.Ranks(), decoding=False)[1] == 0.0
+    assert decoder.seconds > 1000.0

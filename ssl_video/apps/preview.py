@@ -65,6 +65,8 @@ def preview(config: PretrainConfig, out: Path | None = None, resume: Resume = Fa
     steps = config.training.steps_over(serving - kept) if serving else None
     in_all = "" if steps is None else f"; {count(steps, 'step')}"
     said += [*lines, f"{count(serving - kept, 'video')} would be trained on, about {kept} held out{in_all}."]
+    if not serving:
+        return Preview(replace(config, fit_span=False), steps, (*said, "Without videos the training would be refused."))
     copies = config.data.cache != "none" and pretext.backbone.clip.modality != "flow"
     side = config.data.cache_short_side or None
     if copies and config.data.cache == "raw" and (why := why_not_copied(whole, side, config.training.draws)):
