@@ -14,7 +14,7 @@ from ssl_video.pretexts.base import Pretext
 from ssl_video.pretrain_config import PretrainConfig
 from ssl_video.pretrain_plan import STEPS_TO_TIME
 from ssl_video.pretraining import Resume, as_begun, check_config, silent, untrained, with_span
-from ssl_video.progress import count, duration
+from ssl_video.progress import are, count, duration
 from ssl_video.run import Run
 from ssl_video.train.data import ClipDataset, read_video
 from ssl_video.train.distributed import Ranks, choose_device
@@ -115,7 +115,7 @@ def _by_length(videos: VideoSet, pretext: Pretext) -> tuple[int, list[str]]:
         return len(videos.videos), ["Which videos can serve is known when each has been looked into."]
     short = [videos.videos[n] for n in np.flatnonzero(~enough_N)]
     lines = [f"  left out: {p.path}: {p.reason}" for p in videos.problems[:SHOWN]]
-    lines += [f"  left out: {v.source}: {v.frames} frames are too few for a sample" for v in short[:SHOWN]]
+    lines += [f"  left out: {v.source}: {are(v.frames, 'frame')} too few for a sample" for v in short[:SHOWN]]
     left_out = len(short) + len(videos.problems)
     if left_out:
         way = remedy(videos, pretext) if short else ""

@@ -168,6 +168,8 @@ def _look_after(config: CacheConfig) -> int:
         print(f"{one.folder}: {count(one.copies, 'file')}, {size(one.bytes)}{used}")
     print(f"{size(sum(one.bytes for one in kept))} in {count(len(kept), 'folder')}.")
     free = [one for one in kept if not one.in_use]
+    if config.clear and kept and not free:
+        tell("Nothing was removed: living processes use all of them.")
     if not config.clear or not free:
         return 0
     if not config.yes:
@@ -176,7 +178,7 @@ def _look_after(config: CacheConfig) -> int:
         if input(f"Remove {len(free)} of these folders? [y/N] ").strip().lower() not in ("y", "yes"):
             return 0
     gone, stay = clear(free)
-    tell(f"{size(sum(one.bytes for one in gone))} in {count(len(gone), 'folder')} were removed.")
+    tell(f"Removed: {size(sum(one.bytes for one in gone))} in {count(len(gone), 'folder')}.")
     for one in stay:
         tell(f"{one.folder} stays: a process has begun to read it.")
     return 0

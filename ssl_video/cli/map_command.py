@@ -41,6 +41,6 @@ def main(argv: Sequence[str]) -> int:
 
     data = all_videos(config.data) if config.data is not None else None
     found = write_map(Index(config.index), config.out, config.options, data)
-    print(found.said)
+    tell(found.said)
     tell(f"The map is {config.out}.")
     return 0
