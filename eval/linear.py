@@ -19,8 +19,11 @@ from ssl_video.eval.results import predictions_of
 from ssl_video.eval.shards import Rows, train_and_test_features
 from ssl_video.eval.takes import LabelledVideos, Takes
 from ssl_video.model import Model
-from ssl_video.progress import bar
+from ssl_video.progress import announce, bar, count
 from ssl_video.video.kinds import Crops
+
+LONG_FIT = 500_000
+"""Numbers from which on a fit takes more than some seconds."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ def classify(
         y_train = np.repeat(y_train, [len(c) for c in train.clips_KD], axis=0)
     if config.classifier == "ridge" and multi_label:
         raise UserError("ridge takes one label a video; use classifier=logistic (or auto) for several.")
+    if config.classifier in ("auto", "ridge", "logistic"):  # of the others a bar counts the epochs
+        announce_fit("linear classifier", *x_train.shape)
     if config.classifier == "ridge" or (config.classifier == "auto" and not multi_label):
         scores = ridge_scores(x_train[:], y_train, x_test[:], classes)
     elif config.classifier in ("auto", "logistic"):
@@ -138,6 +143,12 @@ def classify(
     if config.average != "features":
         of_videos = average_scores(clips_KC, config.average, multi_label)
     return of_videos, clips_KC
+
+
+def announce_fit(what: str, rows: int, dim: int) -> None:
+    """Say what is fitted, and on how much, where that takes long and nothing counts its steps."""
+    if rows * dim >= LONG_FIT:
+        announce(f"fit: {what}, on {count(rows, 'row')} of {count(dim, 'number')}")
 
 
 def diverged(what: str) -> UserError:

@@ -12,7 +12,7 @@ from ssl_video.eval.accuracy import accuracies, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.features import FeatureOptions
 from ssl_video.eval.knn import unit
-from ssl_video.eval.linear import standardise
+from ssl_video.eval.linear import announce_fit, standardise
 from ssl_video.eval.results import predictions_of
 from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model
@@ -79,6 +79,7 @@ def svm_scores(
 
     if len(np.unique(labels_N)) < 2:
         raise UserError("An SVM needs training videos of two classes or more; name such --data.")
+    announce_fit("linear SVM", *x_ND.shape)
     svm = LinearSVC(C=c, max_iter=100_000, random_state=seed % 2**32).fit(x_ND, labels_N)
     distances = svm.decision_function(x_test_MD)
     if distances.ndim == 1:  # of two classes scikit-learn gives the second's

@@ -19,12 +19,12 @@ class UserError(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A phrase that names what was probably meant: ``did you mean 'x' or 'y'?``, or lists what there is."""
+    """The end of a sentence: ``did you mean 'x' or 'y'?``, or what there is."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
-    return "there are: " + ", ".join(known) if known else "there are none"
+    return f"there are: {', '.join(known)}." if known else "there are none."
 
 
 def needs(what: str, package: str, extra: str = "", install: str = "") -> UserError:

@@ -53,9 +53,9 @@ class PretrainConfig:
         object.__setattr__(self, "backbone", Choice(name, backbone))
 
     @classmethod
-    def from_mapping(cls, given: Mapping[str, Any]) -> "PretrainConfig":
-        """From the flat form: a recipe, or the configuration of a run. Raises UserError."""
-        flat = vars(from_mapping(_FLAT, {k: v for k, v in given.items() if k not in NO_OPTIONS}, "recipe"))
+    def from_mapping(cls, given: Mapping[str, Any], what: str = "recipe") -> "PretrainConfig":
+        """From the flat form: a recipe, or the configuration of a run, ``what`` in messages. Raises UserError."""
+        flat = vars(from_mapping(_FLAT, {k: v for k, v in given.items() if k not in NO_OPTIONS}, what))
         data = {"spec" if k == "data" else k: flat[k] for k in _OF_DATA}
         training = {f.name: flat[f.name] for f in dataclasses.fields(TrainingConfig)}
         choices = {kind: _choice(flat[kind]) for kind in ("pretext", "backbone") if flat[kind] is not None}
@@ -136,7 +136,10 @@ def recipe_of(pretext: str | None, name: str | None) -> dict[str, Any]:
     if name in SETTINGS and pretext is not None:
         PRETEXTS[pretext]
         name = f"{pretext}:{name}"
+    if not name:
+        raise UserError("--config needs a name: small, paper, a name of 'ssl-video list recipes', a file, or a run.")
     recipe = _of_run(Run(Path(name))) if Path(name).is_dir() else load_recipe(name)
+    PretrainConfig.from_mapping(recipe, f"recipe {name}")  # what it says wrongly is told by its name
     if recipe.get("pretext") is None:
         return {**small_recipe(pretext or SPEEDINESS), **recipe}
     own = _choice(recipe["pretext"]).name

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ssl_video.pretexts.base import Pretext
 from ssl_video.pretrain_config import PretrainConfig
-from ssl_video.progress import duration, size
+from ssl_video.progress import are, count, duration, size
 from ssl_video.run import KEEP, Lists
 from ssl_video.train.config import OptimConfig
 from ssl_video.train.data import ClipDataset
@@ -43,8 +43,10 @@ class Plan:
 
     def sentences(self) -> Iterator[str]:
         """In words."""
-        yield f"{self.videos} videos are trained on, {self.held_out} are held out, {self.left_out} are left out."
-        steps = f"{self.steps} steps" if self.steps == self.total else f"{self.steps} of {self.total} steps are left"
+        yield f"{are(self.videos, 'video')} trained on, {self.held_out} held out, {self.left_out} left out."
+        steps = (
+            count(self.steps, "step") if self.steps == self.total else f"{self.steps} of {self.total} steps are left"
+        )
         yield f"{self.parameters / 1e6:.2f} M parameters, {steps}, into {self.out}"
         if self.seconds is not None and self.pace is not None:
             each = f"{self.pace.step_s:.2g} s a step, measured on steps that were thrown away"

@@ -91,11 +91,11 @@ class Bar:
     def __exit__(self, *_exc: object) -> None:
         self.close()
 
-    def update(self, count: int = 1) -> None:
+    def update(self, number: int = 1) -> None:
         """So many more are done."""
-        self.done += count
+        self.done += number
         if self.bar is not None:
-            self.bar.update(count)
+            self.bar.update(number)
         elif self.shown and self.clock() - self.said_at >= self.every_s and self.done != self.total:
             self._say("")
 
@@ -111,16 +111,16 @@ class Bar:
         if self.bar is not None:
             self.bar.close()
         elif self.said and self.done == self.total:
-            note(f"{self.what}: {_count(self.done, self.unit)} in {duration(self.clock() - self.since)}")
+            note(f"{self.what}: {count(self.done, self.unit)} in {duration(self.clock() - self.since)}")
         self.shown, self.said = False, False
 
     def _say(self, numbers: str) -> None:
         elapsed, done = self.clock() - self.since, self.done - self.first
-        words = [f"{self.done} of {_count(self.total, self.unit)}" if self.total else _count(self.done, self.unit)]
+        words = [f"{self.done} of {count(self.total, self.unit)}" if self.total else count(self.done, self.unit)]
         words += [numbers] if numbers else []
         if done and elapsed > 0:
             words.append(f"{done / elapsed:.3g} {_many(self.unit)}/s")
-            if self.total:
+            if self.total and self.done < self.total:
                 words.append(f"about {duration((self.total - self.done) * elapsed / done)} left")
         note(f"{self.what}: {', '.join(words)}")
         self.said_at, self.said = self.clock(), True
@@ -163,21 +163,27 @@ def duration(seconds: float) -> str:
     return f"{days} days {hours} h" if hours else f"{days} days"
 
 
-def size(count: float) -> str:
+def size(number: float) -> str:
     """Bytes in words: ``4 kB``, ``350 MB``, ``41 GB``."""
     for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 999.5 or unit == "GB":
+        if number < 999.5 or unit == "GB":
             break
-        count /= 1000
-    return f"{count:.3g} {unit}" if count < 999.5 else f"{count:.0f} {unit}"
+        number /= 1000
+    return f"{number:.3g} {unit}" if number < 999.5 else f"{number:.0f} {unit}"
 
 
-def _count(count: int | None, unit: str) -> str:
-    return f"{count} {unit if count == 1 else _many(unit)}"
+def count(number: int | None, unit: str) -> str:
+    """So many of a thing: ``1 video``, ``84 videos``."""
+    return f"{number} {unit if number == 1 else _many(unit)}"
+
+
+def are(number: int, unit: str) -> str:
+    """So many of a thing, and the verb: ``1 video is``, ``84 videos are``."""
+    return f"{count(number, unit)} {'is' if number == 1 else 'are'}"
 
 
 def _many(unit: str) -> str:
-    return {"batch": "batches", "entry": "entries"}.get(unit, f"{unit}s")
+    return {"batch": "batches", "entry": "entries", "class": "classes", "copy": "copies"}.get(unit, f"{unit}s")
 
 
 def _drawn(what: str, total: int | None, unit: str, done: int) -> Any:

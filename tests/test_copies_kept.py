@@ -126,16 +126,18 @@ def test_copies_are_listed_and_cleared_but_not_those_that_a_living_process_reads
     (other / "a.npy").write_bytes(bytes(1000))
     assert main(["data", "cache", "--list"]) == 0
     out = capsys.readouterr().out
-    assert f"{other}: 1 files, 1 kB\n" in out
+    assert f"{other}: 1 file, 1 kB\n" in out
     assert "raw-72: 6 files, 7.47 MB, in use by a living process" in out
     refused = run_command("data", "cache", "--clear")
     assert refused.returncode == 2
     assert "needs --yes" in refused.stderr
     assert other.is_dir()
     cleared = run_command("data", "cache", "--clear", "--yes")
-    assert cleared.stdout.splitlines()[-1] == "1 kB in 1 folders were removed."
+    assert cleared.stdout.splitlines()[-1] == "Removed: 1 kB in 1 folder."
     assert not other.exists()
     assert len(list((tmp_path / "cache" / "clips" / "raw-72").glob("*.npy"))) == 6
+    assert main(["data", "cache", "--clear", "--yes"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "Nothing was removed: living processes use all of them."
 
 
 def test_copies_of_a_process_that_has_ended_are_cleared(folder, tmp_path):

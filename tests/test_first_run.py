@@ -291,3 +291,43 @@ def test_a_dry_run_says_how_long_it_would_take(videos, tmp_path, monkeypatch, ca
     assert main(["pretrain", "--data", str(videos), "--dry-run", "--steps", "20", "--cache", "raw"]) == 0
     assert "Estimated time on this machine: about " in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_few_samples_makes_no_copies_as_the_training_would(videos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["pretrain", "--data", str(videos), "--dry-run", "--steps", "1", "--batch-size", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "No copies are made (raw copies of the 8 videos" in out and "would be made in" not in out
+
+
+def test_a_dry_run_without_videos_says_that_it_would_be_refused(videos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["pretrain", "--data", str(videos), "--dry-run", "--config", "paper", "--backbone", "r3d_10"]) == 0
+    out = capsys.readouterr().out
+    assert "8 videos would be left out; with --pretext." in out
+    assert "0 videos would be trained on, about 0 held out." in out and "would be refused" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("stepss: 3", "The recipe FILE has no option 'stepss'"),
+        ("steps: many", "recipe FILE: steps must be a whole number"),
+        ("small: 3", "FILE must hold a mapping of options under 'small:'"),
+        ("paper: {steps: 3}", "FILE has no recipe under 'small:', but one under 'paper:'; name it FILE:paper."),
+    ],
+)
+def test_a_wrong_recipe_is_told_by_its_file(text, words, tmp_path, capsys):
+    file = write(tmp_path / "mine.yaml", text)
+    assert main(["pretrain", "--data", "videos", "--config", str(file)]) == 2
+    assert words.replace("FILE", str(file)) in capsys.readouterr().err
+
+
+def test_a_recipe_without_a_name_is_a_sentence(capsys):
+    assert main(["pretrain", "--data", "videos", "--config", ""]) == 2
+    assert "--config needs a name" in capsys.readouterr().err
+
+
+def test_another_word_behind_resume_is_a_sentence(tmp_path, capsys):
+    assert main(["pretrain", "--out", str(tmp_path), "--resume", "maybe"]) == 2
+    assert "--resume is given alone, or as --resume auto, not as '--resume maybe'" in capsys.readouterr().err

@@ -274,7 +274,7 @@ def test_data_flow_writes_a_manifest_to_train_from(drawn, flow_things, tmp_path,
     words = ["data", "flow", "--data", str(folder), "--out", str(out), "--method", "dis", "--short-side", "32"]
     assert main([*words, "--reversed"]) == 0
     said = capsys.readouterr().out
-    assert "The flow of 3 videos is in" in said and "1 videos were left out" in said
+    assert "The flow of 3 videos is in" in said and "1 left out" in said
     assert f"left out: {folder / 'short.mp4'}: it has one frame only" in said
     rows = list(csv.DictReader((out / "manifest.csv").read_text().splitlines()))
     assert [r["frames"] for r in rows] == ["29"] * 3 + [""] and {r["codec"] for r in rows} == {"flow", ""}

@@ -12,6 +12,7 @@ from ssl_video.cli.help_page import names_in
 from ssl_video.eval.base import EVALUATIONS
 from ssl_video.model.readout import MAP_READOUTS
 from ssl_video.pretexts.base import PRETEXTS
+from ssl_video.recipes import load_recipe
 
 ACTIONS = {"data": ("scan", "cache", "flow", "synthesize"), "explain": ("flow", "affinity", "cam")}
 PAGES = [f"{c} {action}".strip() for c in COMMANDS for action in ACTIONS.get(c, ("",))]
@@ -149,3 +150,30 @@ def test_lists_are_json_where_asked_for(capsys):
 def test_an_unknown_kind_of_list_names_the_nearest(capsys):
     assert main(["list", "backbone"]) == 2
     assert "did you mean 'backbones'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "source"),
+    [("pretrain", "speediness:small"), ("pretrain --pretext clip_order", "clip_order:small"),
+     ("pretrain --config cubic_puzzles:paper", "cubic_puzzles:paper"), ("pretrain --backbone r3d_10", "default")],
+)  # fmt: skip
+def test_the_defaults_of_help_are_those_of_the_recipe_that_it_names(words, source, capsys):
+    lines = " ".join(page(capsys, words, "--help-all").split())
+    assert f"Defaults shown are those of {source};" in lines
+    recipe = load_recipe(source)
+    for flag, name in (("--steps INT", "steps"), ("--batch-size INT", "batch_size")):
+        if name in recipe:
+            about = lines.partition(flag)[2].partition(" --batch-size" if name == "steps" else " --clips-per")[0]
+            assert f"(default: {recipe[name]})" in about
+    assert f"Peak learning rate. (default: {recipe['optim']['lr']})" in lines
+
+
+@pytest.mark.parametrize("width", [60, 120])
+@pytest.mark.parametrize("words", ["", *PAGES, "data", "explain"])
+def test_help_keeps_to_the_width_of_the_terminal_but_for_lines_to_copy(words, width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = page(capsys, words).splitlines()
+    assert [line for line in lines if len(line) > width and not line.startswith("  ssl-video ")] == [
+        line for line in lines if "{safetensors,onnx,torch-export,projector,fiftyone}" in line and width == 60
+    ]
+    assert not any(word in "\n".join(lines) for word in ("... ...", "(default: )", "}|{", " 1 more options"))

@@ -1,6 +1,6 @@
 """Before its first step a training says what it will do and how long it takes; that changes none of its numbers."""
 
-import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +8,9 @@ import pytest
 
 import ssl_video as sv
 from ssl_video import pretrain_plan
-from ssl_video.apps import preview as preview_module
-from ssl_video.apps.preview import preview
 from ssl_video.pretrain_config import PretrainConfig, changed
 from ssl_video.pretraining import pretrain
 from ssl_video.recipes import load_recipe
-from ssl_video.train.data import read_video
 from ssl_video.train.pace import Pace, measure_pace
 from ssl_video.video.writer import write_video
 
@@ -36,7 +33,7 @@ def test_a_training_says_what_it_will_do_before_its_first_step(folder, tmp_path)
     lines: list[str] = []
     run = pretrain(config_of(folder), tmp_path / "run", say=lines.append)
     begin = next(n for n, line in enumerate(lines) if "are trained on" in line)
-    assert lines[begin] == "4 videos are trained on, 1 are held out, 1 are left out."
+    assert lines[begin] == "4 videos are trained on, 1 held out, 1 left out."
     assert lines[begin + 1].endswith(f"24 steps, into {run}")
     assert lines[begin + 2].startswith("Estimated time on this machine: about ")
     assert lines[begin + 3].startswith(f"Written to {run}: the newest 2 checkpoints of ")
@@ -86,16 +83,15 @@ def test_the_pace_of_a_training_is_had_without_starting_it(folder, tmp_path):
     assert all((value == before[name]).all() for name, value in pretext.state_dict().items())
 
 
-def test_where_copies_will_be_read_the_originals_do_not_count(folder, tmp_path, monkeypatch):
-    slow: list[float] = []
+def test_where_copies_will_be_read_decoding_does_not_count(folder):
+    from ssl_video.pretraining import untrained
+    from ssl_video.train import pace
+    from ssl_video.train.data import ClipDataset
+    from ssl_video.train.lists import choose_lists
 
-    def read(video, frames, reader="pyav"):
-        slow.append(1.0)
-        return read_video(video, frames, reader)
-
-    monkeypatch.setattr(preview_module, "read_video", read)
-    ticks = itertools.count()
-    monkeypatch.setattr("ssl_video.train.pace.time.perf_counter", lambda: next(ticks) * 0.01 + sum(slow))
-    of_copies, of_originals = (preview(config_of(folder, cache=cache)).said for cache in ("raw", "none"))
-    seconds = [next(line for line in said if line.startswith("Estimated")) for said in (of_copies, of_originals)]
-    assert "about 1 s" in seconds[0] and seconds[1] != seconds[0]
+    config = config_of(folder)
+    pretext = untrained(config)
+    dataset = ClipDataset(choose_lists(config.data, pretext, print).training, pretext, 0)
+    decoder = pace.Decoder(dataset.read, seconds=1000.0)
+    assert pace._batch(replace(dataset, read=decoder), decoder, config.training, pace.Ranks(), decoding=False)[1] == 0.0
+    assert decoder.seconds > 1000.0

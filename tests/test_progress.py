@@ -5,10 +5,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from ssl_video.apps import nearest
 from ssl_video.cli import Unheard, main
-from ssl_video.progress import Bar, announce, bar, duration, few, left_out, note, showing, size
+from ssl_video.eval.svm import svm_scores
+from ssl_video.progress import Bar, announce, are, bar, count, duration, few, left_out, note, showing, size
 from ssl_video.video.info import Problem
 
 
@@ -152,3 +155,45 @@ def test_a_training_goes_on_when_its_reader_has_gone(tmp_path, drawn):
     _, said = child.communicate()
     assert child.returncode == 0, said
     assert (tmp_path / "run" / "backbone.safetensors").is_file()
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_fit_that_takes_long_says_what_it_does(long, monkeypatch, caplog):
+    monkeypatch.setattr("ssl_video.eval.linear.LONG_FIT", 1 if long else 10**9)
+    x_ND = np.random.default_rng(0).normal(size=(20, 3))
+    with showing(), caplog.at_level(logging.INFO, "ssl_video"):
+        svm_scores(x_ND, np.arange(20) % 2, x_ND, 2, 1.0)
+    assert ("fit: linear SVM, on 20 rows of 3 numbers" in caplog.text) == long
+
+
+def test_the_last_line_of_a_long_part_promises_no_time(capsys, unlogged):
+    clock = Clock()
+    with Bar("train", 2, "step", shown=True, clock=clock) as done:
+        clock.now += 1
+        done.update(2)
+        done.tell({"loss": 1.0})
+    assert said(capsys)[0] == "train: 2 of 2 steps, loss 1, 2 steps/s"
+
+
+def test_one_is_not_many():
+    assert [count(1, "video"), count(2, "class"), count(0, "copy")] == ["1 video", "2 classes", "0 copies"]
+    assert [are(1, "video"), are(84, "video")] == ["1 video is", "84 videos are"]
+
+
+def test_quiet_commands_do_not_say_what_they_have_written(tmp_path, capsys):
+    assert main(["-q", "data", "synthesize", "--out", str(tmp_path / "set"), "--train", "1", "--test", "0"]) == 0
+    assert capsys.readouterr() == ("", "")
+    network = ["export", "--model", "random:r2plus1d_4?width=4", "--out"]
+    assert main([*network, str(tmp_path / "e"), "-q"]) == 0
+    said = capsys.readouterr().out
+    assert "max abs difference" in said and "holds" not in said
+    assert main([*network, str(tmp_path / "f")]) == 0
+    assert f"{tmp_path / 'f'} holds" in capsys.readouterr().out
+
+
+def test_an_index_of_many_vectors_says_that_it_is_made(monkeypatch, caplog):
+    monkeypatch.setattr(nearest, "LONG_BUILD", 50)
+    vectors_RD = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    with showing(), caplog.at_level(logging.INFO, "ssl_video"):
+        nearest.make(vectors_RD, "Flat")
+    assert "index: Flat of 100 vectors" in caplog.text

@@ -11,12 +11,15 @@ import numpy as np
 
 from ssl_video.apps.options import RERANK
 from ssl_video.errors import UserError
+from ssl_video.progress import announce
 
 EXACT = "exact"
 FEW = 39 * 256
 """Vectors below which faiss warns that it cannot learn codes of 8 bits well."""
 BLOCK = 65536
 """Rows that are copied into memory at a time."""
+LONG_BUILD = 100_000
+"""Rows from which on an index takes more than some seconds."""
 ENOUGH = 0.95
 """Of the ten nearest, this fraction must be found after re-ranking for a number of lists to be enough."""
 
@@ -83,6 +86,8 @@ def make(vectors_RD: np.ndarray, index_type: str, seed: int = 0) -> Any:
         # vectors of length 1 have the same order by distance as by inner product
         index = faiss.index_factory(dim, text, faiss.METRIC_L2)
         ivf = faiss.try_extract_index_ivf(index)
+        if rows >= LONG_BUILD:
+            announce(f"index: {text} of {rows} vectors, and how well it finds")
         if not index.is_trained:
             wanted = max(65536, 50 * ivf.nlist if ivf is not None else 0)
             chosen = np.random.default_rng(seed).permutation(rows)[:wanted]

@@ -7,19 +7,20 @@ from pathlib import Path
 import numpy as np
 
 from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.cached import why_not_copied
 from ssl_video.datasets.spec import describe, load_splits, scanned
-from ssl_video.files import cache_dir, new_folder
+from ssl_video.files import cache_dir, copies_dir, new_folder
 from ssl_video.pretexts.base import Pretext
 from ssl_video.pretrain_config import PretrainConfig
-from ssl_video.pretrain_plan import plan_of
+from ssl_video.pretrain_plan import STEPS_TO_TIME
 from ssl_video.pretraining import Resume, as_begun, check_config, silent, untrained, with_span
-from ssl_video.progress import duration
+from ssl_video.progress import are, count, duration
 from ssl_video.run import Run
-from ssl_video.train.data import ClipDataset, ReadFrames, read_video
+from ssl_video.train.data import ClipDataset, read_video
 from ssl_video.train.distributed import Ranks, choose_device
 from ssl_video.train.extras import check_packages
 from ssl_video.train.lists import lists_from
-from ssl_video.train.pace import Remembered
+from ssl_video.train.pace import Pace, measure_pace
 from ssl_video.train.span import fit_span, in_flags, long_enough, remedy
 from ssl_video.video.reader import get_reader
 
@@ -62,31 +63,39 @@ def preview(config: PretrainConfig, out: Path | None = None, resume: Resume = Fa
     serving, lines = _by_length(whole, pretext)
     kept = round(config.data.held_out * serving) if serving > 1 else 0
     steps = config.training.steps_over(serving - kept) if serving else None
-    trained_on = f"{serving - kept} videos would be trained on, about {kept} held out; {steps} steps."
-    said += [*lines, trained_on if serving else "No video can serve, so nothing would be trained."]
-    if steps and (seconds := seconds_of(config, pretext, whole)) is not None:
-        said.append(f"Estimated time on this machine: about {duration(seconds)}.")
-    if config.data.cache != "none":
-        said.append(f"Copies of the videos ({config.data.cache}) would be made in {cache_dir()}, where there are none.")
+    in_all = "" if steps is None else f"; {count(steps, 'step')}"
+    said += [*lines, f"{count(serving - kept, 'video')} would be trained on, about {kept} held out{in_all}."]
+    if not serving:
+        return Preview(replace(config, fit_span=False), steps, (*said, "Without videos the training would be refused."))
+    copies = config.data.cache != "none" and pretext.backbone.clip.modality != "flow"
+    side = config.data.cache_short_side or None
+    if copies and config.data.cache == "raw" and (why := why_not_copied(whole, side, config.training.draws)):
+        said.append(why)
+        copies = False
+    left = steps - run.last_step() if steps else 0
+    if left >= STEPS_TO_TIME and (pace := pace_of(config, pretext, whole, copies)) is not None:
+        more = ", once copies are made" if copies else ""
+        said.append(f"Estimated time on this machine: about {duration(left * pace.step_s)}{more}.")
+    if copies:
+        where = copies_dir("clips")
+        said.append(f"Copies of the videos ({config.data.cache}) would be made in {where}, where there are none.")
     return Preview(replace(config, fit_span=False), steps, tuple(said))
 
 
-def seconds_of(config: PretrainConfig, pretext: Pretext, whole: VideoSet) -> float | None:
-    """How long the training would take here, by steps that are thrown away, the videos read as copies would be.
+def pace_of(config: PretrainConfig, pretext: Pretext, whole: VideoSet, copies: bool) -> Pace | None:
+    """How long a step would take here, by steps that are thrown away; with ``copies``, without decoding videos.
 
-    None where it is short, or its network needs what must be computed and kept first: flow, or statistics of frames.
+    None where its network needs what must be computed and kept first: flow, or statistics of frames.
     """
     if pretext.needs.statistics or pretext.backbone.clip.modality == "flow":
         return None
     side = 0 if config.data.cache == "none" else config.data.cache_short_side
     videos = replace(whole, videos=tuple(replace(v, resized_to=side) for v in whole.videos))
     lists = lists_from(videos, config.data, pretext, silent)
-    read: ReadFrames = partial(read_video, reader=config.data.reader)
-    if config.data.cache != "none":
-        read = Remembered(read)
+    read = partial(read_video, reader=config.data.reader)
     dataset = ClipDataset(lists.training, pretext, config.training.seed, read)
     ranks = Ranks(device=choose_device(config.training.device))
-    return plan_of(config, pretext, lists, dataset, Path(), ranks=ranks).seconds
+    return measure_pace(pretext, dataset, config.training, ranks, decoding=not copies)
 
 
 def _of_folder(run: Run, resume: Resume) -> str:
@@ -106,9 +115,9 @@ def _by_length(videos: VideoSet, pretext: Pretext) -> tuple[int, list[str]]:
         return len(videos.videos), ["Which videos can serve is known when each has been looked into."]
     short = [videos.videos[n] for n in np.flatnonzero(~enough_N)]
     lines = [f"  left out: {p.path}: {p.reason}" for p in videos.problems[:SHOWN]]
-    lines += [f"  left out: {v.source}: {v.frames} frames are too few for a sample" for v in short[:SHOWN]]
+    lines += [f"  left out: {v.source}: {are(v.frames, 'frame')} too few for a sample" for v in short[:SHOWN]]
     left_out = len(short) + len(videos.problems)
     if left_out:
         way = remedy(videos, pretext) if short else ""
-        lines.append(f"{left_out} videos would be left out{f'; {way}' if way else ''}.")
+        lines.append(f"{count(left_out, 'video')} would be left out{f'; {way}' if way else ''}.")
     return int(enough_N.sum()), lines

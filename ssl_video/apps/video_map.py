@@ -14,6 +14,7 @@ from ssl_video.datasets.base import ListedVideo, VideoList
 from ssl_video.datasets.spec import scanned
 from ssl_video.errors import UserError
 from ssl_video.eval.knn import unit
+from ssl_video.progress import announce
 from ssl_video.train.data import read_video
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.reader import VideoError
@@ -24,6 +25,8 @@ NEIGHBOURS = 5
 BLOCK = 1024
 SIDE = 72
 """Pixels of a thumbnail's shorter side."""
+LONG_MAP = 1000
+"""Videos from which on their places take more than a few seconds."""
 METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
@@ -119,6 +122,8 @@ def places_of(vectors_ND: np.ndarray, method: MapMethod, seed: int = 0) -> np.nd
     total = len(vectors_ND)
     if np.ptp(vectors_ND, axis=0).max() < 1e-6:  # all the same: no direction is better than another
         return np.full((total, 2), 0.5, np.float32)
+    if total >= LONG_MAP and method != "pca":
+        announce(f"map: {METHODS[method]} of {total} videos")
     if method == "umap":
         places = _umap(vectors_ND, seed)
     else:

@@ -6,7 +6,9 @@ import importlib
 import io
 import logging
 import os
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO, cast
@@ -41,13 +43,12 @@ COMMANDS = {
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
 """What the system answers for reasons that the user can mend: a full disk, a quota, no permission."""
 
-USAGE = "usage: ssl-video COMMAND [options]\n\nSelf-supervised pretraining of video networks.\n\n" + "".join(
-    f"  {name:<10} {what}\n" for name, what in COMMANDS.items()
+NOTES = (
+    "'ssl-video COMMAND --help' lists a command's options; 'ssl-video pretrain' alone is a good start.",
+    "Every command takes --plugin FILE.py, any number of times: a file with a pretext, a backbone, a data set or a "
+    "protocol of your own; -q (--quiet): results and errors only; -v (--verbose): more, every video that is left out "
+    "for one.",
 )
-NOTES = """
-'ssl-video COMMAND --help' lists a command's options; 'ssl-video pretrain' alone is a good start.
-Every command takes --plugin FILE.py, any number of times: a file with a pretext, a backbone, a data set or a protocol
-of your own; -q (--quiet): results and errors only; -v (--verbose): more, every video that is left out for one."""
 
 LEVELS = {"-q": logging.ERROR, "--quiet": logging.ERROR, "-v": logging.DEBUG, "--verbose": logging.DEBUG}
 TRAINING = ("pretrain", "evaluate", "benchmark")
@@ -91,6 +92,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     finally:
         warnings.showwarning = show
+
+
+def usage() -> str:
+    """The page of all commands, as wide as the terminal."""
+    width = terminal_width()
+    lines = ["usage: ssl-video COMMAND [options]", "", "Self-supervised pretraining of video networks.", ""]
+    lines += [line for name, what in COMMANDS.items() for line in beside(f"  {name}", what, 14, width)]
+    return "\n".join([*lines, "", *(line for text in NOTES for line in wrapped(text, width))])
+
+
+def terminal_width() -> int:
+    """Columns of a page of help: the terminal's, but 60 at least and 100 at most."""
+    return max(60, min(100, shutil.get_terminal_size().columns))
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """The text in lines; words, names of options among them, stay whole."""
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+
+
+def beside(head: str, about: str, column: int, width: int) -> list[str]:
+    """A head with the words about it beside it from ``column`` on, or below it if it is too long."""
+    first, *others = wrapped(about, width - column) or [""]
+    below = [f"{'':<{column}}{line}".rstrip() for line in others]
+    if len(head) > column - 2:
+        return [head, f"{'':<{column}}{first}".rstrip(), *below]
+    return [f"{head:<{column}}{first}".rstrip(), *below]
 
 
 def tell(line: str, stream: TextIO | None = None) -> None:
@@ -148,7 +176,7 @@ def _warn(message: Warning | str, *_where: object) -> None:
 
 def _command(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(USAGE + NOTES)
+        print(usage())
         return 0
     if argv[0] == "--version":
         print(f"ssl-video {__version__}")

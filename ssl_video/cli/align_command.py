@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import tyro
 
 from ssl_video.apps.options import AlignOptions
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, ModelName, VideoFile, parse
 
 if TYPE_CHECKING:
@@ -54,12 +55,12 @@ def main(argv: Sequence[str]) -> int:
 
 def _tell(done: "Aligned") -> None:
     for video in (done.a, done.b):
-        print(f"{video.path}: {video.frames} frames at {video.info.fps:g} frames/s")
+        tell(f"{video.path}: {video.frames} frames at {video.info.fps:g} frames/s")
     if done.rates_differ:
-        print("The rates differ: frames are matched by what they show, and the result plays at the rate of the first.")
+        tell("The rates differ: frames are matched by what they show, and the result plays at the rate of the first.")
     if done.phases is not None and done.phases.beyond:
         print(f"{done.phases.beyond} phases are of frames beyond the end of the first video and are left out.")
     if done.agreement is not None:
         print(f"The phases carried over are the second video's own in {100 * done.agreement:.1f} % of its frames.")
     for path in done.written:
-        print(f"{path} is written.")
+        tell(f"{path} is written.")

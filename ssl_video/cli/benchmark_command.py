@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
             return 130
         print()
         print(written.read_text(encoding="utf-8"))
-        print(f"{written}, table.csv and table.json are written.")
+        tell(f"{written}, table.csv and table.json are written.")
     if config.json:
         document(json.loads(written.with_name("table.json").read_text(encoding="utf-8")))
     return 0

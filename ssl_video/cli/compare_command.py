@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import tyro
 
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import RunFolder, parse
 
 
@@ -33,5 +34,5 @@ def main(argv: Sequence[str]) -> int:
 
     print(compare_runs(config.runs, config.out))
     if config.out is not None:
-        print(f"\n{config.out} is written.")
+        tell(f"\n{config.out} is written.")
     return 0

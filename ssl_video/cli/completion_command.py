@@ -1,16 +1,15 @@
 """``ssl-video completion``: the script by which a shell completes commands, flags and their choices."""
 
-import dataclasses
 import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import ClassVar, Literal
 
 import tyro
 
 from ssl_video.apps.catalogue import KINDS, Kind, lines_of
 from ssl_video.cli import COMMANDS
-from ssl_video.cli.help_page import positional
+from ssl_video.cli.help_page import choices_of, rows_of
 from ssl_video.cli.parsing import parse
 
 NAMES: dict[str, Kind] = {
@@ -55,15 +54,6 @@ class CompletionConfig:
 
     shell: tyro.conf.Positional[Literal["bash", "zsh"]]
     """The shell that is to complete."""
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option's name on the command line without dashes, and its type."""
-
-    name: str
-    kind: Any
-    positional: bool
 
 
 @dataclass(frozen=True)
@@ -117,36 +107,18 @@ def configurations() -> Iterator[tuple[str, type]]:
 def completed(name: str, cls: type) -> Completed:
     """The flags and choices of a command's dataclass; its first word has choices after the command's own name."""
     flags, choices = ["--help", "--help-all", "--plugin"], {}
-    for option in options_of(cls):
-        named = [] if option.positional else [f"--{option.name}"]
-        if option.kind is bool:
-            group, dot, last = option.name.rpartition(".")
+    for row in rows_of(cls):
+        named = [row.flag] if row.flag else []
+        if row.kind is bool:
+            group, dot, last = row.flag.removeprefix("--").rpartition(".")
             named += [f"--{group}{dot}no-{last}"]
-        words = KINDS if option.name == "what" else _choices(option.kind)
-        words = lines_of(NAMES[option.name]) if option.name in NAMES else words
+        option = row.flag.removeprefix("--") or row.field
+        words = KINDS if option == "what" else choices_of(row.kind)
+        words = lines_of(NAMES[option]) if option in NAMES else words
         if words:
             choices |= {before: [*words] for before in named or [name.split()[-1]]}
         flags += named
     return Completed(flags, choices)
-
-
-def options_of(cls: type, prefix: str = "") -> Iterator[Option]:
-    """The options of a dataclass under the names that tyro gives them."""
-    hints = get_type_hints(cls, include_extras=True)
-    for name in (field.name for field in dataclasses.fields(cls)):
-        kind, *marks = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
-        said = next((m.name for m in marks if getattr(m, "name", None) is not None), name.replace("_", "-"))
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            yield from options_of(kind, f"{prefix}{said}." if said else prefix)
-        else:
-            yield Option(prefix + said, kind, positional(hints[name]))
-
-
-def _choices(kind: Any) -> list[str]:
-    """The words of a Literal, or of several that are joined."""
-    if get_origin(kind) is Literal:
-        return [str(word) for word in get_args(kind)]
-    return [word for part in get_args(kind) for word in _choices(part)]
 
 
 def _quoted(words: Sequence[str]) -> str:

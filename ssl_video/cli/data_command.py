@@ -13,7 +13,7 @@ from ssl_video.cli import tell
 from ssl_video.cli.parsing import Folder, Json, Spec, action_of, document, messages_aside, parse
 from ssl_video.datasets.drawing.config import SyntheticConfig
 from ssl_video.errors import UserError
-from ssl_video.progress import left_out, size
+from ssl_video.progress import are, count, left_out, size
 from ssl_video.video.kinds import CopyKind
 
 if TYPE_CHECKING:
@@ -132,9 +132,9 @@ def scan(argv: Sequence[str]) -> int:
             tell(f"warning: {warning}")
         for line in left_out(done.problems, "bad"):
             tell(line)
-        print(f"{done.videos} of {done.videos + bad} files can be used ({done.frames} frames); {bad} cannot.")
-        for reason, count in done.reasons.most_common(10):
-            print(f"{count:>6}  {reason}")
+        print(f"{done.videos} of {count(done.videos + bad, 'file')} can be used ({done.frames} frames); {bad} cannot.")
+        for reason, files in done.reasons.most_common(10):
+            print(f"{files:>6}  {reason}")
         tell(f"{config.out} is written.")
     if config.json:
         said = {"manifest": str(config.out), "videos": done.videos, "frames": done.frames, "reasons": done.reasons}
@@ -154,7 +154,7 @@ def cache(argv: Sequence[str]) -> int:
     side, workers = config.short_side, config.workers
     done = copy_videos(config.data, config.out, config.kind, side, workers=workers, progress=True)
     _tell(done)
-    print(f"{done.videos} copies are in {config.out}, {len(done.problems)} videos were left out.")
+    tell(f"{are(done.videos, 'copy')} in {config.out}, {len(done.problems)} left out.")
     tell(f"Next: ssl-video pretrain --data {done.manifest}")
     return 0
 
@@ -165,9 +165,11 @@ def _look_after(config: CacheConfig) -> int:
     kept = kept_copies()
     for one in kept:
         used = ", in use by a living process" if one.in_use else ""
-        print(f"{one.folder}: {one.copies} files, {size(one.bytes)}{used}")
-    print(f"{size(sum(one.bytes for one in kept))} in {len(kept)} folders.")
+        print(f"{one.folder}: {count(one.copies, 'file')}, {size(one.bytes)}{used}")
+    print(f"{size(sum(one.bytes for one in kept))} in {count(len(kept), 'folder')}.")
     free = [one for one in kept if not one.in_use]
+    if config.clear and kept and not free:
+        tell("Nothing was removed: living processes use all of them.")
     if not config.clear or not free:
         return 0
     if not config.yes:
@@ -176,9 +178,9 @@ def _look_after(config: CacheConfig) -> int:
         if input(f"Remove {len(free)} of these folders? [y/N] ").strip().lower() not in ("y", "yes"):
             return 0
     gone, stay = clear(free)
-    print(f"{size(sum(one.bytes for one in gone))} in {len(gone)} folders were removed.")
+    tell(f"Removed: {size(sum(one.bytes for one in gone))} in {count(len(gone), 'folder')}.")
     for one in stay:
-        print(f"{one.folder} stays: a process has begun to read it.")
+        tell(f"{one.folder} stays: a process has begun to read it.")
     return 0
 
 
@@ -190,7 +192,7 @@ def flow(argv: Sequence[str]) -> int:
     side, backwards, workers = config.short_side, config.reversed, config.workers
     done = flow_videos(config.data, config.out, config.method, side, reversed=backwards, workers=workers, progress=True)
     _tell(done)
-    print(f"The flow of {done.videos} videos is in {config.out}, {len(done.problems)} videos were left out.")
+    tell(f"The flow of {count(done.videos, 'video')} is in {config.out}, {len(done.problems)} left out.")
     tell(f"Next: ssl-video pretrain --backbone A_NETWORK_OF_FLOW --data {done.manifest}")
     return 0
 
@@ -207,6 +209,6 @@ def synthesize(argv: Sequence[str]) -> int:
 
     manifest = draw(config.out, config.options, workers=config.workers, progress=True)
     videos = config.options.train + config.options.test
-    print(f"{videos} videos are in {config.out}.")
+    tell(f"{are(videos, 'video')} in {config.out}.")
     tell(f"Next: ssl-video pretrain --data {manifest}")
     return 0

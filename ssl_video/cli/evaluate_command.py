@@ -97,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
             return 130
         if config.out is not None:
             for path in save_results(config.out, results, config.predictions, config.format):
-                print(f"{path} is written.")
+                tell(f"{path} is written.")
     if config.json:
         document([result.to_dict(config.predictions) for result in results])
     return 0

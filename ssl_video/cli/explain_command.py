@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from ssl_video.apps.options import AffinityOptions, CamOptions, FlowOptions
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, Folder, ModelName, VideoFile, action_of, parse
 from ssl_video.errors import UserError
 
@@ -130,7 +131,7 @@ def cam(argv: Sequence[str]) -> int:
     model = load_model(config.model, choose_device(config.device))
     done = explain_cam(config.video, model, config.out, config.options, config.class_, progress=True)
     n, h, w = done.evidence.values_Nhw.shape
-    print(f"{config.video}: {n} maps of {h}x{w} cells, from {done.head.cool!r} (blue) to {done.head.warm!r} (orange).")
+    tell(f"{config.video}: {n} maps of {h}x{w} cells, from {done.head.cool!r} (blue) to {done.head.warm!r} (orange).")
     if done.correlation is not None:
         print(f"Their correlation with the magnitude of flow is {done.correlation:.3f}.")
     _tell(done.written)
@@ -147,4 +148,4 @@ def _point(text: str) -> tuple[int, int]:
 
 def _tell(written: Sequence[Path]) -> None:
     for path in written:
-        print(f"{path} is written.")
+        tell(f"{path} is written.")

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import ClassVar, cast, get_args
 
 from ssl_video.apps.options import Format, VectorFormat
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import Folder, ModelName, parse
+from ssl_video.progress import count
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,9 @@ def main(argv: Sequence[str]) -> int:
     for check in checks:
         print(check)
     if model.classifier is not None:
-        print("The classifier is left out: what is exported gives features.")
+        tell("The classifier is left out: what is exported gives features.")
     names = ", ".join(sorted(p.name for p in config.out.iterdir()))
-    print(f"{config.out} holds {names}; ssl_video.load_model and --model take the folder.")
+    tell(f"{config.out} holds {names}; ssl_video.load_model and --model take the folder.")
     return 0
 
 
@@ -59,9 +61,9 @@ def _vectors(folder: str, out: Path, form: VectorFormat) -> int:
 
     vectors = load_vectors(Path(folder))
     names = ", ".join(export_vectors(vectors, out, form))
-    print(f"{out} holds {len(vectors.paths)} videos: {names}.")
+    tell(f"{out} holds {count(len(vectors.paths), 'video')}: {names}.")
     if form == "projector":
-        print(f"Next: tensorboard --logdir {out}, and choose Projector in its menu.")
+        tell(f"Next: tensorboard --logdir {out}, and choose Projector in its menu.")
     else:
-        print(f"Next: fiftyone datasets create --name videos --dataset-dir {out} --type fiftyone.types.FiftyOneDataset")
+        tell(f"Next: fiftyone datasets create --name videos --dataset-dir {out} --type fiftyone.types.FiftyOneDataset")
     return 0

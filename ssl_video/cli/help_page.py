@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import inspect
 import re
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
+from ssl_video.cli import beside, terminal_width, wrapped
+
 COLUMN = 28
 """Where the words about an option begin."""
 WORDS = {int: "INT", float: "NUMBER", str: "NAME", Path: "FILE"}
@@ -26,17 +27,18 @@ WORDS = {int: "INT", float: "NUMBER", str: "NAME", Path: "FILE"}
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One option as help shows it; ``flag`` has no dashes if its value stands by its place."""
+    """One option: as help shows it, with the name of its field and its type; ``flag`` is empty where it has a place."""
 
     flag: str
     value: str
     about: str
     field: str
+    kind: Any
 
 
 def help_page(cls: type, command: str, description: str, default: Any = None, whole: bool = False) -> str:
     """The page of a command whose options are the dataclass ``cls``; ``default``: an instance with other defaults."""
-    width = max(60, min(100, shutil.get_terminal_size().columns))
+    width = terminal_width()
     rows = list(rows_of(cls, default))
     placed = [row for row in rows if not row.flag.startswith("-")]
     usual = [r for name in getattr(cls, "usual", ()) for r in rows if _is(r, name) and r not in placed]
@@ -44,7 +46,7 @@ def help_page(cls: type, command: str, description: str, default: Any = None, wh
     if not getattr(cls, "usual", ()):
         usual, rest = rest, []
     lines = [" ".join(["usage: ssl-video", command, *(row.value for row in placed), *(["[options]"] if rows else [])])]
-    lines += ["", *_wrapped(description, width), ""]
+    lines += ["", *wrapped(description, width), ""]
     shown = placed + usual
     for title, some in (("options:" if whole or not rest else "usual options:", shown), ("all others:", rest)):
         if some and (whole or some is shown):
@@ -52,8 +54,9 @@ def help_page(cls: type, command: str, description: str, default: Any = None, wh
     if examples := getattr(cls, "examples", ()):
         lines += ["examples:", *(f"  {example}" for example in examples), ""]
     if rest and not whole:
-        lines.append(f"'ssl-video {command} --help-all' shows {len(rest)} more options.")
-    lines.append("With --plugin FILE.py, what a file of yours registers is known.")
+        more = "1 more option" if len(rest) == 1 else f"{len(rest)} more options"
+        lines += wrapped(f"'ssl-video {command} --help-all' shows {more}.", width)
+    lines += wrapped("With --plugin FILE.py, what a file of yours registers is known.", width)
     return "\n".join(lines)
 
 
@@ -85,16 +88,18 @@ def rows_of(
         value = next((m.metavar for m in marks if getattr(m, "metavar", None)), None) or metavar(hint)
         required = given is dataclasses.MISSING
         if positional(hint):
-            some = f"{value} ..." if get_origin(kind) is tuple else value
+            some = f"{value} ..." if get_origin(kind) is tuple and not value.endswith("...") else value
             value = some if required else f"[{some}]"
             flag = ""
-        yield Row(shown_as.get(flag, flag), value, f"{said}{_after(given)}", f.name)
+        yield Row(shown_as.get(flag, flag), value, f"{said}{_after(given)}", f.name, kind)
 
 
 def metavar(hint: Any) -> str:
     """What stands for the value of an option: its choices, or a word for its type; nothing for one that is a switch."""
     kind = _bare(hint)
     arms = [arm for arm in get_args(kind) if arm is not type(None)] if _is_union(kind) else []
+    if arms and all(get_origin(_bare(arm)) is Literal for arm in arms):
+        return "{" + ",".join(choices_of(kind)) + "}"
     if arms:
         return "|".join(dict.fromkeys(next(_metavars(arm), None) or metavar(arm) for arm in arms))
     origin = get_origin(kind)
@@ -104,6 +109,13 @@ def metavar(hint: Any) -> str:
         inner = get_args(kind)[0]
         return f"{next(_metavars(inner), None) or metavar(inner)} ..."
     return "" if kind is bool else WORDS.get(kind, "VALUE")
+
+
+def choices_of(kind: Any) -> list[str]:
+    """The words of a Literal, or of several that are joined; none for other types."""
+    if get_origin(kind) is Literal:
+        return [str(word) for word in get_args(kind)]
+    return [word for part in get_args(kind) for word in choices_of(part)]
 
 
 @functools.cache
@@ -150,19 +162,13 @@ def _is(row: Row, name: str) -> bool:
 
 def _lines(row: Row, width: int) -> list[str]:
     head = "  " + " ".join(part for part in (row.flag, row.value) if part)
-    about = _wrapped(row.about, width - COLUMN) or [""]
-    lines = [f"{'':<{COLUMN}}{line}".rstrip() for line in about]
-    return [head, *lines] if len(head) > COLUMN - 2 else [f"{head:<{COLUMN}}{about[0]}".rstrip(), *lines[1:]]
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+    return beside(head, row.about, COLUMN, width)
 
 
 def _after(default: Any) -> str:
     if default is dataclasses.MISSING:
         return " (required)"
-    if default is None or default is False or default == () or default == Path():
+    if default is None or default is False or default in ("", (), Path()):
         return ""
     text = " ".join(map(str, default)) if isinstance(default, tuple | list) else str(default)
     return f" (default: {'yes; --no- turns it off' if default is True else text})"

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from ssl_video.apps.options import MapOptions
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import IndexFolder, Spec, parse
 
 
@@ -40,6 +41,6 @@ def main(argv: Sequence[str]) -> int:
 
     data = all_videos(config.data) if config.data is not None else None
     found = write_map(Index(config.index), config.out, config.options, data)
-    print(found.said)
-    print(f"The map is {config.out}.")
+    tell(found.said)
+    tell(f"The map is {config.out}.")
     return 0

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from ssl_video.cli import tell
+from ssl_video.cli import beside, tell, terminal_width
 from ssl_video.cli.help_page import help_page, rows_of
 from ssl_video.errors import UserError, nearest
 
@@ -107,7 +107,8 @@ def flags_of(cls: type) -> list[str]:
 def action_of(argv: Sequence[str], command: str, actions: Mapping[str, T], examples: Sequence[str]) -> T | None:
     """The action that the first word names; None if it is --help, which is printed. Raises UserError."""
     if not argv or argv[0] in ("-h", "--help", "--help-all"):
-        lines = [f"  {name:<12} {str(action.__doc__).partition(chr(10))[0]}" for name, action in actions.items()]
+        about = {name: str(action.__doc__).partition("\n")[0] for name, action in actions.items()}
+        lines = [line for name, said in about.items() for line in beside(f"  {name}", said, 15, terminal_width())]
         print(f"usage: ssl-video {command} {'|'.join(actions)} [options]\n\n" + "\n".join(lines))
         print("\nexamples:\n" + "\n".join(f"  {example}" for example in examples))
         print(f"\n'ssl-video {command} {next(iter(actions))} --help' shows its options.")

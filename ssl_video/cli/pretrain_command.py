@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 DESCRIPTION = (
     "Train a backbone on videos without labels; without any option, the embedded default in about two minutes."
 )
-OVER = " A recipe's values go over the defaults below: '--pretext NAME --help-all' shows those of its small recipe."
 
 NETWORKS = 60
 """There are more networks than that; counting them would take the import of all."""
@@ -102,7 +101,7 @@ class CommandLine:
 def main(argv: Sequence[str]) -> int:
     """The command."""
     if asks_help(argv) and not any(a.startswith(("--pretext", "--backbone", "--config")) for a in argv):
-        parse(Choices, argv, "pretrain", DESCRIPTION + (OVER if "--help-all" in argv else ""))  # prints and leaves
+        parse(Choices, argv, "pretrain", _described(f"{SPEEDINESS}:small"), _bare())  # prints the help and leaves
     from ssl_video.pretraining import pretrain
     from ssl_video.train.loop import Interrupted
 
@@ -146,8 +145,29 @@ def configure(argv: Sequence[str]) -> CommandLine:
     default = PretrainConfig.from_mapping(changed(recipe, _in_units(argv, option_type(pretext), "pretext.")))
     named = [kind for kind in ("pretext", "backbone") if name_given(argv, f"--{kind}.name")]
     flags = _flags_of(default if before else _stated(default, pretext, argv), named)
-    given = parse(type(flags), argv, "pretrain", DESCRIPTION, flags)
+    given = parse(type(flags), argv, "pretrain", _described(_source(argv, chosen, before)), flags)
     return CommandLine(_config_of(given), given.out, "auto" if auto else given.resume, given.dry_run)
+
+
+def _bare() -> Choices:
+    """What --data alone starts from, without an import of pretexts and networks."""
+    from ssl_video.config import from_mapping
+    from ssl_video.recipes import small_recipe
+
+    recipe = small_recipe(SPEEDINESS)
+    return from_mapping(Choices, recipe | {kind: recipe[kind]["name"] for kind in ("pretext", "backbone")}, "recipe")
+
+
+def _described(source: str) -> str:
+    """What the command does, and whose values its help shows."""
+    return f"{DESCRIPTION} Defaults shown are those of {source}; others have their own (--config RECIPE --help)."
+
+
+def _source(argv: Sequence[str], chosen: Mapping[str, Any], before: "Run | None") -> str:
+    """Where the defaults of the flags come from, in words."""
+    if before is not None:
+        return str(before)
+    return _recipe_name(argv, chosen.get("pretext.name")) or f"{chosen.get('pretext.name') or SPEEDINESS}:small"
 
 
 def _without_auto(argv: Sequence[str]) -> tuple[list[str], bool]:
@@ -160,6 +180,8 @@ def _without_auto(argv: Sequence[str]) -> tuple[list[str], bool]:
             if word != "--resume=auto":
                 raise UserError(f"--resume is given alone, or as --resume auto, not as {word!r}.")
             auto = True
+        elif rest and rest[-1] == "--resume" and not word.startswith("-"):
+            raise UserError(f"--resume is given alone, or as --resume auto, not as '--resume {word}'.")
         else:
             rest.append(word)
     return rest, auto
@@ -185,10 +207,15 @@ def _recipe(argv: Sequence[str], pretext: str | None) -> Mapping[str, Any]:
     """The recipe that --config names, or the small one of the pretext; the embedded default without any of these."""
     from ssl_video.pretrain_config import recipe_of
 
+    return recipe_of(pretext, _recipe_name(argv, pretext))
+
+
+def _recipe_name(argv: Sequence[str], pretext: str | None) -> str | None:
+    """What --config names; None: the small recipe of the pretext."""
     name = name_given(argv, "--config")
     if name is None and pretext in (None, SPEEDINESS) and name_given(argv, "--data") is None:
-        name = "default"
-    return recipe_of(pretext, name)
+        return "default"
+    return name
 
 
 def _flags_of(config: "PretrainConfig", named: Sequence[str] = ()) -> Any:

@@ -13,7 +13,7 @@ from ssl_video.apps.options import SearchOptions
 from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, IndexFolder, ModelName, parse
 from ssl_video.errors import UserError
-from ssl_video.progress import left_out
+from ssl_video.progress import bar, left_out
 
 if TYPE_CHECKING:
     from ssl_video.apps.search import Found
@@ -55,7 +55,10 @@ def main(argv: Sequence[str]) -> int:
     queries, problems = queries_of(config.videos)
     index = Index(config.index, config.model, choose_device(config.device))
     results: list[Found] = []
-    for found in index.search_all(queries, config.options):
+    answers = index.search_all(queries, config.options)
+    if len(queries) > 1 and not sys.stdout.isatty():  # on a terminal the tables themselves show how far it is
+        answers = bar(answers, "query", "video", total=len(queries))
+    for found in answers:
         if isinstance(found, Found):
             _tell(found, config.json, named=len(queries) > 1)
             results.append(found)

@@ -39,5 +39,5 @@ def main(argv: Sequence[str]) -> int:
 
     device = choose_device(config.device)
     for path in write_report(Run(config.run), config.out, config.options, device, tell):
-        print(f"{path} is written.")
+        tell(f"{path} is written.")
     return 0

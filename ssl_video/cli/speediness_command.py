@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from ssl_video.apps.options import SpeedinessOptions
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, ModelName, VideoFile, parse
 
 
@@ -45,8 +46,8 @@ def main(argv: Sequence[str]) -> int:
     model = load_model(config.model, choose_device(config.device))
     done = speediness(config.video, model, config.out, config.options, overlay=config.overlay, progress=True)
     video, normal_N = done.video, done.normal_N
-    print(f"{config.video}: {video.frames} frames at {video.info.fps:g} frames/s, in clips that span {done.span}.")
+    tell(f"{config.video}: {video.frames} frames at {video.info.fps:g} frames/s, in clips that span {done.span}.")
     print(f"Speediness is {normal_N.mean():.3f} on average; {100 * (normal_N < 0.5).mean():.0f} % looks sped up.")
     for path in done.written:
-        print(f"{path} is written.")
+        tell(f"{path} is written.")
     return 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import tyro
 
 from ssl_video.apps.options import SpeedupOptions
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, ModelName, VideoFile, parse
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _tell(path: Path, done: "SpedUp") -> None:
     curves, plan, fps, frames = done.curves, done.plan, done.video.info.fps, done.video.frames
-    print(f"{path}: measured at {', '.join(f'{speed:.3g}' for speed in curves.speeds)} times its speed.")
+    tell(f"{path}: measured at {', '.join(f'{speed:.3g}' for speed in curves.speeds)} times its speed.")
     if curves.too_short_for:
         left_out = ", ".join(f"{speed:.3g}" for speed in curves.too_short_for)
-        print(f"At {left_out} times its speed it is shorter than a clip.")
+        tell(f"At {left_out} times its speed it is shorter than a clip.")
     if plan.allowed_N.max() == plan.allowed_N.min():
         print(f"All of it can be played at the same speed, {plan.allowed_N[0]:.3g}: the speed-up is even.")
     length, speeds = len(plan.kept_M), plan.speed_N
@@ -61,6 +62,6 @@ def _tell(path: Path, done: "SpedUp") -> None:
         f"{frames / length:.3f} times as fast, {speeds.min():.2f} to {speeds.max():.2f} from place to place."
     )
     if not done.sound:
-        print("The result has no sound.")
+        tell("The result has no sound.")
     for written in done.written:
-        print(f"{written} is written.")
+        tell(f"{written} is written.")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import tyro
 
 from ssl_video.apps.options import TrackOptions
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, Folder, ModelName, VideoFile, parse
 from ssl_video.errors import UserError
+from ssl_video.progress import count
 
 if TYPE_CHECKING:
     from ssl_video.apps.adapt import Adapted
@@ -66,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
     if done.adapted is not None:
         _tell_of_adaptation(done.adapted)
     _tell(done, "point" if points else "object")
-    print(f"{' and '.join(map(str, done.written))} are written.")
+    tell(f"{' and '.join(map(str, done.written))} are written.")
     return 0
 
 
@@ -83,7 +85,7 @@ def _numbers(text: str, flag: str, form: str) -> tuple[float, ...]:
 def _tell_of_adaptation(adapted: "Adapted") -> None:
     tenth = max(1, len(adapted.losses) // 10)
     before, after = (sum(losses) / tenth for losses in (adapted.losses[:tenth], adapted.losses[-tenth:]))
-    print(
+    tell(
         f"adapted in {len(adapted.losses)} steps, {adapted.seconds:.1f} s: loss {before:.4f} in the first tenth, "
         f"{after:.4f} in the last"
     )
@@ -91,13 +93,9 @@ def _tell_of_adaptation(adapted: "Adapted") -> None:
 
 def _tell(done: "Tracked", what: str) -> None:
     last = done.start + done.frames - 1
-    print(f"{_count(len(done.last_seen), what)}, {done.frames} frames, {done.seconds / done.frames:.2f} s a frame")
+    print(f"{count(len(done.last_seen), what)}, {done.frames} frames, {done.seconds / done.frames:.2f} s a frame")
     for number, frame in done.last_seen.items():
         if frame < last:
             print(f"{what} {number} was last seen in frame {frame}; the last frame is {last}.")
     if done.broken is not None:
         print(f"The video breaks off after frame {last}: {done.broken}. What was tracked until then is kept.")
-
-
-def _count(count: int, what: str) -> str:
-    return f"1 {what}" if count == 1 else f"{count} {what}s"

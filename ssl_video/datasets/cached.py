@@ -9,7 +9,7 @@ from ssl_video.datasets.kept import hold
 from ssl_video.datasets.spec import scanned
 from ssl_video.errors import UserError
 from ssl_video.files import copies_dir
-from ssl_video.progress import announce, size
+from ssl_video.progress import announce, count, size
 from ssl_video.video.cache import build_clip_cache, copy_bytes
 from ssl_video.video.info import Problem
 from ssl_video.video.kinds import CacheKind, CopyKind
@@ -36,13 +36,20 @@ def as_copied(videos: VideoSet, short_side: int | None, draws: float = math.inf,
     Raises:
         UserError: if the disk has no room for them, or no video can be copied.
     """
+    if why := why_not_copied(videos, short_side, draws):
+        announce(why, progress)
+        return replace(videos, videos=tuple(replace(v, resized_to=short_side or 0) for v in videos.videos))
+    return cached(videos, "raw", short_side, progress=progress)
+
+
+def why_not_copied(videos: VideoSet, short_side: int | None, draws: float) -> str:
+    """Why ``as_copied`` makes no copies, in a sentence; empty if it makes them."""
     needed = sum(copy_bytes(v.info, "raw", short_side) for v in videos.videos)
     if needed <= COPIES_AT_MOST and draws >= len(videos.videos):
-        return cached(videos, "raw", short_side, progress=progress)
-    whole = f"raw copies of the {len(videos.videos)} videos of {videos.name}, {size(needed)},"
+        return ""
+    whole = f"raw copies of the {count(len(videos.videos), 'video')} of {videos.name}, {size(needed)},"
     why = f"of which {draws:.0f} samples are drawn" if draws < len(videos.videos) else f"above {size(COPIES_AT_MOST)}"
-    announce(f"No copies are made ({whole} {why}): the videos themselves are read, to the same frames.", progress)
-    return replace(videos, videos=tuple(replace(v, resized_to=short_side or 0) for v in videos.videos))
+    return f"No copies are made ({whole} {why}): the videos themselves are read, to the same frames."
 
 
 def cached(
@@ -87,6 +94,6 @@ def copied(
             kept.append(replace(video, path=str(copy[0]), info=copy[1], copy_of=video.source))
     if not kept:
         raise UserError(
-            f"None of the {len(videos.videos)} videos of {videos.name} could be copied: {problems[-1].reason}."
+            f"None of the {count(len(videos.videos), 'video')} of {videos.name} could be copied: {problems[-1].reason}."
         )
     return VideoSet(videos.name, tuple(kept), videos.classes, tuple(problems))

@@ -15,7 +15,7 @@ from ssl_video.datasets.synthetic import synthesize
 from ssl_video.datasets.table import load_table
 from ssl_video.errors import UserError
 from ssl_video.files import as_named, cache_dir
-from ssl_video.progress import bar
+from ssl_video.progress import bar, count
 from ssl_video.video.content import content_of
 from ssl_video.video.info import Problem
 from ssl_video.video.scan import scan
@@ -149,8 +149,8 @@ def describe(splits: Splits) -> str:
     """A short paragraph: how many videos, classes and unusable files there are."""
     sets = [splits.train] + ([splits.test] if splits.test else [])
     problems = [p for s in sets for p in s.problems]
-    words = [f"{len(s.videos)} videos in {s.name}" for s in sets]
-    classes = f"{len(splits.train.classes)} classes" if splits.train.classes else "no labels"
+    words = [f"{count(len(s.videos), 'video')} in {s.name}" for s in sets]
+    classes = count(len(splits.train.classes), "class") if splits.train.classes else "no labels"
     text = f"{' and '.join(words)}; {classes}."
     if problems:
         text += f" {len(problems)} more cannot be used, the first: {problems[0].path}: {problems[0].reason}."

@@ -53,8 +53,11 @@ def load_recipe(name: str) -> dict[str, Any]:
         return content
     if other := set(content) - set(SETTINGS):
         raise UserError(f"{file} has {sorted(map(str, other))[0]!r} beside its recipes; put it under small: or paper:.")
-    if (setting := setting or SETTINGS[0]) not in content or not isinstance(content[setting], dict):
-        raise UserError(f"{file} has no recipe under '{setting}:'; it has {', '.join(content)}.")
+    if (setting := setting or SETTINGS[0]) not in content:
+        there = next(iter(content))
+        raise UserError(f"{file} has no recipe under '{setting}:', but one under '{there}:'; name it {file}:{there}.")
+    if not isinstance(content[setting], dict):
+        raise UserError(f"{file} must hold a mapping of options under '{setting}:', such as 'steps: 100'.")
     return content[setting]
 
 

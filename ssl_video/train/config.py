@@ -50,12 +50,15 @@ class OptimConfig(Bounded, flags="--optim."):
 
 @dataclass(frozen=True)
 class TrainingConfig(Bounded, flags="--"):
-    """How anything is trained. Raises UserError for numbers that cannot be, and for both steps and epochs."""
+    """How anything is trained, for ``STEPS`` where neither steps nor epochs are given.
+
+    Raises UserError for numbers that cannot be, and for both steps and epochs.
+    """
 
     either = (("steps", "epochs"),)
 
     steps: Count | None = None
-    """Optimiser steps; by default 10000, or those of --epochs."""
+    """Optimiser steps, instead of --epochs."""
     epochs: Positive | None = None
     """Passes over the videos, instead of --steps; at least one step."""
     batch_size: Count = 32

@@ -12,7 +12,7 @@ from ssl_video.datasets.kept import hold_copies
 from ssl_video.datasets.spec import contents_of, describe, held_out, load_splits, scanned
 from ssl_video.datasets.statistics import measure
 from ssl_video.errors import UserError
-from ssl_video.progress import left_out
+from ssl_video.progress import are, left_out
 from ssl_video.run import Lists, Run
 from ssl_video.train.config import DataConfig
 from ssl_video.train.data import usable, with_company
@@ -38,7 +38,7 @@ def lists_of(
         if run.checkpoints():
             say(f"{run} is of version 0.1, which noted no list of videos: that they are the same cannot be checked.")
         return choose_lists(data, objective, say, progress, draws)
-    say(f"{len(lists.training.videos)} videos are trained on, {len(lists.held_out.videos)} are held out, as noted.")
+    say(f"{are(len(lists.training.videos), 'video')} trained on, {len(lists.held_out.videos)} held out, as noted.")
     found = []
     for videos in (lists.training, lists.held_out):
         there = all(Path(path).exists() for v in videos.videos for path in (v.path, v.reversed_path) if path)

@@ -4,7 +4,7 @@ import copy
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,24 +23,6 @@ READING_S = 4.0
 """Seconds that are spent on reading samples; what is missing of a batch then is filled up with those that are there."""
 COMPUTING_S = 4.0
 """Seconds that are spent on steps, one that does not count and one that does at least."""
-
-
-class Remembered:
-    """A reader that keeps the frames it has read, so that the next to ask has them at once, as from a raw copy.
-
-    A dataset with such a reader is timed as it will be when the copies are there: each sample at its second reading.
-    """
-
-    def __init__(self, read: ReadFrames):
-        self.read = read
-        self.kept: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
-
-    def __call__(self, video: Video, frames: Sequence[int]) -> np.ndarray:
-        """The frames, as ``read`` gives them."""
-        asked = (video.path, tuple(int(n) for n in frames))
-        if asked not in self.kept:
-            self.kept[asked] = self.read(video, frames)
-        return self.kept[asked].copy()
 
 
 @dataclass(frozen=True)
@@ -65,10 +47,34 @@ class Pace:
         return max(step_s, self.computing_s + self.reading_s / self.cores) if self.shared else step_s
 
 
-def measure_pace(objective: Objective, dataset: ClipDataset, config: TrainingConfig, ranks: Ranks = Ranks()) -> Pace:
+@dataclass
+class Decoder:
+    """Reads frames, and counts the seconds that it takes."""
+
+    read: ReadFrames
+    seconds: float = 0.0
+
+    def __call__(self, video: Video, frames: Sequence[int]) -> np.ndarray:
+        """frames_THWC of a video."""
+        since = time.perf_counter()
+        try:
+            return self.read(video, frames)
+        finally:
+            self.seconds += time.perf_counter() - since
+
+
+def measure_pace(
+    objective: Objective,
+    dataset: ClipDataset,
+    config: TrainingConfig,
+    ranks: Ranks = Ranks(),
+    *,
+    decoding: bool = True,
+) -> Pace:
     """Read a batch and train a copy of ``objective`` on it for a few steps; nothing of the training is changed by it.
 
-    The batch is the first one. Of several processes each may call it; nothing is sent between them.
+    The batch is the first one. Of several processes each may call it; nothing is sent between them. Without
+    ``decoding`` the seconds of decoding are not counted: copies of videos will be read, which takes next to none.
 
     Raises:
         UserError: if no sample can be read.
@@ -78,7 +84,8 @@ def measure_pace(objective: Objective, dataset: ClipDataset, config: TrainingCon
         trained = copy.deepcopy(objective).to(ranks.device).train()
         dataset = ClipDataset(dataset.videos, trained, dataset.seed, dataset.read)
         trained.fit(samples_to_fit(dataset), np.random.default_rng([config.seed]))
-        batch, reading_s = _batch(dataset, config, ranks)
+        decoder = Decoder(dataset.read)
+        batch, reading_s = _batch(replace(dataset, read=decoder), decoder, config, ranks, decoding)
         computing_s = _step_s(trained, batch, config, ranks)
     if devices:
         del trained
@@ -87,22 +94,21 @@ def measure_pace(objective: Objective, dataset: ClipDataset, config: TrainingCon
     return Pace(reading_s, computing_s, config.workers, cores, shared=ranks.device.type == "cpu")
 
 
-def _batch(dataset: ClipDataset, config: TrainingConfig, ranks: Ranks) -> tuple[dict[str, Any], float]:
-    """The first batch, and the seconds that reading it takes."""
+def _batch(
+    dataset: ClipDataset, decoder: Decoder, config: TrainingConfig, ranks: Ranks, decoding: bool
+) -> tuple[dict[str, Any], float]:
+    """The first batch, and the seconds that reading it takes, with or without those of its decoder."""
     videos, size = len(dataset.videos.videos), config.batch_size // ranks.world_size
     groups = grouping(dataset.videos, dataset.pretext)
     keys = next(iter(BatchKeys(videos, config.clips_per_video, size, seed=config.seed, ranks=ranks, groups=groups)))
     samples: list[dict[str, Any]] = []
-    began, taken_s = time.perf_counter(), 0.0
+    since = time.perf_counter()
     for key in keys:
-        if isinstance(dataset.read, Remembered):
-            dataset[key]
-        since = time.perf_counter()
         samples.append(dataset[key])
-        taken_s += time.perf_counter() - since
-        if time.perf_counter() - began > READING_S:
+        if time.perf_counter() - since > READING_S:
             break
-    one_s = taken_s / len(samples)
+    spent_s = time.perf_counter() - since - (0.0 if decoding else decoder.seconds)
+    one_s = max(0.0, spent_s) / len(samples)
     whole: Sequence[dict[str, Any]] = [dict(samples[n % len(samples)]) for n in range(size)]
     return collate(list(whole)), one_s * size * config.optim.accumulate
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ssl_video.errors import UserError
 from ssl_video.files import copies_dir, write_text, written_aside
-from ssl_video.progress import announce, size
+from ssl_video.progress import announce, count, size
 from ssl_video.video.content import content_of
 from ssl_video.video.flow import check_flow, encode, flow_method
 from ssl_video.video.info import Problem, VideoInfo
@@ -113,7 +113,7 @@ def _check_room(
     if wanted:
         what = "copies" if kind in get_args(CopyKind) else "flow"
         about = "" if kind == "raw" else "about "
-        announce(f"Writing {what} of {len(wanted)} videos, {about}{size(needed)}, to {out}.", shown)
+        announce(f"Writing {what} of {count(len(wanted), 'video')}, {about}{size(needed)}, to {out}.", shown)
 
 
 def copy_path(path: str, out: Path, kind: str, short_side: int | None, reversed: bool = False) -> Path:
