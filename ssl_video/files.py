@@ -10,6 +10,9 @@ from pathlib import Path
 
 from ssl_video.errors import UserError
 
+JOINERS = "\u200c\u200d"
+"""Characters that cannot be seen but belong to words of some languages, and to emoji."""
+
 
 @contextlib.contextmanager
 def written_aside(path: Path | str) -> Iterator[Path]:
@@ -69,8 +72,14 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def readable(name: str) -> str:
-    """The name of a file as text that is UTF-8: bytes of it that are not are written as escapes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """The name of a file as text that is UTF-8: bytes of it that are not are written as ``\\xNN``."""
+    return "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in name)
+
+
+def legible(text: str) -> str:
+    """The ``readable`` text on one line, to look at; what cannot be printed is U+FFFD."""
+    line = " ".join(readable(text).split())
+    return "".join(c if c.isprintable() or c in JOINERS else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def sha256(path: Path | str) -> str:

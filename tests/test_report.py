@@ -12,11 +12,11 @@ import yaml
 
 from ssl_video.apps.inputs import COLUMNS, ROWS, in_colours, strips
 from ssl_video.apps.page import Heading, Picture, Table, Words, to_html, to_markdown
-from ssl_video.apps.rendering import legible
 from ssl_video.cli import main
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
+from ssl_video.files import legible
 from ssl_video.pretexts.base import PRETEXTS
 from ssl_video.run import Run
 from ssl_video.train.data import ClipDataset, usable

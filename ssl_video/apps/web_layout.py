@@ -11,10 +11,11 @@ from typing import Any
 from markupsafe import Markup
 
 from ssl_video.apps.options import Limits
-from ssl_video.apps.rendering import legible, stylesheet
+from ssl_video.apps.rendering import stylesheet
 from ssl_video.apps.search import Index
 from ssl_video.apps.web_page import App, check_gradio
 from ssl_video.errors import UserError
+from ssl_video.files import legible
 from ssl_video.model import Model
 from ssl_video.video.info import VideoError
 
