@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from ssl_video.errors import UserError
 
 JOINERS = "\u200c\u200d"
 """Characters that cannot be seen but belong to words of some languages, and to emoji."""
+ASIDE = re.compile(r"\..*\.(?P<writer>\d+)-[0-9a-f]{8}\.tmp(\.[^.]*)?")
+"""Names of what is written aside; the number is of the process that writes."""
 
 
 @contextlib.contextmanager
@@ -47,6 +50,30 @@ def folder_written_aside(path: Path | str) -> Iterator[Path]:
             file.replace(path / file.name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def is_new(folder: Path) -> bool:
+    """True if nothing lies in a folder, or there is none; a file of that name is not.
+
+    What a process of this machine was writing when it was killed is nothing, and is removed.
+    """
+    if not folder.is_dir():
+        return not os.path.lexists(folder)
+    for path in folder.glob(".*.tmp*"):
+        named = ASIDE.fullmatch(path.name)
+        if named and not _alive(int(named["writer"])):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return not any(folder.iterdir())
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's, or a number that this machine did not give
+        pass
+    return True
 
 
 def as_named(path: Path | str) -> Path:

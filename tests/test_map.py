@@ -142,7 +142,7 @@ def test_only_the_script_of_the_page_may_run(index):
 
 def test_the_page_has_the_colours_of_all_pages(index):
     page = page_of(map_videos(index, MapOptions("pca")), "t", 0)
-    assert stylesheet() in page and page.count("--ground:") == 2
+    assert stylesheet().strip() in page and page.count("--ground:") == 2
 
 
 def test_a_page_of_ten_thousand_videos_stays_small(monkeypatch):

@@ -17,6 +17,7 @@ from ssl_video.apps.web_page import App, check_gradio
 from ssl_video.errors import UserError
 from ssl_video.files import legible
 from ssl_video.model import Model
+from ssl_video.progress import heard
 from ssl_video.video.info import VideoError
 
 CHOOSE = """
@@ -98,13 +99,14 @@ class Page:
         return {"concurrency_id": "network", "api_visibility": "private"}
 
     def guarded(self, do: Callable[..., Any]) -> Callable[..., Any]:
-        """``do`` with its bars shown on the page, and its errors of one sentence."""
+        """``do`` with how far it is shown on the page, and its errors of one sentence."""
         gr = self.gr
 
-        def shown(*given: Any, progress: Any = gr.Progress(track_tqdm=True)) -> Any:  # noqa: B008 - gradio's way
+        def shown(*given: Any, progress: Any = gr.Progress()) -> Any:  # noqa: B008 - gradio's way
             try:
                 progress(0, desc="Working")
-                return do(*given)
+                with heard(lambda bar: progress((bar.done, bar.total), desc=bar.what, unit=f"{bar.unit}s")):
+                    return do(*given)
             except (UserError, VideoError) as error:
                 raise gr.Error(html.escape(legible(str(error))), print_exception=False) from None
 
