@@ -1,6 +1,5 @@
 """Folders that are to be written: in use, or new though something was being written there when it was killed."""
 
-import os
 import subprocess
 import sys
 
@@ -38,7 +37,7 @@ def test_what_a_user_put_there_is_kept_and_is_in_use(name, tmp_path):
     (tmp_path / name).touch()
     with pytest.raises(UserError, match=r"is not empty; choose another --out\.$"):
         check_new(tmp_path)
-    assert os.listdir(tmp_path) == [name]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_no_folder_is_new_and_a_file_is_not(tmp_path):

@@ -129,6 +129,6 @@ def scatter(axes: Any, places_N2: np.ndarray, labels: tuple[str, ...], *, legend
         of_class = np.array([label == name for label in labels])
         axes.scatter(*places_N2[of_class].T, s=size, color=colour, label=shortened(name))
     axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.1), xticks=[], yticks=[], aspect="equal")
-    axes.spines[["left", "bottom"]].set_visible(False)  # places have no unit, and no origin
+    axes.spines[:].set(visible=True, color="0.8")  # a frame: places have no unit, and no origin
     if legend and colours and len(colours) <= IN_LEGEND:
         axes.legend(fontsize=8, markerscale=1.2, loc="upper left", ncols=-(-len(colours) // 10))
