@@ -16,7 +16,7 @@ from ssl_video.eval.base import Task
 from ssl_video.eval.calibration import calibrate_batch_norm
 from ssl_video.eval.features import Extraction, Features, check_some, extract
 from ssl_video.eval.parquet import read_vectors, write_table
-from ssl_video.files import write_text, written_aside
+from ssl_video.files import is_new, write_text, written_aside
 from ssl_video.model import LARGEST, Model, count_bad
 from ssl_video.progress import Bar
 from ssl_video.train.distributed import Ranks
@@ -182,7 +182,7 @@ def _claim(folder: Path, about: dict[str, Any], videos: VideoSet) -> None:
                 f"{folder} holds features of another model, other videos or options; "
                 "choose another folder (--out of extract, --run of evaluate)."
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif not is_new(folder):
         raise UserError(
             f"{folder} exists and holds something else; choose another folder (--out of extract, --run of evaluate)."
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from ssl_video.errors import UserError
-from ssl_video.files import written_aside
+from ssl_video.files import legible, written_aside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,8 +113,7 @@ def format_of(path: Path | str) -> str:
 
 def shortened(name: str, most: int = 60) -> str:
     """A name for a figure: at most so many characters, the middle left out, and none that no font has."""
-    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    name = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    name = legible(name)
     if len(name) <= most:
         return name
     front = (most - 1) // 2

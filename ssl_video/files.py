@@ -3,12 +3,18 @@
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from ssl_video.errors import UserError
+
+JOINERS = "\u200c\u200d"
+"""Characters that cannot be seen but belong to words of some languages, and to emoji."""
+ASIDE = re.compile(r"\..*\.(?P<writer>\d+)-[0-9a-f]{8}\.tmp(\.[^.]*)?")
+"""Names of what is written aside; the number is of the process that writes."""
 
 
 @contextlib.contextmanager
@@ -46,6 +52,30 @@ def folder_written_aside(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def is_new(folder: Path) -> bool:
+    """True if nothing lies in a folder, or there is none; a file of that name is not.
+
+    What a process of this machine was writing when it was killed is nothing, and is removed.
+    """
+    if not folder.is_dir():
+        return not os.path.lexists(folder)
+    for path in folder.glob(".*.tmp*"):
+        named = ASIDE.fullmatch(path.name)
+        if named and not _alive(int(named["writer"])):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return not any(folder.iterdir())
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's, or a number that this machine did not give
+        pass
+    return True
+
+
 def as_named(path: Path | str) -> Path:
     """The whole path with the names that the user gave, links not resolved; ``..`` is gone where that is safe."""
     path = Path(path).absolute()
@@ -69,8 +99,14 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def readable(name: str) -> str:
-    """The name of a file as text that is UTF-8: bytes of it that are not are written as escapes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """The name of a file as text that is UTF-8: bytes of it that are not are written as ``\\xNN``."""
+    return "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in name)
+
+
+def legible(text: str) -> str:
+    """The ``readable`` text on one line, to look at; what cannot be printed is U+FFFD."""
+    line = " ".join(readable(text).split())
+    return "".join(c if c.isprintable() or c in JOINERS else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def sha256(path: Path | str) -> str:

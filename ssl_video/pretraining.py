@@ -31,7 +31,7 @@ from ssl_video.train.extras import check_packages
 from ssl_video.train.lists import check_same, lists_from, lists_of, offered, shown
 from ssl_video.train.loop import train
 from ssl_video.train.parallel import check
-from ssl_video.train.report import chance_of, write_report
+from ssl_video.train.report import chance_of, held_out_result, write_report
 from ssl_video.train.span import fit_span, in_flags
 from ssl_video.video.reader import get_reader
 
@@ -202,6 +202,8 @@ def _train(run: Run, config: PretrainConfig, pretext: Pretext, lists: Lists, sho
     if ranks.first:
         _finish(run, config, pretext, trained.exported(), training)
         show.say(f"\n{run.backbone_file} and {run.report_file} are written.")
+        if sentence := held_out_result(run.records(), chance_of(pretext, training), len(held.videos)):
+            show.say(sentence)
         if config.probe:
             write_results(run.probe_file, probe(config, run, lists, ranks.device, show.say, show.progress))
     ranks.barrier()

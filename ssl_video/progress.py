@@ -19,7 +19,9 @@ EVERY_S = 30.0
 """Seconds between two lines of a long part, where there is no bar."""
 NAMED = 5
 """Files that are named where there are many; ``-v`` names all."""
+Listener = Callable[["Bar"], None]
 _asked: ContextVar[bool] = ContextVar("ssl_video_progress", default=False)
+_listener: ContextVar[Listener | None] = ContextVar("ssl_video_listener", default=None)
 
 
 @contextlib.contextmanager
@@ -30,6 +32,16 @@ def showing(shown: bool = True) -> Iterator[None]:
         yield
     finally:
         _asked.reset(token)
+
+
+@contextlib.contextmanager
+def heard(listener: Listener) -> Iterator[None]:
+    """In this context long work tells another program, such as a page, how far it is, whether it shows that or not."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 def note(line: str) -> None:
@@ -84,6 +96,8 @@ class Bar:
         self.first, self.since = done, clock()
         self.said_at, self.said = self.since, False
         self.bar: Any = _drawn(what, total, unit, done) if self.shown else None
+        self.listener = _listener.get()
+        self._tell_listener()
 
     def __enter__(self) -> "Bar":
         return self
@@ -94,6 +108,7 @@ class Bar:
     def update(self, number: int = 1) -> None:
         """So many more are done."""
         self.done += number
+        self._tell_listener()
         if self.bar is not None:
             self.bar.update(number)
         elif self.shown and self.clock() - self.said_at >= self.every_s and self.done != self.total:
@@ -113,6 +128,10 @@ class Bar:
         elif self.said and self.done == self.total:
             note(f"{self.what}: {count(self.done, self.unit)} in {duration(self.clock() - self.since)}")
         self.shown, self.said = False, False
+
+    def _tell_listener(self) -> None:
+        if self.listener is not None:
+            self.listener(self)
 
     def _say(self, numbers: str) -> None:
         elapsed, done = self.clock() - self.since, self.done - self.first

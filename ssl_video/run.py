@@ -33,7 +33,7 @@ from torch import Tensor
 from ssl_video.config import load_yaml, save_yaml
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError
-from ssl_video.files import cache_dir, write_text, written_aside
+from ssl_video.files import cache_dir, is_new, write_text, written_aside
 from ssl_video.tensors import load_tensors, save_tensors
 from ssl_video.video.info import Problem, VideoInfo
 
@@ -80,7 +80,7 @@ class Run:
     @property
     def empty(self) -> bool:
         """True if nothing lies in the folder, or there is none."""
-        return not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir()))
+        return is_new(self.folder)
 
     @property
     def leftover(self) -> bool:

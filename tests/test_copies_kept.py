@@ -14,7 +14,7 @@ import ssl_video as sv
 from ssl_video.cli import main
 from ssl_video.datasets import cached as copies
 from ssl_video.datasets import kept
-from ssl_video.datasets.base import Video, VideoList
+from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoSet
 from ssl_video.datasets.spec import one_video, scanned
 from ssl_video.datasets.statistics import statistics_of
 from ssl_video.errors import UserError
@@ -40,10 +40,12 @@ def folder(tmp_path, monkeypatch):
         os.close(file)
 
 
-def listed(folder: Path):
-    from ssl_video.datasets.base import ListedVideo
+def as_list(folder: Path) -> VideoList:
+    return VideoList("six", tuple(ListedVideo(str(p)) for p in sorted(folder.iterdir())))
 
-    return scanned(VideoList("six", tuple(ListedVideo(str(p)) for p in sorted(folder.iterdir()))))
+
+def listed(folder: Path) -> VideoSet:
+    return scanned(as_list(folder))
 
 
 def losses(folder: Path, out: Path, **options) -> list[float]:
@@ -81,6 +83,18 @@ def test_a_run_that_draws_fewer_samples_than_there_are_videos_copies_none(folder
         losses(folder, tmp_path / "run", steps=1)
     assert not (tmp_path / "cache" / "clips").exists()
     assert "No copies are made" in capsys.readouterr().err + "No copies are made"  # where logging is set up, it has it
+
+
+@pytest.mark.parametrize("kind", ["raw", "h264"])
+def test_no_command_makes_more_copies_than_are_allowed(folder, tmp_path, monkeypatch, kind):
+    videos = listed(folder)
+    needed = sum(copy_bytes(v.info, kind, 40) for v in videos.videos)
+    monkeypatch.setattr(copies, "COPIES_AT_MOST", needed - 1)
+    read = copies.read_from(as_list(folder), kind, 40)
+    assert {v.resized_to for v in read.videos} == {40} and not (tmp_path / "cache" / "clips").exists()
+    assert copies.as_copied(videos, kind, 40, draws=5).videos == read.videos
+    monkeypatch.setattr(copies, "COPIES_AT_MOST", needed)
+    assert {v.copy_of for v in copies.read_from(as_list(folder), kind, 40).videos} == {v.path for v in videos.videos}
 
 
 def test_copies_are_announced_before_they_are_written(folder, tmp_path, caplog):

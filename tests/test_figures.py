@@ -12,6 +12,7 @@ from PIL import Image
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import draw_confusion
 from ssl_video.figures import DPI, LARGEST, figure_to, shortened
+from ssl_video.files import legible, readable
 from ssl_video.train.report import draw_curves
 
 HOSTILE = ("a$_^$b", "$c", "x_1^2", r"\frac{1}{0}", "日本", "bad\udcffbyte", "a\nb")
@@ -65,6 +66,12 @@ def test_drawing_never_loads_pyplot():
 
 def test_a_long_name_keeps_its_front_and_its_end():
     assert shortened("a" * 50 + "b" * 50, 11) == "aaaaa…bbbbb" and shortened("short") == "short"
+
+
+def test_a_name_that_is_no_text_is_the_same_in_figures_and_on_pages():
+    name = "a\udc80b\x1b\nc\ud800"
+    assert shortened(name) == legible(name) == "a\\x80b\ufffd c\ufffd"
+    assert readable("a  b\n\udc80") == "a  b\n\\x80"  # a path keeps what a line would lose
 
 
 def test_many_classes_with_long_names_stay_inside_of_the_figure(tmp_path):

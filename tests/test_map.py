@@ -16,6 +16,7 @@ from ssl_video.apps.index_folder import Entry, Header, Stored
 from ssl_video.apps.index_update import Work, index_videos
 from ssl_video.apps.map_page import page_of, write_map
 from ssl_video.apps.options import IndexOptions, MapOptions
+from ssl_video.apps.rendering import stylesheet
 from ssl_video.apps.search import load_search_model
 from ssl_video.apps.video_map import VideoMap, colours_of, map_videos, nearest_of, places_of, spread
 from ssl_video.cli import main
@@ -135,7 +136,13 @@ def test_only_the_script_of_the_page_may_run(index):
     script = re.findall(r"<script>(.*?)</script>", page, re.S)[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = html.unescape(re.findall(r'Content-Security-Policy" content="([^"]*)"', page)[0])
-    assert policy == f"{map_page.POLICY}; script-src 'sha256-{digest}'" and "unsafe-eval" not in policy
+    assert f"script-src 'sha256-{digest}';" in policy and "unsafe-eval" not in policy
+    assert policy.startswith("default-src 'none'; img-src data:; media-src file:; style-src")
+
+
+def test_the_page_has_the_colours_of_all_pages(index):
+    page = page_of(map_videos(index, MapOptions("pca")), "t", 0)
+    assert stylesheet().strip() in page and page.count("--ground:") == 2
 
 
 def test_a_page_of_ten_thousand_videos_stays_small(monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 from ssl_video.apps import nearest
 from ssl_video.cli import Unheard, main
 from ssl_video.eval.svm import svm_scores
-from ssl_video.progress import Bar, announce, are, bar, count, duration, few, left_out, note, showing, size
+from ssl_video.progress import Bar, announce, are, bar, count, duration, few, heard, left_out, note, showing, size
 from ssl_video.video.info import Problem
 
 
@@ -46,6 +46,24 @@ def test_off_a_terminal_a_long_part_says_a_line_now_and_then(capsys, unlogged):
         "extract: 90 of 100 videos, 1 videos/s, about 10 s left",
         "extract: 100 videos in 2 min",
     ]
+
+
+def test_another_program_hears_how_far_work_is_that_shows_nothing(capsys, unlogged):
+    far: list[tuple[str, int, int | None]] = []
+    with heard(lambda work: far.append((work.what, work.done, work.total))):
+        assert list(bar("ab", "scan", "file")) == ["a", "b"]
+    assert far == [("scan", 0, 2), ("scan", 1, 2), ("scan", 2, 2)]
+    assert list(bar("ab", "scan", "file")) == ["a", "b"] and len(far) == 3
+    assert said(capsys) == []
+
+
+def test_of_what_is_done_no_time_is_left(capsys, unlogged):
+    clock = Clock()
+    train = Bar("train", 100, "step", shown=True, clock=clock)
+    clock.now = 10.0
+    train.update(100)
+    train.tell({"loss": 0.5})
+    assert said(capsys) == ["train: 100 of 100 steps, loss 0.5, 10 steps/s"]
 
 
 def test_what_is_short_says_nothing(capsys, unlogged):

@@ -12,15 +12,15 @@ import yaml
 
 from ssl_video.apps.inputs import COLUMNS, ROWS, in_colours, strips
 from ssl_video.apps.page import Heading, Picture, Table, Words, to_html, to_markdown
-from ssl_video.apps.rendering import legible
 from ssl_video.cli import main
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
+from ssl_video.files import legible
 from ssl_video.pretexts.base import PRETEXTS
 from ssl_video.run import Run
 from ssl_video.train.data import ClipDataset, usable
-from ssl_video.train.report import chance_of, panels
+from ssl_video.train.report import chance_of, held_out_result, panels
 from ssl_video.video.flow import encode
 from tests import videos
 from tests.test_cli import SMALL, said
@@ -253,6 +253,16 @@ def test_every_number_of_a_pretext_has_a_panel():
     records = [{"step": 1, "lr": 0.1, "loss": 1.0, "top3": 0.5, "held_out_top3": 0.4, "waiting": 0.1, "clips_per_s": 9}]
     shown = panels(records)
     assert shown == [("loss", ["loss"]), ("learning rate", ["lr"]), ("top3", ["top3", "held_out_top3"])]
+
+
+def test_what_held_out_videos_came_to_is_one_sentence_beside_chance():
+    records = [{"step": 1, "loss": 1.0, "held_out_loss": 0.9, "held_out_accuracy": 0.75, "probe_top1": 0.3}]
+    records += [{"step": 2, "loss": 0.5}]
+    sentence = held_out_result(records, {"held_out_accuracy": 0.5, "probe_top1": 0.25}, 8)
+    assert sentence == (
+        "On 8 held-out videos, not trained on: loss 0.9, accuracy 0.75 (chance 0.5), probe_top1 0.3 (chance 0.25)."
+    )
+    assert held_out_result(records[1:], {}, 0) == ""
 
 
 @pytest.mark.parametrize("name", PRETEXTS.names())

@@ -10,7 +10,7 @@ import numpy as np
 from ssl_video.apps.film import Shot, film
 from ssl_video.apps.options import FlowOptions
 from ssl_video.errors import UserError
-from ssl_video.figures import figure_to, picture
+from ssl_video.figures import figure_to, picture, shortened
 from ssl_video.progress import bar
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.flow import colour_wheel, flow_method
@@ -38,7 +38,7 @@ def explain_flow(video: Path | str, out: Path | str = ".", options: FlowOptions 
     chosen = np.unique(np.linspace(0, len(flows_SHW2) - 1, options.columns).round().astype(int))
     rate = rate_of(rate_of_file(video))
     titles = [f"{float(n / rate):.2f} s" for n in chosen.tolist()]
-    draw_sheet(frames_THWC[chosen], np.stack([flows_SHW2[n] for n in chosen]), titles, maximum, sheet)
+    draw_sheet(frames_THWC[chosen], np.stack([flows_SHW2[n] for n in chosen]), titles, maximum, sheet, video.name)
     names = video.name, f"flow ({method})"
     legend = [(wheel(), f"direction of the motion; rim: {maximum:.1f} pixels a frame or more")]
     write_video(beside, film(_shots(frames_THWC, flows_SHW2, maximum, rate), names, legend), rate, TO_LOOK_AT)
@@ -60,12 +60,17 @@ def full_saturation(flows_SHW2: list[np.ndarray]) -> float:
 
 
 def draw_sheet(
-    frames_NHWC: np.ndarray, flows_NHW2: np.ndarray, titles: Sequence[str], maximum: float, path: Path
+    frames_NHWC: np.ndarray, flows_NHW2: np.ndarray, titles: Sequence[str], maximum: float, path: Path, name: str = ""
 ) -> None:
-    """A figure: frames with titles above, their flow in the colours of the wheel below, the wheel as legend."""
+    """A figure: frames with titles above, their flow in the colours of the wheel below, the wheel as legend.
+
+    ``name`` of the video stands above all, where there is one.
+    """
     count, h, w = frames_NHWC.shape[:3]
     width, height = 2.4, 2.4 * h / w
-    with figure_to(path, width * (count + 0.8), 2 * height + 0.5) as figure:
+    with figure_to(path, width * (count + 0.8), 2 * height + 0.7) as figure:
+        if name:
+            figure.suptitle(shortened(name))
         axes = figure.subplots(2, count + 1, squeeze=False, gridspec_kw={"width_ratios": [1] * count + [0.8]})
         for column, title in enumerate(titles):
             picture(axes[0, column], frames_NHWC[column], title)

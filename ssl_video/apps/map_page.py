@@ -1,27 +1,23 @@
 """A map of videos as a file: a page that works by itself, or a figure."""
 
 import base64
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
 
 from ssl_video.apps.inputs import jpeg
 from ssl_video.apps.options import MapOptions
-from ssl_video.apps.page import legible
+from ssl_video.apps.rendering import render
 from ssl_video.apps.search import Index
 from ssl_video.apps.video_map import VideoMap, colours_of, map_videos, middle_frames, spread
 from ssl_video.datasets.base import VideoList
 from ssl_video.errors import UserError
 from ssl_video.figures import FORMATS, figure_to, shortened
-from ssl_video.files import write_text
+from ssl_video.files import legible, write_text
 
-POLICY = "default-src 'none'; img-src data:; media-src file:; style-src 'unsafe-inline'"
 MOST_BYTES = 6_000_000
 """Of all thumbnails of a page together."""
 PICTURES = 40
@@ -51,12 +47,6 @@ def write_map(index: Index, out: Path, options: MapOptions = MapOptions(), data:
 
 def page_of(found: VideoMap, title: str, thumbnails: int) -> str:
     """The page. Names are data of its script, which writes them as text."""
-    templates = Environment(loader=PackageLoader("ssl_video.apps", "templates"), autoescape=True)
-    script = templates.get_template("map.js").render()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; media-src file:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    )
     colours = colours_of(found.labels)
     classes = list(colours)
     number = {name: n for n, name in enumerate(classes)}
@@ -72,14 +62,8 @@ def page_of(found: VideoMap, title: str, thumbnails: int) -> str:
         "cosines": [[round(c, 3) for c in row] for row in found.cosines_NK.tolist()],
         "thumbnails": dict(_thumbnails(found, thumbnails)),
     }
-    return templates.get_template("map.html").render(
-        title=title,
-        said=found.said,
-        above=legible(above),
-        policy=policy,
-        data=data,
-        script=Markup(script),
-    )
+    words = {"title": title, "said": found.said, "above": above}
+    return render("map.html", ("map.js",), "file:", data=data, **words)
 
 
 def _thumbnails(found: VideoMap, count: int) -> Iterable[tuple[int, str]]:
@@ -145,5 +129,6 @@ def scatter(axes: Any, places_N2: np.ndarray, labels: tuple[str, ...], *, legend
         of_class = np.array([label == name for label in labels])
         axes.scatter(*places_N2[of_class].T, s=size, color=colour, label=shortened(name))
     axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.1), xticks=[], yticks=[], aspect="equal")
+    axes.spines[:].set(visible=True, color="0.8")  # a frame: places have no unit, and no origin
     if legend and colours and len(colours) <= IN_LEGEND:
         axes.legend(fontsize=8, markerscale=1.2, loc="upper left", ncols=-(-len(colours) // 10))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ssl_video.apps.rendering import data_uri, legible, render
-from ssl_video.files import write_text, written_aside
+from ssl_video.apps.rendering import data_uri, render
+from ssl_video.files import legible, write_text, written_aside
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,9 @@ def preview(config: PretrainConfig, out: Path | None = None, resume: Resume = Fa
     said += [*lines, f"{count(serving - kept, 'video')} would be trained on, about {kept} held out{in_all}."]
     if not serving:
         return Preview(replace(config, fit_span=False), steps, (*said, "Without videos the training would be refused."))
-    copies = config.data.cache != "none" and pretext.backbone.clip.modality != "flow"
-    side = config.data.cache_short_side or None
-    if copies and config.data.cache == "raw" and (why := why_not_copied(whole, side, config.training.draws)):
+    kind, side = config.data.cache, config.data.cache_short_side or None
+    copies = kind != "none" and pretext.backbone.clip.modality != "flow"
+    if copies and kind != "none" and (why := why_not_copied(whole, kind, side, config.training.draws)):
         said.append(why)
         copies = False
     left = steps - run.last_step() if steps else 0

@@ -1,7 +1,8 @@
 """Pages by Jinja2 from ``templates/``: every value is escaped and legible, and a page needs nothing but itself.
 
-A template begins with ``{% extends "base.html" %}`` and fills the block ``content``; it may fill ``style`` too. The
-policy of the page lets it load its own data: URIs, and run the scripts that ``render`` was told of, and nothing else.
+A template begins with ``{% extends "base.html" %}`` and fills the block ``content``, or all of the ``page``; it may
+fill ``style`` too. The policy of the page lets it load its own data: URIs, and run the scripts that ``render`` was
+told of, and nothing else.
 """
 
 import base64
@@ -14,30 +15,24 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ssl_video.files import write_text
+from ssl_video.files import legible, write_text
 
 TEMPLATES = Path(__file__).with_name("templates")
-JOINERS = "\u200c\u200d"
-"""Characters that cannot be seen but belong to words of some languages, and to emoji."""
 
 
-def legible(text: str) -> str:
-    """The text on one line; bytes of a name that are not UTF-8 as ``\\xNN``, what else cannot be printed as U+FFFD."""
-    line = " ".join(text.split())
-    return line if line.isprintable() else "".join(c if c.isprintable() or c in JOINERS else _seen(c) for c in line)
-
-
-def _seen(c: str) -> str:
-    return f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else "\ufffd"
-
-
-def render(template: str, scripts: Sequence[str] = (), **values: Any) -> str:
-    """The text of a template of ``templates/`` with its values; ``scripts`` are files there, put in at the end.
+def render(template: str, scripts: Sequence[str] = (), media: str = "data:", **values: Any) -> str:
+    """The text of a template of ``templates/`` with its values.
 
     Text is shown as it is, never as markup; what is ``markupsafe.Markup`` goes in unchanged.
+
+    Args:
+        template: a file there.
+        scripts: others, put in at the end.
+        media: where videos may come from: ``data:``, or ``file:`` where they play from their own files.
+        values: what the template shows.
     """
     codes = [_source(name) for name in scripts]
-    return _environment().get_template(template).render(scripts=codes, policy=_policy(codes), **values)
+    return _environment().get_template(template).render(scripts=codes, policy=_policy(codes, media), **values)
 
 
 def write_html(path: Path | str, template: str, scripts: Sequence[str] = (), **values: Any) -> None:
@@ -59,12 +54,12 @@ def _source(name: str) -> Markup:
     return Markup((TEMPLATES / name).read_text("utf-8"))  # ours, so not escaped
 
 
-def _policy(codes: Sequence[str]) -> str:
+def _policy(codes: Sequence[str], media: str) -> str:
     """Only these very scripts run, and whatever a name might smuggle in does not; nothing is fetched."""
     digests = (base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() for code in codes)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
     return (
-        f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
+        f"default-src 'none'; img-src data:; media-src {media}; style-src 'unsafe-inline'; script-src {allowed}; "
         "base-uri 'none'; form-action 'none'"
     )
 

@@ -21,7 +21,7 @@ from ssl_video.eval.affinity import Affinity
 from ssl_video.eval.carry import carry_masks, carry_points
 from ssl_video.eval.dense import FrameFeatures, network_features
 from ssl_video.eval.propagation import Propagation, PropagationConfig
-from ssl_video.files import written_aside
+from ssl_video.files import is_new, written_aside
 from ssl_video.model import Model
 from ssl_video.progress import bar
 from ssl_video.video.info import VideoError
@@ -119,7 +119,7 @@ def check_new(out: Path) -> None:
     """Raise UserError if ``out`` is a file, or a folder that is in use."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out must name a folder.")
-    if out.exists() and any(out.iterdir()):
+    if not is_new(out):
         raise UserError(f"{out} is not empty; choose another --out.")
 
 

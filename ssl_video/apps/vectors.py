@@ -19,7 +19,7 @@ from ssl_video.apps.options import VectorFormat
 from ssl_video.errors import UserError
 from ssl_video.eval.knn import unit
 from ssl_video.eval.shards import stored_shards
-from ssl_video.files import folder_written_aside, readable, write_text
+from ssl_video.files import folder_written_aside, is_new, legible, readable, write_text
 
 TILE = 48
 """Pixels a side of a video's picture in the projector."""
@@ -81,7 +81,7 @@ def export_vectors(vectors: Vectors, out: Path, form: VectorFormat) -> list[str]
     Raises:
         UserError: if ``out`` is in use.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_new(out):
         raise UserError(f"{out} exists and is not empty; choose another --out.")
     with folder_written_aside(out) as folder:
         {"projector": _projector, "fiftyone": _fiftyone}[form](vectors, folder)
@@ -94,7 +94,7 @@ def _projector(vectors: Vectors, folder: Path) -> None:
     write_text(folder / "vectors.tsv", "".join(f"{row}\n" for row in rows))
     lines = ["name\tpath\tlabel\tsplit"]
     for path, labels, split in zip(vectors.paths, vectors.labels, vectors.splits, strict=True):
-        lines.append("\t".join(map(_one_line, (Path(path).name, path, ", ".join(labels), split))))
+        lines.append("\t".join(map(legible, (Path(path).name, path, ", ".join(labels), split))))
     write_text(folder / "metadata.tsv", "\n".join(lines) + "\n")
     config = 'embeddings {\n  tensor_name: "videos"\n  tensor_path: "vectors.tsv"\n  metadata_path: "metadata.tsv"\n'
     columns = int(np.ceil(len(vectors.paths) ** 0.5))
@@ -103,10 +103,6 @@ def _projector(vectors: Vectors, folder: Path) -> None:
         config += f'  sprite {{\n    image_path: "sprite.png"\n    single_image_dim: {TILE}\n'
         config += f"    single_image_dim: {TILE}\n  }}\n"
     write_text(folder / "projector_config.pbtxt", config + "}\n")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(readable(text).split())
 
 
 def _sprite(paths: tuple[str, ...], columns: int) -> Any:

@@ -11,11 +11,13 @@ from typing import Any
 from markupsafe import Markup
 
 from ssl_video.apps.options import Limits
-from ssl_video.apps.rendering import legible, stylesheet
+from ssl_video.apps.rendering import stylesheet
 from ssl_video.apps.search import Index
 from ssl_video.apps.web_page import App, check_gradio
 from ssl_video.errors import UserError
+from ssl_video.files import legible
 from ssl_video.model import Model
+from ssl_video.progress import Bar, heard
 from ssl_video.video.info import VideoError
 
 CHOOSE = """
@@ -97,13 +99,14 @@ class Page:
         return {"concurrency_id": "network", "api_visibility": "private"}
 
     def guarded(self, do: Callable[..., Any]) -> Callable[..., Any]:
-        """``do`` with its bars shown on the page, and its errors of one sentence."""
+        """``do`` with how far it is shown on the page, and its errors of one sentence."""
         gr = self.gr
 
-        def shown(*given: Any, progress: Any = gr.Progress(track_tqdm=True)) -> Any:  # noqa: B008 - gradio's way
+        def shown(*given: Any, progress: Any = gr.Progress()) -> Any:  # noqa: B008 - gradio's way
             try:
                 progress(0, desc="Working")
-                return do(*given)
+                with heard(lambda bar: _show(bar, progress)):
+                    return do(*given)
             except (UserError, VideoError) as error:
                 raise gr.Error(html.escape(legible(str(error))), print_exception=False) from None
 
@@ -123,7 +126,7 @@ class Page:
 
         found = gr.HTML(elem_id="neighbours", js_on_load=CHOOSE)
         known = gr.State([])
-        opened = [self.player("The neighbour", "neighbour"), gr.HTML()]
+        opened = [self.player("The neighbour: choose one above", "neighbour"), gr.HTML()]
         self.asked += opened
         self.filled.append((self.app.neighbours, [found, known]))
         do = self.guarded(self.app.open)
@@ -171,6 +174,14 @@ class Page:
         self.asked += shown
         for event in (button.click, other.upload):
             event(self.guarded(self.app.align), [self.video, other], shown, **self.how())
+
+
+def _show(bar: Bar, progress: Any) -> None:
+    """Put on the page how far a part is that is more than one file; after it, that results are being written."""
+    if bar.total is not None and bar.done >= bar.total:
+        progress(1.0, desc="Working")
+    elif bar.total is None or bar.total > 1:
+        progress((bar.done, bar.total), desc=bar.what.capitalize(), unit=f"{bar.unit}s")
 
 
 def serve(

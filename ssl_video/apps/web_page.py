@@ -19,7 +19,6 @@ from markupsafe import Markup
 from ssl_video.apps import align, cam_maps, cam_pictures, speediness_curve, track
 from ssl_video.apps.marks import Marks
 from ssl_video.apps.options import CamOptions, Limits, SpeedinessOptions, TrackOptions
-from ssl_video.apps.rendering import legible
 from ssl_video.apps.search import Index, Neighbour
 from ssl_video.apps.search_report import figures
 from ssl_video.capabilities import HeatMaps, SpeedLogits
@@ -27,6 +26,7 @@ from ssl_video.datasets.base import Video
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError, needs
 from ssl_video.eval.dense import network_features
+from ssl_video.files import legible
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_height
 from ssl_video.video.info import Problem

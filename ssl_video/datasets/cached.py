@@ -15,20 +15,25 @@ from ssl_video.video.info import Problem
 from ssl_video.video.kinds import CacheKind, CopyKind
 
 COPIES_AT_MOST = 10e9
-"""Bytes of raw copies that are made without being asked for one by one (``ssl-video data cache`` makes any)."""
+"""Bytes of copies that are made without being asked for one by one (``ssl-video data cache`` makes any)."""
 
 
-def read_from(videos: VideoList, cache: CacheKind, short_side: int, *, progress: bool = False) -> VideoSet:
-    """The usable videos of a set that need not be scanned yet, or with a ``cache`` their copies of that kind.
+def read_from(
+    videos: VideoList, cache: CacheKind, short_side: int, draws: float = math.inf, *, progress: bool = False
+) -> VideoSet:
+    """The usable videos of a set that need not be scanned yet, or with a ``cache`` as copies of that kind show them.
 
-    ``short_side`` of the copies in pixels, 0 for the videos' own. Raises UserError if no video can be used.
+    ``short_side`` of the copies in pixels, 0 for the videos' own; for ``draws`` see ``as_copied``. Raises UserError if
+    no video can be used.
     """
     usable = scanned(videos, progress=progress)
-    return usable if cache == "none" else cached(usable, cache, short_side or None, progress=progress)
+    return usable if cache == "none" else as_copied(usable, cache, short_side or None, draws, progress=progress)
 
 
-def as_copied(videos: VideoSet, short_side: int | None, draws: float = math.inf, *, progress: bool = False) -> VideoSet:
-    """The videos read from raw copies, or from themselves with every frame as it would be in a copy.
+def as_copied(
+    videos: VideoSet, kind: CopyKind, short_side: int | None, draws: float = math.inf, *, progress: bool = False
+) -> VideoSet:
+    """The videos read from copies, or from themselves with every frame as it would be in a raw copy.
 
     Copies cost a reading of every whole video, and place. So they are made only if there are samples enough to draw
     one of every video, ``draws`` of them, and if all together are at most ``COPIES_AT_MOST`` bytes.
@@ -36,20 +41,23 @@ def as_copied(videos: VideoSet, short_side: int | None, draws: float = math.inf,
     Raises:
         UserError: if the disk has no room for them, or no video can be copied.
     """
-    if why := why_not_copied(videos, short_side, draws):
+    if why := why_not_copied(videos, kind, short_side, draws):
         announce(why, progress)
         return replace(videos, videos=tuple(replace(v, resized_to=short_side or 0) for v in videos.videos))
-    return cached(videos, "raw", short_side, progress=progress)
+    return cached(videos, kind, short_side, progress=progress)
 
 
-def why_not_copied(videos: VideoSet, short_side: int | None, draws: float) -> str:
+def why_not_copied(videos: VideoSet, kind: CopyKind, short_side: int | None, draws: float) -> str:
     """Why ``as_copied`` makes no copies, in a sentence; empty if it makes them."""
-    needed = sum(copy_bytes(v.info, "raw", short_side) for v in videos.videos)
+    needed = sum(copy_bytes(v.info, kind, short_side) for v in videos.videos)
     if needed <= COPIES_AT_MOST and draws >= len(videos.videos):
         return ""
-    whole = f"raw copies of the {count(len(videos.videos), 'video')} of {videos.name}, {size(needed)},"
-    why = f"of which {draws:.0f} samples are drawn" if draws < len(videos.videos) else f"above {size(COPIES_AT_MOST)}"
-    return f"No copies are made ({whole} {why}): the videos themselves are read, to the same frames."
+    about = "" if kind == "raw" else "about "
+    whole = f"{kind} copies of the {count(len(videos.videos), 'video')} of {videos.name}, {about}{size(needed)},"
+    why = f"above {size(COPIES_AT_MOST)}, which 'ssl-video data cache' makes"
+    if draws < len(videos.videos):
+        why = f"of which {draws:.0f} samples are drawn"
+    return f"No copies are made ({whole} {why}): the videos themselves are read, at that size."
 
 
 def cached(

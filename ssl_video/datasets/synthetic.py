@@ -36,7 +36,7 @@ from ssl_video.datasets.drawing.motions import CLIPS, SEQUENCES
 from ssl_video.datasets.drawing.scene import Scene, clip, sequence, track
 from ssl_video.datasets.manifest import write_manifest
 from ssl_video.errors import UserError
-from ssl_video.files import write_text, written_aside
+from ssl_video.files import is_new, write_text, written_aside
 from ssl_video.progress import bar
 from ssl_video.video.scan import scan_one
 from ssl_video.video.writer import Encoding, write_video
@@ -117,7 +117,7 @@ def _claimed(out: Path, config: SyntheticConfig) -> bool:
                 f"{out} holds a synthetic set with other parameters (see {recorded}); choose another folder."
             )
         return (out / "manifest.csv").is_file()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_new(out):
         raise UserError(f"{out} is not empty and holds no synthetic set; choose another folder.")
     write_text(recorded, json.dumps(parameters, indent=1) + "\n")
     return False

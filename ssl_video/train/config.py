@@ -118,8 +118,8 @@ class DataConfig(Bounded, flags="--"):
     held_out: LessThanOne = 0.1
     """Fraction of the training list kept from training, for the monitors; 0 turns them off."""
     cache: CacheKind = "none"
-    """Train from copies of the videos, made once: small h264 files, or raw frames, made where they are worth it
-    (the same frames are read from the videos themselves where not)."""
+    """Train from copies of the videos, made once where they are worth it: small h264 files, or raw frames (the videos
+    themselves are read at that size where not)."""
     cache_short_side: Natural = 128
     """Shorter side of the cached copies, in pixels; 0 keeps the size of the video."""
     reader: str = "pyav"

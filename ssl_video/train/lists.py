@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoSet
-from ssl_video.datasets.cached import as_copied, read_from
+from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.kept import hold_copies
-from ssl_video.datasets.spec import contents_of, describe, held_out, load_splits, scanned
+from ssl_video.datasets.spec import contents_of, describe, held_out, load_splits
 from ssl_video.datasets.statistics import measure
 from ssl_video.errors import UserError
 from ssl_video.progress import are, left_out
@@ -144,16 +144,11 @@ def shown(
 ) -> VideoSet:
     """What the network takes: the usable videos, their copies if the configuration says so, or their flow.
 
-    Raw copies are made if ``draws`` samples are worth them (``datasets.cached.as_copied``).
+    Copies are made if ``draws`` samples are worth them (``datasets.cached.as_copied``).
     """
     modality = objective.backbone.clip.modality
     cache = "none" if modality == "flow" else data.cache  # flow is a copy already
-    if cache == "raw":
-        readable = as_copied(
-            scanned(videos, progress=progress), data.cache_short_side or None, draws, progress=progress
-        )
-    else:
-        readable = read_from(videos, cache, data.cache_short_side, progress=progress)
+    readable = read_from(videos, cache, data.cache_short_side, draws, progress=progress)
     return for_modality(readable, modality, reversed=objective.needs.reversed, progress=progress)
 
 

@@ -77,6 +77,23 @@ def last_values(records: Records) -> list[tuple[str, str]]:
     return [(name, f"{next(r[name] for r in reversed(records) if name in r):.4g}") for name in names]
 
 
+def held_out_result(records: Records, chance: Mapping[str, float], count: int) -> str:
+    """A sentence: what ``count`` held-out videos came to at the end, and what guessing would; "" if nothing did."""
+    watched = [r for r in records if any(map(_of_held_out, r))]
+    if not watched:
+        return ""
+    words = [
+        f"{name.removeprefix('held_out_')} {value:.3g}" + (f" (chance {chance[name]:.3g})" if name in chance else "")
+        for name, value in watched[-1].items()
+        if _of_held_out(name)
+    ]
+    return f"On {count} held-out video{'s' * (count != 1)}, not trained on: {', '.join(words)}."
+
+
+def _of_held_out(name: str) -> bool:
+    return name.startswith(("held_out_", "probe_"))
+
+
 def draw_curves(out: Path | IO[bytes], runs: Mapping[str, Records], chance: Mapping[str, float] | None = None) -> None:
     """A figure: one panel a quantity, over steps; of several runs, each in its colour, what is held out dashed.
 
@@ -100,7 +117,7 @@ def draw_curves(out: Path | IO[bytes], runs: Mapping[str, Records], chance: Mapp
             for level in levels:
                 chance_line(axes, level)
             axes.set_title(shortened(title, 70))
-            axes.set_xlabel("step")
+            axes.set(xlabel="step", xlim=(0, None))
             axes.grid()
             if len(runs) == 1 and (len(names) > 1 or levels):
                 axes.legend()
@@ -117,7 +134,7 @@ def _draw_curve(axes: Any, records: Records, name: str, **how: Any) -> None:
 
 def _label(name: str) -> str:
     """Of which videos a curve is."""
-    return "held-out videos" if name.startswith(("held_out_", "probe_")) else "training videos"
+    return "held-out videos" if _of_held_out(name) else "training videos"
 
 
 def chance_of(objective: Objective, videos: VideoSet | None) -> dict[str, float]:

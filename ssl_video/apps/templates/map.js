@@ -61,7 +61,7 @@ function draw() {
   }
   if (chosen >= 0) {
     const [x, y] = place(chosen);
-    context.lineWidth = 3; context.strokeStyle = style.getPropertyValue("--accent");
+    context.lineWidth = 3; context.strokeStyle = style.getPropertyValue("--mark");
     context.beginPath(); context.arc(x, y, radius + 5, 0, 7); context.stroke(); context.lineWidth = 1;
   }
 }
