@@ -33,11 +33,16 @@ CONTAINERS = (
     "smush,swf,thp,tiertexseq,tmv,txd,ty,usm,vc1,vc1test,vividas,vivo,vmd,vvc,wc3movie,webm,"
     "wsvqa,wtv,xmv,yop,yuv4mpegpipe"
 )
-"""FFmpeg's names of all formats that hold video: without lists, scripts, text, devices, and pictures."""
+"""FFmpeg's names of all formats that hold video: without lists, scripts, text and devices."""
+ROWS = (
+    "bmp_pipe,dpx_pipe,exr_pipe,gif_pipe,j2k_pipe,jpeg_pipe,jpegls_pipe,jpegxl_pipe,jpegxs_pipe,pam_pipe,pbm_pipe,"
+    "pcx_pipe,pgm_pipe,pgmyuv_pipe,png_pipe,ppm_pipe,qoi_pipe,sgi_pipe,sunrast_pipe,tiff_pipe,webp_pipe"
+)
+"""And of pictures one behind the other in a file."""
 SOUND = "aac,ac3,aiff,amr,ape,au,caf,flac,mp3,tta,w64,wav,wv"
 """And of sound alone, so that the reason is that there is no video."""
 SAFE = {
-    "format_whitelist": f"{CONTAINERS},{SOUND}",
+    "format_whitelist": f"{CONTAINERS},{ROWS},{SOUND}",
     "enable_drefs": "0",  # a movie may name other files, too
     "use_absolute_path": "0",
 }
@@ -80,10 +85,11 @@ def open_media(video: str, options: dict[str, str] | None = None) -> Iterator[In
             file.name = "video"
         try:
             container = held.enter_context(av.open(file, options=(options or {}) | safe, **LENIENT))
-        except (av.error.ArgumentError, av.error.InvalidDataError):
-            head = source[:4096] if isinstance(source, bytes) else _head(source)
-            if LISTS.match(head):
+        except (av.error.ArgumentError, av.error.InvalidDataError) as error:
+            if LISTS.match(source[:4096] if isinstance(source, bytes) else _head(source)):
                 raise VideoError("it is a list of other files, not a video") from None
+            if isinstance(error, av.error.ArgumentError):  # the answer to a format that is not among ours
+                raise VideoError("it is of no format that holds video") from None
             raise
         yield container
 

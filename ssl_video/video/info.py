@@ -7,10 +7,6 @@ class VideoError(Exception):
     """A file that cannot be read as asked; the message is a phrase that says why."""
 
 
-class MachineError(VideoError):
-    """What the machine did, which is no fact about the file: memory or disk that ended, a right that is not given."""
-
-
 @dataclass(frozen=True)
 class VideoInfo:
     """Facts of a file that decodes, found by decoding it once from end to end.

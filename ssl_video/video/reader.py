@@ -11,6 +11,7 @@ by a forked worker hangs.
 import contextlib
 import errno
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import av.error
@@ -24,7 +25,7 @@ from av.video.stream import VideoStream
 
 from ssl_video.errors import UserError, nearest
 from ssl_video.video.fetch import open_decoder, open_media, torchcodec_works, video_stream
-from ssl_video.video.info import MachineError, VideoError, VideoInfo
+from ssl_video.video.info import VideoError, VideoInfo
 from ssl_video.video.pictures import iterate_folder, of_pictures, picture_files
 from ssl_video.video.upright import turned, upright_size, way_up
 
@@ -36,11 +37,10 @@ QUICK = {"skip_frame": "all", "probesize": "2048", "strict": "1"}
 tenth of the time of a clip). ``strict`` has the h264 decoder take the reordering delay from the stream's header, not
 from those frames."""
 
-OF_THE_MACHINE = frozenset([
-    errno.EACCES, errno.EDQUOT, errno.EINTR, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC,
-    errno.EPERM, errno.ESTALE, errno.ETIMEDOUT,
-])  # fmt: skip
-"""Numbers of errors that say nothing about a file."""
+FULL = frozenset([errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC])
+"""Errors that say nothing about a file."""
+UNREADABLE = frozenset([errno.EACCES, errno.EINTR, errno.EIO, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT])
+"""Errors of a file that cannot be read, which FFmpeg gives for damage as well."""
 
 
 class Reader(Protocol):
@@ -127,7 +127,7 @@ def decoded(container: InputContainer, stream: VideoStream, strict: bool = False
         try:
             packet = next(packets, None)
         except av.error.FFmpegError as error:
-            if strict or of_the_machine(error):
+            if strict or of_the_machine(error, container.name):
                 raise
             packet = None
             yield from _frames_of(stream.codec_context, None)
@@ -148,26 +148,37 @@ def _frames_of(context: VideoCodecContext, packet: Packet | None, strict: bool =
         return []
 
 
-def of_the_machine(error: BaseException) -> bool:
-    """Whether an error tells about the machine, its memory, disk and rights, and not about the file."""
-    return isinstance(error, MemoryError) or getattr(error, "errno", None) in OF_THE_MACHINE
+def of_the_machine(error: BaseException, path: str = "") -> bool:
+    """Whether an error tells about the machine, its memory, disk and rights, and not about the bytes of the file."""
+    number = getattr(error, "errno", None)
+    if number in UNREADABLE and Path(path).is_file():
+        try:
+            with Path(path).open("rb") as file:
+                while file.read(1 << 20):
+                    pass
+        except OSError:
+            return True
+        return False
+    return isinstance(error, MemoryError) or number in FULL
 
 
 @contextlib.contextmanager
 def opened(path: str, options: dict[str, str] | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its video stream; what FFmpeg raises inside becomes a VideoError, or a MachineError."""
+    """The container and its video stream; what FFmpeg raises inside becomes a VideoError.
+
+    It has a cause if that is the machine or a missing file, and none if it is the bytes of the file.
+    """
     try:
         with open_media(path, options) as container:
             stream = video_stream(container)
             stream.thread_type = "NONE"
             stream.codec_context.thread_count = 1  # decoders of other libraries look at this
             yield container, stream
-    except FileNotFoundError:
-        raise VideoError("there is no such file") from None
+    except FileNotFoundError as error:
+        raise VideoError("there is no such file") from error
     except (av.error.FFmpegError, OSError, ValueError, OverflowError, MemoryError) as error:
         why = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        kind = MachineError if of_the_machine(error) else VideoError
-        raise kind(f"it cannot be decoded ({why})") from None
+        raise VideoError(f"it cannot be decoded ({why})") from error if of_the_machine(error, path) else None
 
 
 class Misfit(Exception):

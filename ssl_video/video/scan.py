@@ -56,7 +56,9 @@ def _scan_file(path: str) -> VideoInfo:
     try:
         info, times, checksums = _survey(path, {"err_detect": "explode"})
         whole = True
-    except VideoError:  # damage; what can be decoded around it is counted, and only counting numbers it
+    except VideoError as error:  # damage; what can be decoded around it is counted, and only counting numbers it
+        if error.__cause__ is not None:
+            raise
         info, times, checksums = _survey(path, {})
         whole = False
     if whole and info.frames > 2 * PLACES_CHECKED and (line := _line(times)):
@@ -95,6 +97,8 @@ def _survey(path: str, options: dict[str, str]) -> tuple[VideoInfo, list[int | N
 def _checksum(frame: VideoFrame) -> int:
     """Of the first plane without the padding of its rows, which is never written."""
     plane = frame.planes[0]
+    if plane.line_size <= 0:  # stored from the last row to the first
+        plane = (frame := frame.reformat(format="gray")).planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)  # pyright: ignore
     return zlib.crc32(rows[:, : frame.width].tobytes())
 
