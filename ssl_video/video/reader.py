@@ -151,15 +151,17 @@ def _frames_of(context: VideoCodecContext, packet: Packet | None, strict: bool =
 def of_the_machine(error: BaseException, path: str = "") -> bool:
     """Whether an error tells about the machine, its memory, disk and rights, and not about the bytes of the file."""
     number = getattr(error, "errno", None)
-    if number in UNREADABLE and Path(path).is_file():
-        try:
-            with Path(path).open("rb") as file:
-                while file.read(1 << 20):
-                    pass
-        except OSError:
-            return True
+    if number not in UNREADABLE:
+        return isinstance(error, MemoryError) or number in FULL
+    try:
+        with Path(path).open("rb") as file:
+            while file.read(1 << 20):
+                pass
+    except FileNotFoundError:  # bytes have no file
         return False
-    return isinstance(error, MemoryError) or number in FULL
+    except OSError:
+        return True
+    return False
 
 
 @contextlib.contextmanager
