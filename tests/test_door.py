@@ -8,6 +8,9 @@ import av
 import numpy as np
 import pytest
 
+from ssl_video.apps.web_page import admitted
+from ssl_video.cli import main
+from ssl_video.errors import UserError
 from ssl_video.video import fetch
 from ssl_video.video.info import VideoError
 from ssl_video.video.reader import get_reader, iterate_frames, opened, read_frames
@@ -72,6 +75,18 @@ def test_a_list_of_other_files_is_no_video(tmp_path, monkeypatch, name, as_bytes
         with pytest.raises(VideoError, match=r"^it is a list of other files, not a video$"):
             read(name)
     assert not has_sound(name)
+
+
+def test_a_list_is_refused_by_the_page_by_scans_and_in_tables(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    videos.special(tmp_path / "inner.ts", "mpeg2video", "yuv420p")
+    (tmp_path / "evil.mp4").write_bytes(b"ffconcat version 1.0\n#\x01\nfile inner.ts\n")
+    (tmp_path / "list.csv").write_text("evil.mp4\n")
+    with pytest.raises(UserError, match="list of other files"):
+        admitted("evil.mp4")
+    for data in ("evil.mp4", "list.csv"):
+        assert main(["data", "scan", data, "--out", "out.csv"]) == 2
+        assert "it is a list of other files, not a video" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", [b"url ", b"alis"])
