@@ -81,3 +81,24 @@ def test_only_a_run_spells_the_names_of_its_files():
 def test_no_module_is_called_like_a_public_verb():
     # with lazy imports the second ``sv.pretrain()`` would call the module
     assert set(ssl_video.__all__) & {path.stem for path in (ROOT / "ssl_video").iterdir()} == set()
+
+
+MEDIA = ("torchcodec", "torchvision.io", "decord", "imageio", "moviepy")
+
+
+def opens_media(node: ast.AST) -> bool:
+    """Whether this calls av.open, or uses another library that reads or writes videos."""
+    match node:
+        case ast.Attribute(value=ast.Name("av"), attr="open") | ast.Attribute(attr="VideoCapture" | "VideoWriter"):
+            return True
+        case ast.ImportFrom(module=str(module), names=names):
+            opener = module in ("av", "av.container") and "open" in {n.name for n in names}
+            return module.startswith(MEDIA) or opener
+        case ast.Import(names=names):
+            return any(name.name.startswith(MEDIA) for name in names)
+    return False
+
+
+def test_one_module_alone_opens_media():
+    opening = {file for file, tree in TREES.items() for node in ast.walk(tree) if opens_media(node)}
+    assert opening == {"ssl_video/video/fetch.py"}

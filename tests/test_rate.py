@@ -114,3 +114,30 @@ def test_a_header_is_believed_where_times_are_rounded_or_shifted_by_a_few_frames
     assert true_rate([*rounded[:-1], None], milliseconds, Fraction(60)) == 60
     assert float(true_rate(rounded, milliseconds, Fraction(60))) == pytest.approx(30, rel=0.001)
     assert true_rate([0], milliseconds, None) == 25
+
+
+def test_times_that_were_read_beat_a_rate_that_is_stated():
+    clock, stated = Fraction(1, 6000), Fraction(1500, 43)
+    assert true_rate([0, 100, 200, 300, 400], clock, stated) == 60  # no frame is shifted
+    assert true_rate([n * 250 for n in range(2000)], clock, Fraction(25)) == 24
+    assert true_rate([0, 240, 480, 720], clock, Fraction(1000)) == 25
+    assert true_rate([0, 480, 720, 960, 1200], clock, Fraction(25)) == 25  # the first was put before the others
+
+
+@pytest.mark.parametrize("stated", [Fraction(90000), Fraction(1000), Fraction(0), Fraction(-5), None])
+@pytest.mark.parametrize("times", [[0], [None, None, None], [7, 7, 7], [0, 1, 2], []])
+def test_rates_that_are_the_units_of_a_clock_are_not_believed(stated, times):
+    assert true_rate(times, Fraction(1, 90000), stated) == 25
+    assert true_rate([0, 3600, 7200], Fraction(1, 90000), stated) == 25
+
+
+def test_a_browser_recording_lasts_as_long_as_its_frames_say(tmp_path):
+    times = [0, *np.cumsum(np.where(np.arange(119) % 3 == 0, 100, 12)).tolist()]
+    info = one_video(uneven(tmp_path / "v.mkv", times)).info
+    assert info.frames == 120 and info.fps == pytest.approx(119 / times[-1] * 1000)
+    assert info.duration_s == pytest.approx(times[-1] / 1000 * 120 / 119, abs=1e-5)
+
+
+def test_a_video_of_one_frame_lasts_as_long_as_a_frame(tmp_path):
+    info = one_video(uneven(tmp_path / "v.mkv", [0])).info
+    assert (info.frames, info.fps) in [(1, 25), (1, 60)] and info.duration_s == round(1 / info.fps, 6)

@@ -1,4 +1,3 @@
-import ast
 import subprocess
 import sys
 import types
@@ -155,28 +154,6 @@ def test_torchcodec_without_ffmpegs_libraries_is_said_before_a_video_is_blamed(m
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
     with pytest.raises(UserError, match="install FFmpeg"):
         get_reader("torchcodec")
-
-
-LIBRARIES = ("torchcodec", "torchvision.io", "decord", "imageio", "moviepy")
-
-
-def opens_media(node: ast.AST) -> bool:
-    """Whether this calls av.open other than for writing, or uses another library that reads videos."""
-    match node:
-        case ast.Call(func=ast.Attribute(value=ast.Name("av"), attr="open"), args=args):
-            return [ast.unparse(mode) for mode in args[1:]] != ["'w'"]
-        case ast.ImportFrom(module=str(module), names=names):
-            return module.startswith(LIBRARIES) or (module == "av" and "open" in {n.name for n in names})
-        case ast.Import(names=names):
-            return any(name.name.startswith(LIBRARIES) for name in names)
-    return isinstance(node, ast.Attribute) and node.attr == "VideoCapture"
-
-
-def test_one_module_alone_opens_media():
-    root = Path(__file__).resolve().parents[1]
-    modules = [path for room in ("ssl_video", "pretexts", "eval") for path in (root / room).rglob("*.py")]
-    opening = {p.name for p in modules for node in ast.walk(ast.parse(p.read_text("utf-8"))) if opens_media(node)}
-    assert opening == {"fetch.py"}
 
 
 def test_a_video_may_be_fetched_as_bytes(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from ssl_video.files import is_new, written_aside
 from ssl_video.model import Model
 from ssl_video.progress import bar
 from ssl_video.video.info import VideoError
-from ssl_video.video.pictures import picture_files
+from ssl_video.video.pictures import of_pictures, picture_files
 from ssl_video.video.rate import rate_of_file
 from ssl_video.video.reader import iterate_frames, opened
 from ssl_video.video.writer import TO_LOOK_AT, rate_of, write_video
@@ -211,7 +211,7 @@ class Source:
         self.read: deque[np.ndarray] = deque()  # not itertools.tee, which lets go of what it held 57 at a time
         self.error: str | None = None
         self.rate, self.announced = rate_of(rate_of_file(video)), 0
-        if video.is_dir():
+        if of_pictures(video):
             self.announced = len(picture_files(video))
         else:
             with opened(str(video)) as (_, stream):

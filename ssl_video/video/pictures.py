@@ -11,6 +11,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ssl_video.video.info import VideoError, VideoInfo
+from ssl_video.video.upright import turned
 
 PICTURE_SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -22,12 +23,28 @@ READING = 2
 """Raised when pictures are read as other colours or another way up, so that copies of folders are made anew."""
 ORIENTATION = 0x0112
 """The tag of EXIF that says how a picture was held, 1 to 8."""
-UPRIGHT = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
-"""By that tag: the steps through rows and columns that bring a picture upright; from 5 on, after they are exchanged."""
+
+
+def of_pictures(path: Path | str) -> bool:
+    """Whether this is read as pictures, a frame each: a folder, or the file of a picture that does not move."""
+    path = Path(path)
+    if path.is_dir():
+        return True
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        return False
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            return picture.format == "TIFF" or getattr(picture, "n_frames", 1) == 1
+    except Image.DecompressionBombError:
+        return True
+    except (OSError, ValueError, SyntaxError):
+        return False
 
 
 def picture_files(folder: Path | str) -> list[Path]:
-    """The pictures of a folder in the order of the numbers in their names; hidden files are left out."""
+    """The pictures of a folder in the order of the numbers in their names, without hidden files; or the one picture."""
+    if Path(folder).is_file():
+        return [Path(folder)]
     found = (p for p in Path(folder).iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
     return sorted(found, key=lambda p: ([int(n) for n in re.findall(r"\d+", p.stem)], p.name))
 
@@ -89,11 +106,7 @@ def _upright(picture: Image.Image, values: np.ndarray) -> np.ndarray:
         held = picture.getexif().get(ORIENTATION)
     except Exception:  # damaged notes say nothing of the picture, and each kind of damage has its own error
         held = None
-    if held not in UPRIGHT:
-        return values
-    rows, columns = UPRIGHT[held]
-    turned = values.swapaxes(0, 1) if held >= 5 else values
-    return np.ascontiguousarray(turned[::rows, ::columns])
+    return np.ascontiguousarray(turned(values, held))
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:

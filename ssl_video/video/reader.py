@@ -9,22 +9,25 @@ by a forked worker hangs.
 """
 
 import contextlib
+import errno
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol
 
 import av.error
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ssl_video.errors import UserError, nearest
-from ssl_video.video.fetch import open_decoder, open_media, torchcodec_works
+from ssl_video.video.fetch import open_decoder, open_media, torchcodec_works, video_stream
 from ssl_video.video.info import VideoError, VideoInfo
-from ssl_video.video.pictures import iterate_folder, picture_files
+from ssl_video.video.pictures import iterate_folder, of_pictures, picture_files
+from ssl_video.video.upright import turned, upright_size, way_up
 
 SEEK_GAP = 8
 """A gap of fewer frames than this is decoded through without looking for a key frame."""
@@ -33,6 +36,11 @@ QUICK = {"skip_frame": "all", "probesize": "2048", "strict": "1"}
 """Options to open a file that was scanned: FFmpeg need not decode its first frames again to learn what it holds (a
 tenth of the time of a clip). ``strict`` has the h264 decoder take the reordering delay from the stream's header, not
 from those frames."""
+
+FULL = frozenset([errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC])
+"""Errors that say nothing about a file."""
+UNREADABLE = frozenset([errno.EACCES, errno.EINTR, errno.EIO, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT])
+"""Errors of a file that cannot be read, which FFmpeg gives for damage as well."""
 
 
 class Reader(Protocol):
@@ -46,9 +54,10 @@ class Reader(Protocol):
 def read_frames(path: str, frames: Sequence[int], info: VideoInfo | None = None) -> np.ndarray:
     """(T, H, W, 3) uint8 RGB: the frames with these numbers, in the order asked for; repeats are allowed.
 
-    Rotation is applied. With ``info`` from the scan, decoding starts at a key frame near the first frame asked for
-    where that is exact. A path that ends in ``.npy`` is an array (T, H, W, C), read through a memory map; a folder is
-    one of pictures, a frame each.
+    Frames are turned and mirrored as the file says, and have the size of its first one: where the size changes on the
+    way, the others are fitted into it, between black bars. With ``info`` from the scan, decoding starts at a key frame
+    near the first frame asked for where that is exact. A path that ends in ``.npy`` is an array (T, H, W, C), read
+    through a memory map; a folder is one of pictures, a frame each, and a picture a video of one frame.
 
     Raises:
         VideoError: if the file cannot be decoded, or has no frame of that number.
@@ -57,7 +66,7 @@ def read_frames(path: str, frames: Sequence[int], info: VideoInfo | None = None)
         raise VideoError("no frame is named")
     if path.endswith(".npy"):
         return _from_array(path, frames)
-    if Path(path).is_dir():
+    if of_pictures(path):
         return np.stack(list(iterate_folder(path, frames)))
     if min(frames) < 0:
         raise VideoError(f"there is no frame {min(frames)}")
@@ -77,6 +86,7 @@ def _gather(numbered: Iterable[tuple[int, VideoFrame]], frames: Sequence[int]) -
     convert = _Converter()
     out: np.ndarray | None = None
     for number, frame in numbered:
+        convert.fit(frame)
         if number not in places:
             continue
         picture_HWC = convert(frame)
@@ -95,52 +105,82 @@ def iterate_frames(path: str, start: int = 0) -> Iterator[np.ndarray]:
         for frame_HWC in np.load(path, mmap_mode="r", allow_pickle=False)[start:]:
             yield np.array(frame_HWC)  # a map of the file cannot be written to, and torch minds
         return
-    if Path(path).is_dir():
+    if of_pictures(path):
         yield from iterate_folder(path, range(start, len(picture_files(path))))
         return
     with opened(path) as (container, stream):
         convert = _Converter()
         for number, frame in enumerate(decoded(container, stream)):
+            convert.fit(frame)
             if number >= start:
                 yield convert(frame).copy()
 
 
 def decoded(container: InputContainer, stream: VideoStream, strict: bool = False) -> Iterator[VideoFrame]:
-    """Frames in the order in which the decoder puts them out; packets that it refuses are passed over.
+    """Frames in the order in which the decoder puts them out, as FFmpeg's command gives them.
 
-    With ``strict`` such a packet raises what ``opened`` turns into VideoError.
+    Packets that the decoder refuses are passed over, and where the container cannot be read on, the file ends. With
+    ``strict`` either raises what ``opened`` turns into VideoError.
     """
-    for packet in container.demux(stream):
-        yield from _frames_of(packet, strict)
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError as error:
+            if strict or of_the_machine(error, container.name):
+                raise
+            packet = None
+            yield from _frames_of(stream.codec_context, None)
+        if packet is None:
+            return
+        yield from _frames_of(stream.codec_context, packet, strict)
 
 
-def _frames_of(packet: Packet, strict: bool = False) -> list[VideoFrame]:
+def _frames_of(context: VideoCodecContext, packet: Packet | None, strict: bool = False) -> list[VideoFrame]:
+    """What comes out for a packet; None is the end."""
     try:
-        return cast(list[VideoFrame], packet.decode())
+        return context.decode(packet)
     except av.error.EOFError:
         return []
-    except av.error.InvalidDataError:  # damage inside the file: go on behind it, as players do
-        if strict:
+    except av.error.FFmpegError as error:  # damage inside the file: go on behind it, as players do
+        if strict or of_the_machine(error):
             raise
         return []
 
 
+def of_the_machine(error: BaseException, path: str = "") -> bool:
+    """Whether an error tells about the machine, its memory, disk and rights, and not about the bytes of the file."""
+    number = getattr(error, "errno", None)
+    if number not in UNREADABLE:
+        return isinstance(error, MemoryError) or number in FULL
+    try:
+        with Path(path).open("rb") as file:
+            while file.read(1 << 20):
+                pass
+    except FileNotFoundError:  # bytes have no file
+        return False
+    except OSError:
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def opened(path: str, options: dict[str, str] | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its first video stream; what FFmpeg raises inside becomes a VideoError."""
+    """The container and its video stream; what FFmpeg raises inside becomes a VideoError.
+
+    It has a cause if that is the machine or a missing file, and none if it is the bytes of the file.
+    """
     try:
         with open_media(path, options) as container:
-            if not container.streams.video:
-                raise VideoError("it has no video stream")
-            stream = container.streams.video[0]
+            stream = video_stream(container)
             stream.thread_type = "NONE"
+            stream.codec_context.thread_count = 1  # decoders of other libraries look at this
             yield container, stream
-    except FileNotFoundError:
-        raise VideoError("there is no such file") from None
-    except av.error.FFmpegError as error:
-        raise VideoError(f"it cannot be decoded ({error.strerror or type(error).__name__})") from None
-    except (OSError, ValueError, OverflowError, MemoryError) as error:
-        raise VideoError(f"it cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})") from None
+    except FileNotFoundError as error:
+        raise VideoError("there is no such file") from error
+    except (av.error.FFmpegError, OSError, ValueError, OverflowError, MemoryError) as error:
+        why = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        raise VideoError(f"it cannot be decoded ({why})") from error if of_the_machine(error, path) else None
 
 
 class Misfit(Exception):
@@ -166,7 +206,7 @@ def by_time(
             coming = None if packet.pts is None else _number(packet.pts, info)
             if may_skip and coming is not None:
                 context.skip_frame = "DEFAULT" if coming in missing else "NONREF"
-            frames = _frames_of(packet)
+            frames = _frames_of(context, packet)
             unsent.discard(coming)
             if not unsent:  # the rest is inside the decoder: later packets would only push it out
                 frames += context.decode(None)
@@ -175,6 +215,8 @@ def by_time(
                 if number < 0 or (first and number > run[0]):  # the second: the seek went too far
                     raise Misfit
                 first = False
+                if upright_size(frame) != (info.width, info.height):
+                    raise Misfit
                 if number in missing:
                     missing.discard(number)
                     yield number, frame
@@ -211,22 +253,36 @@ def _time_after(number: int, info: VideoInfo) -> int:
 
 
 class _Converter:
-    """Frames to (H, W, 3) uint8 RGB, turned upright, all of the first frame's size. The array is reused: copy it."""
+    """Frames to (H, W, 3) uint8 RGB, upright, all of the first one's size. The array may be reused: copy it."""
 
     def __init__(self) -> None:
         self.reformatter = VideoReformatter()
         self.size: tuple[int, int] | None = None
 
+    def fit(self, frame: VideoFrame) -> None:
+        """Take the size of this frame, if it is the first one."""
+        self.size = self.size or upright_size(frame)
+
     def __call__(self, frame: VideoFrame) -> np.ndarray:
-        width, height = self.size or (frame.width, frame.height)
-        self.size = width, height
+        held, (w, h) = way_up(frame), upright_size(frame)
+        width, height = self.size or (w, h)
+        if (w, h) == (width, height):
+            return turned(self._rgb(frame, frame.width, frame.height), held)
+        scale = min(width / w, height / h)
+        w, h = max(1, round(w * scale)), max(1, round(h * scale))
+        inside_HWC = turned(self._rgb(frame, *((h, w) if held >= 5 else (w, h))), held)
+        out_HWC = np.zeros((height, width, 3), np.uint8)
+        top, left = (height - h) // 2, (width - w) // 2
+        out_HWC[top : top + h, left : left + w] = inside_HWC
+        return out_HWC
+
+    def _rgb(self, frame: VideoFrame, width: int, height: int) -> np.ndarray:
         # one thread: swscale's own threads cost more than they bring at these sizes
         rgb = self.reformatter.reformat(frame, width, height, "rgb24", threads=1)
         plane = rgb.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8)  # pyright: ignore[reportArgumentType]
         rows = rows.reshape(height, plane.line_size)
-        picture_HWC = rows[:, : width * 3].reshape(height, width, 3)
-        return np.rot90(picture_HWC, frame.rotation // 90 % 4) if frame.rotation else picture_HWC
+        return rows[:, : width * 3].reshape(height, width, 3)
 
 
 def _from_array(path: str, frames: Sequence[int]) -> np.ndarray:
@@ -243,11 +299,19 @@ def _torchcodec(path: str, frames: Sequence[int], info: VideoInfo | None = None)
     """torchcodec behind the same protocol, for files whose times are regular; the others are read by PyAV."""
     if info is None or not info.pts_step:  # nor have arrays and folders any
         return read_frames(path, frames, info)
+    with opened(path, QUICK) as (container, stream):
+        stream.codec_context.skip_frame = "DEFAULT"
+        first = next(decoded(container, stream), None)
+        # it turns pictures, but does not mirror them, and stretches those of another size
+        plain = first is not None and way_up(first) == 1 and (first.width, first.height) == (info.width, info.height)
+        index = stream.index
     try:
-        decoder = open_decoder(path)
+        decoder: Any = open_decoder(path, index) if plain else ()
         if len(decoder) != info.frames:
             return read_frames(path, frames, info)
         return decoder.get_frames_at(list(frames)).data.numpy()
+    except UnicodeEncodeError:  # it takes no name that is not UTF-8
+        return read_frames(path, frames, info)
     except (RuntimeError, ValueError, IndexError) as error:
         raise VideoError(f"it cannot be decoded ({' '.join(str(error).split())[:100]})") from None
 

@@ -25,18 +25,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 
 from ssl_video.files import cache_dir
 from ssl_video.progress import Bar, bar
 from ssl_video.video.content import content_of
 from ssl_video.video.info import Problem, VideoInfo
-from ssl_video.video.pictures import scan_folder
+from ssl_video.video.pictures import of_pictures, scan_folder
 from ssl_video.video.rate import true_rate
 from ssl_video.video.reader import QUICK, Misfit, VideoError, by_time, decoded, opened
+from ssl_video.video.upright import upright_size
 
 R = TypeVar("R")
 
-VERSION = 4
+VERSION = 5
 """Raised when what a scan finds changes, so that what older versions kept is not used."""
 
 CHILD = (sys.executable, "-m", "ssl_video.video.scan")
@@ -46,7 +48,7 @@ PLACES_CHECKED = 12
 
 def scan_one(path: str) -> VideoInfo:
     """Decode a file from end to end, in this process. Raises VideoError with the reason if it cannot be used."""
-    info = scan_folder(path) if Path(path).is_dir() else _scan_file(path)
+    info = scan_folder(path) if of_pictures(path) else _scan_file(path)
     return replace(info, content=content_of(path))
 
 
@@ -54,7 +56,9 @@ def _scan_file(path: str) -> VideoInfo:
     try:
         info, times, checksums = _survey(path, {"err_detect": "explode"})
         whole = True
-    except VideoError:  # damage; what can be decoded around it is counted, and only counting numbers it
+    except VideoError as error:  # damage; what can be decoded around it is counted, and only counting numbers it
+        if error.__cause__ is not None:
+            raise
         info, times, checksums = _survey(path, {})
         whole = False
     if whole and info.frames > 2 * PLACES_CHECKED and (line := _line(times)):
@@ -65,15 +69,18 @@ def _scan_file(path: str) -> VideoInfo:
 
 
 def _survey(path: str, options: dict[str, str]) -> tuple[VideoInfo, list[int | None], list[int]]:
-    """Facts, times and checksums of all frames; no times at all where frames are more than their packets say."""
+    """Facts, times and checksums of all frames; no times at all where these might not tell one frame from another."""
     times: list[int | None] = []
     checksums: list[int] = []
-    size, plain = (0, 0), True
+    size = (0, 0)
     strict = bool(options)
     with opened(path, options) as (container, stream):
+        plain = len(container.streams.video) == 1  # which of several it is, a quick look does not tell
         for frame in decoded(container, stream, strict):
             if not times:
-                size = (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
+                size = upright_size(frame)
+                VideoReformatter().reformat(frame, 16, 16, "rgb24")  # raises where its pixels are none that we read
+            plain = plain and upright_size(frame) == size
             # two fields may come in two packets, and then a packet is not a frame
             plain = plain and not frame.interlaced_frame and not frame.is_corrupt
             times.append(frame.pts)
@@ -90,6 +97,8 @@ def _survey(path: str, options: dict[str, str]) -> tuple[VideoInfo, list[int | N
 def _checksum(frame: VideoFrame) -> int:
     """Of the first plane without the padding of its rows, which is never written."""
     plane = frame.planes[0]
+    if plane.line_size <= 0:  # stored from the last row to the first
+        plane = (frame := frame.reformat(format="gray")).planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)  # pyright: ignore
     return zlib.crc32(rows[:, : frame.width].tobytes())
 

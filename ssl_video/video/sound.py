@@ -13,7 +13,8 @@ from av.audio.stream import AudioStream
 from av.filter import Graph
 from av.video.stream import VideoStream
 
-from ssl_video.video.fetch import open_media
+from ssl_video.video.fetch import open_media, video_stream
+from ssl_video.video.info import VideoError
 
 RATE = 48000
 """Samples a second of all sound here; every encoder takes it."""
@@ -37,11 +38,11 @@ def read_sound(path: str) -> Iterator[np.ndarray]:
 
     Sound that starts later is preceded by silence. What does not decode is passed over; nothing raises.
     """
-    with contextlib.suppress(av.error.FFmpegError, OSError, ValueError), open_media(path) as container:
+    with contextlib.suppress(av.error.FFmpegError, OSError, ValueError, VideoError), open_media(path) as container:
         if not container.streams.audio:
             return
         stream = container.streams.audio[0]
-        missing = round((_start_s(stream) - _start_s(*container.streams.video[:1])) * RATE)
+        missing = round((_start_s(stream) - _start_s(video_stream(container))) * RATE)
         if missing > 0:
             yield np.zeros((CHANNELS, min(missing, 3600 * RATE)), np.float32)
         resampler = av.AudioResampler("fltp", LAYOUT, RATE)
@@ -56,9 +57,8 @@ def read_sound(path: str) -> Iterator[np.ndarray]:
                         yield block_CS
 
 
-def _start_s(*streams: AudioStream | VideoStream) -> float:
-    known = [float(s.start_time * s.time_base) for s in streams if s.start_time is not None and s.time_base is not None]
-    return known[0] if known else 0.0
+def _start_s(stream: AudioStream | VideoStream) -> float:
+    return float((stream.start_time or 0) * (stream.time_base or 0))
 
 
 def pieces(source_s_K: np.ndarray, result_s_K: np.ndarray, tolerance_s: float = 0.02) -> list[int]:

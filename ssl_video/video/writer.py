@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 
 from ssl_video.errors import UserError
 from ssl_video.files import written_aside
+from ssl_video.video.fetch import create_media
 from ssl_video.video.sound import CHANNELS, LAYOUT, RATE
 
 MOST_PARTS = 1001
@@ -57,7 +58,7 @@ def write_video(
         ValueError: if there is no frame.
     """
     count = 0
-    with written_aside(path) as aside, av.open(str(aside), "w") as container:
+    with written_aside(path) as aside, create_media(aside) as container:
         stream = container.add_stream(encoding.codec, rate=fps, options=dict(encoding.options))
         assert isinstance(stream, VideoStream)
         stream.pix_fmt = encoding.pixel_format
