@@ -22,6 +22,7 @@ from ssl_video.files import write_text
 from ssl_video.model import load_model_or_encoder
 from ssl_video.pretrain_config import PretrainConfig, changed, noted_by
 from ssl_video.pretraining import Say, pretrain, silent
+from ssl_video.processes import held
 from ssl_video.progress import bar
 from ssl_video.run import Run
 from ssl_video.train.distributed import choose_device
@@ -43,7 +44,8 @@ class Bench(Bounded):
 
     def run(self, out: Path) -> Path:
         """Measure all that is not there yet; the path of table.md. Raises UserError and Interrupted."""
-        run_table(self.table, out, self._measuring(), self.pretrain, self.say)
+        with held(out, "A benchmark"):
+            run_table(self.table, out, self._measuring(), self.pretrain, self.say)
         return out / "table.md"
 
     def pretrain(self, recipe: str, options: Mapping[str, Any], entry: Entry, folder: Path) -> None:

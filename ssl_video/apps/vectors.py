@@ -81,8 +81,6 @@ def export_vectors(vectors: Vectors, out: Path, form: VectorFormat) -> list[str]
     Raises:
         UserError: if ``out`` is in use.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not empty; choose another --out.")
     with folder_written_aside(out) as folder:
         {"projector": _projector, "fiftyone": _fiftyone}[form](vectors, folder)
     return sorted(path.name for path in out.iterdir())

@@ -160,6 +160,11 @@ class Log:
             self.file.close()
             self.bar.close()
 
+    def check_there(self) -> None:
+        """Raise UserError if the folder of the run was removed or moved: nothing is written where it was."""
+        if not self.run.records_file.exists():
+            raise UserError(f"{self.run} was removed or moved while it trained, so that the training ended.")
+
     def tick(self, done: int) -> None:
         """Move the bar; its numbers are those of ``write``."""
         if self.first:
@@ -169,6 +174,7 @@ class Log:
         """One line, the bar's numbers, and videos of this rank that others had to replace, with the reason."""
         if not self.first:
             return
+        self.check_there()
         self.run.note_replaced(replaced)
         self.tick(record["step"])
         record = {name: value for name, value in record.items() if math.isfinite(value)}  # what is defined, and JSON
