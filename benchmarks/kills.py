@@ -22,6 +22,15 @@ TRAINING = [
     "--batch-size=4", "--workers=0", "--device=cpu", "--log-every=2", "--monitor-every=2", "--checkpoint-every=2",
 ]  # fmt: skip
 FINETUNING = ["epochs=1", "batch_size=4", "frames=4", "stride=1", "short_side=18", "size=16"]
+TABLE = f"""
+title: Drawn videos
+data: {{drawn: {{}}}}
+rows:
+  - name: tuned
+    model: {NETWORK}
+    protocol: finetune
+    options: {{frames: 4, size: 16, short_side: 18, epochs: 1, batch_size: 4, clips: 1}}
+"""
 COMMANDS = {
     "synthesize": "data synthesize --train 3 --test 1 --size 32 --frames 8 --workers 1 --out out",
     "cache": "data cache --data drawn --short-side 16 --workers 1 --out out",
@@ -33,13 +42,15 @@ COMMANDS = {
     "report": "report run --samples 1 --queries 1 --out out",
     "finetune": f"evaluate finetune --data drawn --model {NETWORK} --workers 0 --device cpu --run out "
     + " ".join(f"--option {one}" for one in FINETUNING),
-    "track": f"track drawn/videos/bounce/train-00000.mp4 --points 8,8 --model {NETWORK} --side 16 --out out",
+    "benchmark": "benchmark table.yaml --data drawn=drawn --workers 0 --device cpu --out out",
+    "track": "track drawn/videos/bounce/train-00000.mp4 --points 8,8 --model random:dense_resnet_8 --side 32 --out out",
 }
 """Name -> a line that writes the folder ``out``."""
 
 
 def prepared(folder: Path) -> None:
     """What the commands read."""
+    (folder / "table.yaml").write_text(TABLE)
     drawn = "data synthesize --train 8 --test 8 --size 32 --frames 16 --workers 1 --out drawn"
     for line in (drawn, " ".join(["pretrain", *TRAINING, "--out run"])):
         done = command(line.split(), folder)

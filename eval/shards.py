@@ -17,7 +17,7 @@ from ssl_video.eval.base import Task
 from ssl_video.eval.calibration import calibrate_batch_norm
 from ssl_video.eval.features import Extraction, Features, check_some, extract
 from ssl_video.eval.parquet import read_vectors, write_table
-from ssl_video.files import is_empty, write_text, written_aside
+from ssl_video.files import clear_dead, is_empty, write_text, written_aside
 from ssl_video.model import LARGEST, Model, count_bad
 from ssl_video.processes import held
 from ssl_video.progress import Bar
@@ -159,6 +159,7 @@ def extract_to(
 
         def claim() -> None:
             until_the_end.enter_context(held(kept.folder, "An extraction"))
+            clear_dead(kept.folder)
             about = {"weights": kept.weights, "data": videos.hash, "videos": len(videos.videos), "shard": SHARD}
             _claim(kept.folder, what.noted() | about | ({"format": "parquet"} if kept.tables else {}), videos)
 

@@ -46,7 +46,11 @@ def written_aside(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = aside_of(path)
     try:
+        aside.touch()
+        mode = aside.stat().st_mode
+        aside.unlink()  # so that a writer that wrote nothing is found out
         yield aside
+        aside.chmod(mode)  # as the umask says: safetensors' are for their user alone
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         aside.replace(path)

@@ -21,6 +21,7 @@ LOOK_S = 0.5
 """How often a child looks whether its parent lives, and a process whether another has ended."""
 _held: dict[str, int | None] = {}
 """Folders that this process holds, with the open file of the lock; None where there are no locks."""
+_one_thread = threading.Lock()
 
 
 @functools.cache
@@ -69,9 +70,12 @@ def held(folder: Path, doing: str, *, wait: bool = False, made: bool = False) ->
         UserError: if another process, or another thread of this one, holds it.
     """
     made = made or not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
     name = str(folder.resolve())
-    while (other := _taken(folder, name)) is not None:
+    while True:
+        with _one_thread:
+            other = _taken(folder, name)
+        if other is None:
+            break
         if not wait:
             raise UserError(f"{other} writes into {folder}; wait for its end, or choose another folder.")
         time.sleep(LOOK_S)
@@ -84,8 +88,10 @@ def held(folder: Path, doing: str, *, wait: bool = False, made: bool = False) ->
         if file is not None:
             with contextlib.suppress(OSError):
                 (folder / LOCK).unlink()  # while it is locked
-            os.close(file)
-        del _held[name]
+        with _one_thread:  # what another thread opens and closes in between would end the lock of the next
+            if file is not None:
+                os.close(file)
+            del _held[name]
         if made:
             with contextlib.suppress(OSError):  # something was written
                 folder.rmdir()
@@ -114,6 +120,7 @@ def _taken(folder: Path, name: str) -> str | None:
 def _locked(folder: Path) -> int:
     """The open and locked file. Raises OSError."""
     while True:
+        folder.mkdir(parents=True, exist_ok=True)  # its holder may have removed it, where nothing came of it
         file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,8 +19,8 @@ import pickle
 import re
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -87,7 +87,6 @@ class Run:
         before = {"config.yaml", "lists", "metrics.jsonl", "tensorboard", "wandb", LOCK}
         if not self.started:
             return False
-        clear_dead(self.folder)
         return {p.name for p in self.folder.iterdir()} <= before and not self.records()
 
     def clear_leftover(self) -> None:
@@ -97,11 +96,18 @@ class Run:
         self.records_file.unlink(missing_ok=True)
         self.config_file.unlink()
 
-    def held(self, made: bool = False) -> AbstractContextManager[None]:
-        """While it is written to, by this process alone; ``made``: its folder, just now. Raises UserError."""
+    @contextmanager
+    def held(self, made: bool = False) -> Iterator[None]:
+        """While it is written to, by this process alone; ``made``: its folder, just now. Raises UserError.
+
+        What a process that was killed began to write is removed.
+        """
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self} is a file; --out must name a folder.")
-        return held(self.folder, "A training", made=made)
+        with held(self.folder, "A training", made=made):
+            for folder in (self.folder, self.folder / "lists", self.folder / "checkpoints", self.best.folder):
+                clear_dead(folder)
+            yield
 
     @property
     def backbone_file(self) -> Path:

@@ -150,8 +150,7 @@ def update_index(
             changes = replace(changes, recall=create(out, extracted, options))
         elif changes.added or changes.refreshed or changes.removed or todo.renamed:
             change(stored, extracted, kept)
-        if todo.videos:
-            shutil.rmtree(out / "extracted", ignore_errors=True)
+        shutil.rmtree(out / "extracted", ignore_errors=True)  # also of an update that was killed once it was done
         return changes
 
 

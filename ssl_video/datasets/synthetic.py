@@ -110,7 +110,7 @@ def draw(
 
 
 def _complete(out: Path, config: SyntheticConfig) -> bool:
-    """True if the set is complete in ``out``. Raises UserError if something else is there."""
+    """True if the set is complete in ``out``. Raises UserError if another set is there."""
     recorded = out / "synthetic.json"
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a folder.")
@@ -124,8 +124,6 @@ def _complete(out: Path, config: SyntheticConfig) -> bool:
                 f"{out} holds a synthetic set with other parameters (see {recorded}); choose another folder."
             )
         return (out / "manifest.csv").is_file()
-    if not is_empty(out):
-        raise UserError(f"{out} is not empty and holds no synthetic set; choose another folder.")
     return False
 
 
@@ -134,8 +132,13 @@ def _parameters(config: SyntheticConfig) -> dict[str, Any]:
 
 
 def _claim(out: Path, config: SyntheticConfig) -> None:
-    """The folder is this set's from now on; what a dead process began to write there is removed."""
+    """The folder, which is held, is this set's from now on; what a dead process began to write there is removed.
+
+    Raises UserError if something else is there.
+    """
     if not (out / "synthetic.json").is_file():
+        if not is_empty(out):
+            raise UserError(f"{out} is not empty and holds no synthetic set; choose another folder.")
         write_text(out / "synthetic.json", json.dumps(_parameters(config), indent=1) + "\n")
     for folder in (out, out / "annotations", *(out / "videos").glob("*")):
         clear_dead(folder)
