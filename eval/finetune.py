@@ -156,8 +156,14 @@ class Finetune(Evaluation[FinetuneConfig]):
     def measure(self, model: Model, task: Task, config: FinetuneConfig, seed: int) -> Outcome:
         """Train, or resume training, in ``task.folder``; then test. Raises Interrupted after a signal."""
         assert task.test is not None and task.folder is not None
-        run = Run(task.folder)
         _view(config, model.view)  # refused before the folder is claimed
+        run = Run(task.folder)
+        with run.held():
+            return self._measured(model, task, config, seed, run)
+
+    def _measured(self, model: Model, task: Task, config: FinetuneConfig, seed: int, run: Run) -> Outcome:
+        """As ``measure``, in this run."""
+        assert task.test is not None
         notes = {"model": model.name, "data": task.data, "split": task.split, "hash": task.train.hash, "seed": seed}
         _claim(run, notes | {"options": plain(config)}, task.train)
         chosen = run if config.use == "last" else run.best

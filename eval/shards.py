@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from ssl_video.eval.base import Task
 from ssl_video.eval.calibration import calibrate_batch_norm
 from ssl_video.eval.features import Extraction, Features, check_some, extract
 from ssl_video.eval.parquet import read_vectors, write_table
-from ssl_video.files import is_new, write_text, written_aside
+from ssl_video.files import clear_dead, is_empty, write_text, written_aside
 from ssl_video.model import LARGEST, Model, count_bad
+from ssl_video.processes import held
 from ssl_video.progress import Bar
 from ssl_video.train.distributed import Ranks
 from ssl_video.video.info import Problem
@@ -153,12 +155,29 @@ def extract_to(
         UserError: if the folder holds features of another model, other videos or other options, or features, now made
             or kept, are not finite.
     """
-    folder = kept.folder
-    if ranks.first:
-        about = {"weights": kept.weights, "data": videos.hash, "videos": len(videos.videos), "shard": SHARD}
-        _claim(folder, what.noted() | about | ({"format": "parquet"} if kept.tables else {}), videos)
-    ranks.barrier()
-    numbers = range(-(-len(videos.videos) // SHARD))
+    with ExitStack() as until_the_end:
+
+        def claim() -> None:
+            until_the_end.enter_context(held(kept.folder, "An extraction"))
+            clear_dead(kept.folder)
+            about = {"weights": kept.weights, "data": videos.hash, "videos": len(videos.videos), "shard": SHARD}
+            _claim(kept.folder, what.noted() | about | ({"format": "parquet"} if kept.tables else {}), videos)
+
+        ranks.first_does(claim)
+        return _shards(kept, model, videos, what, workers, ranks, progress)
+
+
+def _shards(
+    kept: FeatureFolder,
+    model: Model,
+    videos: VideoSet,
+    what: Extraction,
+    workers: int,
+    ranks: Ranks,
+    progress: bool,
+) -> Features:
+    """Extract the shards of this rank that are not there, and read those of all ranks."""
+    folder, numbers = kept.folder, range(-(-len(videos.videos) // SHARD))
     mine = numbers[ranks.rank :: ranks.world_size]
     parts = {n: videos.videos[n * SHARD : (n + 1) * SHARD] for n in mine if not (folder / f"{n:05d}.json").exists()}
     with Bar("extract", sum(map(len, parts.values())), "video", progress and ranks.first) as done:
@@ -182,7 +201,7 @@ def _claim(folder: Path, about: dict[str, Any], videos: VideoSet) -> None:
                 f"{folder} holds features of another model, other videos or options; "
                 "choose another folder (--out of extract, --run of evaluate)."
             )
-    elif not is_new(folder):
+    elif not is_empty(folder):
         raise UserError(
             f"{folder} exists and holds something else; choose another folder (--out of extract, --run of evaluate)."
         )

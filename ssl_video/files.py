@@ -1,20 +1,39 @@
 """Writing files so that a reader never sees half of one, and hashing them."""
 
 import contextlib
+import errno
+import glob
 import hashlib
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from ssl_video.errors import UserError
+from ssl_video.processes import LOCK, started, this_host
+
+LEFT_BEHIND = re.compile(
+    r"\..*\.(?:(?P<host>[0-9a-f]{8})-(?P<started>\d+)-)?(?P<pid>\d+)-[0-9a-f]{8}\.tmp(?:\..*)?", re.DOTALL
+)
+"""Names of what is being written, or was when its process died; without host and start by versions before this one."""
+DEAD_AFTER_S = 24 * 3600.0
+"""What a process of another machine began to write is dead if nothing was written for so long."""
+
+
+def aside_of(path: Path) -> Path:
+    """A hidden name beside ``path`` that says which process writes there; it keeps the suffix, short and in bytes."""
+    suffix = path.suffix if len(os.fsencode(path.suffix)) <= 20 else ""
+    stem = os.fsdecode(os.fsencode(path.stem)[:100])
+    process = f"{this_host()}-{started(os.getpid())}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return path.with_name(f".{stem}.{process}.tmp{suffix}")
+
 
 JOINERS = "\u200c\u200d"
 """Characters that cannot be seen but belong to words of some languages, and to emoji."""
-ASIDE = re.compile(r"\..*\.(?P<writer>\d+)-[0-9a-f]{8}\.tmp(\.[^.]*)?")
-"""Names of what is written aside; the number is of the process that writes."""
 
 
 @contextlib.contextmanager
@@ -23,57 +42,122 @@ def written_aside(path: Path | str) -> Iterator[Path]:
 
     The old file stays whole until the new one is complete, also on a full disk or after SIGKILL. The temporary name
     keeps the suffix, because encoders choose a container by it.
+
+    Raises:
+        OSError: with its number also where the library that writes says of a full disk only that it could not write.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    aside = aside_of(path)
     try:
+        aside.touch()
+        mode = aside.stat().st_mode
+        aside.unlink()  # so that a writer that wrote nothing is found out
         yield aside
+        aside.chmod(mode)  # as the umask says: safetensors' are for their user alone
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         aside.replace(path)
+        sync_folder(path.parent)
+    except Exception as error:
+        if _no_room(error, path.parent):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         aside.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, where the system can do that for folders."""
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def _no_room(error: Exception, folder: Path) -> bool:
+    """True for an error without a number (numpy's of a short write, torch's, faiss's) on a disk that is full."""
+    if isinstance(error, UserError) or getattr(error, "errno", None) is not None:
+        return False
+    try:
+        return shutil.disk_usage(folder).free < 1 << 16 or "No space left on device" in str(error)
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def folder_written_aside(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary folder; on success move what it holds into the folder ``path``, else leave nothing behind."""
+    """Yield a temporary folder; on success it becomes the folder ``path`` at once, else nothing is left behind.
+
+    Raises:
+        UserError: if ``path`` is not new or empty, now or by then.
+    """
     path = Path(path).resolve()
+    check_new(path)
     near = next(p for p in path.parents if p.is_dir())
-    aside = near / f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+    clear_dead(near, path.name)
+    aside = aside_of(near / path.name)
     aside.mkdir()
     try:
         yield aside
-        path.mkdir(parents=True, exist_ok=True)
-        for file in aside.iterdir():
-            file.replace(path / file.name)
+        check_new(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            aside.replace(path)
+        except OSError:  # something is mounted there, or what the dead of another machine began lies there
+            for file in aside.iterdir():
+                file.replace(path / file.name)
+        sync_folder(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def is_new(folder: Path) -> bool:
-    """True if nothing lies in a folder, or there is none; a file of that name is not.
+def check_new(folder: Path) -> None:
+    """Raise UserError unless ``folder`` is new or empty (``is_empty``)."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; --out must name a folder.")
+    if not is_empty(folder):
+        raise UserError(f"{folder} exists and is not empty; choose another --out.")
 
-    What a process of this machine was writing when it was killed is nothing, and is removed.
+
+def is_empty(folder: Path) -> bool:
+    """True if nothing lies in ``folder``, or there is none; what dead processes began to write there is removed.
+
+    What cannot be told from work of the living, because another machine began it, is passed over, as is the lock of
+    ``processes.held``.
     """
     if not folder.is_dir():
-        return not os.path.lexists(folder)
-    for path in folder.glob(".*.tmp*"):
-        named = ASIDE.fullmatch(path.name)
-        if named and not _alive(int(named["writer"])):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    return not any(folder.iterdir())
+        return not folder.exists()
+    clear_dead(folder)
+    return all(entry.name == LOCK or _of(entry.name) in ("another", "dead") for entry in folder.iterdir())
 
 
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # another user's, or a number that this machine did not give
-        pass
-    return True
+def clear_dead(folder: Path, name: str = "") -> None:
+    """Remove what processes that died began to write into ``folder``: all of it, or what was to be ``name`` there."""
+    for entry in folder.glob(f".{glob.escape(name)}*"):
+        process = _of(entry.name)
+        try:
+            dead = process == "dead" or (process == "another" and time.time() - entry.stat().st_mtime > DEAD_AFTER_S)
+            if dead and entry.is_dir():
+                shutil.rmtree(entry)
+            elif dead:
+                entry.unlink()
+        except OSError:  # removed meanwhile, or not ours
+            continue
+
+
+def _of(name: str) -> Literal["another", "dead", "living", ""]:
+    """Whose a file is: of another machine's writing, of a dead or a living process's of this one, or of none."""
+    found = LEFT_BEHIND.fullmatch(name)
+    if found is None:
+        return ""
+    if found["host"] is None:
+        return "dead" if not started(int(found["pid"])) else "another"
+    if found["host"] != this_host():
+        return "another"
+    return "living" if started(int(found["pid"])) == found["started"] else "dead"
 
 
 def as_named(path: Path | str) -> Path:
@@ -118,16 +202,26 @@ def sha256(path: Path | str) -> str:
     return digest.hexdigest()
 
 
-def new_folder(name: str) -> Path:
-    """``runs/NAME-1``, or with the next number that is free; it is not made yet."""
+def free_folder(name: str) -> Path:
+    """``runs/NAME-1``, or with the next number that is free."""
     return next(p for n in range(1, 10**6) if not (p := Path("runs") / f"{name}-{n}").exists())
 
 
+def new_folder(name: str) -> Path:
+    """``free_folder``, made at once, so that no other process takes it too."""
+    while True:
+        folder = free_folder(name)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+
+
 def cache_dir() -> Path:
-    """``$SSL_VIDEO_CACHE``, else ``$XDG_CACHE_HOME/ssl-video``, else ``~/.cache/ssl-video``."""
+    """``$SSL_VIDEO_CACHE``, else ``$XDG_CACHE_HOME/ssl-video``, else ``~/.cache/ssl-video``. Raises UserError."""
     if explicit := os.environ.get("SSL_VIDEO_CACHE"):
-        return Path(explicit).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ssl-video"
+        return _at_home(explicit)
+    return _at_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "ssl-video"
 
 
 def copies_dir(kind: str) -> Path:
@@ -136,4 +230,15 @@ def copies_dir(kind: str) -> Path:
     ``kind``: clips or flow. Beside the runs is ``runs/copies/KIND`` in the current folder.
     """
     explicit = os.environ.get("SSL_VIDEO_CACHE")
-    return (Path(explicit).expanduser() if explicit else Path("runs") / "copies").absolute() / kind
+    return (_at_home(explicit) if explicit else Path("runs") / "copies").absolute() / kind
+
+
+def _at_home(path: str) -> Path:
+    """With ``~`` as the home folder of the user. Raises UserError if there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(
+            "This user has no home folder (HOME is not set); name a folder for the cache by SSL_VIDEO_CACHE, as in "
+            "SSL_VIDEO_CACHE=/tmp/ssl-video."
+        ) from None

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -106,11 +106,12 @@ def _dotted(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _pretrain(
     config: PretrainConfig, out: Path | str | None, resume: Resume, say: Say, progress: bool, ranks: Ranks
 ) -> Run:
-    run = ranks.share(Run(new_folder(config.pretext.name) if out is None else Path(out)))
     check(config.training, ranks)
     check_packages(config.training)
     get_reader(config.data.reader)
-    with run.held() if ranks.first else nullcontext():
+    run = ranks.first_does(lambda: Run(new_folder(config.pretext.name) if out is None else Path(out)))
+    with ExitStack() as until_the_end:
+        ranks.first_does(lambda: until_the_end.enter_context(run.held(made=out is None)))
         start = ranks.first_does(lambda: _start(run, config, resume, say))
         if start.finished:
             say(f"{run} is finished already.")
@@ -121,14 +122,20 @@ def _pretrain(
         if fitted:
             config = with_span(config, fitted)
             pretext = untrained(config)
-        if ranks.first:
+        noted, own = (
+            config,
+            pretext,
+        )  # the configuration comes first: with it the folder can be resumed, or started anew
+
+        def note() -> None:
             check_same(run, lists)
-            run.write_config(replace(config, fit_span=False).to_mapping())
+            run.write_config(replace(noted, fit_span=False).to_mapping())
             if run.lists() is None:
                 run.write_lists(lists)
             if not start.begun:
-                run.note_seen_before(pretext.backbone.provenance.trained_on)
-        ranks.barrier()
+                run.note_seen_before(own.backbone.provenance.trained_on)
+
+        ranks.first_does(note)
         _train(run, config, pretext, lists, Show(say, progress), ranks)
     return run
 

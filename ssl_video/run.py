@@ -14,26 +14,25 @@ probe.json              results of the trained and the untrained network, with -
 best/                   a fine-tuning's weights of the best validation, a model of its own
 """
 
-import contextlib
-import hashlib
 import json
 import pickle
 import re
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ssl_video.config import load_yaml, save_yaml
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError
-from ssl_video.files import cache_dir, is_new, write_text, written_aside
+from ssl_video.files import clear_dead, is_empty, write_text, written_aside
+from ssl_video.processes import LOCK, held
 from ssl_video.tensors import load_tensors, save_tensors
 from ssl_video.video.info import Problem, VideoInfo
 
@@ -79,14 +78,16 @@ class Run:
 
     @property
     def empty(self) -> bool:
-        """True if nothing lies in the folder, or there is none."""
-        return is_new(self.folder)
+        """True if nothing lies in the folder but what the dead began to write, or there is none."""
+        return is_empty(self.folder)
 
     @property
     def leftover(self) -> bool:
         """True if only what is written before the first step lies here: the start of that training failed."""
-        before = {"config.yaml", "lists", "metrics.jsonl", "tensorboard", "wandb"}
-        return self.started and {p.name for p in self.folder.iterdir()} <= before and not self.records()
+        before = {"config.yaml", "lists", "metrics.jsonl", "tensorboard", "wandb", LOCK}
+        if not self.started:
+            return False
+        return {p.name for p in self.folder.iterdir()} <= before and not self.records()
 
     def clear_leftover(self) -> None:
         """Remove what a failed start left. Call it for a ``leftover`` only."""
@@ -95,24 +96,18 @@ class Run:
         self.records_file.unlink(missing_ok=True)
         self.config_file.unlink()
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """While it is written to, by this process alone of this machine. Raises UserError if another holds it."""
-        key = hashlib.sha256(str(self.folder.resolve()).encode(errors="surrogateescape")).hexdigest()[:16]
-        lock = FileLock(cache_dir() / "locks" / f"{key}.lock", timeout=0)
-        try:
-            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise UserError(
-                f"Another training writes into {self}; wait for its end, or choose another --out."
-            ) from None
-        except OSError:  # a cache that cannot be written to: nothing tells of the other then
-            pass
-        try:
+    @contextmanager
+    def held(self, made: bool = False) -> Iterator[None]:
+        """While it is written to, by this process alone; ``made``: its folder, just now. Raises UserError.
+
+        What a process that was killed began to write is removed.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self} is a file; --out must name a folder.")
+        with held(self.folder, "A training", made=made):
+            for folder in (self.folder, self.folder / "lists", self.folder / "checkpoints", self.best.folder):
+                clear_dead(folder)
             yield
-        finally:
-            lock.release()
 
     @property
     def backbone_file(self) -> Path:
@@ -172,7 +167,7 @@ class Run:
         if not self.empty and resume and not self.started:
             raise UserError(f"{self} holds something that is no training; --resume needs the folder of a run.")
         if not self.empty and not resume:
-            more = "use --resume to resume it, or " if self.checkpoints() else ""
+            more = "use --resume to resume it, or " if self.started else ""
             raise UserError(f"{self} exists and is not empty; {more}choose another --out.")
 
     def write_config(self, config: Mapping[str, Any]) -> None:
@@ -284,8 +279,8 @@ class Run:
             raise UserError(
                 f"The checkpoint of step {step} could not be written ({reason}); {rest}: make room and use --resume."
             ) from None
-        halves = path.parent.glob(".step_*.tmp.pt")  # of a run that was killed while it wrote
-        for old in (*self.checkpoints()[:-KEEP], *halves):
+        clear_dead(path.parent)
+        for old in self.checkpoints()[:-KEEP]:
             old.unlink(missing_ok=True)
 
     def load_checkpoint(self) -> dict[str, Any] | None:

@@ -5,9 +5,8 @@ import sys
 
 import pytest
 
-from ssl_video.apps.track import check_new
 from ssl_video.errors import UserError
-from ssl_video.files import folder_written_aside, is_new, written_aside
+from ssl_video.files import check_new, folder_written_aside, is_empty, written_aside
 
 KILLED = """
 import os, sys
@@ -21,14 +20,14 @@ with written_aside(sys.argv[1] + "/points.csv") as file, folder_written_aside(sy
 def test_what_a_killed_process_was_writing_does_not_block_the_next_one(tmp_path):
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     assert len(list(tmp_path.iterdir())) == 2
-    assert is_new(tmp_path)
+    assert is_empty(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_living_process_writes_stays_and_is_in_use(tmp_path):
     with written_aside(tmp_path / "a.csv") as file, folder_written_aside(tmp_path / "b") as folder:
         file.write_text("half")
-        assert not is_new(tmp_path)
+        assert not is_empty(tmp_path)
         assert file.exists() and folder.exists()
 
 
@@ -42,4 +41,4 @@ def test_what_a_user_put_there_is_kept_and_is_in_use(name, tmp_path):
 
 def test_no_folder_is_new_and_a_file_is_not(tmp_path):
     (tmp_path / "file").touch()
-    assert is_new(tmp_path / "none") and not is_new(tmp_path / "file")
+    assert is_empty(tmp_path / "none") and not is_empty(tmp_path / "file")

@@ -309,7 +309,7 @@ MASK = ["--mask", "mask.png"]
         ([*MASK, "--adapt-lr", "0"], "--adapt-lr must be a number above 0"),
         ([*MASK, "--adapt-steps", "2"], "has no pretext to adapt by"),
         ([*MASK, "--model", "random:r3d_10"], "has no map of single frames"),
-        ([*MASK, "--out", "frames"], "frames is not empty; choose another --out"),
+        ([*MASK, "--out", "frames"], "frames exists and is not empty; choose another --out"),
         ([*MASK, "--out", "mask.png"], "mask.png is a file; --out must name a folder"),
     ],
 )

@@ -18,10 +18,11 @@ from ssl_video.eval.base import EVALUATIONS, FeatureTask, Task, evaluate
 from ssl_video.eval.features import FeatureStore
 from ssl_video.eval.harness import Reading, task_on
 from ssl_video.eval.results import Result
-from ssl_video.files import write_text
+from ssl_video.files import clear_dead, write_text
 from ssl_video.model import load_model_or_encoder
 from ssl_video.pretrain_config import PretrainConfig, changed, noted_by
 from ssl_video.pretraining import Say, pretrain, silent
+from ssl_video.processes import held
 from ssl_video.progress import bar
 from ssl_video.run import Run
 from ssl_video.train.distributed import choose_device
@@ -43,7 +44,9 @@ class Bench(Bounded):
 
     def run(self, out: Path) -> Path:
         """Measure all that is not there yet; the path of table.md. Raises UserError and Interrupted."""
-        run_table(self.table, out, self._measuring(), self.pretrain, self.say)
+        with held(out, "A benchmark"):
+            clear_dead(out)
+            run_table(self.table, out, self._measuring(), self.pretrain, self.say)
         return out / "table.md"
 
     def pretrain(self, recipe: str, options: Mapping[str, Any], entry: Entry, folder: Path) -> None:
@@ -94,6 +97,7 @@ def run_table(table: Table, out: Path, measure: Measure, pretrain: Pretrain, say
     for entry in bar(list(entries_of(table)), "table", "entry"):
         folder = _folder(entry, table, out)
         kept = folder / "result.json"
+        clear_dead(folder)
         if kept.exists():
             result = Result.from_dict(json.loads(kept.read_text(encoding="utf-8")))
         else:

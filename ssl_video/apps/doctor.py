@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 from dataclasses import dataclass
 
+from ssl_video.errors import UserError
 from ssl_video.files import cache_dir
 
 MODULES = {
@@ -39,7 +40,14 @@ class Finding:
 
 def findings() -> list[Finding]:
     """All libraries, the devices and the folder of the cache."""
-    return [*(_library(name) for name in MODULES), _devices(), Finding("cache", str(cache_dir()))]
+    return [*(_library(name) for name in MODULES), _devices(), _cache()]
+
+
+def _cache() -> Finding:
+    try:
+        return Finding("cache", str(cache_dir()))
+    except UserError as error:
+        return Finding("cache", str(error), good=False)
 
 
 def _library(name: str) -> Finding:

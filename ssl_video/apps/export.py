@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ssl_video.apps.model_card import Exported, card_of, config_of, sees_single_frames
 from ssl_video.apps.options import Format
 from ssl_video.errors import UserError, needs
-from ssl_video.files import folder_written_aside, is_new, write_text
+from ssl_video.files import check_new, folder_written_aside, write_text
 from ssl_video.model import Model, header_of_backbone, load_model
 from ssl_video.progress import bar
 from ssl_video.tensors import save_tensors
@@ -85,8 +85,7 @@ def export(model: Model, out: Path, form: Format) -> list[Parity]:
         UserError: if ``out`` is in use, a package is missing, or the network cannot be exported so, or is not finite.
         NotTheSame: if a comparison fails. Nothing is left behind then.
     """
-    if not is_new(out):
-        raise UserError(f"{out} exists and is not empty; choose another --out.")
+    check_new(out)
     model.check_weights()
     if form == "onnx":
         _onnx_packages()  # a missing one is said before the work

@@ -4,7 +4,7 @@
     videos-N.jsonl   a line a video: path, size, time of change, first vector, times of its clips, content, labels
     vectors-N.f32    the vectors of all clips, rows of little-endian 32-bit floats
     index-N.faiss    what faiss searches; an exact index has none and reads the vectors
-    lock             held by the process that changes the index
+    .lock            held by the process that changes the index
     extracted/       what an unfinished 'ssl-video index' has extracted so far
 
 Files are written aside and renamed, header.json last. What it names never changes afterwards, but for rows that are
@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from ssl_video.errors import UserError
-from ssl_video.files import sha256, write_text, written_aside
+from ssl_video.files import is_empty, sha256, write_text, written_aside
+from ssl_video.processes import held
 
 FORMAT = 2
 KINDS = {"videos": ".jsonl", "vectors": ".f32", "faiss": ".faiss"}
@@ -115,16 +115,13 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: if another process holds it, or the folder holds something that is no index.
     """
-    foreign = [p.name for p in folder.iterdir() if not _ours(p.name)] if folder.is_dir() else [folder.name]
-    if folder.exists() and foreign and not (folder / "header.json").exists():
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; --out must name a folder.")
+    foreign = [] if is_empty(folder) else [p.name for p in folder.iterdir() if not _ours(p.name)]
+    if foreign and not (folder / "header.json").exists():
         _refuse_old(folder)
         raise UserError(f"{folder} exists and holds something that is no index ({foreign[0]}); choose another --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(folder / "lock", blocking=False).acquire()
-    except Timeout:
-        raise UserError(f"{folder} is being changed by another process; try again when that has finished.") from None
-    with held:
+    with held(folder, "An update of the index"):
         yield
 
 

@@ -118,8 +118,8 @@ def update_index(
             "There is nothing to do; name videos by --data, take some out by --remove or --prune, or --rebuild all."
         )
     ranks = work.ranks
-    with locked(out) if ranks.first else contextlib.nullcontext():
-        ranks.barrier()
+    with contextlib.ExitStack() as until_the_end:
+        ranks.first_does(lambda: until_the_end.enter_context(locked(out)))
         stored = _stored(out, videos, options)
         if stored is None and (model is None or videos is None):
             raise UserError(f"There is no index in {out} yet; name --model and --data to make one.")
@@ -150,8 +150,7 @@ def update_index(
             changes = replace(changes, recall=create(out, extracted, options))
         elif changes.added or changes.refreshed or changes.removed or todo.renamed:
             change(stored, extracted, kept)
-        if todo.videos:
-            shutil.rmtree(out / "extracted", ignore_errors=True)
+        shutil.rmtree(out / "extracted", ignore_errors=True)  # also of an update that was killed once it was done
         return changes
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from ssl_video.apps.rendering import data_uri, render
-from ssl_video.files import legible, write_text, written_aside
+from ssl_video.files import clear_dead, legible, write_text, written_aside
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ def to_markdown(title: str, blocks: Sequence[Block], pictures: str) -> str:
 
 def write_page(folder: Path, name: str, title: str, blocks: Sequence[Block]) -> tuple[Path, Path]:
     """Write NAME.md, its pictures into a folder NAME beside it, and NAME.html, which holds its own."""
+    for place in (folder, folder / name):
+        clear_dead(place)
     for picture in _pictures(blocks):
         with written_aside(folder / name / picture.name) as aside:
             aside.write_bytes(picture.data)

@@ -9,7 +9,7 @@ import numpy as np
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.cached import why_not_copied
 from ssl_video.datasets.spec import describe, load_splits, scanned
-from ssl_video.files import cache_dir, copies_dir, new_folder
+from ssl_video.files import cache_dir, copies_dir, free_folder
 from ssl_video.pretexts.base import Pretext
 from ssl_video.pretrain_config import PretrainConfig
 from ssl_video.pretrain_plan import STEPS_TO_TIME
@@ -42,7 +42,7 @@ def preview(config: PretrainConfig, out: Path | None = None, resume: Resume = Fa
     choose_device(config.training.device)
     check_packages(config.training)
     get_reader(config.data.reader)
-    run = Run(new_folder(config.pretext.name) if out is None else out)
+    run = Run(free_folder(config.pretext.name) if out is None else out)
     said = [_of_folder(run, resume)]
     config = as_begun(run, config) if not run.leftover else config
     if not run.leftover:

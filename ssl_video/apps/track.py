@@ -21,7 +21,7 @@ from ssl_video.eval.affinity import Affinity
 from ssl_video.eval.carry import carry_masks, carry_points
 from ssl_video.eval.dense import FrameFeatures, network_features
 from ssl_video.eval.propagation import Propagation, PropagationConfig
-from ssl_video.files import is_new, written_aside
+from ssl_video.files import check_new, folder_written_aside, written_aside
 from ssl_video.model import Model
 from ssl_video.progress import bar
 from ssl_video.video.info import VideoError
@@ -91,10 +91,12 @@ def track(
             adapted = adapt(model, video, options.adapt_steps, options.adapt_lr, options.seed, progress=progress)
             features = network_features(adapted.model, options.stage, settings.side, settings.square)
         since, source = time.perf_counter(), Source(video, options.start, progress)
-        if marks.points:
-            done = track_points(source, points_J2, features, settings.affinity, out)
-        else:
-            done = track_masks(source, mask_HW, features, settings.affinity, out)
+        with folder_written_aside(out) as aside:
+            if marks.points:
+                done = track_points(source, points_J2, features, settings.affinity, aside)
+            else:
+                done = track_masks(source, mask_HW, features, settings.affinity, aside)
+            done = replace(done, written=(out / done.written[0].name, out / done.written[1].name))
     except VideoError as error:
         raise UserError(f"{video} cannot be used: {error}.") from None
     return replace(done, seconds=time.perf_counter() - since, adapted=adapted)
@@ -113,14 +115,6 @@ def settings_of(options: TrackOptions) -> PropagationConfig:
         "temperature": options.temperature,
     }
     return replace(Propagation.presets[options.preset], **{k: v for k, v in given.items() if v is not None})
-
-
-def check_new(out: Path) -> None:
-    """Raise UserError if ``out`` is a file, or a folder that is in use."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; --out must name a folder.")
-    if not is_new(out):
-        raise UserError(f"{out} is not empty; choose another --out.")
 
 
 def first_frame(video: Path, start: int = 0) -> np.ndarray:

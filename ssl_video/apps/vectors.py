@@ -19,7 +19,7 @@ from ssl_video.apps.options import VectorFormat
 from ssl_video.errors import UserError
 from ssl_video.eval.knn import unit
 from ssl_video.eval.shards import stored_shards
-from ssl_video.files import folder_written_aside, is_new, legible, readable, write_text
+from ssl_video.files import folder_written_aside, legible, readable, write_text
 
 TILE = 48
 """Pixels a side of a video's picture in the projector."""
@@ -81,8 +81,6 @@ def export_vectors(vectors: Vectors, out: Path, form: VectorFormat) -> list[str]
     Raises:
         UserError: if ``out`` is in use.
     """
-    if not is_new(out):
-        raise UserError(f"{out} exists and is not empty; choose another --out.")
     with folder_written_aside(out) as folder:
         {"projector": _projector, "fiftyone": _fiftyone}[form](vectors, folder)
     return sorted(path.name for path in out.iterdir())

@@ -1,5 +1,6 @@
-"""Memory that ran out, as a sentence that names the options of the command that need less of it."""
+"""Memory that ran out, and reading processes that were killed, as sentences that name the options which help."""
 
+import re
 from collections.abc import Mapping
 
 REMEDIES: Mapping[str, str] = {
@@ -21,7 +22,24 @@ REMEDIES: Mapping[str, str] = {
 }
 """Command -> what needs less memory."""
 ON_GPU = ("OutOfMemoryError", "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+READING = (
+    r"DataLoader worker \(pid|unable to (open|allocate|mmap|write|resize)[^.]{0,60}(shared memory|</torch_|shm)"
+    r"|insufficient shared memory|received 0 items of ancdata|Communication with the workers is no longer possible"
+    r"|Pin memory thread exited"
+)
+"""What torch says where a loader's worker was killed, or could not hand over what it had read."""
 ON_CPU = ("MemoryError", "DefaultCPUAllocator: can't allocate memory", "not enough memory: you tried to allocate")
+
+
+def reading_ended(error: BaseException, command: str) -> str | None:
+    """The sentence for an error of a loader whose workers were killed, or had no shared memory; else None."""
+    if not isinstance(error, RuntimeError | OSError) or re.search(READING, str(error)) is None:
+        return None
+    again = "resume the run by --resume with its --out" if command == "pretrain" else "run the same line again"
+    return (
+        "A reading process was killed, or had no shared memory to hand over what it read; use fewer --workers (0 needs "
+        f"no shared memory), or give a container more (docker run --shm-size 8g), and {again}."
+    )
 
 
 def out_of_memory(error: BaseException, command: str) -> str | None:

@@ -55,7 +55,8 @@ def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(TrackConfig, argv, "track", "Carry objects or points of a video's first frame to its other frames.")
     from ssl_video.apps.marks import Marks
-    from ssl_video.apps.track import check_new, track
+    from ssl_video.apps.track import track
+    from ssl_video.files import check_new
     from ssl_video.model import load_model
     from ssl_video.train.distributed import choose_device
 

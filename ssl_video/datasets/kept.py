@@ -33,7 +33,7 @@ def hold(folder: Path) -> None:
         return
     with contextlib.suppress(OSError):  # a disk that cannot be written, or knows no locks
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)  # for as long as we live: it is not closed
+        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)  # for as long as we live: it is not closed
         fcntl.flock(file, fcntl.LOCK_SH)
         _held[folder] = file
 

@@ -58,7 +58,7 @@ def load_features(spec: str, split: int = 1) -> FeatureSplits:
 
 def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSplits:
     if spec == "synthetic":  # the embedded set: made at the first use
-        return load_table(synthesize(cache_dir() / "synthetic-clips"))
+        return load_table(synthesize(cache_dir() / "synthetic-clips", wait=True))
     path = Path(spec).expanduser()
     named = re.fullmatch(r"([\w-]{2,}):(.*)", spec)  # one letter is a drive of Windows
     if named and not path.exists():

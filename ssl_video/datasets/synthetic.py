@@ -36,7 +36,8 @@ from ssl_video.datasets.drawing.motions import CLIPS, SEQUENCES
 from ssl_video.datasets.drawing.scene import Scene, clip, sequence, track
 from ssl_video.datasets.manifest import write_manifest
 from ssl_video.errors import UserError
-from ssl_video.files import is_new, write_text, written_aside
+from ssl_video.files import clear_dead, is_empty, write_text, written_aside
+from ssl_video.processes import end_with_parent, held
 from ssl_video.progress import bar
 from ssl_video.video.scan import scan_one
 from ssl_video.video.writer import Encoding, write_video
@@ -56,24 +57,29 @@ def synthesize(
     *,
     workers: int | None = None,
     progress: bool = False,
+    wait: bool = False,
 ) -> Path:
     """Write a set, resume one that was interrupted, or find it complete.
 
     What is written depends on ``config`` only, not on the number of ``workers``, by default one a core. With
-    ``progress`` a bar is shown, on a terminal.
+    ``progress`` a bar is shown, on a terminal; with ``wait``, another process that writes the same set is waited for.
 
     Returns:
         The path of the manifest.
 
     Raises:
-        UserError: if the folder holds something else or cannot be written.
+        UserError: if the folder holds something else, cannot be written, or is being written by another process.
     """
     out = Path(out)
     try:
-        if _claimed(out, config):
+        if _complete(out, config):  # also on a disk that cannot be written
             return out / "manifest.csv"
-        rows = dict(_written(out, config, workers, progress))
-        write_manifest(out / "manifest.csv", [rows[number] for number in range(config.train + config.test)])
+        with held(out, "The drawing of a synthetic set", wait=wait):
+            if _complete(out, config):  # by another process meanwhile
+                return out / "manifest.csv"
+            _claim(out, config)
+            rows = dict(_written(out, config, workers, progress))
+            write_manifest(out / "manifest.csv", [rows[number] for number in range(config.train + config.test)])
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror or error}.") from None
     return out / "manifest.csv"
@@ -103,24 +109,39 @@ def draw(
     return track(rng, label, size, frames, sprites)
 
 
-def _claimed(out: Path, config: SyntheticConfig) -> bool:
-    """True if the set is complete in ``out``; else the folder is this set's from now on. Raises UserError."""
+def _complete(out: Path, config: SyntheticConfig) -> bool:
+    """True if the set is complete in ``out``. Raises UserError if another set is there."""
     recorded = out / "synthetic.json"
-    parameters = asdict(config) | {"size": config.side, "version": VERSION}
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; name a folder.")
     if recorded.is_file():
         try:
             before = json.loads(recorded.read_text(encoding="utf-8"))
         except ValueError:
             before = None
-        if before != parameters:
+        if before != _parameters(config):
             raise UserError(
                 f"{out} holds a synthetic set with other parameters (see {recorded}); choose another folder."
             )
         return (out / "manifest.csv").is_file()
-    if not is_new(out):
-        raise UserError(f"{out} is not empty and holds no synthetic set; choose another folder.")
-    write_text(recorded, json.dumps(parameters, indent=1) + "\n")
     return False
+
+
+def _parameters(config: SyntheticConfig) -> dict[str, Any]:
+    return asdict(config) | {"size": config.side, "version": VERSION}
+
+
+def _claim(out: Path, config: SyntheticConfig) -> None:
+    """The folder, which is held, is this set's from now on; what a dead process began to write there is removed.
+
+    Raises UserError if something else is there.
+    """
+    if not (out / "synthetic.json").is_file():
+        if not is_empty(out):
+            raise UserError(f"{out} is not empty and holds no synthetic set; choose another folder.")
+        write_text(out / "synthetic.json", json.dumps(_parameters(config), indent=1) + "\n")
+    for folder in (out, out / "annotations", *(out / "videos").glob("*")):
+        clear_dead(folder)
 
 
 def _written(out: Path, config: SyntheticConfig, workers: int | None, progress: bool) -> Iterator[Numbered]:
@@ -200,6 +221,7 @@ def write_one(out: Path, config: SyntheticConfig, number: int) -> dict[str, Any]
 
 def main(argv: Sequence[str]) -> None:
     """The child process: write a share of the videos; a row a line as JSON, or text that says why there is none."""
+    end_with_parent()
     out, config = Path(argv[0]), SyntheticConfig(**json.loads(argv[1]))
     try:
         for number, row in _alone(out, config, range(*map(int, argv[2:]))):

@@ -2,10 +2,7 @@
 
 import atexit
 import functools
-import os
 import signal
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.statistics import statistics_of
 from ssl_video.errors import UserError
+from ssl_video.processes import end_with_parent
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.objective import Objective, Redraw, Sample
 from ssl_video.train.span import long_enough, remedy
@@ -248,16 +246,9 @@ def batches(
 def start_worker(_worker: int) -> None:
     """What every loader worker does first."""
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()  # which may be killed while this one waits to hand over what no process will take
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole process group; the parent decides what follows
         signal.signal(number, signal.SIG_IGN)
-
-
-def _end_with(parent: int) -> None:
-    # a worker whose parent was killed can wait for ever to hand over what no process will take
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 class Loader(DataLoader):

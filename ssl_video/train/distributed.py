@@ -1,18 +1,25 @@
 """One process or many, started by torchrun."""
 
+import itertools
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from datetime import timedelta
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
 from ssl_video.errors import UserError
+from ssl_video.processes import LOOK_S, end_with_parent
 
 T = TypeVar("T")
 CPU = torch.device("cpu")
+TIME_OUT = timedelta(minutes=30)
+"""How long a rank waits for another within a collective: a batch may come from a slow disk, all else waits outside."""
+_meetings = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -46,17 +53,23 @@ class Ranks:
 
     @contextmanager
     def first_then_others(self) -> Iterator[None]:
-        """The first rank works while the others wait, so that they find its scan and its copies done."""
+        """The first rank works while the others wait, so that they find its scan and its copies done.
+
+        If it fails they go on and meet the same mistake.
+        """
         if not self.first:
             self.barrier()
-        yield
-        if self.first:
-            self.barrier()
+        try:
+            yield
+        finally:
+            if self.first:
+                self.barrier()
 
     def share(self, thing: T) -> T:
         """What the first rank has, on every rank: what several processes see is decided by one."""
         if self.world_size == 1:
             return thing
+        self.barrier()
         box = [thing]
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
@@ -77,21 +90,42 @@ class Ranks:
         return cast(T, result)
 
     def barrier(self) -> None:
-        """Wait for all ranks."""
-        if self.world_size > 1:
-            dist.barrier()
+        """Wait for all ranks, for as long as it takes: no collective, and its time-out, begins before all are here.
+
+        Raises:
+            UserError: when the process that keeps what they tell each other has ended.
+        """
+        if self.world_size == 1:
+            return
+        meeting = f"ssl_video/met/{next(_meetings)}"
+        try:
+            if _store().add(meeting, 1) == self.world_size:
+                _store().set(f"{meeting}/all", "1")
+            pause_s = 0.001
+            while not _store().check([f"{meeting}/all"]):  # its own wait complains of every second that passes
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, LOOK_S)
+        except dist.DistError as error:
+            raise UserError(f"Another process of this training has ended ({error}); run the same line again.") from None
 
 
 def join(device: torch.device) -> Ranks:
-    """Join the process group that torchrun announced in the environment, if it did."""
+    """Join the process group that torchrun announced in the environment, if it did. A rank ends with its torchrun."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         return Ranks(device=device)
     if not dist.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        if "TORCHELASTIC_RUN_ID" in os.environ:  # what ranks that were started by hand outlive is not ours to say
+            end_with_parent()
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIME_OUT)
     return Ranks(dist.get_rank(), dist.get_world_size(), device)
+
+
+def _store() -> Any:
+    """By which the processes find each other: it serves every backend, and has no time-out but ours."""
+    return dist.distributed_c10d._get_default_store()
 
 
 def leave() -> None:

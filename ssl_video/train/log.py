@@ -161,6 +161,11 @@ class Log:
             self.file.close()
             self.bar.close()
 
+    def check_there(self) -> None:
+        """Raise UserError if the folder of the run was removed or moved: nothing is written where it was."""
+        if not self.run.records_file.exists():
+            raise UserError(f"{self.run} was removed or moved while it trained, so that the training ended.")
+
     def tick(self, done: int) -> None:
         """Move the bar; its numbers are those of ``write``."""
         if self.first:
@@ -170,6 +175,7 @@ class Log:
         """One line, the bar's numbers, and videos of this rank that others had to replace, with the reason."""
         if not self.first:
             return
+        self.check_there()
         self.run.note_replaced(replaced)
         self.tick(record["step"])
         record = {name: value for name, value in record.items() if math.isfinite(value)}  # what is defined, and JSON

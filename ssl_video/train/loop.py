@@ -73,6 +73,7 @@ def train(
     start = load_state(run.load_checkpoint() if ranks.first else None, modules, optimizer, ranks)
     if start == 0 and ranks.first:  # the others get its buffers when the module is wrapped
         objective.fit(samples_to_fit(dataset), np.random.default_rng([config.seed]))
+    ranks.barrier()  # the first may have fitted for long
     wrapped = wrap(objective, config, ranks)
     keys = BatchKeys(
         len(dataset.videos.videos),
@@ -90,6 +91,7 @@ def train(
         meter.check(step)
         check_weights(modules.values(), step)
         if ranks.first:
+            log.check_there()
             run.save_checkpoint(step, state_of(modules, optimizer, step))
         ranks.barrier()
 
@@ -121,6 +123,7 @@ def train(
                 if watching:
                     check_weights(modules.values(), done)
                     record |= _watch(monitors, counts, done) if ranks.first else {}
+                    ranks.barrier()  # its monitors may take long
                     enough = ranks.any("stop" in record)
                     meter.restart()
                 log.write(record, meter.replaced)

@@ -13,7 +13,7 @@ from typing import get_args
 import numpy as np
 
 from ssl_video.errors import UserError
-from ssl_video.files import copies_dir, write_text, written_aside
+from ssl_video.files import clear_dead, copies_dir, write_text, written_aside
 from ssl_video.progress import announce, count, size
 from ssl_video.video.content import content_of
 from ssl_video.video.flow import check_flow, encode, flow_method
@@ -67,6 +67,7 @@ def build_clip_cache(
         check_flow(kind)
         time_limit_s += 5.0 * max((info.frames for _, info in videos), default=0)  # RAFT on a slow core
     out.mkdir(parents=True, exist_ok=True)
+    clear_dead(out)
     children = Children((sys.executable, "-m", "ssl_video.video.cache"), time_limit_s)
 
     _check_room(videos, out, kind, short_side, reversed, progress)

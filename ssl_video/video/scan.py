@@ -28,6 +28,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from ssl_video.files import cache_dir
+from ssl_video.processes import end_with_parent
 from ssl_video.progress import Bar, bar
 from ssl_video.video.content import content_of
 from ssl_video.video.info import Problem, VideoInfo
@@ -313,6 +314,7 @@ def _state(path: str) -> str | None:
 
 def answer_requests(reply: Callable[[Any], dict[str, Any]]) -> None:
     """What a child does: a JSON request a line on stdin, a JSON reply, or the reason for none, a line on stdout."""
+    end_with_parent()  # the end of stdin is not seen during a decode
     for line in sys.stdin:
         try:
             found = reply(json.loads(line))
