@@ -18,7 +18,7 @@ from ssl_video.files import as_named, cache_dir
 from ssl_video.progress import bar
 from ssl_video.video.content import content_of
 from ssl_video.video.info import Problem
-from ssl_video.video.scan import scan
+from ssl_video.video.scan import TIME_LIMIT_S, scan
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt")
 
@@ -81,7 +81,12 @@ def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSpli
 
 
 def scanned(
-    videos: VideoList, *, workers: int | None = None, progress: bool = False, none_usable_is_an_error: bool = True
+    videos: VideoList,
+    time_limit_s: float = TIME_LIMIT_S,
+    *,
+    workers: int | None = None,
+    progress: bool = False,
+    none_usable_is_an_error: bool = True,
 ) -> VideoSet:
     """The videos of a list with what a scan found; files that cannot be used join the problems.
 
@@ -92,7 +97,7 @@ def scanned(
         UserError: if no video is left and ``none_usable_is_an_error``.
     """
     unknown = list(dict.fromkeys(v.path for v in videos.videos if not isinstance(v, Video)))
-    found = dict(scan(unknown, workers, progress=progress)) if unknown else {}
+    found = dict(scan(unknown, workers, time_limit_s, progress)) if unknown else {}
     contents = contents_of([v for v in videos.videos if isinstance(v, Video) and not v.info.content], progress=progress)
     usable: list[Video] = []
     problems = list(videos.problems)

@@ -23,9 +23,9 @@ from ssl_video.encoders.fisher import Mixture, fisher_vector, fit_mixture, norma
 from ssl_video.encoders.tracks import TrackConfig
 from ssl_video.errors import UserError
 from ssl_video.files import cache_dir
+from ssl_video.video.children import Children
 from ssl_video.video.flow import opencv
 from ssl_video.video.info import Problem
-from ssl_video.video.scan import Children
 
 VERSION = 1
 """Raised when what is computed for a video changes, so that what older versions kept is not used."""

@@ -14,9 +14,9 @@ import numpy as np
 
 from ssl_video.encoders.descriptors import BINS, CELLS, PATCH, SLICES, describe, integral
 from ssl_video.files import written_aside
+from ssl_video.video.children import answer_requests
 from ssl_video.video.flow import farneback, opencv
 from ssl_video.video.reader import iterate_frames
-from ssl_video.video.scan import answer_requests
 
 REFERENCE = 240
 """Short side for which the thresholds below are, in pixels; they scale with the frames."""

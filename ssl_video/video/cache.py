@@ -15,13 +15,14 @@ import numpy as np
 from ssl_video.errors import UserError
 from ssl_video.files import copies_dir, write_text, written_aside
 from ssl_video.progress import announce, size
+from ssl_video.video.children import Children, answer_requests
 from ssl_video.video.content import content_of
 from ssl_video.video.flow import check_flow, encode, flow_method
 from ssl_video.video.info import Problem, VideoInfo
 from ssl_video.video.kinds import CopyKind
 from ssl_video.video.pictures import READING
 from ssl_video.video.reader import VideoError, iterate_frames
-from ssl_video.video.scan import Children, scan_one
+from ssl_video.video.scan import scan_one
 from ssl_video.video.writer import Encoding, write_video
 
 FLOW_CODEC = "flow"

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from ssl_video.video.alive import beat
 from ssl_video.video.info import VideoError, VideoInfo
 
 PICTURE_SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
@@ -134,6 +135,7 @@ def iterate_folder(folder: Path | str, numbers: Sequence[int] | None = None) -> 
     for number in range(len(files)) if numbers is None else numbers:
         if not 0 <= number < len(files):
             raise VideoError(f"there is no frame {number}: the folder has {len(files)} pictures")
+        beat()
         frame_HWC = read_picture(files[number])
         size = size or frame_HWC.shape
         if frame_HWC.shape != size:

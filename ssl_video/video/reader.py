@@ -22,6 +22,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ssl_video.errors import UserError, nearest
+from ssl_video.video.alive import beat
 from ssl_video.video.fetch import open_decoder, open_media, torchcodec_works
 from ssl_video.video.info import VideoError, VideoInfo
 from ssl_video.video.pictures import iterate_folder, picture_files
@@ -93,6 +94,7 @@ def iterate_frames(path: str, start: int = 0) -> Iterator[np.ndarray]:
     """All frames from number ``start`` on, (H, W, 3) uint8 RGB, one at a time. Raises VideoError."""
     if path.endswith(".npy"):
         for frame_HWC in np.load(path, mmap_mode="r", allow_pickle=False)[start:]:
+            beat()
             yield np.array(frame_HWC)  # a map of the file cannot be written to, and torch minds
         return
     if Path(path).is_dir():
@@ -111,6 +113,7 @@ def decoded(container: InputContainer, stream: VideoStream, strict: bool = False
     With ``strict`` such a packet raises what ``opened`` turns into VideoError.
     """
     for packet in container.demux(stream):
+        beat()
         yield from _frames_of(packet, strict)
 
 
@@ -163,6 +166,7 @@ def by_time(
             container.seek(_time_after(run[0], info), stream=stream)
         missing, unsent, first = set(run), set(run), True
         for packet in container.demux(stream):
+            beat()
             coming = None if packet.pts is None else _number(packet.pts, info)
             if may_skip and coming is not None:
                 context.skip_frame = "DEFAULT" if coming in missing else "NONREF"
