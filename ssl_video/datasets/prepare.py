@@ -66,7 +66,7 @@ def copy_videos(
         whole = scanned(videos, workers=workers, progress=progress)
         return cached(whole, kind, short_side or None, out=out, workers=workers, progress=progress)
 
-    return _written(out / "manifest.csv", load_splits(data), copies)
+    return _written(out / "manifest.csv", load_splits(data), copies, copies=True)
 
 
 def flow_videos(
@@ -88,14 +88,18 @@ def flow_videos(
         whole, side = scanned(videos, workers=workers, progress=progress), short_side or None
         return flow_of(whole, method, side, reversed=reversed, out=out, workers=workers, progress=progress)
 
-    return _written(out / "manifest.csv", load_splits(data), flows)
+    return _written(out / "manifest.csv", load_splits(data), flows, copies=True)
 
 
-def _written(manifest: Path, splits: Splits, prepare: Callable[[VideoList], VideoSet]) -> Prepared:
+def _written(
+    manifest: Path, splits: Splits, prepare: Callable[[VideoList], VideoSet], copies: bool = False
+) -> Prepared:
+    """Of ``copies``, originals that could not be copied are problems, and no videos to be scanned later."""
     rows, problems, videos = [], [], 0
     for name, one in _lists(splits):
         done = prepare(one)
-        rows += manifest_rows(done, name)
+        listed = {} if copies else {v.path: v for v in one.videos}
+        rows += manifest_rows(done, name, listed)
         problems += done.problems
         videos += len(done.videos)
     write_manifest(manifest, rows)

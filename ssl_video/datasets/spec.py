@@ -2,8 +2,11 @@
 
 import dataclasses
 import re
+import uuid
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +61,7 @@ def load_features(spec: str, split: int = 1) -> FeatureSplits:
 
 def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSplits:
     if spec == "synthetic":  # the embedded set: made at the first use
-        return load_table(synthesize(cache_dir() / "synthetic-clips"))
+        return _embedded(cache_dir() / "synthetic-clips")
     path = Path(spec).expanduser()
     named = re.fullmatch(r"([\w-]{2,}):(.*)", spec)  # one letter is a drive of Windows
     if named and not path.exists():
@@ -78,6 +81,19 @@ def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSpli
     if path.suffix.lower() in LIST_SUFFIXES:
         return load_table(path)
     return Splits(VideoList(path.name, (ListedVideo(str(as_named(path))),)))
+
+
+def _embedded(folder: Path) -> Splits:
+    """The embedded set, drawn again where it is damaged: it is ours, and nobody can name another place for it."""
+    with suppress(UserError):  # said again below, if a new folder meets it too
+        splits = load_table(synthesize(folder))
+        if not splits.warnings and not any(one.problems for one in (splits.train, splits.test) if one):
+            return splits
+    with suppress(OSError):
+        aside = folder.with_name(f"{folder.name}.damaged-{uuid.uuid4().hex[:8]}")
+        folder.rename(aside)
+        warnings.warn(f"{folder} was damaged: it is {aside.name} now, and drawn again. Remove it.", stacklevel=2)
+    return load_table(synthesize(folder))
 
 
 def scanned(
