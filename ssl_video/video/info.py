@@ -77,6 +77,13 @@ def behind(error: BaseException | None) -> BaseException | None:
     return None
 
 
+def problem_of(path: str, error: VideoError) -> Problem:
+    """The problem that an error of reading a file is."""
+    cause = behind(error)
+    reason = reason_of(cause) if isinstance(cause, PermissionError) else str(error)
+    return Problem(path, reason, passing=cause is not None)
+
+
 def reason_of(error: OSError) -> str:
     """What the system said when a file was to be read, as a reason."""
     denied = error.errno in (errno.EACCES, errno.EPERM)
