@@ -16,7 +16,7 @@ from ssl_video.eval.multilabel import targets_of
 from ssl_video.model import Model, check_features
 from ssl_video.progress import Bar, bar
 from ssl_video.train.data import Loader, read_video
-from ssl_video.video.info import Problem
+from ssl_video.video.info import Problem, problem_of
 from ssl_video.video.kinds import Crops
 from ssl_video.video.reader import VideoError
 from ssl_video.video.view import View
@@ -152,7 +152,7 @@ class ClipsOfVideos(Dataset):
         try:
             frames_VTHWC = view.crops(read_video(video, unique.tolist()), what.crops)
         except VideoError as error:
-            return number, starts, Problem(video.source, str(error))
+            return number, starts, problem_of(video.source, error)
         clips_VKTHWC = frames_VTHWC[:, inverse.reshape(positions_KT.shape)]
         clips_KTHWC = clips_VKTHWC.reshape(-1, *clips_VKTHWC.shape[2:])
         return number, np.tile(starts, what.crops), torch.from_numpy(clips_KTHWC)  # tensors travel in shared memory

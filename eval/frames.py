@@ -14,7 +14,7 @@ from ssl_video.eval.calibration import BYTES, batch_norms, settle
 from ssl_video.model import Model, check_features
 from ssl_video.progress import bar
 from ssl_video.video.augment import resize_short_side
-from ssl_video.video.info import Problem
+from ssl_video.video.info import Problem, problem_of
 from ssl_video.video.reader import VideoError, iterate_frames
 
 
@@ -49,7 +49,7 @@ def embed_frames(
             embedded.append(embeddings_TD)
         except VideoError as error:
             embedded.append(None)
-            problems.append(Problem(video.source, str(error)))
+            problems.append(problem_of(video.source, error))
     if len(problems) == len(videos):
         raise UserError(f"None of {len(videos)} videos could be read; the first: {problems[0].reason}.")
     return embedded, problems

@@ -179,7 +179,7 @@ def _shards(
     """Extract the shards of this rank that are not there, and read those of all ranks."""
     folder, numbers = kept.folder, range(-(-len(videos.videos) // SHARD))
     mine = numbers[ranks.rank :: ranks.world_size]
-    parts = {n: videos.videos[n * SHARD : (n + 1) * SHARD] for n in mine if not (folder / f"{n:05d}.json").exists()}
+    parts = {n: videos.videos[n * SHARD : (n + 1) * SHARD] for n in mine if not _finished(folder / f"{n:05d}.json")}
     with Bar("extract", sum(map(len, parts.values())), "video", progress and ranks.first) as done:
         for number, of_shard in parts.items():
             part = VideoSet(videos.name, of_shard, videos.classes)
@@ -190,6 +190,13 @@ def _shards(
     for number in numbers:
         _read_shard(kept, number, videos.videos[number * SHARD : (number + 1) * SHARD], whole)
     return whole
+
+
+def _finished(note: Path) -> bool:
+    """True if a shard is there, and no video is missing in it for a reason that was the machine's."""
+    if not note.exists():
+        return False
+    return not any(p.get("passing") for p in json.loads(note.read_text(encoding="utf-8"))["problems"])
 
 
 def _claim(folder: Path, about: dict[str, Any], videos: VideoSet) -> None:

@@ -279,7 +279,7 @@ def test_the_columns_of_a_manifest_are_stable(tmp_path):
     with (tmp_path / "m.csv").open() as file:
         assert tuple(next(csv.reader(file))) == COLUMNS == (
             *("path", "label", "group", "split", "frames", "fps", "width", "height", "duration_s", "codec"),
-            *("pts_start", "pts_step", "reason", "content", "copy_of", "annotation", "annotated", "published"),
+            *("pts_start", "pts_step", "reason", "content", "copy_of", "annotation", "annotated", "published", "state"),
         )  # fmt: skip
 
 

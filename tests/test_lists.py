@@ -18,8 +18,8 @@ from ssl_video.train.config import DataConfig, TrainingConfig
 from ssl_video.train.lists import check_same, lists_of
 from ssl_video.video import cache
 from ssl_video.video.cache import make_copy
+from ssl_video.video.children import Children
 from ssl_video.video.info import Problem, VideoInfo
-from ssl_video.video.scan import Children
 from tests import videos
 from tests.nets import video_set
 

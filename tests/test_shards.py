@@ -125,6 +125,21 @@ def test_a_shard_without_one_readable_video_is_whole(tmp_path, model, monkeypatc
     assert len(extract_to(kept(tmp_path, model), model, video_set(7), Extraction(1), workers=0).videos) == 6
 
 
+def test_a_video_that_the_machine_kept_from_being_read_is_extracted_later(tmp_path, model, monkeypatch, reads):
+    def denied(video, frames):
+        try:
+            raise PermissionError(13, "Permission denied")
+        except OSError:
+            raise VideoError("it cannot be decoded") from None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(features_module, "read_video", denied)
+        found = extract_to(kept(tmp_path, model), model, video_set(4), Extraction(1), workers=0)
+    assert not found.videos and {p.reason for p in found.problems} == {"permission denied"}
+    again = extract_to(kept(tmp_path, model), model, video_set(4), Extraction(1), workers=0)
+    assert len(again.videos) == 4 and not again.problems
+
+
 def test_a_probe_resumes_from_kept_features(tmp_path, model, reads):
     whole = video_set(16)
     train, test = (replace(whole, videos=whole.videos[a:b]) for a, b in ((0, 10), (10, 16)))

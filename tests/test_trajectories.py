@@ -16,6 +16,7 @@ from ssl_video.encoders.tracks import TrackConfig, Trajectories, moving, track, 
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Task, evaluate
 from ssl_video.model import load_model, load_model_or_encoder
+from ssl_video.video.children import Children
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.writer import write_video
 from tests.test_flow import texture
@@ -257,7 +258,7 @@ def test_the_encoder_gives_a_vector_a_video_and_names_those_it_could_not_read(en
 
 def test_the_encoder_repeats_and_computes_a_video_once(encoder, task, monkeypatch):
     again = build_encoder(SPEC)
-    monkeypatch.setattr("ssl_video.video.scan.Children.request", lambda *_: pytest.fail("nothing is left to compute"))
+    monkeypatch.setattr(Children, "request", lambda *_: pytest.fail("nothing is left to compute"))
     again.fit(task.train, 1)
     assert np.array_equal(again.encode(task.train, 1).features_ND, encoder.encode(task.train, 1).features_ND)
 

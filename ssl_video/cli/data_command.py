@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from ssl_video.bounds import Bounded, Count, Natural
+from ssl_video.bounds import Bounded, Count, Natural, Positive
 from ssl_video.cli import tell
 from ssl_video.cli.parsing import Folder, Json, Spec, action_of, document, messages_aside, parse
 from ssl_video.datasets.drawing.config import SyntheticConfig
@@ -39,6 +39,9 @@ class ScanConfig(Bounded, flags="--"):
     json: Json = False
     workers: Count | None = None
     """Scanning processes; by default one a core."""
+    time_limit: Positive = 60.0
+    """Seconds that a file may take without getting on, before it is left out; however long it is, while it gets on it
+    is read."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def scan(argv: Sequence[str]) -> int:
     from ssl_video.datasets.prepare import scan_to_manifest
 
     with messages_aside(config.json):
-        done = scan_to_manifest(config.data, config.out, workers=config.workers, progress=True)
+        done = scan_to_manifest(config.data, config.out, config.time_limit, workers=config.workers, progress=True)
         bad = len(done.problems)
         for warning in done.warnings:
             tell(f"warning: {warning}")

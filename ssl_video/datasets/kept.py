@@ -32,10 +32,21 @@ def hold(folder: Path) -> None:
     if folder in _held:
         return
     with contextlib.suppress(OSError):  # a disk that cannot be written, or knows no locks
-        folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)  # for as long as we live: it is not closed
-        fcntl.flock(file, fcntl.LOCK_SH)
-        _held[folder] = file
+        while folder not in _held:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)  # for as long as we live: it is not closed
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if _is_at(folder / LOCK, file):
+                _held[folder] = file
+            else:  # while we waited, the folder was cleared with the file that we have locked
+                os.close(file)
+
+
+def _is_at(path: Path, file: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file))
+    except FileNotFoundError:
+        return False
 
 
 def hold_copies(paths: Iterable[str]) -> None:
@@ -66,7 +77,15 @@ def _look_at(folder: Path) -> Kept:
     files = [entry for entry in os.scandir(folder) if entry.name != LOCK]
     copies = sum(not entry.name.endswith((".json", ".csv")) for entry in files)
     with _locked(folder) as ours:
-        return Kept(folder, copies, sum(entry.stat().st_size for entry in files), not ours)
+        return Kept(folder, copies, sum(map(_size, files)), not ours)
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    """In bytes; none of a file that another process has renamed or removed meanwhile."""
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return 0
 
 
 @contextlib.contextmanager

@@ -2,15 +2,18 @@
 
 ``path`` (relative to the manifest, or absolute), ``label`` (the name of the class, or of several with ``|`` between
 them), ``group`` (what train and test must not share), ``split`` ("train", "test" or empty, which means train), the
-fields of ``VideoInfo``, ``reason`` (why the file cannot be used), and further fields of ``ListedVideo``. Only ``path``
-is needed, so a list made by hand with the header ``path,label`` is a manifest that was not scanned; those of version
-0.1 have no column after ``reason``.
+fields of ``VideoInfo``, ``reason`` (why the file cannot be used), and further fields of ``ListedVideo``. What was found
+of a file that has another ``state`` now is not used: the file is scanned anew. Only ``path`` is needed, so a list made
+by hand with the header ``path,label`` is a manifest that was not scanned; those of version 0.1 have no column after
+``reason``.
 """
 
+import contextlib
 import csv
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from ssl_video.datasets.base import ListedVideo, Splits, Video, VideoList
 from ssl_video.datasets.listing import MISSING, class_names, csv_lines, read_text
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import as_named, written_aside
+from ssl_video.video.content import content_of, state_of
 from ssl_video.video.info import Problem, VideoInfo
 
 INFO_COLUMNS = {
@@ -34,7 +38,8 @@ INFO_COLUMNS = {
 OWN = ("copy_of", "annotation", "annotated", "published")
 """Columns that are fields of ``ListedVideo`` of the same name."""
 PATHS = ("path", "copy_of", "annotation")
-COLUMNS = ("path", "label", "group", "split", *INFO_COLUMNS, "reason", "content", *OWN)
+COLUMNS = ("path", "label", "group", "split", *INFO_COLUMNS, "reason", "content", *OWN, "state")
+COPY_CHANGED = "the copy has changed since it was made; make it again by 'ssl-video data cache' or 'data flow'"
 SPLITS = {"": "train", "train": "train", "test": "test", "val": "test", "validation": "test"}
 
 
@@ -52,10 +57,12 @@ class Row:
     annotation: str = ""
     annotated: str = ""
     published: str = ""
+    state: str = ""
+    changed: bool = False
 
 
 def read_manifest(path: Path | str) -> Splits:
-    """Its training and test list; rows that were scanned are trusted, as long as the file is there.
+    """Its training and test list; rows that were scanned are trusted, as long as the file is as it was.
 
     Raises:
         UserError: if the file or a row cannot be read, with the line's number.
@@ -74,8 +81,11 @@ def whole_path(path: Path | str) -> Path:
     return as_named(path)
 
 
-def manifest_rows(videos: VideoList, split: str = "") -> list[dict[str, Any]]:
-    """Column -> value for every video of the set in its order, then for every problem; paths are absolute."""
+def manifest_rows(videos: VideoList, split: str = "", listed: Mapping[str, ListedVideo] = {}) -> list[dict[str, Any]]:
+    """Column -> value for every video of the set in its order, then for every problem; paths are absolute.
+
+    ``listed``: what a list says of the files of the problems.
+    """
     names = videos.classes
     rows = [
         {"path": v.path, "label": joined([names[n] for n in v.labels]), "group": v.group, "split": split}
@@ -83,9 +93,21 @@ def manifest_rows(videos: VideoList, split: str = "") -> list[dict[str, Any]]:
         | (asdict(v.info) if isinstance(v, Video) else {})
         for v in videos.videos
     ]
-    rows += [{"path": p.path, "split": split, "reason": p.reason} for p in videos.problems]
+    rows += [_problem_row(p, split, names, listed.get(p.path)) for p in videos.problems]
     whole = os.path.abspath  # relative ones would be taken as relative to the manifest; links keep their names
     return [row | {name: whole(row[name]) for name in PATHS if row.get(name)} for row in rows]
+
+
+def _problem_row(problem: Problem, split: str, names: Sequence[str], listed: ListedVideo | None) -> dict[str, Any]:
+    """Without the reason where it is the machine's: who reads the manifest scans the file anew."""
+    row = {"path": problem.path, "split": split, "reason": "" if listed and problem.passing else problem.reason}
+    if listed is not None:
+        row |= {"label": joined([names[n] for n in listed.labels]), "group": listed.group}
+        row |= {name: getattr(listed, name) for name in OWN}
+    if not (listed and problem.passing):
+        with contextlib.suppress(OSError, ValueError):
+            row["state"] = state_of(problem.path)
+    return row
 
 
 def write_manifest(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -127,9 +149,15 @@ def splits_of(rows: Sequence[Row], name: str) -> Splits:
     test = [r for r in rows if SPLITS[r.split] == "test"]
     if not train:
         raise UserError(f"No line of {name} is for training; write 'train' in the column 'split' of those that are.")
+    warnings = ()
+    if changed := [r.path for r in rows if r.changed]:
+        warnings = (
+            f"{len(changed)} of the {len(rows)} files of {name} have changed since it was written (the first: "
+            f"{changed[0]}): what it says of them is not used.",
+        )
     if not test:
-        return Splits(_set_of(train, name, classes))
-    return Splits(_set_of(train, f"{name} train", classes), _set_of(test, f"{name} test", classes))
+        return Splits(_set_of(train, name, classes), warnings=warnings)
+    return Splits(_set_of(train, f"{name} train", classes), _set_of(test, f"{name} test", classes), warnings)
 
 
 def _set_of(rows: Sequence[Row], name: str, classes: tuple[str, ...]) -> VideoList:
@@ -158,7 +186,29 @@ def header_rows(lines: Sequence[tuple[int, list[str]]], source: Path) -> list[Ro
         if len(cells) != len(names):
             raise UserError(f"{source}, line {number}: {len(cells)} columns, where the header has {len(names)}.")
         rows.append(_row(dict(zip(names, cells, strict=True)), source, number))
-    return rows
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(_as_it_is_now, rows))
+
+
+def _as_it_is_now(row: Row) -> Row:
+    """The row without what was found of its file, if that has changed since.
+
+    A file of the same size and content is the same one at another place. A copy has the content of its original: only
+    its size tells.
+    """
+    if not row.state or row.reason == MISSING:
+        return row
+    try:
+        now = state_of(row.path)
+        same = now == row.state or (
+            now.partition("|")[0] == row.state.partition("|")[0]
+            and (bool(row.copy_of) or row.info is None or row.info.content in ("", content_of(row.path)))
+        )
+    except OSError:
+        same = False
+    if same:
+        return row
+    return replace(row, info=None, reason=COPY_CHANGED if row.copy_of else "", changed=True)
 
 
 def _row(cells: dict[str, str], source: Path, number: int) -> Row:
@@ -171,12 +221,13 @@ def _row(cells: dict[str, str], source: Path, number: int) -> Row:
     if all(values.values()):
         try:
             found = {name: parse(values[name]) for name, parse in INFO_COLUMNS.items()}
-            info = VideoInfo(**found, content=cells.get("content", "").strip())
+            info = VideoInfo(**found, content=cells.get("content", "").strip(), state=cells.get("state", ""))
         except ValueError as error:
             raise UserError(f"{source}, line {number}: {error}; run 'ssl-video data scan' again.") from None
     labels, group = separated(cells.get("label", "")), cells.get("group", "").strip()
-    own = {name: cells.get(name, "") for name in OWN}
-    return listed_row(Row(cells["path"], labels, group, split, info, cells.get("reason", ""), **own), source, number)
+    own: dict[str, Any] = {name: cells.get(name, "") for name in OWN}
+    row = Row(cells["path"], labels, group, split, info, cells.get("reason", ""), **own)
+    return listed_row(replace(row, state=cells.get("state", "")), source, number)
 
 
 def listed_row(row: Row, source: Path, number: int) -> Row:
@@ -188,5 +239,6 @@ def listed_row(row: Row, source: Path, number: int) -> Row:
     if not row.path:
         raise UserError(f"{source}, line {number}: there is a label {joined(row.labels)!r} but no file.")
     paths = {name: os.path.normpath(source.parent / getattr(row, name)) for name in PATHS if getattr(row, name)}
-    reason = row.reason or ("" if Path(paths["path"]).exists() else MISSING)
+    noted = "" if row.reason == MISSING else row.reason  # it may have come back
+    reason = noted or ("" if Path(paths["path"]).exists() else MISSING)
     return replace(row, **paths, info=None if reason else row.info, reason=reason)

@@ -12,6 +12,7 @@ from ssl_video.datasets.manifest import manifest_rows, write_manifest
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.video.info import Problem
 from ssl_video.video.kinds import CopyKind
+from ssl_video.video.scan import TIME_LIMIT_S
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,19 @@ class Prepared:
         return Counter(problem.reason for problem in self.problems)
 
 
-def scan_to_manifest(data: str, out: Path, *, workers: int | None = None, progress: bool = False) -> Prepared:
+def scan_to_manifest(
+    data: str, out: Path, time_limit_s: float = TIME_LIMIT_S, *, workers: int | None = None, progress: bool = False
+) -> Prepared:
     """Scan every file of a SPEC and write the manifest ``out`` of what can be used, which may be nothing.
 
-    A manifest that lies in the folder is not looked at, so that new files are seen.
+    A manifest that lies in the folder is not looked at, so that new files are seen. ``time_limit_s``: seconds that a
+    file may take without getting on.
     """
     splits = load_splits(data, through_manifest=False)
 
     def usable(videos: VideoList) -> VideoSet:
-        return scanned(videos, workers=workers, progress=progress, none_usable_is_an_error=False)
+        limit = time_limit_s
+        return scanned(videos, limit, workers=workers, progress=progress, none_usable_is_an_error=False)
 
     return _written(out, splits, usable)
 
@@ -61,7 +66,7 @@ def copy_videos(
         whole = scanned(videos, workers=workers, progress=progress)
         return cached(whole, kind, short_side or None, out=out, workers=workers, progress=progress)
 
-    return _written(out / "manifest.csv", load_splits(data), copies)
+    return _written(out / "manifest.csv", load_splits(data), copies, copies=True)
 
 
 def flow_videos(
@@ -83,14 +88,18 @@ def flow_videos(
         whole, side = scanned(videos, workers=workers, progress=progress), short_side or None
         return flow_of(whole, method, side, reversed=reversed, out=out, workers=workers, progress=progress)
 
-    return _written(out / "manifest.csv", load_splits(data), flows)
+    return _written(out / "manifest.csv", load_splits(data), flows, copies=True)
 
 
-def _written(manifest: Path, splits: Splits, prepare: Callable[[VideoList], VideoSet]) -> Prepared:
+def _written(
+    manifest: Path, splits: Splits, prepare: Callable[[VideoList], VideoSet], copies: bool = False
+) -> Prepared:
+    """Of ``copies``, originals that could not be copied are problems, and no videos to be scanned later."""
     rows, problems, videos = [], [], 0
     for name, one in _lists(splits):
         done = prepare(one)
-        rows += manifest_rows(done, name)
+        listed = {} if copies else {v.path: v for v in one.videos}
+        rows += manifest_rows(done, name, listed)
         problems += done.problems
         videos += len(done.videos)
     write_manifest(manifest, rows)

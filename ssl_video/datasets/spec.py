@@ -2,8 +2,11 @@
 
 import dataclasses
 import re
+import uuid
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,7 @@ from ssl_video.files import as_named, cache_dir
 from ssl_video.progress import bar, count
 from ssl_video.video.content import content_of
 from ssl_video.video.info import Problem
-from ssl_video.video.scan import scan
+from ssl_video.video.scan import TIME_LIMIT_S, scan
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt")
 
@@ -58,7 +61,7 @@ def load_features(spec: str, split: int = 1) -> FeatureSplits:
 
 def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSplits:
     if spec == "synthetic":  # the embedded set: made at the first use
-        return load_table(synthesize(cache_dir() / "synthetic-clips", wait=True))
+        return _embedded(cache_dir() / "synthetic-clips")
     path = Path(spec).expanduser()
     named = re.fullmatch(r"([\w-]{2,}):(.*)", spec)  # one letter is a drive of Windows
     if named and not path.exists():
@@ -80,8 +83,26 @@ def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSpli
     return Splits(VideoList(path.name, (ListedVideo(str(as_named(path))),)))
 
 
+def _embedded(folder: Path) -> Splits:
+    """The embedded set, drawn again where it is damaged: it is ours, and nobody can name another place for it."""
+    with suppress(UserError):  # said again below, if a new folder meets it too
+        splits = load_table(synthesize(folder, wait=True))
+        if not splits.warnings and not any(one.problems for one in (splits.train, splits.test) if one):
+            return splits
+    with suppress(OSError):
+        aside = folder.with_name(f"{folder.name}.damaged-{uuid.uuid4().hex[:8]}")
+        folder.rename(aside)
+        warnings.warn(f"{folder} was damaged: it is {aside.name} now, and drawn again. Remove it.", stacklevel=2)
+    return load_table(synthesize(folder, wait=True))
+
+
 def scanned(
-    videos: VideoList, *, workers: int | None = None, progress: bool = False, none_usable_is_an_error: bool = True
+    videos: VideoList,
+    time_limit_s: float = TIME_LIMIT_S,
+    *,
+    workers: int | None = None,
+    progress: bool = False,
+    none_usable_is_an_error: bool = True,
 ) -> VideoSet:
     """The videos of a list with what a scan found; files that cannot be used join the problems.
 
@@ -92,7 +113,7 @@ def scanned(
         UserError: if no video is left and ``none_usable_is_an_error``.
     """
     unknown = list(dict.fromkeys(v.path for v in videos.videos if not isinstance(v, Video)))
-    found = dict(scan(unknown, workers, progress=progress)) if unknown else {}
+    found = dict(scan(unknown, workers, time_limit_s, progress)) if unknown else {}
     contents = contents_of([v for v in videos.videos if isinstance(v, Video) and not v.info.content], progress=progress)
     usable: list[Video] = []
     problems = list(videos.problems)

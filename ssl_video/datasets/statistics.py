@@ -17,7 +17,9 @@ from ssl_video.progress import bar
 from ssl_video.video import cues
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.cache import FLOW_CODEC
+from ssl_video.video.content import state_of
 from ssl_video.video.flow import farneback
+from ssl_video.video.info import reason_of
 from ssl_video.video.reader import VideoError, iterate_frames
 
 
@@ -100,14 +102,18 @@ def measure(videos: VideoSet, names: Sequence[str], progress: bool = False) -> N
 def _statistic(name: str, path: str, resized_to: int) -> np.ndarray:
     if name not in STATISTICS:
         raise UserError(f"There is no statistic called {name!r}; {nearest(name, STATISTICS)}")
-    stat, seen = Path(path).stat(), f"|{resized_to}" if resized_to else ""
-    key = hashlib.sha256(f"{name}|{Path(path).resolve()}|{stat.st_size}|{stat.st_mtime_ns}{seen}".encode()).hexdigest()[
-        :24
-    ]
+    try:
+        state = state_of(path)
+    except OSError as error:
+        raise VideoError(reason_of(error)) from error
+    seen = f"|{resized_to}" if resized_to else ""
+    key = hashlib.sha256(os.fsencode(f"{name}|{Path(path).resolve()}|{state}{seen}")).hexdigest()[:24]
     kept = cache_dir() / "statistics" / f"{key}.npy"
-    if kept.exists():
+    with suppress(OSError, ValueError, EOFError):  # not there, or damaged: it is computed
         return np.load(kept, allow_pickle=False)
     values = STATISTICS[name](path, resized_to)
-    with written_aside(kept) as aside:
-        np.save(aside, values)
+    with suppress(OSError):  # a full disk, or a file that is gone: what is computed is not kept
+        if state_of(path) == state:
+            with written_aside(kept) as aside:
+                np.save(aside, values)
     return values

@@ -39,6 +39,7 @@ from ssl_video.errors import UserError
 from ssl_video.files import clear_dead, is_empty, write_text, written_aside
 from ssl_video.processes import end_with_parent, held
 from ssl_video.progress import bar
+from ssl_video.video.info import VideoError, VideoInfo
 from ssl_video.video.scan import scan_one
 from ssl_video.video.writer import Encoding, write_video
 
@@ -202,7 +203,8 @@ def write_one(out: Path, config: SyntheticConfig, number: int) -> dict[str, Any]
     name, label = f"{split}-{index:05d}", CLASSES[config.kind][index % len(CLASSES[config.kind])]
     video = out.resolve() / "videos" / label / f"{name}.mp4"
     annotation = out / "annotations" / f"{name}.npz"
-    if not (video.is_file() and annotation.is_file()):
+    info = _drawn(video, config.frames) if annotation.is_file() else None
+    if info is None:
         scene = draw(
             config.kind,
             index,
@@ -216,7 +218,18 @@ def write_one(out: Path, config: SyntheticConfig, number: int) -> dict[str, Any]
         with written_aside(annotation) as aside:  # last: where it exists, the video is whole
             np.savez_compressed(aside, masks_THW=scene.masks_THW, phase_T=scene.phase_T)
     shown = "" if config.kind == "tracks" else label
-    return {"path": str(video), "label": shown, "group": name, "split": split} | asdict(scan_one(str(video)))
+    facts = asdict(info or scan_one(str(video)))
+    facts["state"] = f"{video.stat().st_size}|"  # without the time: the same set is the same manifest
+    return {"path": str(video), "label": shown, "group": name, "split": split} | facts
+
+
+def _drawn(video: Path, frames: int) -> VideoInfo | None:
+    """What the video holds, if it was written before and is whole."""
+    try:
+        info = scan_one(str(video))
+    except (OSError, VideoError):
+        return None
+    return info if info.frames == frames else None
 
 
 def main(argv: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -23,9 +24,10 @@ from ssl_video.encoders.fisher import Mixture, fisher_vector, fit_mixture, norma
 from ssl_video.encoders.tracks import TrackConfig
 from ssl_video.errors import UserError
 from ssl_video.files import cache_dir
+from ssl_video.video.children import Children, OutputError
+from ssl_video.video.content import state_of
 from ssl_video.video.flow import opencv
-from ssl_video.video.info import Problem
-from ssl_video.video.scan import Children
+from ssl_video.video.info import Problem, reason_of
 
 VERSION = 1
 """Raised when what is computed for a video changes, so that what older versions kept is not used."""
@@ -131,18 +133,21 @@ class ImprovedTrajectories(Encoder):
     def _described(self, videos: VideoSet, workers: int) -> list[Path | Problem]:
         """The files of the videos' descriptors, made now where they are not in the cache."""
         opencv()  # a missing library is said once, not for every video
-        longest = max((video.frames for video in videos.videos), default=0)
         command = (sys.executable, "-m", "ssl_video.encoders.tracks")
-        children = Children(command, time_limit_s=600.0 + longest)
+        children = Children(command, time_limit_s=600.0)
 
         def described(video: Video) -> Path | Problem:
             try:
                 file = _file(video.path, self.config)
             except OSError as error:
-                return Problem(video.path, error.strerror or "it cannot be opened")
-            if not file.exists():
+                return Problem(video.path, reason_of(error), passing=True)
+            if not _whole(file):
                 request = {"path": video.path, "file": str(file), "config": asdict(self.config)}
-                reply = children.request(video.path, request)
+                try:
+                    reply = children.request(video.path, request)
+                except OutputError as error:
+                    where = f"{file.parent} cannot be written ({error})"
+                    raise UserError(f"{where}; name another place by SSL_VIDEO_CACHE.") from None
                 if isinstance(reply, Problem):
                     return reply
             return file
@@ -152,10 +157,18 @@ class ImprovedTrajectories(Encoder):
 
 
 def _file(path: str, config: TrackConfig) -> Path:
-    stat = Path(path).stat()
-    state = [VERSION, str(Path(path).absolute()), stat.st_size, stat.st_mtime_ns, asdict(config)]
+    state = [VERSION, str(Path(path).absolute()), state_of(path), asdict(config)]
     key = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:24]
     return cache_dir() / "trajectories" / f"{key}.npz"
+
+
+def _whole(file: Path) -> bool:
+    """True if there are descriptors that can be read; the archive has a checksum for each."""
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            return all(content[name].ndim == 2 for name in content)
+    except (OSError, ValueError, EOFError, BadZipFile, KeyError):
+        return False
 
 
 def _load(file: Path) -> Descriptors:

@@ -14,9 +14,11 @@ import numpy as np
 
 from ssl_video.encoders.descriptors import BINS, CELLS, PATCH, SLICES, describe, integral
 from ssl_video.files import written_aside
+from ssl_video.video.children import answer_requests, to_disk
+from ssl_video.video.content import state_of
 from ssl_video.video.flow import farneback, opencv
+from ssl_video.video.info import FileChanged
 from ssl_video.video.reader import iterate_frames
-from ssl_video.video.scan import answer_requests
 
 REFERENCE = 240
 """Short side for which the thresholds below are, in pixels; they scale with the frames."""
@@ -240,8 +242,12 @@ class _Kept:
 
 def _reply(request: dict) -> dict:
     opencv().setNumThreads(1)  # there is a child for each core
-    descriptors = track(iterate_frames(request["path"]), TrackConfig(**request["config"])).descriptors
-    with written_aside(request["file"]) as aside:
+    path = request["path"]
+    state = state_of(path)
+    descriptors = track(iterate_frames(path), TrackConfig(**request["config"])).descriptors
+    if state_of(path) != state:
+        raise FileChanged
+    with to_disk(), written_aside(request["file"]) as aside:
         np.savez(aside, **descriptors)  # pyright: ignore[reportArgumentType]
     return {"tracks": len(next(iter(descriptors.values())))}
 

@@ -1,5 +1,7 @@
 """Copies of videos that read fast: small h264 files, raw frames, or their optical flow."""
 
+import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -15,15 +17,21 @@ import numpy as np
 from ssl_video.errors import UserError
 from ssl_video.files import clear_dead, copies_dir, write_text, written_aside
 from ssl_video.progress import announce, count, size
-from ssl_video.video.content import content_of
+from ssl_video.video.children import Children, OutputError, answer_requests, to_disk
+from ssl_video.video.content import content_of, state_of
 from ssl_video.video.flow import check_flow, encode, flow_method
-from ssl_video.video.info import Problem, VideoInfo
+from ssl_video.video.info import FileChanged, Problem, VideoError, VideoInfo, reason_of
 from ssl_video.video.kinds import CopyKind
 from ssl_video.video.pictures import READING
-from ssl_video.video.reader import VideoError, iterate_frames
-from ssl_video.video.scan import Children, scan_one
+from ssl_video.video.reader import iterate_frames
+from ssl_video.video.scan import scan_one
 from ssl_video.video.writer import Encoding, write_video
 
+VERSION = 2
+"""Raised when copies are made otherwise, so that those of older versions are made again."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+TIME_LIMIT_S = 600.0
+"""Seconds that a copy may be made without getting on: a field of RAFT on a slow core, or a frame of 8K."""
 FLOW_CODEC = "flow"
 """The codec of a copy that holds optical flow."""
 GOP = 4
@@ -60,17 +68,17 @@ def build_clip_cache(
         source path -> (path of the copy, its VideoInfo), or the problem.
 
     Raises:
-        UserError: if there is no such flow, what it needs is not installed, or the disk has no room for the copies.
+        UserError: if there is no such flow, what it needs is not installed, or ``out`` is full or cannot be written.
     """
-    time_limit_s = 600.0
     if kind not in get_args(CopyKind):
         check_flow(kind)
-        time_limit_s += 5.0 * max((info.frames for _, info in videos), default=0)  # RAFT on a slow core
-    out.mkdir(parents=True, exist_ok=True)
-    clear_dead(out)
-    children = Children((sys.executable, "-m", "ssl_video.video.cache"), time_limit_s)
-
-    _check_room(videos, out, kind, short_side, reversed, progress)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        clear_dead(out)
+        _check_room(videos, out, kind, short_side, reversed, progress)
+    except OSError as error:
+        raise _refused(out, error.errno, error.strerror or str(error)) from None
+    children = Children((sys.executable, "-m", "ssl_video.video.cache"), TIME_LIMIT_S)
 
     def copied(video: tuple[str, VideoInfo]) -> tuple[str, VideoInfo] | Problem:
         path, info = video
@@ -78,7 +86,10 @@ def build_clip_cache(
         found = finished(path, copy)
         if found is None:
             request = {"path": path, "frames": info.frames, "copy": str(copy), "kind": kind, "short_side": short_side}
-            reply = children.request(path, request | {"reversed": reversed})
+            try:
+                reply = children.request(path, request | {"reversed": reversed})
+            except OutputError as error:
+                raise _refused(out, error.errno, str(error)) from None
             if isinstance(reply, Problem):
                 return reply
             found = VideoInfo(**reply)
@@ -105,16 +116,23 @@ def _check_room(
     wanted = [info for path, info in videos if finished(path, copy_path(path, out, kind, short_side, reversed)) is None]
     needed, free = sum(copy_bytes(info, kind, short_side) for info in wanted), shutil.disk_usage(out).free
     if needed > free:
-        ways = "name another --out"
-        if out.is_relative_to(copies_dir("clips")):
-            ways = "use --cache none, or name another place by SSL_VIDEO_CACHE"
-        elif out.is_relative_to(copies_dir("flow")):
-            ways = "name another place by SSL_VIDEO_CACHE"
-        raise UserError(f"{out} has {size(free)} free, the copies need {size(needed)}: {ways}.")
+        raise UserError(f"{out} has {size(free)} free, the copies need {size(needed)}: {_ways(out)}.")
     if wanted:
         what = "copies" if kind in get_args(CopyKind) else "flow"
         about = "" if kind == "raw" else "about "
         announce(f"Writing {what} of {count(len(wanted), 'video')}, {about}{size(needed)}, to {out}.", shown)
+
+
+def _ways(out: Path) -> str:
+    """Which option names another place for what is written to ``out``."""
+    if out.is_relative_to(copies_dir("clips")):
+        return "use --cache none, or name another place by SSL_VIDEO_CACHE"
+    return "name another place by SSL_VIDEO_CACHE" if out.is_relative_to(copies_dir("flow")) else "name another --out"
+
+
+def _refused(out: Path, number: int | None, reason: str) -> UserError:
+    """The error for a folder of copies that the system does not write: every further copy would meet it, too."""
+    return UserError(f"{out} {'is full' if number in FULL else 'cannot be written'} ({reason}): {_ways(out)}.")
 
 
 def copy_path(path: str, out: Path, kind: str, short_side: int | None, reversed: bool = False) -> Path:
@@ -125,54 +143,76 @@ def copy_path(path: str, out: Path, kind: str, short_side: int | None, reversed:
 
 
 def finished(path: str, copy: Path) -> VideoInfo | None:
-    """What the copy holds, if it is finished and its source has not changed since."""
+    """What the copy holds, if it is finished, as this version makes it, and neither it nor its source has changed."""
     try:
         note = json.loads(copy.with_suffix(".json").read_text(encoding="utf-8"))
-        whole = note["source"] == _state(path) and note["size"] == copy.stat().st_size
-        return VideoInfo(**note["info"]) if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
+        whole = note["version"] == VERSION and note["source"] == _source(path) and note["digest"] == content_of(copy)
+        return replace(VideoInfo(**note["info"]), state=state_of(copy)) if whole else None
+    except (OSError, ValueError, KeyError, TypeError, VideoError):
         return None
 
 
 def make_copy(
     path: str, frames: int, copy: Path, kind: str, short_side: int | None, reversed: bool = False
 ) -> VideoInfo:
-    """Make, verify and sign one copy, in this process. Raises VideoError."""
+    """Make, verify and sign one copy, in this process.
+
+    It is verified under another name, so that nobody sees one that is wrong, and processes that make the same copy at
+    once do not meet.
+
+    Raises:
+        VideoError: if the video cannot be read, has other frames than ``frames``, or changes meanwhile.
+        OutputError: if the copy cannot be written.
+    """
+    source = _source(path)
     pictures = _resized(path, short_side, even=kind == "h264")
     expected = frames if kind in get_args(CopyKind) else frames - 1
     if expected < 1:
         raise VideoError("it has one frame only, and flow needs two")
-    if kind == "h264":
-        # fastdecode leaves out what costs a decoder most; no B-frames, so that times are numbers
-        options = {"preset": "veryfast", "tune": "fastdecode", "crf": "20", "bf": "0", "sc_threshold": "0"}
-        written = write_video(copy, pictures, encoding=Encoding(options, gop=GOP))
-        info = scan_one(str(copy))
-    elif kind == "raw":
-        written, info = _write_array(copy, pictures, expected, "raw")
-    else:
-        written, info = _write_array(copy, _fields(pictures, kind, reversed), expected, FLOW_CODEC, reversed)
-    if not info.frames == written == expected:
-        copy.unlink(missing_ok=True)
-        raise VideoError(f"{written} frames were read and {info.frames} copied, but the scan found {frames}")
-    info = replace(info, content=content_of(path))
-    note = {"source": _state(path), "size": copy.stat().st_size, "info": asdict(info)}
-    write_text(copy.with_suffix(".json"), json.dumps(note))
+    with to_disk(), written_aside(copy) as aside:
+        written, info = _write(aside, pictures, expected, kind, reversed)
+        if not info.frames == written == expected:
+            raise VideoError(f"{written} frames were read and {info.frames} copied, but the scan found {frames}")
+        with _reading():
+            content, after = content_of(path), _source(path)
+        if after != source:
+            raise FileChanged
+        info = replace(info, content=content, state=state_of(aside))
+        digest = content_of(aside)
+    note = {"version": VERSION, "source": source, "digest": digest, "info": asdict(info)}
+    with to_disk():
+        write_text(copy.with_suffix(".json"), json.dumps(note))
     return info
 
 
+def _write(
+    file: Path, pictures: Iterator[np.ndarray], expected: int, kind: str, reversed: bool
+) -> tuple[int, VideoInfo]:
+    """Write a copy of ``expected`` frames; how many came, and what it holds."""
+    if kind == "h264":
+        # fastdecode leaves out what costs a decoder most; no B-frames, so that times are numbers
+        options = {"preset": "veryfast", "tune": "fastdecode", "crf": "20", "bf": "0", "sc_threshold": "0"}
+        written = write_video(file, pictures, encoding=Encoding(options, gop=GOP))
+        return written, scan_one(str(file))
+    if kind == "raw":
+        return _write_array(file, pictures, expected, "raw")
+    return _write_array(file, _fields(pictures, kind, reversed), expected, FLOW_CODEC, reversed)
+
+
 def _write_array(
-    copy: Path, pictures: Iterator[np.ndarray], expected: int, codec: str, backwards: bool = False
+    file: Path, pictures: Iterator[np.ndarray], expected: int, codec: str, backwards: bool = False
 ) -> tuple[int, VideoInfo]:
     """One picture after the other into an array, from its end with ``backwards``; returns how many came."""
-    first = next(pictures)
-    with written_aside(copy) as aside:
-        array = np.lib.format.open_memmap(aside, "w+", np.uint8, (expected, *first.shape))
-        written = 0
+    first, written = next(pictures), 0
+    with file.open("wb") as array:  # not through a map: on a full disk that kills the process
+        head = {"descr": "|u1", "fortran_order": False, "shape": (expected, *first.shape)}
+        np.lib.format.write_array_header_1_0(array, head)
+        start = array.tell()
         for picture in itertools.chain([first], pictures):
             if written < expected:
-                array[expected - 1 - written if backwards else written] = picture
+                array.seek(start + picture.nbytes * (expected - 1 - written if backwards else written))
+                array.write(np.ascontiguousarray(picture).data)
             written += 1
-        array.flush()
     h, w = first.shape[:2]
     return written, VideoInfo(expected, 25.0, w, h, expected / 25.0, codec)
 
@@ -188,7 +228,7 @@ def _resized(path: str, short_side: int | None, even: bool) -> Iterator[np.ndarr
     """``even`` rounds both sides up to what chroma at half the size needs, by resizing: a border would be content."""
     from ssl_video.video.augment import resize, resize_short_side  # torch is imported only where it is needed
 
-    for picture_HWC in iterate_frames(path):
+    for picture_HWC in _frames(path):
         picture_THWC = picture_HWC[None]
         if short_side is not None:
             picture_THWC = resize_short_side(picture_THWC, short_side)
@@ -198,13 +238,25 @@ def _resized(path: str, short_side: int | None, even: bool) -> Iterator[np.ndarr
         yield picture_THWC[0]
 
 
-def _state(path: str) -> str:
-    stat = Path(path).stat()
-    of_pictures = f"|{READING}" if Path(path).is_dir() else ""
-    return f"{stat.st_size}|{stat.st_mtime_ns}{of_pictures}"
+def _frames(path: str) -> Iterator[np.ndarray]:
+    with _reading():
+        yield from iterate_frames(path)
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """What the system refuses in this context is trouble with the video, not with its copy."""
+    try:
+        yield
+    except OSError as error:
+        raise VideoError(reason_of(error)) from error
+
+
+def _source(path: str) -> str:
+    """The state of what is copied, and in which way it is read."""
+    with _reading():
+        return f"{state_of(path)}{f'|{READING}' if Path(path).is_dir() else ''}"
 
 
 if __name__ == "__main__":
-    from ssl_video.video.scan import answer_requests
-
     answer_requests(lambda q: asdict(make_copy(**q | {"copy": Path(q["copy"])})))

@@ -1,4 +1,7 @@
-"""Which video this is, whatever its file is called and wherever it lies: a digest of its bytes."""
+"""Which video this is, whatever its file is called and wherever it lies: a digest of its bytes.
+
+And whether a file is still as it was: its state, which costs no reading.
+"""
 
 import hashlib
 from pathlib import Path
@@ -23,6 +26,23 @@ def content_of(path: Path | str) -> str:
     elif files:
         digest.update(_bytes(files[0], at_end=False) + _bytes(files[-1], at_end=False))
     return digest.hexdigest()[:16]
+
+
+def state_of(path: Path | str) -> str:
+    """``SIZE|...``: bytes and time of change of a file; of a folder, of all its pictures. Raises OSError.
+
+    What is kept of a file is kept with the state that it had before it was read, and only if it still has it
+    afterwards. Rights, owner, links and the number of the file count for nothing: they change without a byte being
+    another one, and on some network disks each time.
+    """
+    path = Path(path)
+    stat = path.stat()
+    if not path.is_dir():
+        return f"{stat.st_size}|{stat.st_mtime_ns}"
+    stats = [(file.name, file.stat()) for file in picture_files(path)]
+    lines = "\n".join(f"{name}|{one.st_size}|{one.st_mtime_ns}" for name, one in stats)
+    digest = hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()[:16]
+    return f"{sum(one.st_size for _, one in stats)}|{digest}"
 
 
 def _bytes(file: Path, at_end: bool) -> bytes:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from ssl_video.video.alive import beat
 from ssl_video.video.info import VideoError, VideoInfo
 from ssl_video.video.upright import turned
 
@@ -57,10 +58,10 @@ def opened_picture(path: Path | str) -> Iterator[Image.Image]:
             if picture.width * picture.height > LARGEST:
                 raise VideoError(f"{Path(path).name} of {picture.width}x{picture.height} pixels is too large")
             yield picture
-    except FileNotFoundError:
-        raise VideoError(f"there is no {Path(path).name}") from None
+    except FileNotFoundError as error:
+        raise VideoError(f"there is no {Path(path).name}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VideoError(f"{Path(path).name} cannot be decoded ({' '.join(str(error).split())[:100]})") from None
+        raise VideoError(f"{Path(path).name} cannot be decoded ({' '.join(str(error).split())[:100]})") from error
 
 
 def read_picture(path: Path | str) -> np.ndarray:
@@ -147,6 +148,7 @@ def iterate_folder(folder: Path | str, numbers: Sequence[int] | None = None) -> 
     for number in range(len(files)) if numbers is None else numbers:
         if not 0 <= number < len(files):
             raise VideoError(f"there is no frame {number}: the folder has {len(files)} pictures")
+        beat()
         frame_HWC = read_picture(files[number])
         size = size or frame_HWC.shape
         if frame_HWC.shape != size:

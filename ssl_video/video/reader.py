@@ -24,6 +24,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ssl_video.errors import UserError, nearest
+from ssl_video.video.alive import beat
 from ssl_video.video.fetch import open_decoder, open_media, torchcodec_works, video_stream
 from ssl_video.video.info import VideoError, VideoInfo
 from ssl_video.video.pictures import iterate_folder, of_pictures, picture_files
@@ -103,6 +104,7 @@ def iterate_frames(path: str, start: int = 0) -> Iterator[np.ndarray]:
     """All frames from number ``start`` on, (H, W, 3) uint8 RGB, one at a time. Raises VideoError."""
     if path.endswith(".npy"):
         for frame_HWC in np.load(path, mmap_mode="r", allow_pickle=False)[start:]:
+            beat()
             yield np.array(frame_HWC)  # a map of the file cannot be written to, and torch minds
         return
     if of_pictures(path):
@@ -124,6 +126,7 @@ def decoded(container: InputContainer, stream: VideoStream, strict: bool = False
     """
     packets = container.demux(stream)
     while True:
+        beat()
         try:
             packet = next(packets, None)
         except av.error.FFmpegError as error:
@@ -203,6 +206,7 @@ def by_time(
             container.seek(_time_after(run[0], info), stream=stream)
         missing, unsent, first = set(run), set(run), True
         for packet in container.demux(stream):
+            beat()
             coming = None if packet.pts is None else _number(packet.pts, info)
             if may_skip and coming is not None:
                 context.skip_frame = "DEFAULT" if coming in missing else "NONREF"
@@ -290,9 +294,9 @@ def _from_array(path: str, frames: Sequence[int]) -> np.ndarray:
         array_THWC = np.load(path, mmap_mode="r", allow_pickle=False)
         return array_THWC[np.asarray(frames)]
     except (OSError, ValueError) as error:
-        raise VideoError(f"it cannot be read ({' '.join(str(error).split())})") from None
-    except IndexError:
-        raise VideoError(f"there is no frame {max(frames)}: the file ends before it") from None
+        raise VideoError(f"it cannot be read ({' '.join(str(error).split())})") from error
+    except IndexError as error:
+        raise VideoError(f"there is no frame {max(frames)}: the file ends before it") from error
 
 
 def _torchcodec(path: str, frames: Sequence[int], info: VideoInfo | None = None) -> np.ndarray:
@@ -313,7 +317,7 @@ def _torchcodec(path: str, frames: Sequence[int], info: VideoInfo | None = None)
     except UnicodeEncodeError:  # it takes no name that is not UTF-8
         return read_frames(path, frames, info)
     except (RuntimeError, ValueError, IndexError) as error:
-        raise VideoError(f"it cannot be decoded ({' '.join(str(error).split())[:100]})") from None
+        raise VideoError(f"it cannot be decoded ({' '.join(str(error).split())[:100]})") from error
 
 
 READERS: dict[str, Reader] = {"pyav": read_frames, "torchcodec": _torchcodec}

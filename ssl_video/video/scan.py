@@ -1,56 +1,50 @@
 """Finding out what is in a video file, by decoding it once from end to end.
 
-FFmpeg can crash or hang on a hostile file, so ``scan`` works in child processes with a time limit; a child that dies
-or is late is one bad file. What was found is kept in the user's cache folder, so that an interrupted scan resumes where
-it was, and training can scan on the fly.
+FFmpeg can crash or hang on a hostile file, so ``scan`` works in child processes (``children``); one that dies or hangs
+is one bad file. What was found is kept in the user's cache folder (``known``), so that an interrupted scan resumes
+where it was, and training can scan on the fly.
 
 ``python -m ssl_video.video.scan`` is the child: a path a line on stdin, a JSON reply a line on stdout.
 """
 
-import contextlib
-import json
 import os
-import select
-import sqlite3
-import subprocess
 import sys
-import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from fractions import Fraction
-from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from ssl_video.files import cache_dir
-from ssl_video.processes import end_with_parent
-from ssl_video.progress import Bar, bar
-from ssl_video.video.content import content_of
-from ssl_video.video.info import Problem, VideoInfo
+from ssl_video.progress import Bar
+from ssl_video.video.children import Children, answer_requests
+from ssl_video.video.content import content_of, state_of
+from ssl_video.video.info import FileChanged, Problem, VideoInfo, behind
+from ssl_video.video.known import Known
 from ssl_video.video.pictures import of_pictures, scan_folder
 from ssl_video.video.rate import true_rate
 from ssl_video.video.reader import QUICK, Misfit, VideoError, by_time, decoded, opened
 from ssl_video.video.upright import upright_size
 
-R = TypeVar("R")
-
-VERSION = 5
-"""Raised when what a scan finds changes, so that what older versions kept is not used."""
-
 CHILD = (sys.executable, "-m", "ssl_video.video.scan")
+TIME_LIMIT_S = 60.0
+"""Seconds that a file may take without getting on, unless told."""
+REMEDY = "'ssl-video data scan --time-limit' takes more seconds"
 PLACES_CHECKED = 12
 """Places of a file where seeking is compared with counting."""
 
 
 def scan_one(path: str) -> VideoInfo:
     """Decode a file from end to end, in this process. Raises VideoError with the reason if it cannot be used."""
+    state = state_of(path)
     info = scan_folder(path) if of_pictures(path) else _scan_file(path)
-    return replace(info, content=content_of(path))
+    info = replace(info, content=content_of(path), state=state)
+    if state_of(path) != state:
+        raise FileChanged
+    return info
 
 
 def _scan_file(path: str) -> VideoInfo:
@@ -58,7 +52,7 @@ def _scan_file(path: str) -> VideoInfo:
         info, times, checksums = _survey(path, {"err_detect": "explode"})
         whole = True
     except VideoError as error:  # damage; what can be decoded around it is counted, and only counting numbers it
-        if error.__cause__ is not None:
+        if behind(error):
             raise
         info, times, checksums = _survey(path, {})
         whole = False
@@ -143,21 +137,24 @@ def _key_frames(path: str, info: VideoInfo) -> list[int]:
 
 
 def scan(
-    paths: Iterable[str], workers: int | None = None, time_limit_s: float = 60.0, progress: bool = False
+    paths: Iterable[str], workers: int | None = None, time_limit_s: float = TIME_LIMIT_S, progress: bool = False
 ) -> Iterator[tuple[str, VideoInfo | Problem]]:
     """Scan files in child processes; results come in the order of ``paths``.
+
+    What is found is kept, with the state that the file had before, if it has it still afterwards and the reason for
+    nothing comes from its bytes.
 
     Args:
         paths: the files.
         workers: children at work at a time; by default one a core.
-        time_limit_s: for one file, plus one second a megabyte.
+        time_limit_s: seconds that a file may take without a packet more of it being decoded.
         progress: show a bar, on a terminal.
     """
     paths = list(paths)
-    memory = _Memory()
-    known = {path: found for path in paths if (found := memory.get(path)) is not None}
+    memory = Known()
+    known = {path: found for path in paths if (found := _known(memory, path)) is not None}
     workers = max(1, min(len(os.sched_getaffinity(0)) if workers is None else workers, len(paths) - len(known)))
-    children = Children(CHILD, time_limit_s)
+    children = Children(CHILD, time_limit_s, REMEDY)
     with ThreadPoolExecutor(workers) as pool, Bar("scan", len(paths), "file", progress) as done:
         pending = {path: pool.submit(_scanned, children, path) for path in paths if path not in known}
         try:
@@ -165,8 +162,8 @@ def scan(
                 if path in known:
                     found = known[path]
                 else:
-                    found = pending[path].result()
-                    memory.put(path, found)
+                    found, state = pending[path].result()
+                    memory.put(path, state, found)
                 done.update()
                 yield path, found
         finally:
@@ -176,153 +173,27 @@ def scan(
             memory.close()
 
 
-def _scanned(children: "Children", path: str) -> VideoInfo | Problem:
-    found = children.request(path, path)
-    return found if isinstance(found, Problem) else VideoInfo(**found)
+def _known(memory: Known, path: str) -> VideoInfo | Problem | None:
+    state = _state(path)
+    return memory.get(path, state) if state else None
 
 
-class Children:
-    """Child processes that work on files, one a thread, started when needed and replaced when they die or are late."""
-
-    def __init__(self, command: Sequence[str], time_limit_s: float):
-        self.command = command
-        self.time_limit_s = time_limit_s
-        self.local = threading.local()
-        self.alive: list[subprocess.Popen[str]] = []
-
-    def request(self, path: str, request: Any) -> dict[str, Any] | Problem:
-        """The reply of this thread's child to a request about the file ``path``."""
-        try:
-            size = Path(path).stat().st_size
-        except OSError as error:
-            return Problem(path, error.strerror or "it cannot be opened")
-        if size == 0:
-            return Problem(path, "it is empty")
-        limit = self.time_limit_s + size / 1e6
-        child = self._child()
-        try:
-            assert child.stdin is not None and child.stdout is not None
-            child.stdin.write(json.dumps(request) + "\n")
-            child.stdin.flush()
-            ready, _, _ = select.select([child.stdout], [], [], limit)
-            reply = child.stdout.readline() if ready else None
-        except (BrokenPipeError, ValueError):
-            reply = ""
-        if reply is None:
-            self._bury(child)
-            return Problem(path, f"decoding it took longer than {limit:.0f} s")
-        if not reply.endswith("\n"):
-            code = self._bury(child)
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            return Problem(path, f"the decoder crashed on it ({how})")
-        found = json.loads(reply)
-        return Problem(path, found["reason"]) if "reason" in found else found
-
-    def work(
-        self, do: Callable[[Any], R], things: Sequence[Any], *, workers: int | None, what: str, progress: bool
-    ) -> Iterator[R]:
-        """``do``, which may ``request``, on every thing, by ``workers`` threads (one a core); the children end with it.
-
-        Results come in order; ``progress`` shows a bar that says ``what``, on a terminal.
-        """
-        workers = max(1, min(len(os.sched_getaffinity(0)) if workers is None else workers, len(things)))
-        try:
-            with ThreadPoolExecutor(workers) as pool:
-                yield from bar(pool.map(do, things), what, "file", progress, len(things))
-        finally:
-            self.end()
-
-    def _child(self) -> subprocess.Popen[str]:
-        child = getattr(self.local, "child", None)
-        if child is None or child.poll() is not None:
-            child = subprocess.Popen(
-                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-            )
-            self.local.child = child
-            self.alive.append(child)
-        return child
-
-    def _bury(self, child: subprocess.Popen[str]) -> int:
-        self.local.child = None
-        self.alive.remove(child)
-        dead = child.poll()
-        child.kill()
-        code = child.wait()
-        for pipe in (child.stdin, child.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError, ValueError):
-                    pipe.close()
-        return code if dead is None else dead
-
-    def end(self) -> None:
-        """End all children."""
-        for child in list(self.alive):
-            self._bury(child)
+def _scanned(children: Children, path: str) -> tuple[VideoInfo | Problem, str]:
+    """What a child finds, and the state of the file before and after."""
+    state = _state(path)
+    reply = children.request(path, path)
+    found = reply if isinstance(reply, Problem) else VideoInfo(**reply)
+    if state == _state(path):
+        return found, state
+    return Problem(path, str(FileChanged()), passing=True), state
 
 
-class _Memory:
-    """What earlier scans found, by path, size and time of change; only in memory where the cache cannot be written."""
-
-    def __init__(self) -> None:
-        try:
-            cache_dir().mkdir(parents=True, exist_ok=True)
-            self.base = sqlite3.connect(cache_dir() / "probes.sqlite", timeout=30)
-            self.base.execute("PRAGMA synchronous = OFF")  # losing the last entries costs a second look, no more
-            self._create()
-        except (sqlite3.Error, OSError):
-            self.base = sqlite3.connect(":memory:")
-            self._create()
-
-    def _create(self) -> None:
-        self.base.execute("CREATE TABLE IF NOT EXISTS probes (path TEXT PRIMARY KEY, state TEXT, found TEXT)")
-
-    def get(self, path: str) -> VideoInfo | Problem | None:
-        """What is known of the file as it is now."""
-        row = self.base.execute("SELECT state, found FROM probes WHERE path = ?", (_key(path),)).fetchone()
-        if row is None or row[0] != _state(path):
-            return None
-        found = json.loads(row[1])
-        return Problem(path, found["reason"]) if "reason" in found else VideoInfo(**found)
-
-    def put(self, path: str, found: VideoInfo | Problem) -> None:
-        """Keep it. A time-out is not kept: the machine may have been busy."""
-        if (state := _state(path)) is None or (isinstance(found, Problem) and "took longer" in found.reason):
-            return
-        entry = {"reason": found.reason} if isinstance(found, Problem) else asdict(found)
-        try:
-            with self.base:
-                row = (_key(path), state, json.dumps(entry))
-                self.base.execute("INSERT OR REPLACE INTO probes VALUES (?, ?, ?)", row)
-        except sqlite3.Error:
-            return  # a full disk or a locked base: this scan still has its answer
-
-    def close(self) -> None:
-        self.base.close()
-
-
-def _key(path: str) -> str:
-    return os.path.abspath(path)  # noqa: PTH100  (a link is a file of its own here)
-
-
-def _state(path: str) -> str | None:
+def _state(path: str) -> str:
+    """As ``state_of``, "" where there is no telling."""
     try:
-        stat = Path(path).stat()
-    except OSError:
-        return None
-    return f"{VERSION}|{stat.st_size}|{stat.st_mtime_ns}"
-
-
-def answer_requests(reply: Callable[[Any], dict[str, Any]]) -> None:
-    """What a child does: a JSON request a line on stdin, a JSON reply, or the reason for none, a line on stdout."""
-    end_with_parent()  # the end of stdin is not seen during a decode
-    for line in sys.stdin:
-        try:
-            found = reply(json.loads(line))
-        except VideoError as error:
-            found = {"reason": str(error)}
-        except Exception as error:  # whatever a hostile file brings about is a reason, too
-            found = {"reason": f"it cannot be decoded ({type(error).__name__}: {' '.join(str(error).split())[:200]})"}
-        print(json.dumps(found), flush=True)
+        return state_of(path)
+    except (OSError, ValueError):
+        return ""
 
 
 if __name__ == "__main__":
