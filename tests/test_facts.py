@@ -75,7 +75,7 @@ PASSING = {
     "a package that is gone": "import no_such_package",
     "permission, behind an error of ours": (
         "try: raise PermissionError(errno.EACCES, 'no')\n"
-        "except OSError: raise VideoError('it cannot be decoded') from None"
+        "except OSError: raise VideoError('it cannot be decoded')"
     ),
     "killed": "os.kill(os.getpid(), signal.SIGKILL)",
     "ended": "os.kill(os.getpid(), signal.SIGTERM)",
