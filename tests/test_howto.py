@@ -54,9 +54,9 @@ def test_a_flag_that_is_gone_is_found():
     assert "--out" in help_of("data cache") and "--gone" not in help_of("data cache")
 
 
-def test_the_whole_help_says_that_a_recipe_goes_over_its_defaults():
+def test_the_whole_help_says_whose_defaults_it_shows():
     bare, named = (" ".join(help_of(command).split()) for command in ("pretrain", "pretrain --pretext clip_order"))
-    assert "'--pretext NAME --help-all' shows those of its small recipe" in bare
+    assert "Defaults shown are those of speediness:small; others have their own (--config RECIPE --help)." in bare
     assert "--batch-size INT Videos in a batch, over all processes together. (default: 16)" in named
 
 
