@@ -3,12 +3,18 @@
 import contextlib
 import hashlib
 import os
+import re
+import shlex
 import shutil
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from ssl_video.errors import UserError
+
+JOINERS = "\u200c\u200d"
+"""Characters that cannot be seen but belong to words of some languages, and to emoji."""
 
 
 @contextlib.contextmanager
@@ -66,6 +72,50 @@ def write_text(path: Path | str, text: str) -> None:
     """Write a UTF-8 text file aside and rename it."""
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def shown(text: object) -> str:
+    """Names and messages as terminals and pages show them: on one line, and only what can be seen.
+
+    Bytes that are not UTF-8 become ``\\xNN``; control characters, escape sequences, line ends and characters that
+    change the direction of a line become escapes, too. A backslash stays one: it is text to look at.
+    """
+    line = str(text)
+    return line if line.isprintable() else "".join(map(_seen, line))
+
+
+def shown_lines(text: str) -> str:
+    """``shown``, of lines that stay lines, with their tabs."""
+    return "".join(part if part in "\n\t" else shown(part) for part in re.split(r"([\n\t])", text))
+
+
+def _seen(c: str) -> str:
+    if c.isprintable() or c in JOINERS or unicodedata.category(c) == "Zs":
+        return c
+    if "\udc80" <= c <= "\udcff":
+        return f"\\x{ord(c) - 0xDC00:02x}"
+    return c.encode("unicode_escape").decode()
+
+
+def as_word(path: Path | str) -> str:
+    """A name as a word for a shell that can be pasted: quoted where needed; one that begins with a dash gets ``./``."""
+    word = f"./{path}" if str(path).startswith("-") else str(path)
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = (chr(b) if 32 <= b < 127 and b not in b"'\\" else f"\\x{b:02x}" for b in os.fsencode(word))
+    return f"$'{''.join(escaped)}'"
+
+
+def cut(name: str, most: int) -> str:
+    """The beginning of a name, at most ``most`` bytes in a file system and no part of a character."""
+    while len(os.fsencode(name)) > most:
+        name = name[:-1]
+    return name
+
+
+def there(path: Path | str) -> bool:
+    """True if something is there that can be seen; a name that no file can have is not there."""
+    return os.path.exists(path)  # noqa: PTH110  (Path.exists raises for names that are too long)
 
 
 def readable(name: str) -> str:

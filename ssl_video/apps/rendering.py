@@ -7,6 +7,7 @@ policy of the page lets it load its own data: URIs, and run the scripts that ``r
 import base64
 import functools
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,21 +15,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ssl_video.files import write_text
+from ssl_video.files import shown, write_text
 
 TEMPLATES = Path(__file__).with_name("templates")
-JOINERS = "\u200c\u200d"
-"""Characters that cannot be seen but belong to words of some languages, and to emoji."""
 
 
 def legible(text: str) -> str:
-    """The text on one line; bytes of a name that are not UTF-8 as ``\\xNN``, what else cannot be printed as U+FFFD."""
-    line = " ".join(text.split())
-    return line if line.isprintable() else "".join(c if c.isprintable() or c in JOINERS else _seen(c) for c in line)
-
-
-def _seen(c: str) -> str:
-    return f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else "\ufffd"
+    """The text as ``files.shown`` has it; the line ends of paragraphs are blanks."""
+    return shown(re.sub(r"[ \t]*\n[ \t]*", " ", text))
 
 
 def render(template: str, scripts: Sequence[str] = (), **values: Any) -> str:

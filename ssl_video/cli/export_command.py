@@ -8,6 +8,7 @@ from typing import ClassVar, cast, get_args
 
 from ssl_video.apps.options import Format, VectorFormat
 from ssl_video.cli.parsing import Folder, ModelName, parse
+from ssl_video.files import as_word
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def _vectors(folder: str, out: Path, form: VectorFormat) -> int:
     names = ", ".join(export_vectors(vectors, out, form))
     print(f"{out} holds {len(vectors.paths)} videos: {names}.")
     if form == "projector":
-        print(f"Next: tensorboard --logdir {out}, and choose Projector in its menu.")
+        print(f"Next: tensorboard --logdir {as_word(out)}, and choose Projector in its menu.")
     else:
-        print(f"Next: fiftyone datasets create --name videos --dataset-dir {out} --type fiftyone.types.FiftyOneDataset")
+        words = f"--name videos --dataset-dir {as_word(out)} --type fiftyone.types.FiftyOneDataset"
+        print(f"Next: fiftyone datasets create {words}")
     return 0

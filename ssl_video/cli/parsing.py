@@ -7,11 +7,11 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TextIO, TypeVar, cast
 
 import tyro
 
-from ssl_video.cli import tell
+from ssl_video.cli import Plain, tell
 from ssl_video.cli.help_page import help_page, rows_of
 from ssl_video.errors import UserError, nearest
 
@@ -120,7 +120,7 @@ def action_of(argv: Sequence[str], command: str, actions: Mapping[str, T], examp
 @contextlib.contextmanager
 def messages_aside(wanted: bool) -> Iterator[None]:
     """What is printed goes to stderr, if ``wanted``: a document is printed to stdout afterwards (``document``)."""
-    with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
+    with contextlib.redirect_stdout(cast(TextIO, Plain(sys.stderr))) if wanted else contextlib.nullcontext():
         yield
 
 

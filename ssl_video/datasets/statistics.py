@@ -101,9 +101,8 @@ def _statistic(name: str, path: str, resized_to: int) -> np.ndarray:
     if name not in STATISTICS:
         raise UserError(f"There is no statistic called {name!r}; {nearest(name, STATISTICS)}")
     stat, seen = Path(path).stat(), f"|{resized_to}" if resized_to else ""
-    key = hashlib.sha256(f"{name}|{Path(path).resolve()}|{stat.st_size}|{stat.st_mtime_ns}{seen}".encode()).hexdigest()[
-        :24
-    ]
+    what = f"{name}|{Path(path).resolve()}|{stat.st_size}|{stat.st_mtime_ns}{seen}"
+    key = hashlib.sha256(os.fsencode(what)).hexdigest()[:24]
     kept = cache_dir() / "statistics" / f"{key}.npy"
     if kept.exists():
         return np.load(kept, allow_pickle=False)

@@ -264,7 +264,7 @@ class _Memory:
             self._create()
 
     def _create(self) -> None:
-        self.base.execute("CREATE TABLE IF NOT EXISTS probes (path TEXT PRIMARY KEY, state TEXT, found TEXT)")
+        self.base.execute("CREATE TABLE IF NOT EXISTS probes (path BLOB PRIMARY KEY, state TEXT, found TEXT)")
 
     def get(self, path: str) -> VideoInfo | Problem | None:
         """What is known of the file as it is now."""
@@ -290,8 +290,9 @@ class _Memory:
         self.base.close()
 
 
-def _key(path: str) -> str:
-    return os.path.abspath(path)  # noqa: PTH100  (a link is a file of its own here)
+def _key(path: str) -> bytes:
+    """The bytes of the name, since not every name is text that a database takes."""
+    return os.fsencode(os.path.abspath(path))  # noqa: PTH100  (a link is a file of its own here)
 
 
 def _state(path: str) -> str | None:
