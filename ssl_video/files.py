@@ -69,9 +69,9 @@ def check_not_over(source: Path, *written: Path) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a UTF-8 text file aside and rename it."""
+    """Write a UTF-8 text file aside and rename it; names in it that are not UTF-8 keep their bytes."""
     with written_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def shown(text: object) -> str:

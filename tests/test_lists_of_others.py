@@ -163,7 +163,7 @@ def test_folders_of_frames_are_said_in_their_other_spelling(tmp_path):
 def test_a_spec_in_another_spelling_is_told(tmp_path):
     put(tmp_path / "My Videos", "a.mp4")
     for spec in (tmp_path / "my_videos", f"ucf101:{tmp_path}/my videos"):
-        with pytest.raises(UserError, match="there is '.*My Videos'"):
+        with pytest.raises(UserError, match=r"there is '.*My Videos'"):
             load_splits(str(spec))
 
 
