@@ -28,7 +28,7 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]], split: str, vectors_
         "path": pa.array([readable(row["path"]) for row, _ in clips], pa.string()),
         "start_s": pa.array([start for _, (start, _) in clips], pa.float64()),
         "end_s": pa.array([end for _, (_, end) in clips], pa.float64()),
-        "labels": pa.array([row["classes"] for row, _ in clips], pa.list_(pa.string())),
+        "labels": pa.array([list(map(readable, row["classes"])) for row, _ in clips], pa.list_(pa.string())),
         "split": pa.array([split] * len(clips), pa.string()),
         "features": pa.FixedSizeListArray.from_arrays(pa.array(vectors_KD.ravel(), pa.float32()), vectors_KD.shape[1]),
     }

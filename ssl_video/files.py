@@ -6,8 +6,10 @@ import glob
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import time
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,9 +179,53 @@ def check_not_over(source: Path, *written: Path) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a UTF-8 text file aside and rename it."""
+    """Write a UTF-8 text file aside and rename it; names in it that are not UTF-8 keep their bytes."""
     with written_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def shown(text: object) -> str:
+    """Names and messages as terminals and pages show them: on one line, and only what can be seen.
+
+    Bytes that are not UTF-8 become ``\\xNN``; control characters, escape sequences, line ends and characters that
+    change the direction of a line become escapes, too. A backslash stays one: it is text to look at.
+    """
+    line = str(text)
+    return line if line.isprintable() else "".join(map(_seen, line))
+
+
+def shown_lines(text: str) -> str:
+    """``shown``, of lines that stay lines, with their tabs."""
+    return "".join(part if part in "\n\t" else shown(part) for part in re.split(r"([\n\t])", text))
+
+
+def _seen(c: str) -> str:
+    if c.isprintable() or c in JOINERS or unicodedata.category(c) == "Zs":
+        return c
+    if "\udc80" <= c <= "\udcff":
+        return f"\\x{ord(c) - 0xDC00:02x}"
+    return c.encode("unicode_escape").decode()
+
+
+def as_word(path: Path | str) -> str:
+    """A name as a word for a shell that can be pasted: quoted where needed; one that begins with a dash gets ``./``."""
+    word = f"./{path}" if str(path).startswith("-") else str(path)
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = (chr(b) if 32 <= b < 127 and b not in b"'\\" else f"\\x{b:02x}" for b in os.fsencode(word))
+    return f"$'{''.join(escaped)}'"
+
+
+def cut(name: str, most: int) -> str:
+    """The beginning of a name, at most ``most`` bytes in a file system and no part of a character."""
+    while len(os.fsencode(name)) > most:
+        name = name[:-1]
+    return name
+
+
+def there(path: Path | str) -> bool:
+    """True if something is there that can be seen; a name that no file can have is not there."""
+    return os.path.exists(path)  # noqa: PTH110  (Path.exists raises for names that are too long)
 
 
 def readable(name: str) -> str:
@@ -188,9 +234,8 @@ def readable(name: str) -> str:
 
 
 def legible(text: str) -> str:
-    """The ``readable`` text on one line, to look at; what cannot be printed is U+FFFD."""
-    line = " ".join(readable(text).split())
-    return "".join(c if c.isprintable() or c in JOINERS else "\N{REPLACEMENT CHARACTER}" for c in line)
+    """The text as ``shown`` has it; the line ends of paragraphs are blanks."""
+    return shown(re.sub(r"[ \t]*\n[ \t]*", " ", text))
 
 
 def sha256(path: Path | str) -> str:

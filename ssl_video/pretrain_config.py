@@ -10,7 +10,9 @@ from ssl_video.backbones.base import backbone_options
 from ssl_video.backbones.weights import own_entry
 from ssl_video.bounds import counted, replaced
 from ssl_video.config import from_mapping, make_options, option_type, plain
+from ssl_video.datasets import spec as datasets
 from ssl_video.errors import UserError
+from ssl_video.files import as_named, there
 from ssl_video.pretexts.base import PRETEXTS
 from ssl_video.recipes import SETTINGS, SPEEDINESS, load_recipe, small_recipe
 from ssl_video.run import Run
@@ -69,6 +71,15 @@ class PretrainConfig:
         choices = {"pretext": self.pretext, "backbone": self.backbone}
         flat |= {kind: {"name": chosen.name, **plain(chosen.options)} for kind, chosen in choices.items()}
         return {"data": flat.pop("spec"), **flat}
+
+
+def anywhere(config: PretrainConfig) -> PretrainConfig:
+    """The configuration with whole paths, so that it can be noted in a run and read in any folder."""
+    options, weights = config.backbone.options, config.backbone.options.get("weights")
+    if isinstance(weights, str) and weights and there(weights):
+        options = {**options, "weights": str(as_named(weights))}
+    data = dataclasses.replace(config.data, spec=datasets.anywhere(config.data.spec))
+    return dataclasses.replace(config, backbone=Choice(config.backbone.name, options), data=data)
 
 
 NO_OPTIONS = ("config", "resume", "out")

@@ -22,7 +22,7 @@ from ssl_video.eval.results import Result, write_results
 from ssl_video.files import new_folder
 from ssl_video.model import Model, digest, header_of_backbone, load_model
 from ssl_video.pretexts.base import PRETEXTS, Pretext, build_pretext
-from ssl_video.pretrain_config import Choice, PretrainConfig, noted_by
+from ssl_video.pretrain_config import Choice, PretrainConfig, anywhere, noted_by
 from ssl_video.pretrain_plan import plan_of
 from ssl_video.run import Lists, Run
 from ssl_video.train.data import ClipDataset, read_video
@@ -84,8 +84,8 @@ def check_config(run: Run, config: PretrainConfig) -> None:
     """Raise UserError if the run has noted another configuration, in something that results depend on."""
     if not run.started:
         return
-    noted = _dotted(PretrainConfig.from_mapping(noted_by(run)).to_mapping())
-    given = {name: value for name, value in _dotted(config.to_mapping()).items() if name not in MAY_CHANGE}
+    noted = _dotted(anywhere(PretrainConfig.from_mapping(noted_by(run))).to_mapping())
+    given = {name: value for name, value in _dotted(anywhere(config).to_mapping()).items() if name not in MAY_CHANGE}
     other = [name for name, value in given.items() if value != noted.get(name)]
     if other:  # of two that say one thing in two units, the one that is given is named
         name = min(other, key=lambda name: given[name] is None)
@@ -122,14 +122,12 @@ def _pretrain(
         if fitted:
             config = with_span(config, fitted)
             pretext = untrained(config)
-        noted, own = (
-            config,
-            pretext,
-        )  # the configuration comes first: with it the folder can be resumed, or started anew
+        noted, own = config, pretext
 
         def note() -> None:
             check_same(run, lists)
-            run.write_config(replace(noted, fit_span=False).to_mapping())
+            # first of all: with it the folder can be resumed, or started anew
+            run.write_config(replace(anywhere(noted), fit_span=False).to_mapping())
             if run.lists() is None:
                 run.write_lists(lists)
             if not start.begun:
@@ -239,7 +237,12 @@ def untrained(
 
 
 def _finish(run: Run, config: PretrainConfig, pretext: Pretext, exported: Backbone, videos: VideoSet) -> None:
-    data = {"spec": config.data.spec, "split": config.data.split, "hash": videos.hash, "videos": len(videos.videos)}
+    data: dict[str, Any] = {
+        "spec": anywhere(config).data.spec,
+        "split": config.data.split,
+        "hash": videos.hash,
+        "videos": len(videos.videos),
+    }
     data["left_out"] = len(videos.problems)
     write_weights(run, pretext, data, videos.videos, exported)
     again = f"`ssl-video pretrain --config {run.config_file} --out ANOTHER_FOLDER` repeats the run."

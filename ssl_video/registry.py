@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import pkgutil
 import sys
 import traceback
@@ -117,7 +118,7 @@ def load_plugin(path: str | Path) -> ModuleType:
     path = Path(path).resolve()
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"The plug-in {path} is not there, or not a Python file; name a file FILE.py.")
-    name = f"ssl_video_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"ssl_video_plugin_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # a file that ends in .py has a loader
     module = importlib.util.module_from_spec(spec)

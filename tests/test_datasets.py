@@ -183,7 +183,7 @@ def test_a_test_list_beside_train_csv_is_read_too(tmp_path, test_name):
     [
         ("", "empty"),
         ("path,label\n", "no videos"),
-        ("file,class\na.mp4,x\n", "line 1: 'file'"),
+        ("path,file\na.mp4,x\n", "line 1: the columns 'path' and 'file' both are the path"),
         ("path,lable\na.mp4,x\n", "line 1.*did you mean 'label'"),
         ("label,group\nx,y\n", "line 1"),
         ("a.mp4,0\n,1\n", "line 2: there is a label '1' but no file"),

@@ -74,8 +74,7 @@ PASSING = {
     "a network disk that is gone": "raise OSError(errno.ESTALE, 'Stale file handle')",
     "a package that is gone": "import no_such_package",
     "permission, behind an error of ours": (
-        "try: raise PermissionError(errno.EACCES, 'no')\n"
-        "except OSError: raise VideoError('it cannot be decoded')"
+        "try: raise PermissionError(errno.EACCES, 'no')\nexcept OSError: raise VideoError('it cannot be decoded')"
     ),
     "killed": "os.kill(os.getpid(), signal.SIGKILL)",
     "ended": "os.kill(os.getpid(), signal.SIGTERM)",

@@ -123,9 +123,9 @@ def test_names_of_files_and_classes_are_text_and_not_markup(data, run, tmp_path)
 
 
 def test_a_name_that_is_no_text_can_be_written():
-    assert legible("a\udc80b\x1b[1m\nc") == r"a\x80b" + "\ufffd[1m c"
+    assert legible("a\udc80b\x1b[1m\nc") == r"a\x80b\x1b[1m c"
     page = to_html("\udc80", [Words("\x00\ud800")])
-    assert r"<h1>\x80</h1>" in page and "\ufffd\ufffd" in page and page.encode()
+    assert r"<h1>\x80</h1>" in page and r"\x00\ud800" in page and page.encode()
 
 
 def test_a_page_escapes_every_kind_of_block():

@@ -13,6 +13,7 @@ from ssl_video.datasets.base import Video
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
 from ssl_video.figures import figure_to, picture, shortened
+from ssl_video.files import cut
 from ssl_video.model import Model
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.reader import VideoError, read_frames
@@ -78,7 +79,7 @@ def explain_affinity(
         found = affinity_of(model, scanned, point, frame, to or later_frames(scanned, frame), options)
     except VideoError as error:
         raise UserError(f"{video} cannot be used: {error}.") from None
-    path = Path(out) / f"{video.stem}_affinity_{point[0]}_{point[1]}_frame{frame}.{options.format}"
+    path = Path(out) / f"{cut(video.stem, 180)}_affinity_{point[0]}_{point[1]}_frame{frame}.{options.format}"
     draw_affinity(found, path, scanned.info.fps, shortened(video.name))
     return Explained(found, (path,))
 

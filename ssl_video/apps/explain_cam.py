@@ -7,6 +7,7 @@ from ssl_video.apps.cam_maps import Head, Maps, activation_maps, correlation, fl
 from ssl_video.apps.cam_pictures import Painter, draw_sheet, write_beside
 from ssl_video.apps.options import CamOptions
 from ssl_video.datasets.spec import one_video
+from ssl_video.files import cut
 from ssl_video.model import Model
 
 
@@ -53,7 +54,7 @@ def explain_cam(
     evidence = activation_maps(model, scanned, head, options, progress=progress)
     motion = None if options.flow is None else flow_magnitudes(scanned, options.flow)
     paint = Painter(evidence, motion)
-    beside, sheet = out / f"{video.stem}_cam.mp4", out / f"{video.stem}_cam.{options.format}"
+    beside, sheet = out / f"{cut(video.stem, 180)}_cam.mp4", out / f"{cut(video.stem, 180)}_cam.{options.format}"
     write_beside(beside, scanned, paint, head)
     draw_sheet(sheet, scanned, paint, head, options.columns, video.name)
     return Explained(head, evidence, motion, (beside, sheet))

@@ -11,6 +11,7 @@ from ssl_video.apps.film import Shot, film
 from ssl_video.apps.options import FlowOptions
 from ssl_video.errors import UserError
 from ssl_video.figures import figure_to, picture, shortened
+from ssl_video.files import cut
 from ssl_video.progress import bar
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.flow import colour_wheel, flow_method
@@ -33,7 +34,7 @@ def explain_flow(video: Path | str, out: Path | str = ".", options: FlowOptions 
     flows_SHW2 = [flow(frames_THWC[n : n + 2])[0] for n in bar(range(len(frames_THWC) - 1), "flow", "frame")]
     maximum = full_saturation(flows_SHW2)
     method = options.method.partition("?")[0]
-    stem = f"{video.stem}_flow_{method}"
+    stem = f"{cut(video.stem, 180)}_flow_{method}"
     sheet, beside = out / f"{stem}.{options.format}", out / f"{stem}.mp4"
     chosen = np.unique(np.linspace(0, len(flows_SHW2) - 1, options.columns).round().astype(int))
     rate = rate_of(rate_of_file(video))

@@ -13,7 +13,7 @@ from ssl_video.apps.search import indexed_path, seconds
 from ssl_video.eval.features import Features
 from ssl_video.eval.knn import unit
 from ssl_video.eval.shards import fingerprint
-from ssl_video.model import Model
+from ssl_video.model import Model, anywhere
 
 DEAD_AT_MOST = 0.2
 """The fraction of vectors of removed videos up to which they stay in the files and are passed over."""
@@ -48,7 +48,7 @@ def create(out: Path, extracted: Extracted, options: IndexOptions) -> nearest.Re
     index = nearest.make(vectors_RD, options.index_type)
     recall = nearest.tune(vectors_RD, index)
     about = {
-        "model": model.name if model.name.startswith(("random:", "net:")) else str(Path(model.name).resolve()),
+        "model": anywhere(model.name),
         "weights": fingerprint(model),
         "readout": options.readout,
         "clips": options.clips,

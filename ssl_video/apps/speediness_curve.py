@@ -18,7 +18,7 @@ from ssl_video.datasets.base import Video
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
 from ssl_video.figures import QUIET, figure_to, picture, shortened
-from ssl_video.files import check_not_over, write_text
+from ssl_video.files import check_not_over, cut, write_text
 from ssl_video.model import Model
 from ssl_video.progress import bar
 from ssl_video.video.augment import resize_height
@@ -77,7 +77,7 @@ def speediness(
     """
     video, out = Path(video), Path(out)
     is_folder = not out.suffix or out.is_dir()
-    table = out / f"{video.stem}_speediness.csv" if is_folder else out
+    table = out / f"{cut(video.stem, 180)}_speediness.csv" if is_folder else out
     if table.suffix != ".csv":
         raise UserError(f"--out names a folder or a .csv file, not {out}.")
     drawn, shown = table.with_suffix(f".{options.format}"), table.with_suffix(".mp4")

@@ -15,6 +15,7 @@ from typing import Any, TextIO, cast
 
 from ssl_video._version import __version__
 from ssl_video.errors import UserError, nearest
+from ssl_video.files import shown, shown_lines
 from ssl_video.progress import LOG, showing
 
 COMMANDS = {
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _command(_load_plugins([word for word in argv if word not in LEVELS]))
     except UserError as error:
         if error.alone or os.environ.get("RANK", "0") == "0":  # of torchrun's processes, which all met it, one tells
-            print(f"ssl-video: {error}", file=sys.stderr)
+            print(f"ssl-video: {shown(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("ssl-video: interrupted.", file=sys.stderr)
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in REFUSED:
             raise
         where = f" {error.filename}" if error.filename else ""
-        print(f"ssl-video: The system refused to write or read{where}: {error.strerror}.", file=sys.stderr)
+        print(f"ssl-video: The system refused to write or read{shown(where)}: {error.strerror}.", file=sys.stderr)
         return 2
     finally:
         warnings.showwarning = show
@@ -127,7 +128,30 @@ def beside(head: str, about: str, column: int, width: int) -> list[str]:
 def tell(line: str, stream: TextIO | None = None) -> None:
     """Print what is no result: nothing with ``-q``."""
     if LOG.isEnabledFor(logging.INFO):
-        print(line, file=stream)
+        print(shown_lines(line), file=stream)
+
+
+class Lines(logging.Formatter):
+    """Lines of which everything can be seen: names of files in them may have anything."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        return shown_lines(super().format(record))
+
+
+class Plain:
+    """A stream of which everything can be seen, also control characters in names, which a terminal would obey."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write it, lines as lines."""
+        self.stream.write(shown_lines(text))
+        return len(text)
 
 
 @contextlib.contextmanager
@@ -135,9 +159,11 @@ def _telling(argv: Sequence[str]) -> Iterator[None]:
     """Our lines go to stderr, as many as ``-q`` or ``-v`` ask for; those of a training may find no reader."""
     handler, level, streams = logging.StreamHandler(), LOG.level, (sys.stdout, sys.stderr)
     LOG.setLevel(next((LEVELS[word] for word in argv if word in LEVELS), logging.INFO))
+    handler.setFormatter(Lines())
     command = next((word for word in argv if word not in LEVELS), "")
     if command in TRAINING:
         sys.stdout, sys.stderr = cast(tuple[TextIO, TextIO], tuple(map(Unheard, streams)))
+    sys.stdout = cast(TextIO, Plain(sys.stdout))
     handler.setStream(sys.stderr)
     LOG.addHandler(handler)
     try:
@@ -174,7 +200,7 @@ def _warn(message: Warning | str, *_where: object) -> None:
     """A warning as a sentence, without the place in the program."""
     if not LOG.isEnabledFor(logging.WARNING):
         return
-    print(f"ssl-video: warning: {message}", file=sys.stderr)
+    print(f"ssl-video: warning: {shown(message)}", file=sys.stderr)
 
 
 def _command(argv: Sequence[str]) -> int:

@@ -13,6 +13,7 @@ from ssl_video.cli import tell
 from ssl_video.cli.parsing import Folder, Json, Spec, action_of, document, messages_aside, parse
 from ssl_video.datasets.drawing.config import SyntheticConfig
 from ssl_video.errors import UserError
+from ssl_video.files import as_word
 from ssl_video.progress import are, count, left_out, size
 from ssl_video.video.kinds import CopyKind
 
@@ -158,7 +159,7 @@ def cache(argv: Sequence[str]) -> int:
     done = copy_videos(config.data, config.out, config.kind, side, workers=workers, progress=True)
     _tell(done)
     tell(f"{are(done.videos, 'copy')} in {config.out}, {len(done.problems)} left out.")
-    tell(f"Next: ssl-video pretrain --data {done.manifest}")
+    tell(f"Next: ssl-video pretrain --data {as_word(done.manifest)}")
     return 0
 
 
@@ -196,7 +197,7 @@ def flow(argv: Sequence[str]) -> int:
     done = flow_videos(config.data, config.out, config.method, side, reversed=backwards, workers=workers, progress=True)
     _tell(done)
     tell(f"The flow of {count(done.videos, 'video')} is in {config.out}, {len(done.problems)} left out.")
-    tell(f"Next: ssl-video pretrain --backbone A_NETWORK_OF_FLOW --data {done.manifest}")
+    tell(f"Next: ssl-video pretrain --backbone A_NETWORK_OF_FLOW --data {as_word(done.manifest)}")
     return 0
 
 
@@ -213,5 +214,5 @@ def synthesize(argv: Sequence[str]) -> int:
     manifest = draw(config.out, config.options, workers=config.workers, progress=True)
     videos = config.options.train + config.options.test
     tell(f"{are(videos, 'video')} in {config.out}.")
-    tell(f"Next: ssl-video pretrain --data {manifest}")
+    tell(f"Next: ssl-video pretrain --data {as_word(manifest)}")
     return 0

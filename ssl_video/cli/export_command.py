@@ -9,6 +9,7 @@ from typing import ClassVar, cast, get_args
 from ssl_video.apps.options import Format, VectorFormat
 from ssl_video.cli import tell
 from ssl_video.cli.parsing import Folder, ModelName, parse
+from ssl_video.files import as_word
 from ssl_video.progress import count
 
 
@@ -63,7 +64,8 @@ def _vectors(folder: str, out: Path, form: VectorFormat) -> int:
     names = ", ".join(export_vectors(vectors, out, form))
     tell(f"{out} holds {count(len(vectors.paths), 'video')}: {names}.")
     if form == "projector":
-        tell(f"Next: tensorboard --logdir {out}, and choose Projector in its menu.")
+        tell(f"Next: tensorboard --logdir {as_word(out)}, and choose Projector in its menu.")
     else:
-        tell(f"Next: fiftyone datasets create --name videos --dataset-dir {out} --type fiftyone.types.FiftyOneDataset")
+        words = f"--name videos --dataset-dir {as_word(out)} --type fiftyone.types.FiftyOneDataset"
+        tell(f"Next: fiftyone datasets create {words}")
     return 0

@@ -11,6 +11,7 @@ from ssl_video.apps.options import IndexOptions
 from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, IndexFolder, ModelName, Spec, parse
+from ssl_video.files import as_word
 from ssl_video.progress import are, few, left_out
 
 if TYPE_CHECKING:
@@ -80,4 +81,4 @@ def _tell(out: Path, data: str | None, changes: "Changes") -> None:
         print(changes.recall.sentence())
     counts = f"{len(changes.added)} added, {len(changes.refreshed)} refreshed, {len(changes.removed)} removed"
     tell(f"{are(changes.videos, 'video')} in {out} ({counts}), {len(changes.problems)} were left out.")
-    tell(f"Next: ssl-video query {out} VIDEO")
+    tell(f"Next: ssl-video query {as_word(out)} VIDEO")

@@ -7,13 +7,14 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TextIO, TypeVar, cast
 
 import tyro
 
-from ssl_video.cli import beside, tell, terminal_width
+from ssl_video.cli import Plain, beside, tell, terminal_width
 from ssl_video.cli.help_page import help_page, rows_of
 from ssl_video.errors import UserError, nearest
+from ssl_video.files import there
 
 T = TypeVar("T")
 
@@ -55,8 +56,10 @@ def parse(cls: type[T], argv: Sequence[str], command: str, description: str, def
                 **given,
             )
     except SystemExit:
+        _refuse_dashes(argv)
         raise UserError(f"{_sentence(said.getvalue())} ('ssl-video {command} --help' lists the options.)") from None
     if unknown:
+        _refuse_dashes(unknown)
         flag = unknown[0]
         if not flag.startswith("-"):
             raise UserError(
@@ -65,6 +68,13 @@ def parse(cls: type[T], argv: Sequence[str], command: str, description: str, def
             )
         raise UserError(f"'ssl-video {command}' has no option {flag}; {nearest(flag.split('=')[0], flags_of(cls))}")
     return value
+
+
+def _refuse_dashes(words: Sequence[str]) -> None:
+    """Raise UserError if a file was meant where an option was understood."""
+    file = next((word for word in words if word.startswith("-") and there(word)), None)
+    if file is not None:
+        raise UserError(f"{file} begins with a dash, as options do; name the file ./{file}.")
 
 
 def asks_help(argv: Sequence[str]) -> bool:
@@ -121,7 +131,7 @@ def action_of(argv: Sequence[str], command: str, actions: Mapping[str, T], examp
 @contextlib.contextmanager
 def messages_aside(wanted: bool) -> Iterator[None]:
     """What is printed goes to stderr, if ``wanted``: a document is printed to stdout afterwards (``document``)."""
-    with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
+    with contextlib.redirect_stdout(cast(TextIO, Plain(sys.stderr))) if wanted else contextlib.nullcontext():
         yield
 
 

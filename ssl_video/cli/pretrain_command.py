@@ -15,6 +15,7 @@ from ssl_video.cli import tell
 from ssl_video.cli.help_page import names_in
 from ssl_video.cli.parsing import Device, Folder, asks_help, name_given, parse
 from ssl_video.errors import UserError
+from ssl_video.files import as_word
 from ssl_video.recipes import SPEEDINESS
 from ssl_video.train.config import DataConfig, TrainingConfig
 
@@ -273,4 +274,5 @@ def _tell(config: "PretrainConfig", run: "Run") -> None:
     if results:
         names = {r.model: "random" if r.model.startswith("random:") else "pretrained" for r in results}
         print(f"\n{side_by_side(results, names)}")
-    tell(f"Next: ssl-video index --model {run} --data {config.data.spec} --out {run}/index")
+    words = f"--model {as_word(run.folder)} --data {as_word(config.data.spec)} --out {as_word(run.folder / 'index')}"
+    tell(f"Next: ssl-video index {words}")

@@ -15,6 +15,7 @@ from ssl_video.datasets.listing import (
     class_names,
     first_folder,
     index_by_path,
+    lines_of,
     list_of_split,
     look_up,
     official,
@@ -68,7 +69,7 @@ def read_lists(lists: Mapping[str, Path]) -> tuple[tuple[str, ...], list[tuple[i
 def parse_list(text: str, class_name: str, source: Path) -> list[tuple[int, Line]]:
     """(UNUSED, TRAIN or TEST, video) of each line ``name.avi <0, 1 or 2>``. Raises UserError for any other line."""
     listed = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines_of(text), 1):
         if not line.strip():
             continue
         match = re.fullmatch(r"(.+?)\s+([012])", line.strip())

@@ -18,10 +18,10 @@ from ssl_video.datasets.listing import (
     look_up,
     of_published,
     read_text,
+    split_named,
 )
 from ssl_video.errors import UserError
 
-SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
 EDITIONS = (400, 600, 700)
 """Classes of each; a list of others may be a part of any."""
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
@@ -71,8 +71,11 @@ def parse_csv(text: str, source: Path) -> dict[str, list[Line]]:
             continue  # a test list whose labels are held back
         try:
             names = _names(video_id, int(float(start)), int(float(end)))
-            lists.setdefault(SPLITS[split], []).append(Line(names, (label,), group=video_id))
-        except (ValueError, KeyError) as error:
+            named = split_named(split, plain=True)
+            if not named:
+                raise ValueError(f"there is no split {split!r}")
+            lists.setdefault(named, []).append(Line(names, (label,), group=video_id))
+        except ValueError as error:
             raise UserError(f"{source}, line {number}: a time or the split is wrong ({error}).") from None
     return lists
 

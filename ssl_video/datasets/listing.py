@@ -1,27 +1,32 @@
 """What every data set shares: finding video files, reading lists, and looking up what a list names."""
 
+import codecs
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from ssl_video.datasets.base import ListedVideo, Splits, VideoList
+from ssl_video.datasets.finding import videos_below
+from ssl_video.datasets.spelling import Spellings, alike, folded, why_absent
 from ssl_video.errors import UserError
-from ssl_video.files import as_named
+from ssl_video.files import as_named, shown
 from ssl_video.video.info import Problem
 
-# fmt: off
-VIDEO_SUFFIXES = frozenset([
-    ".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4",
-    ".mpeg", ".mpg", ".mts", ".mxf", ".ogg", ".ogm", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
-])
-# fmt: on
 T = TypeVar("T")
 
 MISSING = "listed but not there"
+"""The beginning of the reasons of what is absent."""
+SPLIT = {
+    "train": re.compile(r"train(?:ing)?([\W_\d].*)?", re.IGNORECASE | re.DOTALL),
+    "test": re.compile(r"test(?:ing)?([\W_\d].*)?", re.IGNORECASE | re.DOTALL),
+    "val": re.compile(r"val(?:id(?:at(?:ion|e))?)?([\W_\d].*)?", re.IGNORECASE | re.DOTALL),
+}
+"""Names of folders and of what a column says: the word, and behind it what begins with no letter."""
 
 
 @dataclass(frozen=True)
@@ -33,33 +38,12 @@ class Line:
     group: str = ""
 
 
-def is_video_name(name: str) -> bool:
-    """True if the suffix is one of a video, in lower or upper case."""
-    return name[name.rfind(".") :].lower() in VIDEO_SUFFIXES
-
-
-def videos_below(root: Path) -> tuple[list[str], list[Problem]]:
-    """Sorted paths of the videos in ``root`` and its sub-folders, and the folders that could not be read.
-
-    Hidden files and folders are skipped. Links are followed; a folder that is reached twice is read once, so that a
-    link to a folder above itself ends.
-    """
-    paths: list[str] = []
-    problems: list[Problem] = []
-    seen: set[tuple[int, int]] = set()
-
-    def refused(error: OSError) -> None:
-        problems.append(Problem(str(error.filename), f"cannot be read: {error.strerror}"))
-
-    for folder, subfolders, names in os.walk(as_named(root), followlinks=True, onerror=refused):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            subfolders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
-        paths += [f"{folder}{os.sep}{n}" for n in names if not n.startswith(".") and is_video_name(n)]
-    return sorted(paths), problems
+def split_named(name: str, plain: bool = False) -> Literal["train", "test", "val", ""]:
+    """The list that a name says, "" if it says none; ``plain``: nothing may stand behind the word."""
+    for split, words in SPLIT.items():
+        if (match := words.fullmatch(name.strip())) and not (plain and match[1]):
+            return split  # pyright: ignore[reportReturnType]
+    return ""
 
 
 def index_by_path(root: Path) -> dict[str, tuple[str, ...]]:
@@ -75,7 +59,7 @@ def index_by_name(root: Path) -> dict[str, tuple[str, ...]]:
 
 def _index(root: Path, name_of: Callable[[str], str]) -> dict[str, tuple[str, ...]]:
     index: dict[str, tuple[str, ...]] = {}
-    for path in videos_below(root)[0]:
+    for path in videos_below(root).paths:
         name = without_suffix(name_of(path))
         index[name] = (*index.get(name, ()), path)
     return index
@@ -95,6 +79,7 @@ def look_up(
     """
     number = {c: i for i, c in enumerate(classes)}
     videos, problems, folder = [], [], as_named(root)
+    by_spelling: dict[str, list[str]] | None = None
     for line in listed:
         found, listed_name = next(((index[s], n) for n in line.names if (s := without_suffix(n)) in index), ((), ""))
         if len(found) > 1:
@@ -102,7 +87,12 @@ def look_up(
         if len(found) == 1:
             videos.append(ListedVideo(found[0], tuple(number[c] for c in line.class_names), line.group))
         else:
+            if by_spelling is None:
+                by_spelling = alike(index)
+            others = [index[other][0] for other in by_spelling.get(folded(line.names[0]), [])]
             reason = f"{len(found)} files have this name: {found[0]} and {found[1]}; keep one" if found else MISSING
+            if others and not found:
+                reason = f"{MISSING}, but {others[0]} is there"
             problems.append(Problem(str(folder / line.names[0]), reason))
     return VideoList(name, tuple(videos), tuple(classes), tuple(problems))
 
@@ -121,7 +111,7 @@ def official(splits: Splits, name: str, split: int) -> Splits:
 
 def names_of_videos(path: Path) -> list[str]:
     """Names of videos in a list, one a line; of pairs of files ``.../NAME/00000.jpg ...`` each NAME once."""
-    words = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
+    words = [line.split()[0] for line in lines_of(read_text(path)) if line.strip()]
     return list(dict.fromkeys(Path(word).parent.name if "/" in word else word for word in words))
 
 
@@ -164,11 +154,24 @@ def list_of_split(lists: Mapping[int, T], split: int, root: Path) -> T:
 
 
 def read_text(path: Path) -> str:
-    """The text of a list. Bytes that are not UTF-8 are kept, since a file's name may have them. Raises UserError."""
+    """The text of a list, with its ends of lines. Bytes that are not UTF-8 are kept, since a file's name may have them.
+
+    UTF-16, as spreadsheets write it, is read where it says so at its beginning. Raises UserError.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        content = path.read_bytes()
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return content.decode("utf-16")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text in UTF-16, as its beginning says; save it as UTF-8.") from None
+    return content.decode("utf-8-sig", "surrogateescape")
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a list without their ends; other characters that may end a line can be part of a name."""
+    return re.split(r"\r\n|\n|\r", text)
 
 
 def csv_lines(text: str, source: Path, delimiter: str = ",") -> list[tuple[int, list[str]]]:
@@ -177,7 +180,8 @@ def csv_lines(text: str, source: Path, delimiter: str = ",") -> list[tuple[int, 
     Raises:
         UserError: if the text is not csv.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    blank_before_quotes = re.search(rf'{re.escape(delimiter)} +"', text) is not None
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=blank_before_quotes)
     lines = []
     try:
         for row in reader:
@@ -188,6 +192,21 @@ def csv_lines(text: str, source: Path, delimiter: str = ",") -> list[tuple[int, 
     except csv.Error as error:
         raise UserError(f"{source}, line {reader.line_num}: this is not csv ({error}).") from None
     return lines
+
+
+def with_reasons(videos: VideoList) -> VideoList:
+    """The list, of whose absent files the reasons say more where more is known: another spelling, a link."""
+    spelled = Spellings()
+
+    def told(problem: Problem) -> Problem:
+        if problem.reason != MISSING:
+            return problem
+        if link := why_absent(problem.path):
+            return replace(problem, reason=f"{MISSING}: {link}")
+        other = spelled.of(problem.path)
+        return replace(problem, reason=f"{MISSING}, but {other} is there") if other else problem
+
+    return replace(videos, problems=tuple(map(told, videos.problems)))
 
 
 def leaks(splits: Splits) -> tuple[str, ...]:
@@ -217,12 +236,14 @@ def shortcomings(splits: Splits) -> tuple[str, ...]:
     sets = [splits.train] + ([splits.test] if splits.test else [])
     warnings = []
     for videos in sets:
-        absent = {p.path for p in videos.problems if p.reason == MISSING}
+        absent = {p.path for p in videos.problems if p.reason.startswith(MISSING)}
         if absent:
             total = len(videos.videos) + len(videos.problems)
+            spelled = [p for p in videos.problems if p.reason.startswith(f"{MISSING}, but ")]
+            of_them = f"; {len(spelled)} of them, {spelled[0].reason.partition(', ')[2]}" if spelled else ""
             warnings.append(
                 f"{len(absent)} of the {total} videos that {videos.name} lists are not there ({_examples(absent)}), so "
-                f"results are not those of the whole list."
+                f"results are not those of the whole list{of_them}."
             )
         seen: dict[str, tuple[int, ...]] = {}
         twice = {v.path for v in videos.videos if seen.setdefault(v.path, v.labels) != v.labels}
@@ -231,9 +252,13 @@ def shortcomings(splits: Splits) -> tuple[str, ...]:
                 f"{len(twice)} files of {videos.name} are listed twice with different labels ({_examples(twice)}), so "
                 f"no classifier can be right about them."
             )
+    classes = splits.train.classes
+    for same in alike(classes).values():
+        if len(same) > 1:
+            names = " and ".join(repr(shown(name)) for name in same)
+            warnings.append(f"The classes {names} differ in spelling alone, and are taken as {len(same)} classes.")
     if splits.test is None or not splits.train.labelled or not splits.test.labelled:
         return tuple(warnings)
-    classes = splits.train.classes
     for part, consequence in zip(
         sets, ("so that their test videos cannot be recognised", "so that nothing is said of them"), strict=True
     ):

@@ -10,6 +10,7 @@ by hand with the header ``path,label`` is a manifest that was not scanned; those
 
 import contextlib
 import csv
+import io
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from ssl_video.datasets.base import ListedVideo, Splits, Video, VideoList
-from ssl_video.datasets.listing import MISSING, class_names, csv_lines, read_text
+from ssl_video.datasets.listing import MISSING, class_names, csv_lines, read_text, split_named
+from ssl_video.datasets.spelling import spellings
 from ssl_video.errors import UserError, nearest
-from ssl_video.files import as_named, written_aside
+from ssl_video.files import as_named, there, written_aside
 from ssl_video.video.content import content_of, state_of
 from ssl_video.video.info import Problem, VideoInfo
 
@@ -40,7 +42,14 @@ OWN = ("copy_of", "annotation", "annotated", "published")
 PATHS = ("path", "copy_of", "annotation")
 COLUMNS = ("path", "label", "group", "split", *INFO_COLUMNS, "reason", "content", *OWN, "state")
 COPY_CHANGED = "the copy has changed since it was made; make it again by 'ssl-video data cache' or 'data flow'"
-SPLITS = {"": "train", "train": "train", "test": "test", "val": "test", "validation": "test"}
+OTHER_WORDS = {
+    "path": ("video", "filename", "file", "file_name", "filepath", "file_path", "video_path", "clip"),
+    "label": ("class", "class_name", "labels", "category", "action"),
+    "split": ("subset", "set", "partition"),
+}
+"""What others call columns of ours."""
+INDEX = re.compile(r"|unnamed: ?\d+|index", re.IGNORECASE)
+"""Names of a first column that counts rows, as pandas writes it."""
 
 
 @dataclass(frozen=True)
@@ -118,16 +127,21 @@ def write_manifest(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     """
     folders = as_named(path).parent, Path(path).resolve().parent
 
-    def shown(file: Path | str) -> str:
+    def relative(file: Path | str) -> str:
         file = Path(file)
         below = (file.relative_to(folder).as_posix() for folder in folders if file.is_relative_to(folder))
         return next(below, str(file))
 
     with written_aside(path) as aside, aside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
+        # ends of lines decide what is quoted: also a carriage return in a name
+        lines = io.StringIO(newline="")
+        writer = csv.DictWriter(lines, COLUMNS, restval="", lineterminator="\r\n")
+        file.write(",".join(COLUMNS) + "\n")
         for row in rows:
-            writer.writerow({**row, **{name: shown(row[name]) for name in PATHS if row.get(name)}})
+            writer.writerow({**row, **{name: relative(row[name]) for name in PATHS if row.get(name)}})
+            file.write(lines.getvalue().removesuffix("\r\n") + "\n")
+            lines.seek(0)
+            lines.truncate()
 
 
 def joined(labels: Sequence[str]) -> str:
@@ -145,8 +159,8 @@ def separated(cell: str) -> tuple[str, ...]:
 def splits_of(rows: Sequence[Row], name: str) -> Splits:
     """The sets that the rows describe; both have the classes of all rows. Raises UserError if none is for training."""
     classes = class_names(label for r in rows for label in r.labels)
-    train = [r for r in rows if SPLITS[r.split] == "train"]
-    test = [r for r in rows if SPLITS[r.split] == "test"]
+    train = [r for r in rows if r.split != "test"]
+    test = [r for r in rows if r.split == "test"]
     if not train:
         raise UserError(f"No line of {name} is for training; write 'train' in the column 'split' of those that are.")
     warnings = ()
@@ -175,14 +189,11 @@ def header_rows(lines: Sequence[tuple[int, list[str]]], source: Path) -> list[Ro
     """The rows of a csv whose first line names its columns. Raises UserError with the number of a wrong line."""
     if len(lines) < 2:
         raise UserError(f"{source} lists no videos.")
-    names = [c.strip().lower() for c in lines[0][1]]
-    for name in names:
-        if name not in COLUMNS:
-            raise UserError(f"{source}, line {lines[0][0]}: there is no column {name!r}; {nearest(name, COLUMNS)}")
-    if "path" not in names:
-        raise UserError(f"{source}, line {lines[0][0]}: the column 'path' is missing.")
+    names = _columns(lines[0][1], f"{source}, line {lines[0][0]}")
     rows = []
     for number, cells in lines[1:]:
+        while len(cells) > len(names) and not cells[-1].strip():
+            cells = cells[:-1]
         if len(cells) != len(names):
             raise UserError(f"{source}, line {number}: {len(cells)} columns, where the header has {len(names)}.")
         rows.append(_row(dict(zip(names, cells, strict=True)), source, number))
@@ -211,11 +222,37 @@ def _as_it_is_now(row: Row) -> Row:
     return replace(row, info=None, reason=COPY_CHANGED if row.copy_of else "", changed=True)
 
 
+def column(name: str) -> str:
+    """Our name of a column that may be called otherwise."""
+    name = name.strip().lower()
+    return next((ours for ours, others in OTHER_WORDS.items() if name in others), name)
+
+
+def _columns(cells: Sequence[str], where: str) -> list[str]:
+    """Our names of the columns of a header, "" for those to pass over. Raises UserError."""
+    cells = list(cells)
+    while len(cells) > 1 and not cells[-1].strip():
+        cells.pop()
+    names = [column(cell) for cell in cells]
+    if len(names) > 1 and INDEX.fullmatch(names[0]):
+        names[0] = ""
+    for n, name in enumerate(names):
+        if name and name not in COLUMNS:
+            raise UserError(f"{where}: there is no column {name!r}; {nearest(name, COLUMNS)}")
+        if name and name in names[:n]:
+            first, other = cells[names.index(name)].strip(), cells[n].strip()
+            raise UserError(f"{where}: the columns {first!r} and {other!r} both are the {name}; keep one of them.")
+    if "path" not in names:
+        raise UserError(f"{where}: the column 'path' is missing.")
+    return names
+
+
 def _row(cells: dict[str, str], source: Path, number: int) -> Row:
     """One row, with the path made absolute and a file that is not there made a problem."""
-    split = cells.get("split", "").strip().lower()
-    if split not in SPLITS:
-        raise UserError(f"{source}, line {number}: the split {split!r} is unknown; write 'train' or 'test'.")
+    said = cells.get("split", "").strip()
+    split = {"val": "test"}.get(named := split_named(said, plain=True), named)
+    if said and not split:
+        raise UserError(f"{source}, line {number}: the split {said!r} is unknown; write 'train' or 'test'.")
     info = None
     values = {name: cells.get(name, "") for name in INFO_COLUMNS}
     if all(values.values()):
@@ -236,9 +273,15 @@ def listed_row(row: Row, source: Path, number: int) -> Row:
     Raises:
         UserError: if the row names no file.
     """
-    if not row.path:
+    if not row.path.strip():
         raise UserError(f"{source}, line {number}: there is a label {joined(row.labels)!r} but no file.")
-    paths = {name: os.path.normpath(source.parent / getattr(row, name)) for name in PATHS if getattr(row, name)}
+    paths = {name: _found(source.parent, getattr(row, name)) for name in PATHS if getattr(row, name).strip()}
     noted = "" if row.reason == MISSING else row.reason  # it may have come back
-    reason = noted or ("" if Path(paths["path"]).exists() else MISSING)
+    reason = noted or ("" if there(paths["path"]) else MISSING)
     return replace(row, **paths, info=None if reason else row.info, reason=reason)
+
+
+def _found(folder: Path, cell: str) -> str:
+    """The whole path that a cell names: of its readings the first that is there, else the plainest."""
+    paths = [os.path.normpath(folder / path) for path in dict.fromkeys(spellings(cell))]
+    return next(filter(there, paths), os.path.normpath(folder / cell.strip()))

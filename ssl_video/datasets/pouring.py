@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ssl_video.datasets.base import DATASETS, Splits, VideoList
 from ssl_video.datasets.folder import load_folder
-from ssl_video.datasets.listing import list_of_split, of_published
+from ssl_video.datasets.listing import list_of_split, of_published, split_named
 from ssl_video.errors import UserError
 from ssl_video.files import as_named
 
@@ -29,5 +29,5 @@ def load_pouring(root: Path, split: int) -> Splits:
         labelled = replace(videos, videos=tuple(replace(v, labels=(0,)) for v in videos.videos), classes=("pouring",))
         return of_published(labelled, f"pouring:{name}")
 
-    name = Path(found.test.videos[0].path).relative_to(videos).parts[0]  # test, or else val
+    name = split_named(Path(found.test.videos[0].path).relative_to(videos).parts[0])  # test, or else val
     return replace(found, train=one_action(found.train, "train"), test=one_action(found.test, name))

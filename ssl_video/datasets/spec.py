@@ -1,6 +1,7 @@
 """From a SPEC, the string by which a command names its data, to sets of videos that can be used."""
 
 import dataclasses
+import os
 import re
 import uuid
 import warnings
@@ -13,16 +14,19 @@ import numpy as np
 
 from ssl_video.datasets.base import DATASETS, FeatureSplits, ListedVideo, Splits, Video, VideoList, VideoSet
 from ssl_video.datasets.folder import load_folder
-from ssl_video.datasets.listing import leaks, shortcomings
+from ssl_video.datasets.listing import leaks, shortcomings, with_reasons
+from ssl_video.datasets.spelling import Spellings, why_absent
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.datasets.table import load_table
 from ssl_video.errors import UserError
-from ssl_video.files import as_named, cache_dir
+from ssl_video.files import as_named, cache_dir, there
 from ssl_video.progress import bar, count
 from ssl_video.video.content import content_of
 from ssl_video.video.info import Problem
 from ssl_video.video.scan import TIME_LIMIT_S, scan
 
+NAMED = re.compile(r"([\w-]{2,}):(.*)", re.DOTALL)
+"""A data set by name; one letter is a drive of Windows."""
 LIST_SUFFIXES = (".csv", ".tsv", ".txt")
 
 
@@ -43,6 +47,8 @@ def load_splits(spec: str, split: int = 1, *, through_manifest: bool = True) -> 
         raise UserError(
             f"{spec} holds features and no videos, for which there is the command 'ssl-video evaluate features'."
         )
+    test = None if splits.test is None else with_reasons(splits.test)
+    splits = dataclasses.replace(splits, train=with_reasons(splits.train), test=test)
     sets = [splits.train] + ([splits.test] if splits.test else [])
     problems = [p for s in sets for p in s.problems]
     if not any(s.videos for s in sets):
@@ -62,17 +68,19 @@ def load_features(spec: str, split: int = 1) -> FeatureSplits:
 def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSplits:
     if spec == "synthetic":  # the embedded set: made at the first use
         return _embedded(cache_dir() / "synthetic-clips")
-    path = Path(spec).expanduser()
-    named = re.fullmatch(r"([\w-]{2,}):(.*)", spec)  # one letter is a drive of Windows
-    if named and not path.exists():
+    path = _at_home(spec)
+    named = NAMED.fullmatch(spec)
+    if named and not there(path):
         load = DATASETS[named[1]]
-        root = Path(named[2]).expanduser()
+        root = _at_home(named[2])
         if not named[2] or not root.is_dir():
-            raise UserError(f"There is no folder {named[2]!r}; write {named[1]}:ROOT with the root folder of the set.")
+            hint = _instead(named[2]) or f"write {named[1]}:ROOT with the root folder of the set"
+            raise UserError(f"There is no folder {named[2]!r}; {hint}.")
         return load(root, split)
-    if not spec or not path.exists():  # an empty name is no name of this folder
+    if not spec or not there(path):  # an empty name is no name of this folder
         names = ", ".join(DATASETS.names())
-        raise UserError(f"There is no file or folder {spec!r}; name one, or a data set as NAME:ROOT (NAME: {names}).")
+        hint = _instead(spec) or f"name one, or a data set as NAME:ROOT (NAME: {names})"
+        raise UserError(f"There is no file or folder {spec!r}; {hint}.")
     if split != 1:
         raise UserError(f"{spec} has one split only, not {split}; leave --split out.")
     if path.is_dir():
@@ -94,6 +102,29 @@ def _embedded(folder: Path) -> Splits:
         folder.rename(aside)
         warnings.warn(f"{folder} was damaged: it is {aside.name} now, and drawn again. Remove it.", stacklevel=2)
     return load_table(synthesize(folder, wait=True))
+
+
+def anywhere(spec: str) -> str:
+    """The SPEC with the whole path of what it names, so that it can be noted and read in any folder."""
+    if spec in ("", "synthetic"):
+        return spec
+    named = NAMED.fullmatch(spec)
+    if named and not there(_at_home(spec)):
+        return f"{named[1]}:{as_named(_at_home(named[2]))}" if named[2] else spec
+    return str(as_named(_at_home(spec)))
+
+
+def _at_home(path: str) -> Path:
+    """The path; a leading ``~`` is the home folder, unless something is called so."""
+    return Path(path if there(path) else os.path.expanduser(path))  # noqa: PTH111  (it raises for unknown users)
+
+
+def _instead(path: str) -> str:
+    """What to name in the place of a path that is not there, "" if nothing is known."""
+    if link := why_absent(path):
+        return f"{link}; name what is there"
+    other = Spellings().of(path) if path else None
+    return f"there is {other!r}" if other else ""
 
 
 def scanned(
@@ -158,8 +189,9 @@ def all_videos(data: str | Path | Sequence[str | Path] | VideoList) -> VideoList
 
 def one_video(path: Path) -> Video:
     """One scanned video file. Raises UserError if it is absent or cannot be used."""
-    if not path.exists():
-        raise UserError(f"There is no video file {path}.")
+    if not there(path):
+        hint = _instead(str(path))
+        raise UserError(f"There is no video file {path}{f'; {hint}' if hint else ''}.")
     info = dict(scan([str(path)], 1))[str(path)]
     if isinstance(info, Problem):
         raise UserError(f"{path} cannot be used: {info.reason}.")

@@ -13,6 +13,7 @@ from ssl_video.datasets.listing import (
     Line,
     first_folder,
     index_by_name,
+    lines_of,
     list_of_split,
     look_up,
     of_published,
@@ -32,7 +33,7 @@ def load_sports1m(root: Path, split: int) -> Splits:
         raise UserError(
             f"There are no labels.txt, train_partition.txt and test_partition.txt in {root} or its original/."
         )
-    classes = tuple(line.strip() for line in read_text(class_list).splitlines() if line.strip())
+    classes = tuple(line.strip() for line in lines_of(read_text(class_list)) if line.strip())
     if len(set(classes)) < len(classes):
         raise UserError(f"{class_list} names a class twice; take labels.txt as it was published.")
     index = index_by_name(root)
@@ -51,7 +52,7 @@ def parse_list(text: str, classes: tuple[str, ...], source: Path) -> list[Line]:
         UserError: if a line is anything else, with its number, or if the classes are counted from 1.
     """
     found: list[tuple[int, str, list[int]]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines_of(text), 1):
         match = re.fullmatch(r"\S*(?:[?&]v=|youtu\.be/)([\w-]+)\S*\s+(\d+(?:,\d+)*)", line.strip(), re.ASCII)
         if match:
             found.append((number, match[1], [int(n) for n in match[2].split(",")]))

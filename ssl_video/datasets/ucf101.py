@@ -13,12 +13,14 @@ from ssl_video.datasets.listing import (
     Line,
     first_folder,
     index_by_path,
+    lines_of,
     list_of_split,
     look_up,
     official,
     read_text,
     unofficial,
 )
+from ssl_video.datasets.spelling import alike, folded
 from ssl_video.errors import UserError
 
 OFFICIAL = {1: (9537, 3783), 2: (9586, 3734), 3: (9624, 3696)}
@@ -53,7 +55,7 @@ def load_ucf101(root: Path, split: int) -> Splits:
 def parse_classes(text: str, source: Path) -> tuple[str, ...]:
     """classInd.txt: ``<number> <class>`` a line, counted from 1. Raises UserError if the numbers are not 1 to n."""
     named: dict[int, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines_of(text), 1):
         match = re.fullmatch(r"(\d+)\s+(.+)", line.strip())
         if match:
             named[int(match[1])] = match[2]
@@ -72,13 +74,15 @@ def parse_list(text: str, classes: tuple[str, ...], source: Path) -> list[Line]:
         UserError: if a class is unknown or is not the one that the number says, with the line's number.
     """
     listed = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines_of(text), 1):
         match = re.fullmatch(r"(.+?)(?:\s+(\d+))?", line.strip())
         if match is None:
             continue  # a blank line
         class_name, _, name = match[1].rpartition("/")
         if class_name not in classes:
-            raise UserError(f"{source}, line {number}: the class of {match[1]!r} is not in classInd.txt.")
+            other = alike(classes).get(folded(class_name))
+            hint = f", which has {other[0]!r}" if other else ""
+            raise UserError(f"{source}, line {number}: the class of {match[1]!r} is not in classInd.txt{hint}.")
         if match[2] and int(match[2]) != classes.index(class_name) + 1:
             raise UserError(
                 f"{source}, line {number}: the class of {class_name} is {match[2]} here and "

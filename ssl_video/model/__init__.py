@@ -4,6 +4,7 @@ from ssl_video.model.base import Classifier, Model
 from ssl_video.model.finite import LARGEST, check_features, count_bad
 from ssl_video.model.loading import (
     A_MODEL,
+    anywhere,
     load_backbone,
     load_model,
     load_model_or_encoder,
@@ -20,6 +21,7 @@ __all__ = [
     "READOUTS",
     "Classifier",
     "Model",
+    "anywhere",
     "check_features",
     "class_token",
     "count_bad",

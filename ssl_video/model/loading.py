@@ -1,11 +1,12 @@
 """Models by name: runs, exported folders, files, published weights and fresh ones."""
 
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from ssl_video.bounds import counted
 from ssl_video.config import option_type
 from ssl_video.encoders.base import ENCODERS, Encoder, build_encoder
 from ssl_video.errors import UserError
+from ssl_video.files import as_named, there
 from ssl_video.model.base import Classifier, Model
 from ssl_video.pretexts.base import PRETEXTS, Pretext, View, build_pretext
 from ssl_video.run import Run
@@ -79,7 +81,24 @@ def untrained_twin(spec: str) -> str:
 def _parsed(text: str) -> tuple[str, dict[str, str]]:
     """``NAME?option=value&...`` as its name and its options; a plus is a plus."""
     name, _, query = text.partition("?")
-    return name, dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
+    return name, dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True, errors="surrogateescape"))
+
+
+def anywhere(spec: str) -> str:
+    """The name of a model with the whole path of its folder or file, so that it can be noted and read in any folder."""
+    kind, colon, rest = spec.partition(":")
+    if colon and kind == "random" and not rest.startswith("net:"):
+        return f"random:{as_named(rest)}" if there(rest) else spec
+    if colon and kind in ("net", "random"):
+        name, _, query = rest.partition("?")
+        parts = [_whole_weights(part) for part in query.split("&")]
+        return f"{kind}:{name}?{'&'.join(parts)}" if query else spec
+    return str(Path(spec).resolve()) if there(spec) else spec
+
+
+def _whole_weights(option: str) -> str:
+    file = _parsed(f"?{option}")[1].get("weights", "")
+    return f"weights={quote(os.fsencode(as_named(file)), safe='/')}" if file and there(file) else option
 
 
 def names_encoder(spec: str) -> bool:

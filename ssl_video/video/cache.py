@@ -5,6 +5,7 @@ import errno
 import hashlib
 import itertools
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import get_args
 import numpy as np
 
 from ssl_video.errors import UserError
-from ssl_video.files import clear_dead, copies_dir, write_text, written_aside
+from ssl_video.files import clear_dead, copies_dir, cut, write_text, written_aside
 from ssl_video.progress import announce, count, size
 from ssl_video.video.children import Children, OutputError, answer_requests, to_disk
 from ssl_video.video.content import content_of, state_of
@@ -138,8 +139,8 @@ def _refused(out: Path, number: int | None, reason: str) -> UserError:
 def copy_path(path: str, out: Path, kind: str, short_side: int | None, reversed: bool = False) -> Path:
     """Where the copy of a source lies: equal names in different folders must not meet."""
     what = f"{Path(path).absolute()}|{kind}|{short_side}{'|reversed' if reversed else ''}"
-    key = hashlib.sha256(what.encode()).hexdigest()[:16]
-    return out / f"{Path(path).stem[:80]}-{key}{'.mp4' if kind == 'h264' else '.npy'}"
+    key = hashlib.sha256(os.fsencode(what)).hexdigest()[:16]
+    return out / f"{cut(Path(path).stem, 80)}-{key}{'.mp4' if kind == 'h264' else '.npy'}"
 
 
 def finished(path: str, copy: Path) -> VideoInfo | None:
