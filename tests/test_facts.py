@@ -427,7 +427,7 @@ def test_the_embedded_set_is_drawn_again_where_it_is_damaged(tmp_path, monkeypat
     from ssl_video.datasets.synthetic import synthesize
 
     small = SyntheticConfig(train=8, test=8, size=32, frames=8)
-    monkeypatch.setattr(spec, "synthesize", lambda out: synthesize(out, small, workers=1))
+    monkeypatch.setattr(spec, "synthesize", lambda out, wait: synthesize(out, small, workers=1, wait=wait))
     folder = tmp_path / "cache" / "synthetic-clips"
     first = load_splits("synthetic")
     for file, content in (

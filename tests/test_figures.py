@@ -70,7 +70,7 @@ def test_a_long_name_keeps_its_front_and_its_end():
 
 def test_a_name_that_is_no_text_is_the_same_in_figures_and_on_pages():
     name = "a\udc80b\x1b\nc\ud800"
-    assert shortened(name) == legible(name) == "a\\x80b\ufffd c\ufffd"
+    assert shortened(name) == legible(name) == r"a\x80b\x1b c\ud800"
     assert readable("a  b\n\udc80") == "a  b\n\\x80"  # a path keeps what a line would lose
 
 

@@ -75,7 +75,7 @@ def test_scan_cache_and_flow_take_every_video(run, folder, work):
     out = run("data", "scan", folder, "--out", "scan.csv", "--workers", "2")
     assert f"{count(folder)} of {count(folder)} files can be used" in out
     out = run("data", "cache", "--data", "scan.csv", "--out", "copies", "--short-side", "32", "--workers", "2")
-    assert f"{count(folder)} copies are in copies, 0 videos were left out" in out
+    assert f"{count(folder)} copies are in copies, 0 left out" in out
     assert "Next: ssl-video pretrain --data copies/manifest.csv" in out
     assert f"The flow of {count(folder)} videos" in run("data", "flow", "--data", "scan.csv", "--out", "flow")
     with (work / "copies" / "manifest.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:

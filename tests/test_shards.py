@@ -130,7 +130,7 @@ def test_a_video_that_the_machine_kept_from_being_read_is_extracted_later(tmp_pa
         try:
             raise PermissionError(13, "Permission denied")
         except OSError:
-            raise VideoError("it cannot be decoded") from None
+            raise VideoError("it cannot be decoded")  # noqa: B904
 
     with monkeypatch.context() as patched:
         patched.setattr(features_module, "read_video", denied)

@@ -71,7 +71,7 @@ def test_a_video_that_is_gone_and_a_name_with_a_tab_leave_the_rows_as_they_are(m
         ("/gone/a\tb\udcff.mp4", *vectors.paths[1:]), vectors.labels, vectors.splits, vectors.vectors_ND
     )
     export_vectors(odd, tmp_path / "p", "projector")
-    assert table(tmp_path / "p" / "metadata.tsv")[1][:2] == ["a b\\xff.mp4", "/gone/a b\\xff.mp4"]
+    assert table(tmp_path / "p" / "metadata.tsv")[1][:2] == ["a\\tb\\xff.mp4", "/gone/a\\tb\\xff.mp4"]
     assert (np.array(Image.open(tmp_path / "p" / "sprite.png"))[:TILE, :TILE] == 128).all()
 
 
