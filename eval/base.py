@@ -4,7 +4,7 @@ import math
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
@@ -157,7 +157,7 @@ def evaluate(
         data_hash=f"{task.train.hash}-{test.hash}",
         transductive=bool(seen),
         seen=seen,
-        skipped=[asdict(p) for p in skipped],
+        skipped=[{"path": p.path, "reason": p.reason} for p in skipped],
         versions={
             "ssl-video": __version__,
             "torch": torch.__version__,
