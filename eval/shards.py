@@ -189,6 +189,7 @@ def _shards(
     whole = Features([], [], [], [])
     for number in numbers:
         _read_shard(kept, number, videos.videos[number * SHARD : (number + 1) * SHARD], whole)
+    ranks.barrier()  # who called may remove the folder now
     return whole
 
 
