@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ssl_video.processes import LOCK
+
 ROOT = Path(__file__).resolve().parents[1]
 KILLER = """
 import os, signal, sys
@@ -35,8 +37,12 @@ def command(words: Sequence[str], folder: Path, kill_at: int = NEVER) -> "subpro
 
 
 def names(folder: Path) -> set[str]:
-    """The files below a folder, without the numbers that count how often something was written."""
-    found = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """The files below a folder, without the numbers that count how often something was written.
+
+    The lock of a process that was killed may lie there: it holds nobody, since its process is gone.
+    """
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
+    found = (str(path.relative_to(folder)) for path in files)
     return {re.sub(r"(videos|vectors|index)-\d+\.", r"\1-N.", re.sub(r"[0-9a-f]{16}", "KEY", name)) for name in found}
 
 
