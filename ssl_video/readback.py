@@ -3,7 +3,8 @@
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import tokenize
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,21 +83,18 @@ def numbered(values: Any) -> dict[str, float]:
     return found
 
 
-def read_array(path: Path | str, dimensions: int, mapped: bool = True) -> np.ndarray:
+def read_array(path: Path | str, dimensions: int | None, mapped: bool = True) -> np.ndarray:
     """An array of numbers (.npy), by default mapped from the disk; nothing in the file is executed.
 
     Raises:
-        ValueError: if it is none, is cut off, or has another number of ``dimensions``; also the others of ``DAMAGE``,
+        ValueError: if it is none, is cut off, or has another number of ``dimensions`` (None: any); also the others of ``DAMAGE``,
             and OSError.
     """
-    array = np.load(path, "r" if mapped else None, allow_pickle=False)
-    if not isinstance(array, np.ndarray) or array.ndim != dimensions or array.dtype.kind not in "biuf":
+    try:
+        array = np.load(path, "r" if mapped else None, allow_pickle=False)
+    except (SyntaxError, tokenize.TokenError) as error:  # of the header, which is Python's text
+        raise ValueError(in_short(error)) from None
+    if not isinstance(array, np.ndarray) or dimensions not in (None, array.ndim) or array.dtype.kind not in "biuf":
         what = f"{array.ndim} dimensions of {array.dtype}" if isinstance(array, np.ndarray) else "an archive"
-        raise ValueError(f"it holds {what}, not {dimensions} of numbers")
+        raise ValueError(f"it holds {what}, not {dimensions or 'any'} of numbers")
     return array
-
-
-def checked_lengths(names: Sequence[str], lengths: Sequence[int]) -> None:
-    """Raise ValueError unless all of these, which are called so, are of one length."""
-    if len(set(lengths)) > 1:
-        raise ValueError(f"there are {', '.join(f'{n} {name}' for n, name in zip(lengths, names, strict=True))}")

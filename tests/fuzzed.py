@@ -12,7 +12,7 @@ import shutil
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from tests.damage import damaged
 
 SENTENCES = (UserError, VideoError)
 INFO = VideoInfo(40, 25.0, 64, 48, 1.6, "h264", content="0123456789abcdef")
+
+
 class Wrong(Exception):
     """Something was read that is not what was written."""
 
@@ -159,7 +161,9 @@ def _draw_headers(folder: Path) -> list[str]:
     (features / "about.json").write_text(json.dumps(about, indent=1))
     rows = [{"number": n, "path": f"{n}.mp4", "labels": [n], "classes": ["a"], "starts": [0, 8],
              "times_s": [[0, 1.0], [1.0, 2.0]]} for n in range(3)]  # fmt: skip
-    (features / "00000.json").write_text(json.dumps({"rows": rows, "problems": [{"path": "x.mp4", "reason": "it is damaged"}]}))
+    (features / "00000.json").write_text(
+        json.dumps({"rows": rows, "problems": [{"path": "x.mp4", "reason": "it is damaged"}]})
+    )
     np.save(features / "00000.npy", np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32))
     for path in ("training0.mp4", "training1.mp4", "training2.mp4"):
         (folder / path).touch()

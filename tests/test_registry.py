@@ -11,7 +11,18 @@ from ssl_video.registry import Registry, load_plugin
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     [
-        *("errors", "_version", "bounds", "processes", "files", "readback", "figures", "registry", "config"),
+        *(
+            "errors",
+            "_version",
+            "bounds",
+            "processes",
+            "files",
+            "readback",
+            "figures",
+            "registry",
+            "yaml_files",
+            "config",
+        ),
         *("capabilities", "tensors", "progress"),
     ],
     ["video"],

@@ -21,13 +21,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ssl_video.bounds import Bounded, Count, Natural
-from ssl_video.config import convert, from_mapping, load_yaml
+from ssl_video.config import convert, from_mapping
 from ssl_video.errors import UserError, nearest
 from ssl_video.eval.base import configured
 from ssl_video.model import names_encoder, untrained_twin
 from ssl_video.pretrain_config import PretrainConfig, changed
 from ssl_video.recipes import load_recipe, table_file
 from ssl_video.video.kinds import CacheKind
+from ssl_video.yaml_files import load_yaml
 
 
 @dataclass(frozen=True)
