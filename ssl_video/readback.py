@@ -87,8 +87,8 @@ def read_array(path: Path | str, dimensions: int | None, mapped: bool = True) ->
     """An array of numbers (.npy), by default mapped from the disk; nothing in the file is executed.
 
     Raises:
-        ValueError: if it is none, is cut off, or has another number of ``dimensions`` (None: any); also the others of ``DAMAGE``,
-            and OSError.
+        ValueError: if it is none, is cut off, or has another number of ``dimensions`` (None: any); also the others of
+            ``DAMAGE``, and OSError.
     """
     try:
         array = np.load(path, "r" if mapped else None, allow_pickle=False)
