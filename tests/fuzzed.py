@@ -182,7 +182,7 @@ def _look_at_header(folder: Path, name: str, whole: Path) -> None:
     from ssl_video.apps.table import entries_of, load_table
     from ssl_video.apps.vectors import load_vectors
     from ssl_video.datasets.spec import load_splits
-    from ssl_video.eval.results import Result, read_results, side_by_side
+    from ssl_video.eval.results import read_results, side_by_side
     from ssl_video.pretrain_config import PretrainConfig
     from ssl_video.recipes import load_recipe
     from ssl_video.train.report import last_values
@@ -194,7 +194,6 @@ def _look_at_header(folder: Path, name: str, whole: Path) -> None:
         last_values(run.records())
         run.lists(), run.seen_before(), run.note_replaced({"b.mp4": "gone"}), run.cut_records(3)
         assert all(record["step"] <= 3 for record in run.records())
-        [Result.from_dict(content).table() for content in run.probe()]
     elif name == "results.json":
         for result in read_results(folder / name):
             result.table(), result.row(), result.to_dict(), result.intervals
