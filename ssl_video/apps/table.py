@@ -141,7 +141,7 @@ def read_table(content: Mapping[str, Any], specs: Mapping[str, str]) -> Table:
             raise UserError(
                 f"The data set {name} of the table is {own!r}; write its SPEC, or '{name}: {{spec: SPEC}}'."
             )
-        data[name] = from_mapping(Data, own | ({"spec": specs[name]} if name in specs else {}), f"data set {name}")
+        data[name] = from_mapping(Data, {**own, **({"spec": specs[name]} if name in specs else {})}, f"data set {name}")
         if not data[name].splits:
             raise UserError(f"The data set {name} of the table has no splits; write 'splits: [1]'.")
     for other in set(content) - {"rows", "data", "title", "seeds"}:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_video.errors import UserError
-from ssl_video.readback import in_short
+from ssl_video.readback import in_short, texts
 from ssl_video.tensors import UNREADABLE, load_state, not_finite, read_header, read_tensors, some_of
 
 V01 = re.compile(r"^(backbone\.)?stages\.")  # what names of a backbone's tensors began with in version 0.1
@@ -198,7 +198,10 @@ def videos_seen(source: str) -> frozenset[str]:
 
 def seen_in(header: Mapping[str, Any]) -> frozenset[str]:
     """Digests of videos and names of published lists (SET:LIST) that weights with this header were trained on."""
-    return frozenset(header.get("videos", ())) | frozenset(header.get("lists", ()))
+    try:
+        return frozenset(texts(header.get("videos", []))) | frozenset(texts(header.get("lists", [])))
+    except TypeError as error:
+        raise UserError(f"The header of the weights is damaged ({in_short(error)}); take a whole copy of it.") from None
 
 
 def noted_as_seen(seen: Iterable[str]) -> dict[str, list[str]]:
