@@ -52,7 +52,7 @@ def rows_of(note: Path, advice: str) -> tuple[list[dict[str, Any]], list[Problem
         content = parsed(note.read_text(encoding="utf-8"))
         for row in of_type(content["rows"], list):
             texts([row["path"], *texts(row.get("classes", []))])
-            if any(of_type(n, int) < 0 for n in (row.get("number", 0), *row["starts"], *row.get("labels", ()))):
+            if any(of_type(n, int) < 0 for n in (row.get("number", 0), *row["starts"], *row["labels"])):
                 raise ValueError("it has a negative number")
             if not row["starts"]:
                 raise ValueError(f"{row['path']} has no clips")
