@@ -193,7 +193,7 @@ def _in_json(content: Any) -> Any:
 
 def _checked(result: Result) -> Result:
     """The result, whose fields have to be of the types that they say. Raises one of ``DAMAGE``."""
-    texts([result.protocol, result.preset, result.model, result.data, result.data_hash, *result.classes])
+    texts([result.protocol, result.preset, result.model, result.data, result.data_hash, *texts(result.classes)])
     _ = of_type(result.split, int), of_type(result.seed, int), of_type(result.transductive, bool)
     numbered(result.metrics)
     if any(of_type(count, int) < 0 for count in result.counts.values()):

@@ -311,8 +311,9 @@ class Run:
         for path in reversed(there):
             try:
                 state = load_state(path)
-                if of_type(state, dict) and of_type(state["step"], int) >= 0:
-                    return state
+                if of_type(of_type(state, dict)["step"], int) < 0:
+                    raise ValueError("it is of no step")
+                return state
             except UNREADABLE as error:
                 warnings.warn(f"{path} is passed over: it cannot be read ({in_short(error)}).", stacklevel=2)
         if there:

@@ -130,12 +130,12 @@ def fetched(entry: Entry) -> dict[str, Tensor]:
     if "://" not in entry.source:
         return read_state_dict(entry.source)
     path = cached_file(entry)
+    if entry.sha256 and path.is_file() and not sha256(path).startswith(entry.sha256):
+        raise UserError(f"{path} was altered since it was fetched; remove it, and it is fetched again.")
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(entry.source, str(path), entry.sha256 or None, progress=False)
-        elif entry.sha256 and not sha256(path).startswith(entry.sha256):
-            raise UserError(f"{path} was altered since it was fetched: remove it, and it is fetched again")
         return read_state_dict(path)
     except (*UNREADABLE, UserError) as error:
         reason = " ".join(str(error).split())[:120]
