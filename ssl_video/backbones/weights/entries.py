@@ -130,8 +130,7 @@ def fetched(entry: Entry) -> dict[str, Tensor]:
     if "://" not in entry.source:
         return read_state_dict(entry.source)
     path = cached_file(entry)
-    if entry.sha256 and path.is_file() and not sha256(path).startswith(entry.sha256):
-        raise UserError(f"{path} was altered since it was fetched; remove it, and it is fetched again.")
+    check_digest(path, entry.sha256)
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,6 +141,12 @@ def fetched(entry: Entry) -> dict[str, Tensor]:
         raise UserError(
             f"{entry.source} could not be loaded ({reason}); fetch it and give the file as weights."
         ) from None
+
+
+def check_digest(path: Path, digest: str) -> None:
+    """Raise UserError if a file that was fetched earlier has not the digest that was published, if one was."""
+    if digest and path.is_file() and not sha256(path).startswith(digest):
+        raise UserError(f"{path} was altered since it was fetched; remove it, and it is fetched again.")
 
 
 def _is_file(source: str) -> bool:
