@@ -208,7 +208,7 @@ def test_a_truncated_file_is_refused(saved, tmp_path, suffix, share):
         save_file(saved[0].state_dict(), whole)
     content = whole.read_bytes()
     whole.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(UserError, match="not a whole (file of weights|safetensors file)"):
+    with pytest.raises(UserError, match=r"not a whole (file of weights|safetensors file)"):
         load_weights(net(), whole)
 
 
