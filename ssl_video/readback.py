@@ -76,11 +76,8 @@ def texts(values: Any) -> list[str]:
 
 
 def numbered(values: Any) -> dict[str, float]:
-    """The mapping, which has to be of names to numbers, not NaN. Raises TypeError, ValueError."""
-    found = {of_type(name, str): of_type(value, int, float) for name, value in of_type(values, Mapping).items()}
-    if wrong := [name for name, value in found.items() if value != value]:
-        raise ValueError(f"{wrong[0]} is no number")
-    return found
+    """The mapping, which has to be of names to numbers. Raises TypeError."""
+    return {of_type(name, str): of_type(value, int, float) for name, value in of_type(values, Mapping).items()}
 
 
 def read_array(path: Path | str, dimensions: int | None, mapped: bool = True) -> np.ndarray:
