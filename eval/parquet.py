@@ -8,6 +8,7 @@ import numpy as np
 
 from ssl_video.errors import needs
 from ssl_video.files import readable, written_aside
+from ssl_video.readback import read_array
 
 
 def pyarrow() -> Any:
@@ -37,8 +38,9 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]], split: str, vectors_
 
 
 def read_vectors(path: Path) -> np.ndarray:
-    """(K, D) vectors of a shard, float32: of parquet, or mapped from .npy. Raises UserError without pyarrow."""
+    """(K, D) vectors of a shard, float32: of parquet, or mapped from .npy. Raises UserError without pyarrow,
+    and one of ``readback.DAMAGE``, or OSError, if it is damaged."""
     if path.suffix == ".npy":
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return read_array(path, 2)
     column = pyarrow().parquet.read_table(path, columns=["features"]).column(0).combine_chunks()
     return column.flatten().to_numpy().reshape(len(column), -1)

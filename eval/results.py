@@ -16,6 +16,7 @@ from ssl_video.datasets.base import Video
 from ssl_video.datasets.manifest import joined
 from ssl_video.errors import UserError
 from ssl_video.files import write_text
+from ssl_video.readback import numbered, of_type, parsed, reading, texts
 
 BEST = 5
 """Classes that a prediction ranks."""
@@ -104,14 +105,17 @@ class Result:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Result":
-        """What ``to_dict`` made a dict of, by this version or another: fields that it has not get their defaults."""
+        """What ``to_dict`` made a dict of, by this version or another: fields that it has not get their defaults.
+
+        Raises one of ``readback.DAMAGE`` if it is not as it was written.
+        """
         if "parts" in content:  # as version 0.1 calls the metrics of each video
             content = {"per_video": content["parts"], **content}
         known = {f.name: content[f.name] for f in fields(cls) if f.name in content}
         for name in ("metrics", "options"):
             known[name] = {k: NUMBERS.get(v, v) if isinstance(v, str) else v for k, v in known.get(name, {}).items()}
         known["predictions"] = [_prediction(p) for p in known.get("predictions", ())]
-        return cls(**{"protocol": "", "metrics": {}, **known})
+        return _checked(cls(**{"protocol": "", "metrics": {}, **known}))
 
     def row(self) -> dict[str, Any]:
         """One row of a table: ``pandas.DataFrame([r.row() for r in results])``.
@@ -187,10 +191,30 @@ def _in_json(content: Any) -> Any:
     return str(content) if isinstance(content, float) and not math.isfinite(content) else content
 
 
+def _checked(result: Result) -> Result:
+    """The result, whose fields have to be of the types that they say. Raises one of ``DAMAGE``."""
+    texts([result.protocol, result.preset, result.model, result.data, result.data_hash, *texts(result.classes)])
+    _ = of_type(result.split, int), of_type(result.seed, int), of_type(result.transductive, bool)
+    numbered(result.metrics)
+    if any(of_type(count, int) < 0 for count in result.counts.values()):
+        raise ValueError("a count is negative")
+    for row in result.per_video.values():
+        numbered(row)
+    for said in (result.seen, result.versions, *result.skipped):
+        texts(list(said.values()))
+    if not all(len(row) == len(result.confusion) for row in result.confusion):
+        raise ValueError("the confusion is no square")
+    _ = [of_type(count, int) for row in result.confusion for count in row], of_type(result.options, dict)
+    return result
+
+
 def _prediction(content: Prediction | Mapping[str, Any]) -> Prediction:
     if isinstance(content, Prediction):
         return content
-    return Prediction(**{**content, "ranked": tuple(content["ranked"])})
+    made = Prediction(**{**content, "ranked": tuple(texts(content["ranked"]))})
+    texts([made.path, made.label, made.predicted])
+    of_type(made.score, int, float)
+    return made
 
 
 def flat(content: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, Any]]:
@@ -209,8 +233,15 @@ def write_results(path: Path, results: Sequence[Result], predictions: bool = Fal
 
 
 def read_results(path: Path) -> list[Result]:
-    """What ``write_results`` wrote."""
-    return [Result.from_dict(content) for content in json.loads(path.read_text(encoding="utf-8"))]
+    """What ``write_results`` wrote. Raises UserError if the file is not there or damaged."""
+    with reading(path, "evaluate again"):
+        return [Result.from_dict(content) for content in of_type(parsed(path.read_text("utf-8")), list)]
+
+
+def read_result(path: Path) -> Result:
+    """A file of one result. Raises UserError if it is not there or damaged."""
+    with reading(path, "remove it, and it is measured again"):
+        return Result.from_dict(parsed(path.read_text("utf-8")))
 
 
 def side_by_side(results: Sequence[Result], names: Mapping[str, str]) -> str:

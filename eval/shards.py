@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from ssl_video.errors import UserError
 from ssl_video.eval.base import Task
 from ssl_video.eval.calibration import calibrate_batch_norm
 from ssl_video.eval.features import Extraction, Features, check_some, extract
-from ssl_video.eval.parquet import read_vectors, write_table
+from ssl_video.eval.parquet import write_table
+from ssl_video.eval.shard_files import FeatureFolder, finished, rows_of, vectors_of
 from ssl_video.files import clear_dead, is_empty, write_text, written_aside
 from ssl_video.model import LARGEST, Model, count_bad
 from ssl_video.processes import held
 from ssl_video.progress import Bar
+from ssl_video.readback import of_type, parsed, reading
 from ssl_video.train.distributed import Ranks
-from ssl_video.video.info import Problem
 from ssl_video.video.view import View
 
 SHARD = 256
@@ -117,24 +118,6 @@ def _encoded(encoder: Encoder, task: Task, test: VideoSet) -> tuple[Features, Fe
     return encoded(task.train), encoded(test)
 
 
-@dataclass(frozen=True)
-class FeatureFolder:
-    """Where features are kept, and of which ``weights`` they are (``fingerprint``).
-
-    With ``tables`` the vectors are not in ``folder`` but in that folder, in files of parquet.
-    """
-
-    folder: Path
-    weights: str
-    tables: Path | None = None
-
-    def vectors(self, number: int) -> Path:
-        """The file with the vectors of a shard."""
-        if self.tables is None:
-            return self.folder / f"{number:05d}.npy"
-        return self.tables / f"{self.folder.name}-{number:05d}.parquet"
-
-
 def extract_to(
     kept: FeatureFolder,
     model: Model,
@@ -177,9 +160,9 @@ def _shards(
     progress: bool,
 ) -> Features:
     """Extract the shards of this rank that are not there, and read those of all ranks."""
-    folder, numbers = kept.folder, range(-(-len(videos.videos) // SHARD))
+    numbers = range(-(-len(videos.videos) // SHARD))
     mine = numbers[ranks.rank :: ranks.world_size]
-    parts = {n: videos.videos[n * SHARD : (n + 1) * SHARD] for n in mine if not _finished(folder / f"{n:05d}.json")}
+    parts = {n: videos.videos[n * SHARD : (n + 1) * SHARD] for n in mine if not finished(kept.note(n))}
     with Bar("extract", sum(map(len, parts.values())), "video", progress and ranks.first) as done:
         for number, of_shard in parts.items():
             part = VideoSet(videos.name, of_shard, videos.classes)
@@ -193,18 +176,13 @@ def _shards(
     return whole
 
 
-def _finished(note: Path) -> bool:
-    """True if a shard is there, and no video is missing in it for a reason that was the machine's."""
-    if not note.exists():
-        return False
-    return not any(p.get("passing") for p in json.loads(note.read_text(encoding="utf-8"))["problems"])
-
-
 def _claim(folder: Path, about: dict[str, Any], videos: VideoSet) -> None:
     noted = folder / "about.json"
     if noted.exists():
-        before = json.loads(noted.read_text(encoding="utf-8"))
-        if {**before, "data": ""} != {**about, "data": ""} or not videos.has_hash(before["data"]):
+        with reading(noted, f"remove {folder}, and its features are extracted again"):
+            before = of_type(parsed(noted.read_text(encoding="utf-8")), dict)
+            of_data = of_type(before["data"], str)
+        if {**before, "data": ""} != {**about, "data": ""} or not videos.has_hash(of_data):
             raise UserError(
                 f"{folder} holds features of another model, other videos or options; "
                 "choose another folder (--out of extract, --run of evaluate)."
@@ -247,48 +225,31 @@ def times_s(video: Video, starts: np.ndarray, view: View) -> np.ndarray:
 
 def _read_shard(kept: FeatureFolder, number: int, videos: Sequence[Video], whole: Features) -> None:
     folder, file = kept.folder, kept.vectors(number)
-    note = json.loads((folder / f"{number:05d}.json").read_text(encoding="utf-8"))
-    vectors = None if kept.tables else np.load(file, mmap_mode="r", allow_pickle=False)
+    advice = f"remove {folder}, and its features are extracted again"
+    rows, problems = rows_of(kept.note(number), advice)
+    vectors = None if kept.tables else vectors_of(file, rows, advice) if rows else np.empty((0, 0))
     of_0_1 = {v.source: n for n, v in enumerate(videos)}  # which noted no numbers, so that its sets could not move
     row, before = 0, len(whole.clips_KD)
-    for entry in note["rows"]:
+    for entry in rows:
         place = entry.get("number", of_0_1.get(entry["path"]))
         if place is None:
             raise UserError(
                 f"{folder} holds features of {entry['path']}, which has moved; "
                 "choose another folder (--out of extract, --run of evaluate)."
             )
+        if place >= len(videos):
+            raise UserError(f"{folder} is damaged: it has features of a video that is not in the list; {advice}.")
         whole.videos.append(videos[place])
         whole.starts.append(np.array(entry["starts"]))
         if vectors is not None:
             whole.clips_KD.append(vectors[row : row + len(entry["starts"])])
         row += len(entry["starts"])
-    whole.problems += [Problem(**p) for p in note["problems"]]
+    whole.problems += problems
     if bad := count_bad(whole.clips_KD[before:]):
         raise UserError(
-            f"{file} cannot be used: the features of {bad} of its {len(note['rows'])} videos are not finite (NaN, or "
+            f"{file} cannot be used: the features of {bad} of its {len(rows)} videos are not finite (NaN, or "
             f"beyond {LARGEST:g}); remove {folder}, and use a network that gives finite ones."
         )
-
-
-def stored_shards(folder: Path) -> Iterator[tuple[list[dict[str, Any]], np.ndarray]]:
-    """What ``NUMBER.json`` says of the videos of each shard, and the (K, D) vectors of all of their clips.
-
-    Raises:
-        UserError: if the folder holds no features, or the extraction was not finished.
-    """
-    try:
-        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        tables = folder.parent / "parquet" if about.get("format") == "parquet" else None
-        kept = FeatureFolder(folder, about["weights"], tables)
-        for number in range(-(-about["videos"] // about["shard"])):
-            rows = json.loads((folder / f"{number:05d}.json").read_text(encoding="utf-8"))["rows"]
-            if rows:
-                yield rows, read_vectors(kept.vectors(number))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(
-            f"{folder} lacks {Path(error.filename).name}: it was not finished; run 'ssl-video extract' again."
-        ) from None
 
 
 def fingerprint(model: Model) -> str:

@@ -209,20 +209,6 @@ def convert(kind: Any, value: object, what: str) -> Any:
     return number
 
 
-def load_yaml(path: Path | str) -> dict[str, Any]:
-    """A YAML file that holds one mapping, read with safe_load. Raises UserError."""
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a mapping of options, such as 'steps: 100'.")
-    return content
-
-
 def save_yaml(path: Path | str, config: object) -> None:
     """Write a dataclass instance as YAML that ``load_yaml`` and ``from_mapping`` turn back into an equal one."""
     write_text(path, yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))

@@ -84,7 +84,9 @@ def check_config(run: Run, config: PretrainConfig) -> None:
     """Raise UserError if the run has noted another configuration, in something that results depend on."""
     if not run.started:
         return
-    noted = _dotted(anywhere(PretrainConfig.from_mapping(noted_by(run))).to_mapping())
+    noted = _dotted(
+        anywhere(PretrainConfig.from_mapping(noted_by(run), f"configuration {run.config_file}")).to_mapping()
+    )
     given = {name: value for name, value in _dotted(anywhere(config).to_mapping()).items() if name not in MAY_CHANGE}
     other = [name for name, value in given.items() if value != noted.get(name)]
     if other:  # of two that say one thing in two units, the one that is given is named
@@ -158,7 +160,7 @@ def as_begun(run: Run, config: PretrainConfig) -> PretrainConfig:
     """A configuration whose span is to be fitted, with the span that it got when the run began."""
     if not config.fit_span or not run.started:
         return config
-    noted = PretrainConfig.from_mapping(noted_by(run))
+    noted = PretrainConfig.from_mapping(noted_by(run), f"configuration {run.config_file}")
     if noted.pretext.name != config.pretext.name:
         return config
     span = {name: noted.pretext.options[name] for name, _ in PRETEXTS[config.pretext.name].span_limits}

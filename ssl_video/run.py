@@ -15,26 +15,26 @@ best/                   a fine-tuning's weights of the best validation, a model 
 """
 
 import json
-import pickle
 import re
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-import torch
 from torch import Tensor
 
-from ssl_video.config import load_yaml, save_yaml
-from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.config import save_yaml
+from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.noted import as_lines, from_lines
 from ssl_video.errors import UserError
-from ssl_video.files import clear_dead, is_empty, write_text, written_aside
+from ssl_video.files import clear_dead, is_empty, write_text
 from ssl_video.processes import LOCK, held
-from ssl_video.tensors import load_tensors, save_tensors
-from ssl_video.video.info import Problem, VideoInfo
+from ssl_video.readback import DAMAGE, in_short, numbered, of_type, parsed, reading, texts
+from ssl_video.tensors import UNREADABLE, is_whole, load_state, load_tensors, save_state, save_tensors
+from ssl_video.yaml_files import load_yaml
 
 KEEP = 2
 """Checkpoints that are kept: the newest, and one more in case the newest cannot be read."""
@@ -130,8 +130,15 @@ class Run:
         return self.folder / "probe.json"
 
     def probe(self) -> list[Record]:
-        """These results as mappings, none without --probe."""
-        return json.loads(self.probe_file.read_text("utf-8")) if self.probe_file.is_file() else []
+        """These results as mappings, none without --probe. Raises UserError if the file is damaged."""
+        if not self.probe_file.is_file():
+            return []
+        with reading(self.probe_file, "remove it, and measure the run by 'ssl-video evaluate'"):
+            results = of_type(parsed(self.probe_file.read_text("utf-8")), list)
+            for result in results:
+                texts([result["protocol"], result["model"]])
+                numbered(result["metrics"])
+            return results
 
     @property
     def report_file(self) -> Path:
@@ -182,15 +189,14 @@ class Run:
     def write_lists(self, lists: Lists) -> None:
         """Note the videos as they were chosen."""
         for name, videos in (("held_out", lists.held_out), ("training", lists.training)):  # the last makes them whole
-            head = {"name": videos.name, "classes": videos.classes}
-            lines = [head, *map(asdict, videos.videos), *({"left_out": asdict(p)} for p in videos.problems)]
-            write_text(self._list(name), "".join(json.dumps(line) + "\n" for line in lines))
+            write_text(self._list(name), as_lines(videos))
 
     def lists(self) -> Lists | None:
         """The videos as they were chosen; None for a run of version 0.1, which did not note them."""
         if not self._list("training").is_file():
             return None
-        return Lists(_read_list(self._list("training")), _read_list(self._list("held_out")))
+        training, held_out = map(self._read_list, ("training", "held_out"))
+        return Lists(training, held_out)
 
     def note_seen_before(self, seen: Iterable[str]) -> None:
         """Note what the weights that the training starts from were trained on: their file may go, the note stays."""
@@ -199,10 +205,17 @@ class Run:
     def seen_before(self) -> frozenset[str] | None:
         """Digests of videos and names of published lists; None if the run has not noted them."""
         file = self.folder / "lists" / "seen_before.json"
-        return frozenset(json.loads(file.read_text("utf-8"))) if file.is_file() else None
+        if not file.is_file():
+            return None
+        with reading(file, "bring it back, or start a new run with another --out"):
+            return frozenset(texts(parsed(file.read_text("utf-8"))))
 
     def _list(self, name: str) -> Path:
         return self.folder / "lists" / f"{name}.jsonl"
+
+    def _read_list(self, name: str) -> VideoSet:
+        with reading(self._list(name), "the run's lists are damaged; start a new run with another --out"):
+            return from_lines(self._list(name).read_text(encoding="utf-8"))
 
     # records
 
@@ -233,7 +246,7 @@ class Run:
         if not self.records_file.exists():
             return
         kept = []
-        for line in self.records_file.read_text(encoding="utf-8").splitlines():
+        for line in self.records_file.read_text(encoding="utf-8", errors="replace").splitlines():
             record = _record(line)
             if record is None or record["step"] > step:
                 break
@@ -243,7 +256,12 @@ class Run:
     def replaced(self) -> dict[str, str]:
         """Videos whose place others took, with the reason."""
         file = self.folder / "replaced.json"
-        return json.loads(file.read_text("utf-8")) if file.exists() else {}
+        if not file.exists():
+            return {}
+        with reading(file, "remove it: only a note on videos that could not be read is lost"):
+            found = of_type(parsed(file.read_text("utf-8")), dict)
+            texts(list(found.values()))
+            return found
 
     def note_replaced(self, videos: Mapping[str, str]) -> None:
         """Add to ``replaced``."""
@@ -270,29 +288,34 @@ class Run:
         """
         path = self.folder / "checkpoints" / f"step_{step:08d}.pt"
         try:
-            with written_aside(path) as aside:
-                torch.save(dict(state), aside)
+            save_state(path, state)
         except (OSError, RuntimeError) as error:
             there = self.checkpoints()
             rest = f"the last good one is {there[-1].name}" if there else "there is no earlier one"
-            reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"The checkpoint of step {step} could not be written ({reason}); {rest}: make room and use --resume."
+                f"The checkpoint of step {step} could not be written ({in_short(error)}); {rest}: make room and use "
+                "--resume."
             ) from None
         clear_dead(path.parent)
-        for old in self.checkpoints()[:-KEEP]:
-            old.unlink(missing_ok=True)
+        before = [other for other in reversed(self.checkpoints()) if other < path and is_whole(other)]
+        for other in self.checkpoints():  # later ones could not be read, or the training would have begun there
+            if other not in (path, *before[: KEEP - 1]):
+                other.unlink(missing_ok=True)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The newest checkpoint that can be read, or None if there is none. Raises UserError if none can be read."""
+        """The newest checkpoint that can be read, or None if there is none; a warning names newer ones that cannot.
+
+        Raises UserError if none can be read.
+        """
         there = self.checkpoints()
         for path in reversed(there):
             try:
-                with warnings.catch_warnings():  # torch's remarks on strange files; we answer below
-                    warnings.simplefilter("ignore")
-                    return torch.load(path, map_location="cpu", weights_only=True)
-            except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
-                continue
+                state = load_state(path)
+                if of_type(of_type(state, dict)["step"], int) < 0:
+                    raise ValueError("it is of no step")
+                return state
+            except UNREADABLE as error:
+                warnings.warn(f"{path} is passed over: it cannot be read ({in_short(error)}).", stacklevel=2)
         if there:
             folder = self.folder / "checkpoints"
             raise UserError(f"No checkpoint in {folder} can be read; start the run anew with another --out.")
@@ -321,24 +344,7 @@ class Run:
 
 def _record(line: str) -> Record | None:
     try:
-        record = json.loads(line)
-    except ValueError:  # cut off by a crash
+        record = parsed(line, numbers=False)
+    except DAMAGE:  # cut off by a crash
         return None
     return record if isinstance(record, dict) and type(record.get("step")) is int else None
-
-
-def _read_list(path: Path) -> VideoSet:
-    try:
-        head, *lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-        videos = tuple(_video(line) for line in lines if "left_out" not in line)
-        problems = tuple(Problem(**line["left_out"]) for line in lines if "left_out" in line)
-        return VideoSet(head["name"], videos, tuple(head["classes"]), problems)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} cannot be read ({type(error).__name__}); the run's lists are damaged; "
-            "start a new run with another --out."
-        ) from None
-
-
-def _video(line: Mapping[str, Any]) -> Video:
-    return Video(**{**line, "labels": tuple(line["labels"]), "info": VideoInfo(**line["info"])})

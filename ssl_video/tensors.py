@@ -1,19 +1,37 @@
-"""Files of tensors (safetensors) with a header of ours as JSON in their metadata; and which tensors are not finite."""
+"""Files of tensors: safetensors with a header of ours, and states that torch pickled; and which are not finite.
 
+What we write has a SHA-256 of its content in it, which is compared whenever it is read: altered bytes are no weights.
+What versions before this one wrote has none, and is read without.
+"""
+
+import contextlib
+import hashlib
 import json
+import pickle
+import re
+import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ssl_video.errors import UserError
 from ssl_video.files import written_aside
+from ssl_video.readback import DAMAGE, in_short, parsed
 
-KEY = "ssl_video"
-"""Under which the header stands in the metadata."""
+KEY, DIGEST = "ssl_video", "sha256"
+"""Under which the header stands in the metadata, and the digest of it and of all tensors."""
+UNREADABLE = (SafetensorError, OSError, RuntimeError, MemoryError, pickle.PickleError, zipfile.BadZipFile, *DAMAGE)
+"""What the readers of files that are damaged raise."""
+ALTERED = "it was altered since it was written: its content has another digest"
+SIGNATURE = re.compile(rb"sha256:[0-9a-f]{64}")
+END_OF_ZIP = b"PK\5\6"
+"""What the last record of a zip file begins with, which is 22 bytes long, and then its comment."""
 STATISTICS = ("running_mean", "running_var")
 """Ends of the names of what batch norms measure."""
 
@@ -27,8 +45,19 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
         place = plain.untyped_storage().data_ptr()
         whole[key] = plain.clone() if place in seen else plain  # the format has no tensors that share memory
         seen.add(place)
+    said = json.dumps(header)
     with written_aside(path) as aside:
-        save_file(whole, aside, {KEY: json.dumps(header)})
+        save_file(whole, aside, {KEY: said, DIGEST: _digest(whole, said)})
+
+
+def _digest(tensors: Mapping[str, Tensor], header: str) -> str:
+    """SHA-256 of the header's text and of all names, types, shapes and bytes."""
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -39,20 +68,108 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} was not written by ssl-video: it does not say of which architecture it is; "
             f"name its network: net:NAME?weights={path}."
         )
-    with safe_open(path, "pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118  (not a dict)
+    return read_tensors(path), header
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises UserError if it is no whole one, or not as we have written it."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
+            noted = file.metadata() or {}
+        if DIGEST in noted and KEY in noted and noted[DIGEST] != _digest(tensors, noted[KEY]):
+            raise ValueError(ALTERED)
+        return tensors
+    except UNREADABLE as error:
+        raise _damaged(path, error) from None
 
 
 def read_header(path: Path) -> dict[str, Any] | None:
     """The header of a safetensors file, None if another program wrote it. Raises UserError if it is no whole one."""
     try:
         with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get(KEY, "null"))
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}.") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is not a whole safetensors file ({' '.join(str(error).split())}).") from None
+            header = parsed((file.metadata() or {}).get(KEY, "null"), numbers=False)
+    except UNREADABLE as error:
+        raise _damaged(path, error) from None
     return header if isinstance(header, dict) else None
+
+
+def _damaged(path: Path, error: BaseException) -> UserError:
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"There is no file {path}.")
+    return UserError(
+        f"{path} is not a whole safetensors file ({in_short(error)}); take a whole copy of it, or make it again."
+    )
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a state that torch pickles, aside, then renamed; its digest is the comment of the zip file that it is."""
+    with written_aside(path) as aside:
+        torch.save(dict(state), aside)
+        with aside.open("r+b") as file:
+            size = file.seek(-22, 2) + 22
+            if file.read(4) == END_OF_ZIP:
+                signature = f"sha256:{_digest_of(aside, size - 2)}".encode()
+                file.seek(size - 2)
+                file.write(len(signature).to_bytes(2, "little") + signature)
+
+
+def _digest_of(path: Path, size: int) -> str:
+    """Of the first bytes of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while size > 0 and (block := file.read(min(size, 1 << 20))):
+            digest.update(block)
+            size -= len(block)
+    return digest.hexdigest()
+
+
+def check_state(path: Path) -> None:
+    """Compare a file that torch pickled with its digest, or with the checksums of its parts where it has none.
+
+    Raises:
+        ValueError: if it was altered; also the others of ``UNREADABLE``.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 200))
+        tail = file.read()
+    end = tail.rfind(END_OF_ZIP)
+    comment = tail[end + 22 :]
+    if end >= 0 and (comment or tail[end + 20 : end + 22] != b"\0\0"):
+        signed = SIGNATURE.fullmatch(comment)
+        if not signed or comment[7:].decode() != _digest_of(path, size - len(comment) - 2):
+            raise ValueError(ALTERED)
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as parts:
+            wrong = [name for name in parts.namelist() if not _sums_up(parts, name)]
+            if wrong and len(wrong) < len(parts.namelist()):  # torch can be told to write none at all
+                raise ValueError(f"its part {wrong[0]} has another checksum")
+
+
+def is_whole(path: Path) -> bool:
+    """True if ``check_state`` finds nothing wrong."""
+    try:
+        check_state(path)
+    except UNREADABLE:
+        return False
+    return True
+
+
+def _sums_up(parts: zipfile.ZipFile, name: str) -> bool:
+    with contextlib.suppress(zipfile.BadZipFile), parts.open(name) as part:
+        while part.read(1 << 20):
+            pass
+        return True
+    return False
+
+
+def load_state(path: Path) -> Any:
+    """What torch pickled, compared first (``check_state``). Raises one of ``UNREADABLE``; nothing is executed."""
+    check_state(path)
+    with warnings.catch_warnings():  # torch's remarks on strange files; the caller says what is wrong
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def not_finite(module: nn.Module, weights: Mapping[str, Tensor] | None = None) -> list[str]:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ssl_video.backbones.base import build_backbone
-from ssl_video.backbones.weights import load_weights
+from ssl_video.backbones.weights import entries, load_weights
 from ssl_video.errors import UserError
 from ssl_video.model import load_model
 from ssl_video.tensors import save_tensors
@@ -208,7 +208,7 @@ def test_a_truncated_file_is_refused(saved, tmp_path, suffix, share):
         save_file(saved[0].state_dict(), whole)
     content = whole.read_bytes()
     whole.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(UserError, match="not a whole file of weights"):
+    with pytest.raises(UserError, match=r"not a whole (file of weights|safetensors file)"):
         load_weights(net(), whole)
 
 
@@ -301,11 +301,12 @@ def hub(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("choice", ["IMAGENET1K_V1", "DEFAULT"])
-def test_torchvisions_weights_are_taken_from_its_cache(hub, choice):
+def test_torchvisions_weights_are_taken_from_its_cache(hub, choice, monkeypatch):
     torch.manual_seed(3)
     published = torchvision.models.resnet18()
     url = torchvision.models.ResNet18_Weights[choice].url
     torch.save(published.state_dict(), hub / url.rpartition("/")[2])
+    monkeypatch.setattr(entries, "check_digest", lambda *_: None)
     backbone = build_backbone("resnet18", weights=f"torchvision:{choice}")
     assert torch.equal(next(backbone.parameters()), published.conv1.weight)
     said = f"loaded 120 tensors from torchvision:{choice}; left out fc.weight, fc.bias"
@@ -319,7 +320,7 @@ def test_weights_that_cannot_be_fetched_are_named(hub):
 
 def test_weights_cut_off_in_the_cache_are_named(hub):
     (hub / "resnet18-f37072fd.pth").write_bytes(b"PK")
-    with pytest.raises(UserError, match=r"resnet18-f37072fd.pth could not be loaded"):
+    with pytest.raises(UserError, match=r"resnet18-f37072fd.pth was altered since it was fetched"):
         build_backbone("resnet18", weights="torchvision:DEFAULT")
 
 

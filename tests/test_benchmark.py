@@ -9,12 +9,12 @@ from ssl_video.apps.benchmark import run_table
 from ssl_video.apps.table import entries_of, read_table
 from ssl_video.apps.table_page import spread
 from ssl_video.cli import main
-from ssl_video.config import load_yaml
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
 from ssl_video.eval.results import Result
 from ssl_video.pretrain_config import PretrainConfig, changed
 from ssl_video.recipes import load_recipe, table_file, tables
+from ssl_video.yaml_files import load_yaml
 
 CONTENT = {
     "seeds": 2,

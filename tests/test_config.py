@@ -4,8 +4,9 @@ from typing import Literal
 
 import pytest
 
-from ssl_video.config import from_mapping, load_yaml, make_options, save_yaml, with_options
+from ssl_video.config import from_mapping, make_options, save_yaml, with_options
 from ssl_video.errors import UserError
+from ssl_video.yaml_files import load_yaml
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,19 @@ from ssl_video.registry import Registry, load_plugin
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     [
-        *("errors", "_version", "bounds", "processes", "files", "figures", "registry", "config", "capabilities"),
-        *("tensors", "progress"),
+        *(
+            "errors",
+            "_version",
+            "bounds",
+            "processes",
+            "files",
+            "readback",
+            "figures",
+            "registry",
+            "yaml_files",
+            "config",
+        ),
+        *("capabilities", "tensors", "progress"),
     ],
     ["video"],
     ["datasets"],

@@ -216,6 +216,6 @@ def test_a_mistake_is_one_sentence(index, folder, tmp_path, monkeypatch, capsys,
 
 def test_an_index_whose_model_has_moved_says_so(index, folder, tmp_path, capsys):
     header = json.loads((index / "header.json").read_text())
-    (index / "header.json").write_text(json.dumps(header | {"model": str(tmp_path / "gone")}))
+    (index / "header.json").write_text(json.dumps(header | {"model": str(tmp_path / "gone"), "digest": ""}))
     assert "name a copy of it by --model" in said(capsys, "query", index, folder / "b.mp4")
     assert main(["query", str(index), str(folder / "b.mp4"), "--model", MODEL]) == 0

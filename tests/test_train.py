@@ -398,7 +398,8 @@ def test_a_truncated_checkpoint_gives_way_to_the_one_before(tmp_path):
     Run(tmp_path).save_checkpoint(2, {"step": 2})
     newest = Run(tmp_path).checkpoints()[-1]
     newest.write_bytes(newest.read_bytes()[:100])
-    assert Run(tmp_path).load_checkpoint() == {"step": 1}
+    with pytest.warns(UserWarning, match=r"step_00000002\.pt is passed over"):
+        assert Run(tmp_path).load_checkpoint() == {"step": 1}
 
 
 def test_a_malicious_pickle_is_not_executed(tmp_path):
@@ -408,7 +409,7 @@ def test_a_malicious_pickle_is_not_executed(tmp_path):
 
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "step_00000001.pt").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(UserError, match="No checkpoint"):
+    with pytest.warns(UserWarning, match="passed over"), pytest.raises(UserError, match="No checkpoint"):
         Run(tmp_path).load_checkpoint()
     (tmp_path / "backbone.safetensors").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(UserError, match="not a whole safetensors file"):

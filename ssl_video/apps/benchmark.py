@@ -17,7 +17,7 @@ from ssl_video.errors import UserError, nearest
 from ssl_video.eval.base import EVALUATIONS, FeatureTask, Task, evaluate
 from ssl_video.eval.features import FeatureStore
 from ssl_video.eval.harness import Reading, task_on
-from ssl_video.eval.results import Result
+from ssl_video.eval.results import Result, read_result
 from ssl_video.files import clear_dead, write_text
 from ssl_video.model import load_model_or_encoder
 from ssl_video.pretrain_config import PretrainConfig, changed, noted_by
@@ -99,7 +99,7 @@ def run_table(table: Table, out: Path, measure: Measure, pretrain: Pretrain, say
         kept = folder / "result.json"
         clear_dead(folder)
         if kept.exists():
-            result = Result.from_dict(json.loads(kept.read_text(encoding="utf-8")))
+            result = read_result(kept)
         else:
             say(f"{entry.row.name}: {entry.data}, split {entry.split}, seed {entry.seed}")
             model = _model(entry, table, out, pretrain)

@@ -78,7 +78,7 @@ def change(stored: Stored, extracted: Extracted, kept: list[Entry]) -> None:
         if index is not None:
             nearest.fill(index, writer.vectors(header.dim)[behind:])
     about = asdict(header)
-    for counted in ("format", "rows", "files", "sha256"):
+    for counted in ("format", "rows", "files", "sha256", "digest"):
         del about[counted]
     writer.commit(kept, index, about)
 

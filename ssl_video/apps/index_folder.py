@@ -15,11 +15,12 @@ A folder, and not one file, because the vectors are mapped into memory and grow 
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ import numpy as np
 from ssl_video.errors import UserError
 from ssl_video.files import is_empty, sha256, write_text, written_aside
 from ssl_video.processes import held
+from ssl_video.readback import DAMAGE, in_short, of_type, parsed, texts
 
 FORMAT = 2
 KINDS = {"videos": ".jsonl", "vectors": ".f32", "faiss": ".faiss"}
@@ -57,7 +59,8 @@ class Header:
 
     ``weights`` is the fingerprint of the network, ``mean`` and ``scale`` standardise its features, ``rows`` counts
     vectors, those of removed videos among them, and ``nprobe`` is 0 where faiss has no lists. ``files`` maps the kinds
-    of file to their names, ``sha256`` to their digests.
+    of file to their names, ``sha256`` to their digests. ``digest`` is that of all else, "" where earlier versions wrote
+    none.
     """
 
     format: int
@@ -73,6 +76,7 @@ class Header:
     scale: list[float]
     files: dict[str, str]
     sha256: dict[str, str]
+    digest: str = ""
 
     @property
     def generation(self) -> int:
@@ -148,7 +152,7 @@ def _open(folder: Path, header: Header) -> Stored:
     import faiss
 
     vectors = folder / header.files["vectors"]
-    text = _verified(folder, header, "videos").decode("utf-8")
+    text = _verified(folder, header, "videos")
     if vectors.stat().st_size < 4 * header.rows * header.dim:
         raise _changed(folder, header.files["vectors"])
     index = None
@@ -163,8 +167,8 @@ def _open(folder: Path, header: Header) -> Stored:
     elif _digest_of_rows(vectors, header.rows * header.dim * 4).hexdigest() != header.sha256["vectors"]:
         raise _changed(folder, header.files["vectors"])
     try:
-        entries = [_entry(json.loads(line), header.rows) for line in text.splitlines()]
-    except (ValueError, KeyError, TypeError):
+        entries = _entries(text.decode("utf-8"), header.rows)
+    except DAMAGE:
         raise _changed(folder, header.files["videos"]) from None
     mapped_RD = np.memmap(vectors, "<f4", "r", shape=(header.rows, header.dim))
     return Stored(folder, header, entries, mapped_RD, index)
@@ -172,41 +176,66 @@ def _open(folder: Path, header: Header) -> Stored:
 
 def _entry(line: dict[str, Any], rows: int) -> Entry:
     entry = Entry(
-        str(line["path"]),
-        int(line["size"]),
-        int(line["mtime_ns"]),
-        int(line["first"]),
+        of_type(line["path"], str),
+        of_type(line["size"], int),
+        of_type(line["mtime_ns"], int),
+        of_type(line["first"], int),
         tuple((float(a), float(b)) for a, b in line["times_s"]),
-        str(line.get("content", "")),
-        tuple(map(str, line.get("labels", ()))),
+        of_type(line.get("content", ""), str),
+        tuple(texts(line.get("labels", []))),
     )
     if not 0 <= entry.first <= entry.first + len(entry.times_s) <= rows:
         raise ValueError("a video has vectors that are not there")
     return entry
 
 
+def _entries(text: str, rows: int) -> list[Entry]:
+    """Raises one of ``DAMAGE``, also where two videos have one vector."""
+    entries = [_entry(parsed(line), rows) for line in text.splitlines()]
+    taken = sorted((e.first, e.first + len(e.times_s)) for e in entries)
+    if any(end > start for (_, end), (start, _) in itertools.pairwise(taken)):
+        raise ValueError("a vector belongs to two videos")
+    return entries
+
+
 def _read_header(folder: Path) -> Header:
     path = folder / "header.json"
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-        if given["format"] > FORMAT:
+        given = parsed(path.read_text(encoding="utf-8"))
+        if of_type(given["format"], int) > FORMAT:
             raise UserError(
                 f"{folder} was written by a newer version of ssl-video (format {given['format']}, this one reads "
                 f"{FORMAT}); update ssl-video, or {AGAIN}."
             )
         header = Header(**given)
-        named = all(re.fullmatch(rf"[a-z]+-\d+\{KINDS[kind]}", name) for kind, name in header.files.items())
-        sizes = len(header.mean) == len(header.scale) == header.dim > 0 and header.rows > 0
-        if not (named and sizes and header.files.keys() >= {"videos", "vectors"} and header.format == FORMAT):
-            raise ValueError("it contradicts itself")
-        np.array([header.mean, header.scale], np.float32)
-        _ = header.generation, [header.sha256[kind] for kind in header.files]
+        _check(header)
     except (FileNotFoundError, NotADirectoryError):
         _refuse_old(folder)
         raise UserError(f"{folder} is no index (it holds no header.json); make one with 'ssl-video index'.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is damaged; {AGAIN}.") from None
+    except (OSError, *DAMAGE) as error:
+        raise UserError(f"{path} is damaged ({in_short(error)}); {AGAIN}.") from None
     return header
+
+
+def _check(header: Header) -> None:
+    """Raise one of ``DAMAGE`` for a header that contradicts itself, or was altered since it was written."""
+    texts([header.model, header.weights, header.readout, header.index_type, header.digest])
+    texts([*header.files.values(), *(header.sha256[kind] for kind in header.files)])
+    named = all(re.fullmatch(rf"[a-z]+-\d{{1,15}}\{KINDS[kind]}", name) for kind, name in header.files.items())
+    least = {"clips": 0, "nprobe": 0, "rows": 1, "dim": 1}
+    counted = all(of_type(getattr(header, name), int) >= bound for name, bound in least.items())
+    if not (named and counted and header.files.keys() >= {"videos", "vectors"} and header.format == FORMAT):
+        raise ValueError("it contradicts itself")
+    for numbers in (header.mean, header.scale):
+        if len(numbers) != header.dim or not np.isfinite(np.array(numbers, np.float32)).all():
+            raise ValueError("the mean or the scale of the features is not one number for each")
+    if header.digest and header.digest != _digest_of(header):
+        raise ValueError("it was altered since it was written")
+
+
+def _digest_of(header: Header) -> str:
+    """SHA-256 of all other fields."""
+    return hashlib.sha256(json.dumps(asdict(replace(header, digest="")), sort_keys=True).encode()).hexdigest()
 
 
 def _refuse_old(folder: Path) -> None:
@@ -286,6 +315,7 @@ class Writer:
         digests = {kind: sha256(self.folder / name) for kind, name in files.items() if kind != "vectors"}
         digests["vectors"] = self.digest.hexdigest()
         header = Header(format=FORMAT, rows=self.rows, files=files, sha256=digests, **about)
+        header = replace(header, digest=_digest_of(header))
         write_text(self.folder / "header.json", json.dumps(asdict(header)) + "\n")
         for path in self.folder.iterdir():
             if _numbered(path.name) and path.name not in files.values():

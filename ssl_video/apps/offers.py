@@ -1,11 +1,11 @@
 """Runs and indices that lie below a folder, for who does not remember their names."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssl_video.readback import DAMAGE, parsed
 from ssl_video.run import Run
 
 DEPTH, AT_MOST = 4, 20_000
@@ -55,7 +55,7 @@ def _folders(top: Path) -> Iterator[Path]:
 def _model_of(folder: Path) -> str | None:
     """The model that made the index in a folder; None if it is no index."""
     try:
-        header = json.loads((folder / "header.json").read_text("utf-8"))
+        header = parsed((folder / "header.json").read_text("utf-8"))
         return str(header["model"]) if {"weights", "index_type"} <= header.keys() else None
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, *DAMAGE):
         return None

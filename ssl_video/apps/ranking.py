@@ -45,7 +45,7 @@ def rank_videos(
         fetch: vectors that are looked for around each.
         rerank: videos that are compared exactly; 0 goes by the codes alone.
         nprobe: lists of an inverted file that are searched.
-        same: numbers of videos that are compared in any case.
+        same: numbers of videos that are compared in any case, by their vectors; with ``rerank`` 0 they come first.
 
     Raises:
         ValueError: if a vector that was compared is damaged.
@@ -64,7 +64,9 @@ def rank_videos(
     estimate_V = best_VQ.mean(axis=1)
     order = np.argsort(-estimate_V, kind="stable")
     if not rerank:
-        return np.clip(estimate_V[order], -1, 1), numbers[order]
+        others = order[~np.isin(numbers[order], same)]
+        copies = _scores_of(stored, queries_QD, [_rows_of(stored, n, rows_QC) for n in same])
+        return np.concatenate([copies, np.clip(estimate_V[others], -1, 1)]), np.array([*same, *numbers[others]], int)
     first = numbers[order[: max(rerank, fetch if fetch >= stored.header.rows else fetch // 8)]]
     compared = np.array(list(dict.fromkeys([*same, *first.tolist()])), int)
     rows_of = [_rows_of(stored, n, rows_QC) for n in compared.tolist()]
@@ -76,19 +78,22 @@ def rank_videos(
 def rank_moments(
     stored: Stored, queries_QD: np.ndarray, fetch: int, rerank: int, nprobe: int, same: Sequence[int] = ()
 ) -> Ranking:
-    """Vectors by their scores, of removed videos too; equal ones in the order of time. See ``rank_videos``."""
+    """Vectors by their scores, of removed videos too; equal ones in the order of time, those of ``same``
+    first. See ``rank_videos``."""
     cosines_QK, rows_QK = nearest.search(
         stored.vectors_RD, stored.faiss_index, queries_QD, fetch, rerank=rerank, nprobe=nprobe
     )
     rows, inverse = np.unique(rows_QK[rows_QK >= 0], return_inverse=True)
     scores = np.full(len(rows), -np.inf, np.float32)
     np.maximum.at(scores, inverse, cosines_QK[rows_QK >= 0])
-    for number in same if stored.faiss_index is not None and rerank else ():
-        more = np.setdiff1d(_range(stored, number), rows)
-        rows = np.concatenate([rows, more])
-        scores = np.concatenate([scores, nearest.exact(stored.vectors_RD, queries_QD, more).max(axis=1)])
+    copies = np.concatenate([np.empty(0, int), *(_range(stored, number) for number in same)])
+    if stored.faiss_index is not None and len(copies):
+        others = ~np.isin(rows, copies)
+        own = [nearest.exact(stored.vectors_RD, queries_QD, copies[i : i + BLOCK]).max(1)
+               for i in range(0, len(copies), BLOCK)]  # fmt: skip
+        rows, scores = np.concatenate([rows[others], copies]), np.concatenate([scores[others], *own])
     scores = np.clip(scores, -1, 1)
-    order = np.lexsort((rows, -scores.round(5)))
+    order = np.lexsort((rows, ~np.isin(rows, copies), -scores.round(5)))
     return scores[order], rows[order]
 
 

@@ -99,7 +99,7 @@ def config_of(run: Run) -> PretrainConfig:
     noted = noted_by(run)
     if not isinstance(noted.get("pretext"), Mapping):
         raise UserError(f"{run.config_file} names no pretext: it is not that of a pretraining.")
-    return PretrainConfig.from_mapping(noted)
+    return PretrainConfig.from_mapping(noted, f"configuration {run.config_file}")
 
 
 def _chance(run: Run) -> dict[str, float]:

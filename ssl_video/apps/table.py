@@ -18,16 +18,18 @@ trained model is followed by the same network with random weights.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ssl_video.bounds import Bounded, Count, Natural
-from ssl_video.config import convert, from_mapping, load_yaml
+from ssl_video.config import convert, from_mapping
 from ssl_video.errors import UserError, nearest
 from ssl_video.eval.base import configured
 from ssl_video.model import names_encoder, untrained_twin
 from ssl_video.pretrain_config import PretrainConfig, changed
 from ssl_video.recipes import load_recipe, table_file
 from ssl_video.video.kinds import CacheKind
+from ssl_video.yaml_files import load_yaml
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,10 @@ def load_table(name: str, specs: Mapping[str, str], seeds: int | None = None) ->
     content = load_yaml(table_file(name))
     if seeds is not None:
         content["seeds"] = seeds
-    table = read_table(content, specs)
+    try:
+        table = read_table(content, specs)
+    except UserError as error:
+        raise (UserError(f"{name}: {error}") if Path(name).is_file() else error) from None
     named = {recipe_of(row) for row in table.rows} - {""}
     table = replace(table, recipes={recipe: _to_train(recipe) for recipe in named})
     for row in table.rows:
@@ -132,7 +137,11 @@ def read_table(content: Mapping[str, Any], specs: Mapping[str, str]) -> Table:
     data = {}
     for name, value in given.items():
         own = {"spec": value} if isinstance(value, str) else value
-        data[name] = from_mapping(Data, own | ({"spec": specs[name]} if name in specs else {}), f"data set {name}")
+        if not isinstance(own, Mapping):
+            raise UserError(
+                f"The data set {name} of the table is {own!r}; write its SPEC, or '{name}: {{spec: SPEC}}'."
+            )
+        data[name] = from_mapping(Data, {**own, **({"spec": specs[name]} if name in specs else {})}, f"data set {name}")
         if not data[name].splits:
             raise UserError(f"The data set {name} of the table has no splits; write 'splits: [1]'.")
     for other in set(content) - {"rows", "data", "title", "seeds"}:
@@ -148,10 +157,26 @@ def read_table(content: Mapping[str, Any], specs: Mapping[str, str]) -> Table:
                 raise UserError(f"Row {row.name!r} refers to a row {referred!r}; {nearest(referred, names)}")
         for other in {*row.only, *([] if row.pretrain_on is None else [row.pretrain_on])} - set(data):
             raise UserError(f"Row {row.name!r} names a data set {other!r}; {nearest(other, data)}")
+        if wrong := [v for v in row.published.values() if isinstance(v, bool) or not isinstance(v, (int, float))]:
+            raise UserError(
+                f"Row {row.name!r} has {wrong[0]!r} as a published number; write a number for each data set."
+            )
+    _check_order(rows)
     whole = tuple(r for row in rows for r in (row, *_baseline(row)))
     return Table(
         whole, data, str(content.get("title", "Benchmark")), convert(int, content.get("seeds", 1), "seeds of the table")
     )
+
+
+def _check_order(rows: Sequence[Row]) -> None:
+    """Raise UserError for rows that stand on each other in a circle."""
+    stands_on = {row.name: set(referred_by(row)) for row in rows}
+    while free := [name for name, others in stands_on.items() if not others & stands_on.keys()]:
+        for name in free:
+            del stands_on[name]
+    if stands_on:
+        circle = ", ".join(map(repr, stands_on))
+        raise UserError(f"Rows of the table refer to each other in a circle ({circle}); let one of them stand alone.")
 
 
 def _check_protocol(row: Row) -> None:

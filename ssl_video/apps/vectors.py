@@ -18,7 +18,7 @@ from ssl_video.apps.index_folder import open_index
 from ssl_video.apps.options import VectorFormat
 from ssl_video.errors import UserError
 from ssl_video.eval.knn import unit
-from ssl_video.eval.shards import stored_shards
+from ssl_video.eval.shard_files import stored_shards
 from ssl_video.files import folder_written_aside, legible, readable, write_text
 
 TILE = 48

@@ -136,7 +136,7 @@ def class_names(labels: Iterable[str]) -> tuple[str, ...]:
     Alphabetical order ignores case, which is the order of UCF101's classInd.txt.
     """
     distinct = set(labels)
-    if all(label.isdecimal() for label in distinct):
+    if all(label.isdecimal() and len(label) < 1000 for label in distinct):  # Python takes no longer numbers
         return tuple(sorted(distinct, key=lambda label: (int(label), label)))
     return tuple(sorted(distinct, key=lambda label: (label.casefold(), label)))
 

@@ -11,16 +11,19 @@ The kinds of pictures, told by the first one of a sequence:
 ``annotations/NAME.npz`` beside a drawn video, or up to two folders above it, has ``masks_THW``.
 """
 
+import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from ssl_video.datasets.annotations import ANNOTATIONS, reader_of
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.mask_pictures import MOST, VOID, check_numbers, read_values
+from ssl_video.readback import DAMAGE
 from ssl_video.video.info import VideoError
 from ssl_video.video.pictures import picture_files
 
@@ -74,7 +77,7 @@ class Masks:
         try:
             with np.load(self.path, allow_pickle=False) as arrays:
                 masks_THW = arrays["masks_THW"]
-        except (OSError, ValueError, EOFError, KeyError) as error:
+        except (OSError, BadZipFile, zlib.error, *DAMAGE) as error:
             raise VideoError(f"its masks {self.path.name} cannot be read ({error})") from None
         if masks_THW.ndim != 3 or masks_THW.dtype != np.uint8:
             raise VideoError(f"masks_THW of {self.path.name} must hold a picture of 8 bits for each frame")

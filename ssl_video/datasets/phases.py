@@ -8,10 +8,12 @@
 The folder ``annotations`` is looked for beside the video and up to two folders above, and may hold the csv as well.
 """
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from ssl_video.datasets.base import Video
 from ssl_video.datasets.listing import csv_lines, read_text
 from ssl_video.errors import UserError
 from ssl_video.files import write_text
+from ssl_video.readback import DAMAGE
 
 NONE = -1
 """The number of a frame without a phase."""
@@ -84,7 +87,7 @@ def read_csv(path: Path) -> dict[int, str]:
     phases: dict[int, str] = {}
     for number, cells in lines[1:]:
         frame = cells[frame_at].strip() if len(cells) == len(columns) else ""
-        if not frame.isdecimal():
+        if not frame.isdecimal() or len(frame) > 18:
             raise UserError(f"{path}, line {number}: write the number of a frame, from 0 on, and its phase.")
         phase = cells[phase_at].strip()
         if phases.setdefault(int(frame), phase) != phase:
@@ -102,7 +105,7 @@ def _read_array(path: Path, intervals: int) -> dict[int, str]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             phase_T = arrays["phase_T"] if "phase_T" in arrays else np.empty(0, np.float32)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, BadZipFile, zlib.error, *DAMAGE) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
     if phase_T.ndim != 1 or not np.issubdtype(phase_T.dtype, np.floating):
         raise UserError(f"phase_T of {path} must hold one number for each frame.")
@@ -120,7 +123,7 @@ def numbered(phases: Sequence[FramePhases]) -> tuple[tuple[str, ...], list[np.nd
         for frame, name in enumerate(one.names_T):
             times.setdefault(name, []).append(frame / len(one.names_T))
     times.pop("", None)
-    by_value = all(name.isdecimal() for name in times)
+    by_value = all(name.isdecimal() and len(name) < 1000 for name in times)
     order = sorted(times, key=lambda name: (int(name) if by_value else float(np.mean(times[name])), name))
     number = {name: place for place, name in enumerate(order)} | {"": NONE}
     return tuple(order), [np.array([number[name] for name in one.names_T]) for one in phases]

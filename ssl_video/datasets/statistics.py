@@ -14,6 +14,7 @@ from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import cache_dir, written_aside
 from ssl_video.progress import bar
+from ssl_video.readback import DAMAGE, read_array
 from ssl_video.video import cues
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.cache import FLOW_CODEC
@@ -109,8 +110,8 @@ def _statistic(name: str, path: str, resized_to: int) -> np.ndarray:
     seen = f"|{resized_to}" if resized_to else ""
     key = hashlib.sha256(os.fsencode(f"{name}|{Path(path).resolve()}|{state}{seen}")).hexdigest()[:24]
     kept = cache_dir() / "statistics" / f"{key}.npy"
-    with suppress(OSError, ValueError, EOFError):  # not there, or damaged: it is computed
-        return np.load(kept, allow_pickle=False)
+    with suppress(OSError, *DAMAGE):  # not there, or damaged: it is computed
+        return read_array(kept, None, mapped=False)
     values = STATISTICS[name](path, resized_to)
     with suppress(OSError):  # a full disk, or a file that is gone: what is computed is not kept
         if state_of(path) == state:

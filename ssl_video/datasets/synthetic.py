@@ -39,6 +39,7 @@ from ssl_video.errors import UserError
 from ssl_video.files import clear_dead, is_empty, write_text, written_aside
 from ssl_video.processes import end_with_parent, held
 from ssl_video.progress import bar
+from ssl_video.readback import DAMAGE
 from ssl_video.video.info import VideoError, VideoInfo
 from ssl_video.video.scan import scan_one
 from ssl_video.video.writer import Encoding, write_video
@@ -118,7 +119,7 @@ def _complete(out: Path, config: SyntheticConfig) -> bool:
     if recorded.is_file():
         try:
             before = json.loads(recorded.read_text(encoding="utf-8"))
-        except ValueError:
+        except DAMAGE:
             before = None
         if before != _parameters(config):
             raise UserError(

@@ -101,7 +101,7 @@ def parse_vocabulary(text: str, source: Path) -> tuple[str, ...]:
     index, name = header.index("Index"), header.index("Name")
     named: dict[int, str] = {}
     for number, row in lines[1:]:
-        if len(row) != len(header) or not row[index].strip().isdecimal():
+        if len(row) != len(header) or not row[index].strip().isdecimal() or len(row[index]) > 18:
             raise UserError(f"{source}, line {number}: this is not an index with its {len(header)} columns.")
         named[int(row[index])] = row[name].strip() or row[index].strip()
     if sorted(named) != list(range(len(named))) or not named:

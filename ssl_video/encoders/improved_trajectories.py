@@ -8,6 +8,7 @@ import hashlib
 import json
 import sys
 import warnings
+import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -24,6 +25,7 @@ from ssl_video.encoders.fisher import Mixture, fisher_vector, fit_mixture, norma
 from ssl_video.encoders.tracks import TrackConfig
 from ssl_video.errors import UserError
 from ssl_video.files import cache_dir
+from ssl_video.readback import DAMAGE
 from ssl_video.video.children import Children, OutputError
 from ssl_video.video.content import state_of
 from ssl_video.video.flow import opencv
@@ -167,7 +169,7 @@ def _whole(file: Path) -> bool:
     try:
         with np.load(file, allow_pickle=False) as content:
             return all(content[name].ndim == 2 for name in content)
-    except (OSError, ValueError, EOFError, BadZipFile, KeyError):
+    except (OSError, BadZipFile, zlib.error, *DAMAGE):
         return False
 
 

@@ -1,5 +1,6 @@
 """Models by name: runs, exported folders, files, published weights and fresh ones."""
 
+import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from ssl_video.errors import UserError
 from ssl_video.files import as_named, there
 from ssl_video.model.base import Classifier, Model
 from ssl_video.pretexts.base import PRETEXTS, Pretext, View, build_pretext
+from ssl_video.readback import DAMAGE, reading, texts
 from ssl_video.run import Run
 from ssl_video.tensors import load_tensors, read_header
 from ssl_video.train.distributed import choose_device
@@ -181,14 +183,17 @@ def _network(header: Mapping[str, Any], where: str) -> tuple[Backbone, View]:
     try:
         backbone = build_backbone(header["architecture"], **header["options"])
         pixels = {k: tuple(map(float, header["clip"][k])) for k in ("mean", "std")}  # published weights bring theirs
+        if not all(map(math.isfinite, (*pixels["mean"], *pixels["std"]))) or 0 in pixels["std"]:
+            raise ValueError(f"mean and std of pixels {pixels}")
         backbone.clip = replace(backbone.clip, **pixels)
         numbers = {k: int(header["view"][k]) for k in ("frames", "stride", "short_side", "size")}
         colours = header["view"].get("colours", "rgb")  # files of before this field are of RGB
         if colours not in COLOURS:
             raise ValueError(colours)
         return backbone, View(**numbers, fps=header["view"].get("fps"), colours=colours)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{where} has a header that this version does not understand ({error!r}).") from None
+    except (RuntimeError, MemoryError, *DAMAGE) as error:
+        why = " ".join(repr(error).split())[:200]
+        raise UserError(f"{where} has a header that this version does not understand ({why}).") from None
 
 
 def _pretext(
@@ -235,6 +240,7 @@ def _pretext_beside(file: Path, header: Mapping[str, Any], backbone: Backbone) -
 def _classifier_beside(file: Path, header: Mapping[str, Any], backbone: Backbone) -> Classifier | None:
     if not file.exists() or not header.get("classes"):
         return None
-    classifier = Classifier(backbone.feature_dim, header["classes"])
+    with reading(file, "fine-tune again"):
+        classifier = Classifier(backbone.feature_dim, texts(header["classes"]))
     load_into(classifier, load_tensors(file)[0], str(file))
     return classifier

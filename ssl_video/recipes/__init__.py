@@ -10,8 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ssl_video.config import load_yaml
 from ssl_video.errors import UserError, nearest
+from ssl_video.yaml_files import load_yaml
 
 SETTINGS = ("small", "paper")
 """The recipes of a pretext's file; its name alone means the first."""

@@ -18,6 +18,7 @@ import numpy as np
 from ssl_video.errors import UserError
 from ssl_video.files import clear_dead, copies_dir, cut, write_text, written_aside
 from ssl_video.progress import announce, count, size
+from ssl_video.readback import DAMAGE
 from ssl_video.video.children import Children, OutputError, answer_requests, to_disk
 from ssl_video.video.content import content_of, state_of
 from ssl_video.video.flow import check_flow, encode, flow_method
@@ -149,7 +150,7 @@ def finished(path: str, copy: Path) -> VideoInfo | None:
         note = json.loads(copy.with_suffix(".json").read_text(encoding="utf-8"))
         whole = note["version"] == VERSION and note["source"] == _source(path) and note["digest"] == content_of(copy)
         return replace(VideoInfo(**note["info"]), state=state_of(copy)) if whole else None
-    except (OSError, ValueError, KeyError, TypeError, VideoError):
+    except (OSError, VideoError, *DAMAGE):
         return None
 
 

@@ -1,7 +1,9 @@
 """What a scan learns about one video file, or why it learns nothing."""
 
 import errno
+import math
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 
 class VideoError(Exception):
@@ -41,6 +43,19 @@ class VideoInfo:
     pts_step: float = 0
     content: str = ""
     state: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no scan finds: facts come from manifests, notes and caches, too."""
+        counts = (self.frames, self.width, self.height)
+        if not all(isinstance(n, Integral) and 0 <= n < 2**31 for n in counts):
+            raise ValueError(f"there are no videos of {self.frames} frames of {self.width}x{self.height}")
+        sizes = (self.fps, self.duration_s, self.pts_step)
+        if not all(isinstance(x, Real) and 0 <= x < math.inf for x in sizes) or not isinstance(
+            self.pts_start, Integral
+        ):
+            raise ValueError(f"there are no videos at {self.fps} fps of {self.duration_s} s (pts {self.pts_start})")
+        if not all(isinstance(text, str) for text in (self.codec, self.content, self.state)):
+            raise ValueError("the codec, the content or the state is no text")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 import av
 
 from ssl_video.files import cache_dir
+from ssl_video.readback import DAMAGE
 from ssl_video.video.info import Problem, VideoInfo
 
 VERSION = 5
@@ -55,7 +56,7 @@ class Known:
             if "reason" in what:
                 return Problem(path, what["reason"]) if kept_for == f"{VERSION}|{DECODER}|{state}" else None
             return VideoInfo(**what) if kept_for == f"{VERSION}|{state}" else None
-        except (ValueError, TypeError, KeyError):  # nothing, or no words of ours
+        except DAMAGE:  # nothing, or no words of ours
             return None
 
     def put(self, path: str, state: str, found: VideoInfo | Problem) -> None:

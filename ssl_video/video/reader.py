@@ -24,6 +24,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ssl_video.errors import UserError, nearest
+from ssl_video.readback import DAMAGE, in_short, read_array
 from ssl_video.video.alive import beat
 from ssl_video.video.fetch import open_decoder, open_media, torchcodec_works, video_stream
 from ssl_video.video.info import VideoError, VideoInfo
@@ -103,7 +104,7 @@ def _gather(numbered: Iterable[tuple[int, VideoFrame]], frames: Sequence[int]) -
 def iterate_frames(path: str, start: int = 0) -> Iterator[np.ndarray]:
     """All frames from number ``start`` on, (H, W, 3) uint8 RGB, one at a time. Raises VideoError."""
     if path.endswith(".npy"):
-        for frame_HWC in np.load(path, mmap_mode="r", allow_pickle=False)[start:]:
+        for frame_HWC in _array(path)[start:]:
             beat()
             yield np.array(frame_HWC)  # a map of the file cannot be written to, and torch minds
         return
@@ -154,7 +155,7 @@ def _frames_of(context: VideoCodecContext, packet: Packet | None, strict: bool =
 def of_the_machine(error: BaseException, path: str = "") -> bool:
     """Whether an error tells about the machine, its memory, disk and rights, and not about the bytes of the file."""
     number = getattr(error, "errno", None)
-    if number not in UNREADABLE:
+    if number not in UNREADABLE or not path:  # a decoder has no file: it means the bytes
         return isinstance(error, MemoryError) or number in FULL
     try:
         with Path(path).open("rb") as file:
@@ -289,12 +290,16 @@ class _Converter:
         return rows[:, : width * 3].reshape(height, width, 3)
 
 
+def _array(path: str) -> np.ndarray:
+    try:
+        return read_array(path, 4)
+    except (OSError, *DAMAGE) as error:
+        raise VideoError(f"it cannot be read ({in_short(error)})") from error
+
+
 def _from_array(path: str, frames: Sequence[int]) -> np.ndarray:
     try:
-        array_THWC = np.load(path, mmap_mode="r", allow_pickle=False)
-        return array_THWC[np.asarray(frames)]
-    except (OSError, ValueError) as error:
-        raise VideoError(f"it cannot be read ({' '.join(str(error).split())})") from error
+        return _array(path)[np.asarray(frames)]
     except IndexError as error:
         raise VideoError(f"there is no frame {max(frames)}: the file ends before it") from error
 

@@ -1,7 +1,6 @@
 """Published files of weights, one entry each: what it takes to use them, and what is known of them."""
 
 import hashlib
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ssl_video.backbones.weights.files import (
-    UNREADABLE,
     LoadReport,
     check_numbers,
     current_names,
@@ -22,7 +20,9 @@ from ssl_video.backbones.weights.files import (
 )
 from ssl_video.backbones.weights.names import Published
 from ssl_video.errors import UserError, nearest
+from ssl_video.files import sha256
 from ssl_video.registry import Registry
+from ssl_video.tensors import UNREADABLE
 
 
 def unchanged(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -43,7 +43,7 @@ class Entry:
         std: of these pixels.
         frames: of its clips.
         stride: between these frames.
-        sha256: first digits of the file's digest, compared after it was fetched; empty if none is published.
+        sha256: first digits of the file's digest, compared whenever it is read; empty if none is published.
         licence: under which it is published.
         trained_on: data sets, in words.
         lists: the published lists that it was trained on, SET:LIST such as ``kinetics400:train``, as data sets name
@@ -130,16 +130,23 @@ def fetched(entry: Entry) -> dict[str, Tensor]:
     if "://" not in entry.source:
         return read_state_dict(entry.source)
     path = cached_file(entry)
+    check_digest(path, entry.sha256)
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(entry.source, str(path), entry.sha256 or None, progress=False)
         return read_state_dict(path)
-    except (*UNREADABLE, pickle.UnpicklingError, UserError) as error:
+    except (*UNREADABLE, UserError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(
             f"{entry.source} could not be loaded ({reason}); fetch it and give the file as weights."
         ) from None
+
+
+def check_digest(path: Path, digest: str) -> None:
+    """Raise UserError if a file that was fetched earlier has not the digest that was published, if one was."""
+    if digest and path.is_file() and not sha256(path).startswith(digest):
+        raise UserError(f"{path} was altered since it was fetched; remove it, and it is fetched again.")
 
 
 def _is_file(source: str) -> bool:

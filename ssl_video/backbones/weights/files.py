@@ -2,26 +2,23 @@
 
 import pickle
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ssl_video.errors import UserError
-from ssl_video.tensors import not_finite, read_header, some_of
+from ssl_video.readback import in_short, texts
+from ssl_video.tensors import UNREADABLE, load_state, not_finite, read_header, read_tensors, some_of
 
 V01 = re.compile(r"^(backbone\.)?stages\.")  # what names of a backbone's tensors began with in version 0.1
 WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model")  # where checkpoints of others keep the weights
 COMPILED = re.compile(r"(^|\.)_orig_mod\.")  # what torch.compile puts before the names of a module's tensors
 PARALLEL, AVERAGED = "module.", "n_averaged"  # likewise DataParallel and AveragedModel, and the counter of the latter
 OTHER_WEIGHTS = "take weights from before their training diverged, or train with a lower learning rate"
-UNREADABLE = (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError)  # of files cut off or not there
 
 
 class Passed:
@@ -130,21 +127,17 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"There is no file of weights {path}.")
+    if path.suffix == ".safetensors":
+        return own_tensors(unwrapped(read_tensors(path), str(path)))
     try:
-        if path.suffix == ".safetensors":
-            content: object = load_file(path)
-        else:
-            with warnings.catch_warnings():  # torch's remarks on strange files; we answer below
-                warnings.simplefilter("ignore")
-                with torch.serialization.safe_globals(BESIDE):
-                    content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(BESIDE):
+            content = load_state(path)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path} is not a file of plain tensors, and loading more could execute its code; save a state_dict again."
         ) from None
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path} is not a whole file of weights ({reason}); fetch it again.") from None
+        raise UserError(f"{path} is not a whole file of weights ({in_short(error)}); fetch it again.") from None
     return own_tensors(unwrapped(content, str(path)))
 
 
@@ -205,7 +198,10 @@ def videos_seen(source: str) -> frozenset[str]:
 
 def seen_in(header: Mapping[str, Any]) -> frozenset[str]:
     """Digests of videos and names of published lists (SET:LIST) that weights with this header were trained on."""
-    return frozenset(header.get("videos", ())) | frozenset(header.get("lists", ()))
+    try:
+        return frozenset(texts(header.get("videos", []))) | frozenset(texts(header.get("lists", [])))
+    except TypeError as error:
+        raise UserError(f"The header of the weights is damaged ({in_short(error)}); take a whole copy of it.") from None
 
 
 def noted_as_seen(seen: Iterable[str]) -> dict[str, list[str]]:
