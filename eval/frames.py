@@ -13,15 +13,13 @@ from ssl_video.errors import UserError
 from ssl_video.eval.calibration import BYTES, batch_norms, settle
 from ssl_video.model import Model, check_features
 from ssl_video.progress import bar
-from ssl_video.video.augment import resize_short_side
 from ssl_video.video.info import Problem, problem_of
 from ssl_video.video.reader import VideoError, iterate_frames
 
 
 def small_frames(model: Model, video: Video) -> np.ndarray:
     """frames_THWC of a video, each made as small as the model takes it when it is read. Raises VideoError."""
-    side = model.view.short_side
-    return np.stack([resize_short_side(frame_HWC[None], side)[0] for frame_HWC in iterate_frames(video.path)])
+    return np.stack(list(iterate_frames(video.path, each=model.view.small)))
 
 
 def embed_frames(
