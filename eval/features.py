@@ -184,8 +184,9 @@ def read_parts(video: Video, parts: Sequence[np.ndarray], each: Each) -> Iterato
 
     A file in which frames can only be counted is decoded once, if the parts lie one behind the other.
     """
-    counted = not (video.info.pts_step or video.path.endswith(".npy") or of_pictures(video.path))
-    if len(parts) == 1 or not counted or any(a[0] > b[0] or a[-1] > b[-1] for a, b in itertools.pairwise(parts)):
+    mixed = any(a[0] > b[0] or a[-1] > b[-1] for a, b in itertools.pairwise(parts))
+    found_at_once = video.info.pts_step or video.path.endswith(".npy")
+    if len(parts) == 1 or mixed or found_at_once or of_pictures(video.path):
         for part in parts:
             yield read_video(video, part.tolist(), each=each)
         return

@@ -90,9 +90,7 @@ def _same(frame_HWC: np.ndarray) -> np.ndarray:
     return frame_HWC
 
 
-def _gather(
-    numbered: Iterable[tuple[int, VideoFrame]], frames: Sequence[int], each: Each | None = None
-) -> np.ndarray:
+def _gather(numbered: Iterable[tuple[int, VideoFrame]], frames: Sequence[int], each: Each | None = None) -> np.ndarray:
     """The wanted ones of ``numbered`` frames as one array. Raises VideoError if one does not come."""
     places: dict[int, list[int]] = {}
     for place, number in enumerate(frames):
@@ -191,7 +189,8 @@ def opened(path: str, options: dict[str, str] | None = None) -> Iterator[tuple[I
         with open_media(path, options) as container:
             stream = video_stream(container)
             check_size(stream.codec_context.width, stream.codec_context.height)
-            stream.codec_context.options = stream.codec_context.options | {"max_pixels": str(LARGEST)}  # the size may change
+            # the size may change on the way
+            stream.codec_context.options = stream.codec_context.options | {"max_pixels": str(LARGEST)}
             stream.thread_type = "NONE"
             stream.codec_context.thread_count = 1  # decoders of other libraries look at this
             yield container, stream

@@ -63,6 +63,7 @@ class Converter:
         self.size = self.size or upright_size(frame)
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
+        """A frame converted."""
         picture_HWC = self._upright(frame)
         return self.each(picture_HWC) if self.each else picture_HWC
 
