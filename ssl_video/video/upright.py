@@ -17,6 +17,10 @@ QUARTERS = (1, 6, 3, 8)
 """By quarter turns clockwise."""
 
 
+ELONGATED = 4
+"""The longer side of a frame that is enlarged, in shorter ones, at most; no more than panoramas have."""
+
+
 def turned(values: np.ndarray, held: int | None) -> np.ndarray:
     """A view of values (H, W) or (H, W, C), turned and mirrored as ``held``, 1 to 8, says; else as they are."""
     if held not in UPRIGHT:
@@ -45,6 +49,17 @@ def _held(a: int, b: int, _u: int, c: int, d: int) -> int:
 def upright_size(frame: VideoFrame) -> tuple[int, int]:
     """(width, height) of a frame in pixels as it is shown."""
     return (frame.height, frame.width) if way_up(frame) >= 5 else (frame.width, frame.height)
+
+
+def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """(height, width) in pixels of a frame whose shorter side is made ``short_side`` pixels long.
+
+    The aspect ratio is kept, but a frame that is enlarged does not become longer than ``ELONGATED`` shorter sides, or
+    than it was.
+    """
+    scale = short_side / min(height, width)
+    most = max(height, width, ELONGATED * short_side) if scale > 1 else max(round(height * scale), round(width * scale))
+    return max(short_side, min(most, round(height * scale))), max(short_side, min(most, round(width * scale)))
 
 
 class Converter:
