@@ -27,7 +27,7 @@ LINES = {
     "4k": f"index --data 4k --model {NETWORK} --workers 1 --out OUT",
     "4k training": f"pretrain --data 4k {TRAINING} --workers 1 --out OUT",
     "minutes": f"index --data minutes --model {NETWORK} --clips 0 --workers 1 --out OUT",
-    "hour": f"align short/short.mp4 hour/hour.mp4 --model {NETWORK} --out OUT/aligned.mp4",
+    "hour": f"align short/short.mp4 hour/hour.mp4 --model {NETWORK} --out OUT-aligned.mp4",
 }
 """Name -> a line of ``ssl-video``."""
 

@@ -1,5 +1,6 @@
 """What is held of a video: a frame at a time as it was decoded, and clips at the size at which they are used."""
 
+import contextlib
 import gc
 import struct
 from dataclasses import replace
@@ -21,6 +22,7 @@ from ssl_video.model import Model
 from ssl_video.train import data as data_module
 from ssl_video.train.data import read_video
 from ssl_video.video import reader as reader_module
+from ssl_video.video import scan as scan_module
 from ssl_video.video.augment import resize_height, resize_short_side
 from ssl_video.video.cache import copy_bytes
 from ssl_video.video.info import VideoInfo
@@ -240,3 +242,28 @@ def test_very_wide_and_narrow_frames_are_not_blown_up(height, width):
 
 def test_long_panoramas_that_are_made_smaller_keep_their_aspect_ratio():
     assert scaled_size(1000, 8000, 100) == (100, 800)
+
+
+def test_the_index_of_a_long_file_is_read_while_the_file_is_open(tmp_path, monkeypatch):
+    path, open_now = str(mp4(tmp_path / "a.mp4")), [False]
+
+    class Entry:
+        is_keyframe = property(lambda self: open_now[0] or pytest.fail("read behind the end of the file"))
+        timestamp = is_keyframe
+
+    class Stream:
+        index_entries = (Entry(),)
+
+    class Container:
+        def seek(self, *_args, **_options):
+            return None
+
+    @contextlib.contextmanager
+    def drawn(_path):
+        open_now[0] = True
+        yield Container(), Stream()
+        open_now[0] = False
+
+    info = replace(scan_one(path), pts_start=0, pts_step=1.0)
+    monkeypatch.setattr(scan_module, "opened", drawn)
+    assert scan_module._key_frames(path, info) == [1]  # True is the time 1
