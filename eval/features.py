@@ -25,7 +25,7 @@ from ssl_video.video.reader import VideoError, iterate_frames
 from ssl_video.video.upright import Each
 from ssl_video.video.view import View
 
-PORTION = 1 << 22
+PORTION = 1 << 25
 """Bytes of the clips of a video that are held at a time in a reading process, and travel together."""
 
 OfClips = Callable[[torch.Tensor], torch.Tensor]
@@ -182,11 +182,11 @@ class ClipsOfVideos(IterableDataset):
 def read_parts(video: Video, parts: Sequence[np.ndarray], each: Each) -> Iterator[np.ndarray]:
     """frames_THWC of each of the parts of a video, ascending numbers of frames, as ``each`` makes them.
 
-    A file whose parts overlap, or in which frames can only be counted, is decoded once, from its first frame on.
+    A file in which frames can only be counted is decoded once, if the parts lie one behind the other.
     """
     mixed = any(a[0] > b[0] or a[-1] > b[-1] for a, b in itertools.pairwise(parts))
-    apart = all(a[-1] < b[0] for a, b in itertools.pairwise(parts)) and video.info.pts_step
-    if len(parts) == 1 or mixed or apart or video.path.endswith(".npy") or of_pictures(video.path):
+    found_at_once = video.info.pts_step or video.path.endswith(".npy")
+    if len(parts) == 1 or mixed or found_at_once or of_pictures(video.path):
         for part in parts:
             yield read_video(video, part.tolist(), each=each)
         return
