@@ -1,7 +1,7 @@
 """Learning to classify videos with labels: what fine-tuning trains, as an objective of the loop."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -110,7 +110,13 @@ class Classification(Objective):
         first = int(rng.integers(max(video.frames - int(offsets[-1]), 1)))
         target_K = np.zeros(len(self.classes), np.float32)
         target_K[list(video.labels)] = 1
-        return Sample(tuple(np.minimum(first + offsets, video.frames - 1).tolist()), {"target_K": target_K})
+        frames = tuple(np.minimum(first + offsets, video.frames - 1).tolist())
+        c, side = self.config, self.view.short_side
+        if self.training and c.crop == "resized":
+            return Sample(frames, {"target_K": target_K})
+        if self.training and c.short_sides:
+            side = int(rng.choice(c.short_sides))
+        return Sample(frames, {"target_K": target_K, "side": side}, each=replace(self.view, short_side=side).small)
 
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
         """One crop and one flip for all frames of a clip."""
@@ -120,8 +126,8 @@ class Classification(Objective):
         elif c.crop == "resized":
             clip_THWC = augment.resized_crop(frames_THWC, self.view.size, c.area, rng)
         else:
-            side = int(rng.choice(c.short_sides)) if c.short_sides else self.view.short_side
-            clip_THWC = augment.crop(augment.resize_short_side(frames_THWC, side), self.view.size, rng)
+            clip_THWC = augment.resize_short_side(frames_THWC, sample.data["side"])
+            clip_THWC = augment.crop(clip_THWC, self.view.size, rng)
         if self.training:
             clip_THWC = augment.flip(clip_THWC, rng, c.flip)
         return {"clip_THWC": clip_THWC, "target_K": sample.data["target_K"]}

@@ -10,6 +10,7 @@ from torch import Tensor
 from ssl_video.errors import UserError
 from ssl_video.model import Model
 from ssl_video.video.augment import resize
+from ssl_video.video.upright import ELONGATED
 
 FrameFeatures = Callable[[np.ndarray], Tensor]
 """frame_HWC, uint8 RGB, to features_Dhw of length 1 in every cell."""
@@ -77,10 +78,15 @@ def lab_features(side: int = 0, square: bool = False) -> FrameFeatures:
 
 
 def resized(frame_HWC: np.ndarray, side: int, square: bool) -> np.ndarray:
-    """A frame whose shorter side, or with ``square`` both, has ``side`` pixels, bilinear; as it is if ``side`` is 0."""
+    """A frame whose shorter side, or with ``square`` both, has ``side`` pixels, bilinear; as it is if ``side`` is 0.
+
+    A very wide or narrow one is enlarged less: until its longer side has ``ELONGATED`` times ``side`` pixels.
+    """
     if not side:
         return np.ascontiguousarray(frame_HWC)
     height, width = frame_HWC.shape[:2]
     scale = side / min(height, width)
-    size = (side, side) if square else (max(side, round(height * scale)), max(side, round(width * scale)))
+    if scale > 1:
+        scale = max(1.0, min(scale, ELONGATED * side / max(height, width)))
+    size = (side, side) if square else (max(1, round(height * scale)), max(1, round(width * scale)))
     return resize(frame_HWC[None], size)[0]

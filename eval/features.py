@@ -1,12 +1,14 @@
 """Features of whole videos from a frozen backbone: extracted once, used by every protocol that trains on them."""
 
+import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.datasets.base import Video, VideoSet
@@ -14,12 +16,17 @@ from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError
 from ssl_video.eval.multilabel import targets_of
 from ssl_video.model import Model, check_features
-from ssl_video.progress import Bar, bar
-from ssl_video.train.data import Loader, read_video
+from ssl_video.progress import Bar
+from ssl_video.train.data import Loader, as_read, read_video
 from ssl_video.video.info import Problem, problem_of
 from ssl_video.video.kinds import Crops
-from ssl_video.video.reader import VideoError
+from ssl_video.video.pictures import of_pictures
+from ssl_video.video.reader import VideoError, iterate_frames
+from ssl_video.video.upright import Each
 from ssl_video.video.view import View
+
+PORTION = 1 << 25
+"""Bytes of the clips of a video that are held at a time in a reading process, and travel together."""
 
 OfClips = Callable[[torch.Tensor], torch.Tensor]
 """uint8 clips (K, T, H, W, C) to one row each."""
@@ -129,8 +136,12 @@ def clip_starts(frames: int, span: int, clips: int, within: tuple[int, int] | No
 
 
 @dataclass
-class ClipsOfVideos(Dataset):
-    """For each video (its number, first frames of its clips, uint8 clips (K, T, H, W, C)), or why it cannot be read."""
+class ClipsOfVideos(IterableDataset):
+    """For each video (its number, first frames of clips, uint8 clips (K, T, H, W, C)), or why it cannot be read.
+
+    Clips of more than ``PORTION`` bytes come in portions, and the reason may come behind some of them. A process reads
+    whole videos: every so manyth.
+    """
 
     videos: Sequence[Video]
     view: View
@@ -139,7 +150,14 @@ class ClipsOfVideos(Dataset):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitem__(self, number: int) -> tuple[int, np.ndarray, torch.Tensor | Problem]:
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray, torch.Tensor | Problem]]:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        for number in range(first, len(self.videos), step):
+            yield from self.of_video(number)
+
+    def of_video(self, number: int) -> Iterator[tuple[int, np.ndarray, torch.Tensor | Problem]]:
+        """The portions of one video, or the problem."""
         video, view, what = self.videos[number], self.view, self.what
         starts = clip_starts(video.frames, view.span(video), what.clips, what.within)
         positions_KT = np.minimum(starts[:, None] + view.offsets(video), video.frames - 1)
@@ -148,14 +166,41 @@ class ClipsOfVideos(Dataset):
         if what.shuffle:
             rng = np.random.default_rng([7, video.number])
             positions_KT = rng.permuted(positions_KT.ravel()).reshape(positions_KT.shape)
-        unique, inverse = np.unique(positions_KT, return_inverse=True)
+        at_once = max(1, PORTION // (3 * what.crops * view.frames * view.size**2))
+        places = range(0, len(starts), at_once)
+        parts = [np.unique(positions_KT[n : n + at_once]) for n in places]
         try:
-            frames_VTHWC = view.crops(read_video(video, unique.tolist()), what.crops)
+            for n, part, frames_THWC in zip(places, parts, read_parts(video, parts, view.small), strict=True):
+                shown_KT = np.searchsorted(part, positions_KT[n : n + at_once])
+                clips_VKTHWC = view.crops(frames_THWC, what.crops)[:, shown_KT]
+                clips_KTHWC = clips_VKTHWC.reshape(-1, *clips_VKTHWC.shape[2:])
+                yield number, starts[n : n + at_once], torch.from_numpy(clips_KTHWC)  # tensors are shared, not copied
         except VideoError as error:
-            return number, starts, problem_of(video.source, error)
-        clips_VKTHWC = frames_VTHWC[:, inverse.reshape(positions_KT.shape)]
-        clips_KTHWC = clips_VKTHWC.reshape(-1, *clips_VKTHWC.shape[2:])
-        return number, np.tile(starts, what.crops), torch.from_numpy(clips_KTHWC)  # tensors travel in shared memory
+            yield number, starts, problem_of(video.source, error)
+
+
+def read_parts(video: Video, parts: Sequence[np.ndarray], each: Each) -> Iterator[np.ndarray]:
+    """frames_THWC of each of the parts of a video, ascending numbers of frames, as ``each`` makes them.
+
+    A file in which frames can only be counted is decoded once, if the parts lie one behind the other.
+    """
+    mixed = any(a[0] > b[0] or a[-1] > b[-1] for a, b in itertools.pairwise(parts))
+    found_at_once = video.info.pts_step or video.path.endswith(".npy")
+    if len(parts) == 1 or mixed or found_at_once or of_pictures(video.path):
+        for part in parts:
+            yield read_video(video, part.tolist(), each=each)
+        return
+    frames = enumerate(iterate_frames(video.path, each=as_read(video, 1, each)))
+    wanted, held, read = set(np.concatenate(parts).tolist()), dict[int, np.ndarray](), -1
+    for part in parts:
+        while read < part[-1]:
+            read, frame_HWC = next(frames, (read, None))
+            if frame_HWC is None:
+                raise VideoError(f"there is no frame {part[-1]}: the file ends before it")
+            if read in wanted:
+                held[read] = frame_HWC
+        held = {number: frame_HWC for number, frame_HWC in held.items() if number >= part[0]}
+        yield np.stack([held[number] for number in part.tolist()])
 
 
 def extract(
@@ -216,33 +261,49 @@ def apply_to_clips(
     Raises UserError for what is not finite (``check_features``).
     """
     model.check_weights()
-    found, batch = Features([], [], [], []), shown.what.batch
-    waiting: list[torch.Tensor] = []  # clips of the last videos of ``found``, not computed yet
+    batch = shown.what.batch
+    waiting: list[tuple[int, torch.Tensor]] = []  # numbers of videos and clips that are not computed yet
+    parts: dict[int, list[np.ndarray]] = {}  # features of the portions of each video
+    starts: dict[int, list[np.ndarray]] = {}
+    problems: dict[int, Problem] = {}
 
     def compute() -> None:
-        clips_KTHWC = torch.cat(waiting)
-        parts = [function(clips_KTHWC[i : i + batch]).float().cpu() for i in range(0, len(clips_KTHWC), batch)]
-        ends = np.cumsum([len(w) for w in waiting])[:-1]
-        computed = np.split(torch.cat(parts).numpy(), ends)
-        check_features(model.name, computed, before=len(found.clips_KD))
-        found.clips_KD += computed
+        clips_KTHWC = torch.cat([clips for _, clips in waiting])
+        rows = [function(clips_KTHWC[i : i + batch]).float().cpu() for i in range(0, len(clips_KTHWC), batch)]
+        ends = np.cumsum([len(clips) for _, clips in waiting])[:-1]
+        computed = np.split(torch.cat(rows).numpy(), ends)
+        check_features(model.name, computed, before=len(parts))
+        for (number, _), part_KD in zip(waiting, computed, strict=True):
+            parts.setdefault(number, []).append(part_KD)
         waiting.clear()
 
-    read = in_order(shown, workers)
-    for number, starts, clips_KTHWC in bar(read, "clips", "video", total=len(shown)) if done is None else read:
-        if done is not None:
-            done.update()
-        if isinstance(clips_KTHWC, Problem):
-            found.problems.append(clips_KTHWC)
-            continue
-        found.videos.append(shown.videos[number])
-        found.starts.append(starts)
-        waiting.append(clips_KTHWC)
-        if sum(map(len, waiting)) >= batch:
-            compute()
+    with Bar("clips", len(shown), "video") if done is None else nullcontext(done) as counted:
+        for number, some, clips_KTHWC in in_order(shown, workers):
+            if number not in starts:
+                counted.update()
+            starts.setdefault(number, []).append(some)
+            if isinstance(clips_KTHWC, Problem):
+                problems[number] = clips_KTHWC
+                continue
+            waiting.append((number, clips_KTHWC))
+            if sum(len(clips) for _, clips in waiting) >= batch:
+                compute()
     if waiting:
         compute()
-    return found
+    numbers = [number for number in sorted(parts) if number not in problems]
+    return Features(
+        [shown.videos[number] for number in numbers],
+        [_joined(parts[number], shown.what.crops) for number in numbers],
+        [np.tile(np.concatenate(starts[number]), shown.what.crops) for number in numbers],
+        [problems[number] for number in sorted(problems)],
+    )
+
+
+def _joined(parts: Sequence[np.ndarray], crops: int) -> np.ndarray:
+    """(K, D) of portions, in each of which all clips of the first crop come first, then those of the next."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([p.reshape(crops, -1, p.shape[1]) for p in parts], 1).reshape(-1, parts[0].shape[1])
 
 
 def in_order(shown: ClipsOfVideos, workers: int) -> Iterator[tuple[int, np.ndarray, torch.Tensor | Problem]]:

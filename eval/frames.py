@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -13,15 +14,18 @@ from ssl_video.errors import UserError
 from ssl_video.eval.calibration import BYTES, batch_norms, settle
 from ssl_video.model import Model, check_features
 from ssl_video.progress import bar
-from ssl_video.video.augment import resize_short_side
 from ssl_video.video.info import Problem, problem_of
 from ssl_video.video.reader import VideoError, iterate_frames
+
+BATCH = 16
+"""Frames that are embedded together."""
+AT_ONCE = 16 * BATCH
+"""Frames of a long video that are held, beside those around them."""
 
 
 def small_frames(model: Model, video: Video) -> np.ndarray:
     """frames_THWC of a video, each made as small as the model takes it when it is read. Raises VideoError."""
-    side = model.view.short_side
-    return np.stack([resize_short_side(frame_HWC[None], side)[0] for frame_HWC in iterate_frames(video.path)])
+    return np.stack(list(iterate_frames(video.path, each=model.view.small)))
 
 
 def embed_frames(
@@ -44,7 +48,7 @@ def embed_frames(
     problems: list[Problem] = []
     for video in bar(videos, "frames", "video"):
         try:
-            embeddings_TD = model.frame_embeddings(small_frames(model, video), stage=stage)
+            embeddings_TD = _embeddings(model, video, stage)
             check_features(model.name, [embeddings_TD], before=len(embedded))
             embedded.append(embeddings_TD)
         except VideoError as error:
@@ -53,6 +57,29 @@ def embed_frames(
     if len(problems) == len(videos):
         raise UserError(f"None of {len(videos)} videos could be read; the first: {problems[0].reason}.")
     return embedded, problems
+
+
+def _embeddings(model: Model, video: Video, stage: str | None) -> np.ndarray:
+    """(T, D) as ``Model.frame_embeddings``, of a video of which no more frames are held than ``AT_ONCE`` and the frames
+    around them that an embedding is made of. Raises VideoError.
+    """
+    view = model.view
+    around = -(-view.frames * view.stride // BATCH) * BATCH  # whole batches, so that each frame shares its batch
+    frames = iterate_frames(video.path, each=lambda frame_HWC: view.prepare(frame_HWC[None])[0])
+    held: list[np.ndarray] = []
+    first = done = 0  # the number of the first frame that is held, and of the first one without an embedding
+    parts: list[np.ndarray] = []
+    while True:
+        wanted = done + AT_ONCE + around - first - len(held)
+        more = list(islice(frames, wanted))
+        held += more
+        end = first + len(held) if len(more) < wanted else done + AT_ONCE
+        found_TD = model.frame_embeddings(np.stack(held), BATCH, stage)
+        parts.append(found_TD[done - first : end - first])
+        if len(more) < wanted:
+            return np.concatenate(parts)
+        done = end
+        held, first = held[max(0, done - around - first) :], max(0, done - around)
 
 
 def calibrate_on_frames(model: Model, videos: Sequence[Video], at_most: int = 32, stage: str | None = None) -> Model:

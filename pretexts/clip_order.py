@@ -74,7 +74,7 @@ class ClipOrder(Pretext):
         starts_V = np.arange(c.clips) * (c.frames + c.gap)
         offsets_VT = starts_V[:, None] + np.arange(c.frames)
         frames = tuple(int(first + c.stride * offset) for offset in offsets_VT.ravel())
-        return Sample(frames, {"class": int(rng.integers(len(self.orders)))})
+        return Sample(frames, {"class": int(rng.integers(len(self.orders)))}, each=self.view.small)
 
     def label_words(self) -> dict[str, tuple[str, ...]]:
         """Every order of the clips."""

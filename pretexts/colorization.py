@@ -99,7 +99,7 @@ class Colorization(Pretext):
         offsets = np.maximum(self.view.offsets(video), np.arange(self.config.references + 1))
         what = f"frames of the file that {len(offsets)} frames at {self.config.fps:g} a second span"
         first = place(video, int(offsets[-1]) + 1, rng, what)
-        return first if isinstance(first, Skip) else Sample(tuple((first + offsets).tolist()))
+        return first if isinstance(first, Skip) else Sample(tuple((first + offsets).tolist()), each=self.view.small)
 
     def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
         """As a sample spans; in a slow file its frames follow each other."""

@@ -105,7 +105,7 @@ class ContrastiveRandomWalk(Pretext):
     def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """T frames at the clip's rate, from a random one on."""
         frames_T = self.view.draw(video, rng)
-        return frames_T if isinstance(frames_T, Skip) else Sample(tuple(frames_T.tolist()))
+        return frames_T if isinstance(frames_T, Skip) else Sample(tuple(frames_T.tolist()), each=self.view.small)
 
     def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
         """As a clip spans."""

@@ -102,7 +102,8 @@ class CubicPuzzles(Pretext):
         offsets, positions = np.unique(starts_P[:, None] + np.arange(c.frames), return_inverse=True)
         frames = tuple(int(first + c.stride * offset) for offset in offsets)
         class_ = int(rng.integers(len(PERMUTATIONS)))
-        return Sample(frames, {"positions_PT": positions.reshape(4, c.frames), "axis": axis, "class": class_})
+        data = {"positions_PT": positions.reshape(4, c.frames), "axis": axis, "class": class_}
+        return Sample(frames, data, each=self.view.small)
 
     def label_words(self) -> dict[str, tuple[str, ...]]:
         """Every order of the pieces."""

@@ -123,7 +123,9 @@ class CycleTracking(Pretext):
     def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """T past frames, the frame of the patch, and one more behind it, which shows what moves there."""
         first = place(video, self.offsets[-1] + 1, rng, "frames of a cycle")
-        return first if isinstance(first, Skip) else Sample(tuple(first + offset for offset in self.offsets))
+        if isinstance(first, Skip):
+            return first
+        return Sample(tuple(first + offset for offset in self.offsets), each=self.view.small)
 
     def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
         """As a sample spans, at any rate."""

@@ -106,7 +106,7 @@ class DensePredictiveCoding(Pretext):
     def sample(self, video: Video, stats: Mapping[str, np.ndarray], rng: np.random.Generator) -> Sample | Skip:
         """All blocks, at a random place of the video."""
         frames_T = self.all_blocks.draw(video, rng, f"frames of {self.config.blocks} blocks")
-        return frames_T if isinstance(frames_T, Skip) else Sample(tuple(frames_T.tolist()))
+        return frames_T if isinstance(frames_T, Skip) else Sample(tuple(frames_T.tolist()), each=self.view.small)
 
     def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
         """As all blocks span."""

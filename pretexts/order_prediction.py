@@ -102,7 +102,8 @@ class OrderPrediction(Pretext):
         first = draw_window(motion_T, int(offsets[-1]) + 1, rng)
         class_ = int(rng.integers(len(ORDERS)))
         shown = ORDERS[class_][:: rng.choice((1, -1))]
-        return Sample(tuple(int(first + offset) for offset in offsets), {"shown": shown, "class": class_})
+        frames = tuple(int(first + offset) for offset in offsets)
+        return Sample(frames, {"shown": shown, "class": class_}, each=self.view.small)
 
     def label_words(self) -> dict[str, tuple[str, ...]]:
         """Every order of the frames, forwards or backwards."""

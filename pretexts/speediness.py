@@ -126,7 +126,8 @@ class Speediness(Pretext):
             views, labels = [views[keep]], labels[[keep]]
         offsets, positions = np.unique(np.stack(views), return_inverse=True)  # a frame in both views is read once
         frames = tuple(int(first + c.stride * o) for o in offsets)
-        return Sample(frames, {"positions_VT": positions.reshape(len(views), c.frames), "labels_V": labels})
+        data = {"positions_VT": positions.reshape(len(views), c.frames), "labels_V": labels}
+        return Sample(frames, data, each=self.view.small)
 
     def label_words(self) -> dict[str, tuple[str, ...]]:
         """Two speeds."""

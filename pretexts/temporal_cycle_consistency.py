@@ -135,7 +135,8 @@ class TemporalCycleConsistency(Pretext):
         steps_T = c.offset + np.sort(rng.choice(video.frames - c.offset, c.frames, replace=False))
         frames, positions = np.unique(context_of(steps_T, c.context_frames, c.context_stride), return_inverse=True)
         data = {"positions_TK": positions.reshape(c.frames, c.context_frames), "steps_T": steps_T}
-        return Sample(tuple(map(int, frames)), data | {"length_1": np.array([video.frames])})
+        data |= {"length_1": np.array([video.frames])}
+        return Sample(tuple(map(int, frames)), data, each=self.view.small)
 
     def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
         """A frame for each step, at any rate."""

@@ -92,7 +92,8 @@ class TupleVerification(Pretext):
         middle = int(rng.integers(b + 1, d))
         label = int(rng.random() >= (c.negatives if self.training else 0.5))
         shown = TRIPLE if label == IN_ORDER else (TOO_EARLY, TOO_LATE)[rng.integers(2)]
-        return Sample((a, b, middle, d, e), {"shown": shown[:: rng.choice((1, -1))], "label": label})
+        data = {"shown": shown[:: rng.choice((1, -1))], "label": label}
+        return Sample((a, b, middle, d, e), data, each=self._small)
 
     def label_words(self) -> dict[str, tuple[str, ...]]:
         """In order, forwards or backwards, or not."""
@@ -101,6 +102,9 @@ class TupleVerification(Pretext):
     def least_frames(self, fps_N: np.ndarray) -> np.ndarray:
         """As the closest five frames span, at any rate; whether something moves decides too."""
         return np.full(len(fps_N), self.shortest)
+
+    def _small(self, frame_HWC: np.ndarray) -> np.ndarray:
+        return augment.resize(frame_HWC[None], (self.config.size, self.config.size))[0]
 
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any] | Redraw:
         """The three frames, or all five, unless c looks like a or e: then the tuples could not be told apart.

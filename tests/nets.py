@@ -25,7 +25,7 @@ def video_set(count: int = 12, frames: int = 40, classes: int = 2) -> VideoSet:
     return VideoSet("drawn", videos, tuple(f"class{c}" for c in range(classes)))
 
 
-def drawn_frames(video: Video, frames) -> np.ndarray:
+def drawn_frames(video: Video, frames, each=None) -> np.ndarray:
     """Noise that grows brighter, so that speed shows even to a tiny network, and a dot as fast as its label says."""
     number = int(video.path.rsplit("/", 1)[1].split(".")[0])
     noise = np.random.default_rng(number).integers(0, 60, (12, 12, 3), dtype=np.uint8)

@@ -228,7 +228,7 @@ def test_a_video_that_asks_for_redraws_for_ever_gives_its_place_to_another():
     still = np.full((1, 12, 12, 3), 90, np.uint8)
     reads = []
 
-    def read(video, frames):
+    def read(video, frames, each=None):
         reads.append(video.path)
         return drawn_frames(video, frames) if video.path.endswith("/1.mp4") else still.repeat(len(frames), 0)
 

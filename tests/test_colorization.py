@@ -57,7 +57,7 @@ def batch_of(*clips) -> dict[str, torch.Tensor]:
     return {"clip_THWC": torch.from_numpy(np.stack(clips))}
 
 
-def read_blocks(video, frames):
+def read_blocks(video, frames, each=None):
     """Coloured squares for every video but the one that is numbered 0, which is gray."""
     number = int(video.path.rsplit("/", 1)[1].split(".")[0])
     return blocks(number, len(frames)) if number else np.repeat(drawn_frames(video, frames)[..., :1], 3, 3)

@@ -97,7 +97,7 @@ def test_the_picture_has_the_point_and_the_heat_in_their_places(tmp_path):
 
     chances_Shw = np.full((1, 4, 4), 0.001)
     chances_Shw[0, 3, 0] = 1 - 15 * 0.001
-    affinity = Affinity((0, 7), np.zeros((2, 80, 80, 3), np.uint8), (60, 20), chances_Shw)
+    affinity = Affinity((0, 7), (80, 80), np.zeros((2, 80, 80, 3), np.uint8), (60, 20), chances_Shw)
     draw_affinity(affinity, tmp_path / "a.png")
     picture = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
     half = round(picture.shape[1] * 2.6 / 6.1)  # at the right is the colour scale

@@ -59,7 +59,7 @@ def classification(model, multi_label=False, **options):
     return Classification(ClassificationConfig(**options), model.backbone, VIEW, ("a", "b"), multi_label)
 
 
-def bright_or_dark(video, frames):
+def bright_or_dark(video, frames, each=None):
     return drawn_frames(video, frames) // 4 + np.uint8(150 * video.label)
 
 

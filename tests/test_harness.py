@@ -124,7 +124,9 @@ def test_the_best_classes_of_a_video_are_ranked_and_several_labels_named_togethe
 def reads(monkeypatch):
     """Paths of the drawn videos that were read."""
     seen: list[str] = []
-    monkeypatch.setattr(features_module, "read_video", lambda v, frames: seen.append(v.path) or drawn_frames(v, frames))
+    monkeypatch.setattr(
+        features_module, "read_video", lambda v, frames, each=None: seen.append(v.path) or drawn_frames(v, frames)
+    )
     return seen
 
 

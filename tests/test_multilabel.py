@@ -166,7 +166,9 @@ def labelled(videos: VideoSet, labels) -> VideoSet:
 
 @pytest.fixture
 def task(monkeypatch):
-    monkeypatch.setattr(features_module, "read_video", lambda v, frames: drawn_frames(ONE_LABEL[v.path], frames))
+    monkeypatch.setattr(
+        features_module, "read_video", lambda v, frames, each=None: drawn_frames(ONE_LABEL[v.path], frames)
+    )
     whole = labelled(video_set(24), lambda i: (0, 1) if i % 3 == 0 else (i % 2,))
     train, test = (VideoSet(n, whole.videos[a:b], whole.classes) for n, a, b in (("train", 0, 16), ("test", 16, 24)))
     return Task("drawn", 1, train, test, workers=0)

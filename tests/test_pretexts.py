@@ -20,7 +20,7 @@ from ssl_video.datasets.statistics import statistics_of
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.pretexts.base import PRETEXTS, Context, Pretext, Progress, Sample, Skip, build_pretext
 from ssl_video.recipes import load_recipe
-from ssl_video.train.data import BatchKeys, ClipDataset, collate, grouping, tensors, usable
+from ssl_video.train.data import BatchKeys, ClipDataset, collate, grouping, read_video, tensors, usable
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import context_of
 from ssl_video.video.info import Problem, VideoInfo
@@ -91,6 +91,18 @@ def test_the_loss_is_a_finite_number_and_reaches_all_weights(name, batch_of):
     for key, weight in pretext.named_parameters():
         assert not weight.requires_grad or (weight.grad is not None and torch.isfinite(weight.grad).all()), key
     assert any(weight.grad.any() for weight in pretext.backbone.parameters() if weight.grad is not None)
+
+
+@every_pretext
+def test_frames_that_are_resized_as_they_are_decoded_give_the_same_samples(name, drawn):
+    pretext = make(name).train()
+    videos = usable(for_modality(drawn, pretext.backbone.clip.modality), pretext)
+    at_once = ClipDataset(videos, pretext, 0, lambda video, frames, each=None: read_video(video, frames))
+    for number in range(3):
+        one, other = (dataset[0, number, 0] for dataset in (ClipDataset(videos, pretext, 0), at_once))
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
 
 
 @every_pretext

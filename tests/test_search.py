@@ -52,7 +52,7 @@ def reads(monkeypatch):
     """Which drawn videos were read, and which of their frames; a file that says "bad" cannot be; shards of four."""
     seen: list[tuple[str, list[int]]] = []
 
-    def read(video, frames):
+    def read(video, frames, each=None):
         if video.info is not INFO:
             return read_video(video, frames)
         content = Path(video.path).read_text()

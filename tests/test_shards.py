@@ -36,7 +36,7 @@ def reads(monkeypatch):
     """Reads of drawn videos, of which number 5 is damaged; shards of four videos."""
     seen: list[str] = []
 
-    def read(video, frames):
+    def read(video, frames, each=None):
         if not video.path.startswith("/v/"):
             return read_video(video, frames)
         seen.append(video.path)
@@ -126,7 +126,7 @@ def test_a_shard_without_one_readable_video_is_whole(tmp_path, model, monkeypatc
 
 
 def test_a_video_that_the_machine_kept_from_being_read_is_extracted_later(tmp_path, model, monkeypatch, reads):
-    def denied(video, frames):
+    def denied(video, frames, each=None):
         try:
             raise PermissionError(13, "Permission denied")
         except OSError:

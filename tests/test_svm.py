@@ -55,7 +55,9 @@ def test_every_preset_measures_and_repeats(task, model, preset):
 
 def test_c3d_takes_clips_of_16_frames_that_overlap_by_8(task, model, monkeypatch):
     seen = []
-    monkeypatch.setattr(features_module, "read_video", lambda v, frames: seen.append(frames) or drawn_frames(v, frames))
+    monkeypatch.setattr(
+        features_module, "read_video", lambda v, frames, each=None: seen.append(frames) or drawn_frames(v, frames)
+    )
     evaluate("svm", model, task, preset="c3d")
     assert seen[0] == list(range(40))
     assert clip_starts(40, 16, EVALUATIONS["svm"].presets["c3d"].clips).tolist() == [0, 8, 16, 24]

@@ -200,7 +200,7 @@ def test_a_sample_depends_on_its_key_alone():
 
 
 def test_an_unreadable_video_is_replaced_and_listed():
-    def read(video, frames):
+    def read(video, frames, each=None):
         if video.path.endswith("/1.mp4"):
             raise VideoError("truncated")
         return drawn_frames(video, frames)
@@ -273,7 +273,7 @@ def test_workers_end_when_their_parent_was_killed():
 def test_only_unreadable_videos_end_the_run_after_a_bounded_number_of_tries():
     tries = []
 
-    def read(video, frames):
+    def read(video, frames, each=None):
         tries.append(video.path)
         raise VideoError("truncated")
 

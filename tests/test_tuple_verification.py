@@ -143,7 +143,7 @@ def test_a_video_of_look_alikes_is_drawn_again_a_bounded_number_of_times_then_re
 
     reads: list[str] = []
 
-    def read(video, frames):
+    def read(video, frames, each=None):
         reads.append(video.path)
         if video.path.endswith("/0.mp4"):
             return np.zeros((5, 12, 12, 3), np.uint8)

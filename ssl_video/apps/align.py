@@ -18,11 +18,16 @@ from ssl_video.files import check_not_over
 from ssl_video.model import Model
 from ssl_video.progress import bar
 from ssl_video.video.augment import resize_height
-from ssl_video.video.reader import iterate_frames
+from ssl_video.video.reader import iterate_frames, read_frames
+from ssl_video.video.upright import Each
 from ssl_video.video.writer import TO_LOOK_AT, check_writable, rate_of, write_video
 
 AT_MOST = 50_000_000
-"""Pairs of frames: the matrix of their distances takes 8 bytes each, and time warping twice as much again."""
+"""Pairs of frames: the matrix of their distances takes 8 bytes each, and time warping one more."""
+AT_ONCE = 128
+"""Frames of the second video that are held where they are not shown in its own order."""
+DRAWN = 1500
+"""Rows and columns of the picture of the distances at most: more than that has pixels."""
 
 
 @dataclass(frozen=True)
@@ -140,19 +145,23 @@ def warping_path(costs_AB: np.ndarray) -> np.ndarray:
     A step is one further in A, in B or in both; a path costs the sum over its pairs. Of equal steps, both is taken.
     """
     A, B = costs_AB.shape
-    total_AB = np.full((A + 1, B + 1), np.inf)  # with a border in front
-    total_AB[0, 0] = 0
+    steps = (1, 1), (1, 0), (0, 1)
+    step_AB = np.zeros((A, B), np.uint8)  # the step that leads to each pair
+    # what a path to the pairs of the last diagonal and of the one before it costs, by i + 1: a border lies in front
+    last, before_last = np.full((2, A + 1), np.inf)
+    before_last[0] = 0
     for diagonal in range(A + B - 1):  # all pairs of a diagonal at once
         i = np.arange(max(0, diagonal - B + 1), min(diagonal, A - 1) + 1)
-        j = diagonal - i
-        before = np.minimum(total_AB[i, j], np.minimum(total_AB[i, j + 1], total_AB[i + 1, j]))
-        total_AB[i + 1, j + 1] = costs_AB[i, j] + before
+        ways_3 = np.stack([before_last[i], last[i], last[i + 1]])
+        step_AB[i, diagonal - i] = ways_3.argmin(0)
+        now = np.full(A + 1, np.inf)
+        now[i + 1] = costs_AB[i, diagonal - i] + ways_3.min(0)
+        before_last, last = last, now
     i, j = A - 1, B - 1
     path = [(i, j)]
     while i or j:
-        # total_AB[i, j] is the cost up to the pair (i - 1, j - 1)
-        ways = (total_AB[i, j], i - 1, j - 1), (total_AB[i, j + 1], i - 1, j), (total_AB[i + 1, j], i, j - 1)
-        _, i, j = min(ways, key=lambda way: way[0])
+        down, right = steps[step_AB[i, j]]
+        i, j = i - down, j - right
         path.append((i, j))
     return np.array(path[::-1])
 
@@ -180,11 +189,27 @@ def write_side_by_side(out: Path, a: Video, b: Video, match: Match, height: int 
 
 
 def _side_by_side(a: Video, b: Video, match: Match, height: int) -> Iterator[Shot]:
-    frames_b = [resize_height(frame_HWC, height) for frame_HWC in iterate_frames(b.path)]
-    pairs = zip(iterate_frames(a.path), match.b_of_A.tolist(), strict=False)
-    for n, (frame_HWC, number) in enumerate(bar(pairs, "write", "frame", total=len(match.b_of_A))):
-        times_s = n / a.info.fps, number / b.info.fps
-        yield Shot((resize_height(frame_HWC, height), frames_b[number]), times_s)
+    def small(frame_HWC: np.ndarray) -> np.ndarray:
+        return resize_height(frame_HWC, height)
+
+    pairs = zip(iterate_frames(a.path, each=small), _in_turn(b, match.b_of_A, small), strict=False)
+    for n, (a_HWC, b_HWC) in enumerate(bar(pairs, "write", "frame", total=len(match.b_of_A))):
+        yield Shot((a_HWC, b_HWC), (n / a.info.fps, int(match.b_of_A[n]) / b.info.fps))
+
+
+def _in_turn(video: Video, numbers_N: np.ndarray, each: Each) -> Iterator[np.ndarray]:
+    """Frames of a video in any order; some are held at a time, or one where the order is the video's own."""
+    if (np.diff(numbers_N) >= 0).all():
+        frames, at = enumerate(iterate_frames(video.path, each=each)), (-1, np.empty(0))
+        for number in numbers_N.tolist():
+            while at[0] < number:
+                at = next(frames)
+            yield at[1]
+        return
+    for start in range(0, len(numbers_N), AT_ONCE):
+        part_N, places_N = np.unique(numbers_N[start : start + AT_ONCE], return_inverse=True)
+        frames_MHWC = read_frames(video.path, part_N.tolist(), video.info, each)
+        yield from (frames_MHWC[place] for place in places_N.tolist())
 
 
 def draw_match(
@@ -200,7 +225,7 @@ def draw_match(
     with figure_to(path, max(3.4, scale * B) + 1.9, max(3.4, scale * A) + 0.9) as figure:
         ax = figure.subplots()
         extent = (-0.5 / fps_b, (B - 0.5) / fps_b, -0.5 / fps_a, (A - 0.5) / fps_a)
-        image = ax.imshow(-match.distances_AB, origin="lower", aspect="auto", extent=extent)
+        image = ax.imshow(-_coarse(match.distances_AB), origin="lower", aspect="auto", extent=extent)
         for width, colour, label in ((2.6, "black", None), (1.2, "white", "frames that belong together")):
             ax.plot(
                 match.path_P2[:, 1] / fps_b, match.path_P2[:, 0] / fps_a, color=colour, linewidth=width, label=label
@@ -214,6 +239,16 @@ def draw_match(
                 label = None
         figure.colorbar(image, label="similarity (minus squared distance)", aspect=30)
         figure.legend(loc="outside upper center", ncols=2, facecolor="0.6")
+
+
+def _coarse(values_AB: np.ndarray) -> np.ndarray:
+    """A large matrix with its rows and columns averaged in groups, to ``DRAWN`` of each at most."""
+    for axis, count in enumerate(values_AB.shape):
+        starts = np.unique(np.linspace(0, count, min(count, DRAWN), endpoint=False).astype(int))
+        if len(starts) < count:
+            sizes = np.diff(starts, append=count)
+            values_AB = np.add.reduceat(values_AB, starts, axis) / (sizes if axis else sizes[:, None])
+    return values_AB
 
 
 def _changes(phases: FramePhases | None) -> list[int]:

@@ -18,23 +18,27 @@ from ssl_video.model import Model
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.reader import VideoError, read_frames
 
+SHOWN = 720
+"""The shorter side of the frames in a figure at most, in pixels: more than it has for them."""
+
 
 @dataclass(frozen=True)
 class Affinity:
     """How much each cell of other frames is like the cell of a point; the chances of a frame add up to 1.
 
-    ``frames_THWC`` are the frames as they were read, first the one of the point; ``chances_Shw`` are of the S = T - 1
-    others.
+    The video is of ``size`` (height, width); ``frames_THWC`` are the frames, first the one of the point, made smaller
+    if their shorter side is longer than ``SHOWN``; ``chances_Shw`` are of the S = T - 1 others.
     """
 
     numbers: tuple[int, ...]
+    size: tuple[int, int]
     frames_THWC: np.ndarray
     point: tuple[int, int]
     chances_Shw: np.ndarray
 
     def peak(self, place: int) -> tuple[int, int]:
         """The middle of the likeliest cell of the ``place``-th other frame: x, y in pixels of the video."""
-        H, W = self.frames_THWC.shape[1:3]
+        H, W = self.size
         h, w = self.chances_Shw.shape[1:]
         row, column = divmod(int(self.chances_Shw[place].argmax()), w)
         return int((column + 0.5) * W / w), int((row + 0.5) * H / h)
@@ -122,11 +126,13 @@ def affinity_of(
             f"{model.name} takes {model.backbone.clip.modality}, and points are looked up in RGB; "
             "name a network of RGB by --model."
         )
-    frames_THWC = read_frames(video.path, numbers, video.info)
-    (x, y), (H, W) = point, frames_THWC.shape[1:3]
+    (x, y), H, W = point, video.info.height, video.info.width
     if not (0 <= x < W and 0 <= y < H):
         raise UserError(f"The point {x},{y} lies outside of the frames, which have {W}x{H} pixels (x,y from 0).")
-    small_THWC = resize_short_side(frames_THWC, min(options.short_side, H, W))
+    small_THWC, frames_THWC = (
+        read_frames(video.path, numbers, video.info, lambda f, n=n: resize_short_side(f[None], min(n, H, W))[0])
+        for n in (options.short_side, SHOWN)
+    )
     maps_ThwD = torch.cat([_map_of(model, small_HWC, options.stage) for small_HWC in small_THWC])
     h, w = maps_ThwD.shape[1:3]
     if h * w == 1:
@@ -136,7 +142,7 @@ def affinity_of(
         )
     query_D = maps_ThwD[0, y * h // H, x * w // W]
     chances_Shw = ((maps_ThwD[1:] @ query_D) / options.temperature).flatten(1).softmax(1).unflatten(1, (h, w))
-    return Affinity(numbers, frames_THWC, point, chances_Shw.numpy())
+    return Affinity(numbers, (H, W), frames_THWC, point, chances_Shw.numpy())
 
 
 def _map_of(model: Model, frame_HWC: np.ndarray, stage: str | None) -> torch.Tensor:
@@ -153,7 +159,7 @@ def draw_affinity(affinity: Affinity, path: Path, fps: float | None = None, titl
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    count, H, W = affinity.frames_THWC.shape[:3]
+    count, (H, W) = len(affinity.numbers), affinity.size
     names = [f"frame {n}" if fps is None else f"{n / fps:.2f} s (frame {n})" for n in affinity.numbers]
     extent = (0, W, H, 0)
     with figure_to(path, 2.6 * count + 0.9, 2.6 * H / W + 0.6) as figure:

@@ -92,6 +92,10 @@ def _infos(queries: Iterable[Video], paths: Iterable[str]) -> dict[str, VideoInf
     return {v.source: v.info for v in videos}
 
 
+def _small(frame_HWC: np.ndarray) -> np.ndarray:
+    return resize_short_side(frame_HWC[None], SIDE)[0]
+
+
 def _thumbnail(path: str, infos: dict[str, VideoInfo], start_s: float, end_s: float) -> tuple[str, str]:
     """The range and its middle frame as data: URIs, "" if it cannot be read."""
     info = infos.get(path)
@@ -102,7 +106,7 @@ def _thumbnail(path: str, infos: dict[str, VideoInfo], start_s: float, end_s: fl
     first, end = (min(max(0.0, frame), last) for frame in (start_s * fps, end_s * fps - 1))
     numbers = np.unique(np.linspace(first, end, FRAMES).round().astype(int))
     try:
-        frames_THWC = resize_short_side(read_frames(path, numbers.tolist(), info), SIDE)
+        frames_THWC = read_frames(path, numbers.tolist(), info, _small)
     except VideoError:
         return "", ""
     rate = Fraction(FPS) if len(numbers) == FRAMES else Fraction(max(1.0, len(numbers) / 2)).limit_denominator(100)

@@ -158,6 +158,10 @@ def spread(places_N2: np.ndarray, count: int) -> list[int]:
     return np.argsort(rank, kind="stable")[:count].tolist()
 
 
+def _small(frame_HWC: np.ndarray) -> np.ndarray:
+    return resize_short_side(frame_HWC[None], SIDE)[0]
+
+
 def middle_frames(paths: Mapping[int, str]) -> dict[int, np.ndarray]:
     """Number -> the middle frame of its video, small, uint8 (H, W, 3); those that cannot be read are left out."""
     listed = VideoList("map", tuple(ListedVideo(path) for path in paths.values()))
@@ -167,10 +171,9 @@ def middle_frames(paths: Mapping[int, str]) -> dict[int, np.ndarray]:
         if path not in videos:
             continue
         try:
-            frame_THWC = read_video(videos[path], [videos[path].frames // 2])
+            frames[number] = read_video(videos[path], [videos[path].frames // 2], each=_small)[0]
         except VideoError:
             continue
-        frames[number] = resize_short_side(np.asarray(frame_THWC), SIDE)[0]
     return frames
 
 

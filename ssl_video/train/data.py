@@ -2,12 +2,13 @@
 
 import atexit
 import functools
+import math
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from ssl_video.train.span import long_enough, remedy
 from ssl_video.video.augment import resize_short_side
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError, get_reader
+from ssl_video.video.upright import Each
 from ssl_video.video.view import Skip
 
 MAX_ATTEMPTS = 64
@@ -31,13 +33,40 @@ REDRAWS = 4
 """Draws from one video before another one takes its place."""
 
 Key = tuple[int, int, int]  # epoch, video, clip
-ReadFrames = Callable[[Video, Sequence[int]], np.ndarray]
+LARGEST_CLIP = 1 << 27
+"""Pixels of all frames of a clip that are read as they are; those of a larger one are made smaller."""
 
 
-def read_video(video: Video, frames: Sequence[int], reader: str = "pyav") -> np.ndarray:
-    """frames_THWC of a scanned video."""
-    frames_THWC = get_reader(reader)(video.path, frames, video.info)
-    return resize_short_side(frames_THWC, video.resized_to) if video.resized_to else frames_THWC
+class ReadFrames(Protocol):
+    """Reads frames of a video."""
+
+    def __call__(self, video: Video, frames: Sequence[int], *, each: Each | None = None) -> np.ndarray:
+        """frames_THWC, or what ``each`` makes of each frame. Raises VideoError."""
+        ...
+
+
+def read_video(video: Video, frames: Sequence[int], reader: str = "pyav", each: Each | None = None) -> np.ndarray:
+    """frames_THWC of a scanned video, or what ``each`` makes of each frame as it is decoded.
+
+    Without it, frames of more than ``LARGEST_CLIP`` pixels in all are made as small as that. Raises VideoError.
+    """
+    return get_reader(reader)(video.path, frames, video.info, as_read(video, len(frames), each))
+
+
+def as_read(video: Video, frames: int, each: Each | None) -> Each | None:
+    """What is made of each frame of a scanned video, one of so many that are held."""
+    side, info = video.resized_to, video.info
+    if not side and each is None and frames * info.width * info.height > LARGEST_CLIP:
+        shrink = math.sqrt(LARGEST_CLIP / (frames * info.width * info.height))
+        side = max(1, int(shrink * min(info.width, info.height)))
+    if not side:
+        return each
+
+    def small(frame_HWC: np.ndarray) -> np.ndarray:
+        resized_HWC = resize_short_side(frame_HWC[None], side)[0]
+        return each(resized_HWC) if each else resized_HWC
+
+    return small
 
 
 def usable(videos: VideoSet, pretext: Objective, seed: int = 0) -> VideoSet:
@@ -131,7 +160,7 @@ class ClipDataset(Dataset):
         if isinstance(sample, Skip):
             return sample
         try:
-            frames_THWC = self.read(video.backwards if sample.reversed else video, sample.frames)
+            frames_THWC = self.read(video.backwards if sample.reversed else video, sample.frames, each=sample.each)
         except VideoError as error:
             return Skip(str(error))
         outcome = self.pretext.transform(frames_THWC, sample, rng)

@@ -14,6 +14,7 @@ from ssl_video.config import Options
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.recipes import serving
+from ssl_video.video.upright import Each
 from ssl_video.video.view import Skip, View
 
 
@@ -34,12 +35,15 @@ class Progress:
 class Sample:
     """Which frames of a video to read, and whatever the objective itself needs later to make sense of them.
 
-    With ``reversed`` they are fields of the flow of the video played backwards (``Needs.reversed``).
+    With ``reversed`` they are fields of the flow of the video played backwards (``Needs.reversed``). ``each`` is the
+    first thing that ``transform`` does to each frame by itself, resizing it as a rule: it is done as soon as the frame
+    is decoded, so that no frame is held at its full size.
     """
 
     frames: tuple[int, ...]
     data: Mapping[str, Any] = field(default_factory=dict)
     reversed: bool = False
+    each: Each | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

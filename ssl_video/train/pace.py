@@ -18,6 +18,7 @@ from ssl_video.train.loop import context_of
 from ssl_video.train.objective import Objective, Progress
 from ssl_video.train.optim import build_optimizer
 from ssl_video.train.precision import channels_last, choose_precision, fp32_where_bf16_is_wrong
+from ssl_video.video.upright import Each
 
 READING_S = 4.0
 """Seconds that are spent on reading samples; what is missing of a batch then is filled up with those that are there."""
@@ -54,11 +55,11 @@ class Decoder:
     read: ReadFrames
     seconds: float = 0.0
 
-    def __call__(self, video: Video, frames: Sequence[int]) -> np.ndarray:
-        """frames_THWC of a video."""
+    def __call__(self, video: Video, frames: Sequence[int], *, each: Each | None = None) -> np.ndarray:
+        """As ``read``."""
         since = time.perf_counter()
         try:
-            return self.read(video, frames)
+            return self.read(video, frames, each=each)
         finally:
             self.seconds += time.perf_counter() - since
 

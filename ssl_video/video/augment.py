@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_video.video.upright import ELONGATED, scaled_size
+
 
 def resize(frames_THWC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize uint8 frames to (h, w) pixels, bilinear with anti-aliasing."""
@@ -19,16 +21,16 @@ def resize(frames_THWC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_short_side(frames_THWC: np.ndarray, short_side: int) -> np.ndarray:
-    """Resize so that the shorter side has ``short_side`` pixels, keeping the aspect ratio."""
+    """Resize so that the shorter side has ``short_side`` pixels, keeping the aspect ratio as ``scaled_size`` does."""
     h, w = frames_THWC.shape[1:3]
-    scale = short_side / min(h, w)
-    return resize(frames_THWC, (max(short_side, round(h * scale)), max(short_side, round(w * scale))))
+    return resize(frames_THWC, scaled_size(h, w, short_side))
 
 
 def resize_height(frame_HWC: np.ndarray, height: int) -> np.ndarray:
-    """Resize one frame to ``height`` pixels, keeping the aspect ratio."""
+    """Resize one frame to ``height`` pixels, keeping the aspect ratio, unless a flat one would become very wide."""
     h, w = frame_HWC.shape[:2]
-    return resize(frame_HWC[None], (height, max(1, round(w * height / h))))[0]
+    most = max(w, ELONGATED * height)  # of a low and wide picture that is enlarged
+    return resize(frame_HWC[None], (height, max(1, min(most, round(w * height / h)))))[0]
 
 
 def crop(frames_THWC: np.ndarray, size: int, rng: np.random.Generator | None) -> np.ndarray:

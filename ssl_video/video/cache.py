@@ -27,6 +27,7 @@ from ssl_video.video.kinds import CopyKind
 from ssl_video.video.pictures import READING
 from ssl_video.video.reader import iterate_frames
 from ssl_video.video.scan import scan_one
+from ssl_video.video.upright import scaled_size
 from ssl_video.video.writer import Encoding, write_video
 
 VERSION = 2
@@ -106,9 +107,10 @@ def build_clip_cache(
 
 def copy_bytes(info: VideoInfo, kind: str, short_side: int | None) -> int:
     """Bytes of the copy of a video, exact for raw frames; of an h264 file about as many as most have."""
-    scale = 1.0 if short_side is None else short_side / min(info.height, info.width)
-    pixels = round(info.height * scale) * round(info.width * scale)
-    return int(info.frames * pixels * {"raw": 3.0, "h264": 0.05}.get(kind, 2.0))
+    height, width = info.height, info.width
+    if short_side is not None:
+        height, width = scaled_size(height, width, short_side)
+    return int(info.frames * height * width * {"raw": 3.0, "h264": 0.05}.get(kind, 2.0))
 
 
 def _check_room(

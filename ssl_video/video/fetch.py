@@ -20,6 +20,7 @@ from av.container import InputContainer, OutputContainer
 from av.video.stream import VideoStream
 
 from ssl_video.video.info import VideoError
+from ssl_video.video.pictures import LARGEST
 
 # PyAV before 19 refuses a file whose tags are not UTF-8 unless told; from 19 on it always reads it.
 LENIENT: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -45,6 +46,7 @@ SAFE = {
     "format_whitelist": f"{CONTAINERS},{ROWS},{SOUND}",
     "enable_drefs": "0",  # a movie may name other files, too
     "use_absolute_path": "0",
+    "max_pixels": str(LARGEST),  # while it looks what a file holds
 }
 LISTS = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:#extm3u|ffconcat|\[playlist\]|\[reference\]|v=0\s|rtsptext|<asx|<smil|"

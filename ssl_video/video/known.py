@@ -20,7 +20,7 @@ from ssl_video.files import cache_dir
 from ssl_video.readback import DAMAGE
 from ssl_video.video.info import Problem, VideoInfo
 
-VERSION = 5
+VERSION = 6
 """Raised when what a scan finds changes, so that what older versions kept is not used."""
 DECODER = f"PyAV {av.__version__}, libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"
 """A file that this one cannot decode may be one for the next."""

@@ -20,7 +20,6 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from ssl_video.errors import UserError, nearest
@@ -28,8 +27,8 @@ from ssl_video.readback import DAMAGE, in_short, read_array
 from ssl_video.video.alive import beat
 from ssl_video.video.fetch import open_decoder, open_media, torchcodec_works, video_stream
 from ssl_video.video.info import VideoError, VideoInfo
-from ssl_video.video.pictures import iterate_folder, of_pictures, picture_files
-from ssl_video.video.upright import turned, upright_size, way_up
+from ssl_video.video.pictures import LARGEST, iterate_folder, of_pictures, picture_files
+from ssl_video.video.upright import Converter, Each, upright_size, way_up
 
 SEEK_GAP = 8
 """A gap of fewer frames than this is decoded through without looking for a key frame."""
@@ -38,6 +37,9 @@ QUICK = {"skip_frame": "all", "probesize": "2048", "strict": "1"}
 """Options to open a file that was scanned: FFmpeg need not decode its first frames again to learn what it holds (a
 tenth of the time of a clip). ``strict`` has the h264 decoder take the reordering delay from the stream's header, not
 from those frames."""
+
+AT_ONCE = 1 << 24
+"""Pixels that are held at a time by a reader that decodes several frames at once."""
 
 FULL = frozenset([errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC])
 """Errors that say nothing about a file."""
@@ -48,18 +50,23 @@ UNREADABLE = frozenset([errno.EACCES, errno.EINTR, errno.EIO, errno.EPERM, errno
 class Reader(Protocol):
     """What decodes: exactly the frames asked for, as (T, H, W, 3) uint8 RGB."""
 
-    def __call__(self, path: str, frames: Sequence[int], info: VideoInfo | None = None) -> np.ndarray:
+    def __call__(
+        self, path: str, frames: Sequence[int], info: VideoInfo | None = None, each: Each | None = None
+    ) -> np.ndarray:
         """Raises VideoError."""
         ...
 
 
-def read_frames(path: str, frames: Sequence[int], info: VideoInfo | None = None) -> np.ndarray:
+def read_frames(
+    path: str, frames: Sequence[int], info: VideoInfo | None = None, each: Each | None = None
+) -> np.ndarray:
     """(T, H, W, 3) uint8 RGB: the frames with these numbers, in the order asked for; repeats are allowed.
 
     Frames are turned and mirrored as the file says, and have the size of its first one: where the size changes on the
     way, the others are fitted into it, between black bars. With ``info`` from the scan, decoding starts at a key frame
     near the first frame asked for where that is exact. A path that ends in ``.npy`` is an array (T, H, W, C), read
-    through a memory map; a folder is one of pictures, a frame each, and a picture a video of one frame.
+    through a memory map; a folder is one of pictures, a frame each, and a picture a video of one frame. With ``each``
+    the array is of what that makes of each frame, and one frame at a time is held as it was decoded.
 
     Raises:
         VideoError: if the file cannot be decoded, or has no frame of that number.
@@ -67,25 +74,29 @@ def read_frames(path: str, frames: Sequence[int], info: VideoInfo | None = None)
     if not len(frames):
         raise VideoError("no frame is named")
     if path.endswith(".npy"):
-        return _from_array(path, frames)
+        return _from_array(path, frames, each)
     if of_pictures(path):
-        return np.stack(list(iterate_folder(path, frames)))
+        return np.stack(list(map(each or _same, iterate_folder(path, frames))))
     if min(frames) < 0:
         raise VideoError(f"there is no frame {min(frames)}")
     if info is not None and info.pts_step:
         # a file that is not as the scan found it gets its frames, or its reason, from the plain way below
         with contextlib.suppress(Misfit, VideoError), opened(path, QUICK) as (container, stream):
-            return _gather(by_time(container, stream, sorted(set(frames)), info), frames)
+            return _gather(by_time(container, stream, sorted(set(frames)), info), frames, each)
     with opened(path) as (container, stream):
-        return _gather(enumerate(decoded(container, stream)), frames)
+        return _gather(enumerate(decoded(container, stream)), frames, each)
 
 
-def _gather(numbered: Iterable[tuple[int, VideoFrame]], frames: Sequence[int]) -> np.ndarray:
+def _same(frame_HWC: np.ndarray) -> np.ndarray:
+    return frame_HWC
+
+
+def _gather(numbered: Iterable[tuple[int, VideoFrame]], frames: Sequence[int], each: Each | None = None) -> np.ndarray:
     """The wanted ones of ``numbered`` frames as one array. Raises VideoError if one does not come."""
     places: dict[int, list[int]] = {}
     for place, number in enumerate(frames):
         places.setdefault(number, []).append(place)
-    convert = _Converter()
+    convert = Converter(each)
     out: np.ndarray | None = None
     for number, frame in numbered:
         convert.fit(frame)
@@ -101,18 +112,19 @@ def _gather(numbered: Iterable[tuple[int, VideoFrame]], frames: Sequence[int]) -
     raise VideoError(f"there is no frame {min(places)}: the file ends before it")
 
 
-def iterate_frames(path: str, start: int = 0) -> Iterator[np.ndarray]:
-    """All frames from number ``start`` on, (H, W, 3) uint8 RGB, one at a time. Raises VideoError."""
+def iterate_frames(path: str, start: int = 0, each: Each | None = None) -> Iterator[np.ndarray]:
+    """All frames from number ``start`` on, (H, W, 3) uint8 RGB or what ``each`` makes of it. Raises VideoError."""
     if path.endswith(".npy"):
         for frame_HWC in _array(path)[start:]:
             beat()
-            yield np.array(frame_HWC)  # a map of the file cannot be written to, and torch minds
+            frame_HWC = np.array(frame_HWC)  # a map of the file cannot be written to, and torch minds
+            yield each(frame_HWC) if each else frame_HWC
         return
     if of_pictures(path):
-        yield from iterate_folder(path, range(start, len(picture_files(path))))
+        yield from map(each or _same, iterate_folder(path, range(start, len(picture_files(path)))))
         return
     with opened(path) as (container, stream):
-        convert = _Converter()
+        convert = Converter(each)
         for number, frame in enumerate(decoded(container, stream)):
             convert.fit(frame)
             if number >= start:
@@ -177,6 +189,9 @@ def opened(path: str, options: dict[str, str] | None = None) -> Iterator[tuple[I
     try:
         with open_media(path, options) as container:
             stream = video_stream(container)
+            check_size(stream.codec_context.width, stream.codec_context.height)
+            # the size may change on the way
+            stream.codec_context.options = stream.codec_context.options | {"max_pixels": str(LARGEST)}
             stream.thread_type = "NONE"
             stream.codec_context.thread_count = 1  # decoders of other libraries look at this
             yield container, stream
@@ -185,6 +200,12 @@ def opened(path: str, options: dict[str, str] | None = None) -> Iterator[tuple[I
     except (av.error.FFmpegError, OSError, ValueError, OverflowError, MemoryError) as error:
         why = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise VideoError(f"it cannot be decoded ({why})") from error if of_the_machine(error, path) else None
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise VideoError if frames of so many pixels are too large to be decoded."""
+    if width * height > LARGEST:
+        raise VideoError(f"its frames of {width}x{height} pixels are above the limit of {LARGEST} pixels a frame")
 
 
 class Misfit(Exception):
@@ -257,39 +278,6 @@ def _time_after(number: int, info: VideoInfo) -> int:
     return int(info.pts_start + (number + 0.5) * info.pts_step)
 
 
-class _Converter:
-    """Frames to (H, W, 3) uint8 RGB, upright, all of the first one's size. The array may be reused: copy it."""
-
-    def __init__(self) -> None:
-        self.reformatter = VideoReformatter()
-        self.size: tuple[int, int] | None = None
-
-    def fit(self, frame: VideoFrame) -> None:
-        """Take the size of this frame, if it is the first one."""
-        self.size = self.size or upright_size(frame)
-
-    def __call__(self, frame: VideoFrame) -> np.ndarray:
-        held, (w, h) = way_up(frame), upright_size(frame)
-        width, height = self.size or (w, h)
-        if (w, h) == (width, height):
-            return turned(self._rgb(frame, frame.width, frame.height), held)
-        scale = min(width / w, height / h)
-        w, h = max(1, round(w * scale)), max(1, round(h * scale))
-        inside_HWC = turned(self._rgb(frame, *((h, w) if held >= 5 else (w, h))), held)
-        out_HWC = np.zeros((height, width, 3), np.uint8)
-        top, left = (height - h) // 2, (width - w) // 2
-        out_HWC[top : top + h, left : left + w] = inside_HWC
-        return out_HWC
-
-    def _rgb(self, frame: VideoFrame, width: int, height: int) -> np.ndarray:
-        # one thread: swscale's own threads cost more than they bring at these sizes
-        rgb = self.reformatter.reformat(frame, width, height, "rgb24", threads=1)
-        plane = rgb.planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8)  # pyright: ignore[reportArgumentType]
-        rows = rows.reshape(height, plane.line_size)
-        return rows[:, : width * 3].reshape(height, width, 3)
-
-
 def _array(path: str) -> np.ndarray:
     try:
         return read_array(path, 4)
@@ -297,17 +285,22 @@ def _array(path: str) -> np.ndarray:
         raise VideoError(f"it cannot be read ({in_short(error)})") from error
 
 
-def _from_array(path: str, frames: Sequence[int]) -> np.ndarray:
+def _from_array(path: str, frames: Sequence[int], each: Each | None) -> np.ndarray:
+    array_THWC = _array(path)
     try:
-        return _array(path)[np.asarray(frames)]
+        if each:
+            return np.stack([each(np.array(array_THWC[number])) for number in frames])
+        return array_THWC[np.asarray(frames)]
     except IndexError as error:
         raise VideoError(f"there is no frame {max(frames)}: the file ends before it") from error
 
 
-def _torchcodec(path: str, frames: Sequence[int], info: VideoInfo | None = None) -> np.ndarray:
+def _torchcodec(
+    path: str, frames: Sequence[int], info: VideoInfo | None = None, each: Each | None = None
+) -> np.ndarray:
     """torchcodec behind the same protocol, for files whose times are regular; the others are read by PyAV."""
     if info is None or not info.pts_step:  # nor have arrays and folders any
-        return read_frames(path, frames, info)
+        return read_frames(path, frames, info, each)
     with opened(path, QUICK) as (container, stream):
         stream.codec_context.skip_frame = "DEFAULT"
         first = next(decoded(container, stream), None)
@@ -317,10 +310,14 @@ def _torchcodec(path: str, frames: Sequence[int], info: VideoInfo | None = None)
     try:
         decoder: Any = open_decoder(path, index) if plain else ()
         if len(decoder) != info.frames:
-            return read_frames(path, frames, info)
-        return decoder.get_frames_at(list(frames)).data.numpy()
+            return read_frames(path, frames, info, each)
+        if each is None:
+            return decoder.get_frames_at(list(frames)).data.numpy()
+        at_once = max(1, AT_ONCE // (info.width * info.height))
+        parts = (frames[n : n + at_once] for n in range(0, len(frames), at_once))
+        return np.stack([each(f) for part in parts for f in decoder.get_frames_at(list(part)).data.numpy()])
     except UnicodeEncodeError:  # it takes no name that is not UTF-8
-        return read_frames(path, frames, info)
+        return read_frames(path, frames, info, each)
     except (RuntimeError, ValueError, IndexError) as error:
         raise VideoError(f"it cannot be decoded ({' '.join(str(error).split())[:100]})") from error
 

@@ -129,10 +129,11 @@ def _key_frames(path: str, info: VideoInfo) -> list[int]:
     """Numbers of the frames where decoding can start, as far as the index of the container tells."""
     with opened(path) as (container, stream):
         container.seek(info.pts_start, stream=stream)  # Matroska reads its index when it seeks
-        entries = list(stream.index_entries)
+        # read while the container is open: they lie in its memory
+        entries = [(entry.is_keyframe, entry.timestamp) for entry in stream.index_entries]
     if len(entries) == info.frames:  # one entry a frame, in the order of decoding; before a key frame the orders agree
-        return [number for number, entry in enumerate(entries) if entry.is_keyframe]
-    numbers = (round((e.timestamp - info.pts_start) / info.pts_step) for e in entries if e.is_keyframe)
+        return [number for number, (is_key, _) in enumerate(entries) if is_key]
+    numbers = (round((time - info.pts_start) / info.pts_step) for is_key, time in entries if is_key)
     return [n for n in numbers if 0 <= n < info.frames]
 
 
