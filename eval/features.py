@@ -25,7 +25,7 @@ from ssl_video.video.reader import VideoError, iterate_frames
 from ssl_video.video.upright import Each
 from ssl_video.video.view import View
 
-PORTION = 1 << 25
+PORTION = 1 << 23
 """Bytes of the clips of a video that are held at a time in a reading process, and travel together."""
 
 OfClips = Callable[[torch.Tensor], torch.Tensor]

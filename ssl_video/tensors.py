@@ -25,7 +25,10 @@ from ssl_video.files import written_aside
 from ssl_video.readback import DAMAGE, in_short, parsed
 
 KEY, DIGEST = "ssl_video", "sha256"
-"""Under which the header stands in the metadata, and the digest of it and of all tensors."""
+"""Under which the header stands in the metadata, and in it the digest of the rest of it and of all tensors.
+
+It is the only entry there: of several, safetensors writes them in any order.
+"""
 UNREADABLE = (SafetensorError, OSError, RuntimeError, MemoryError, pickle.PickleError, zipfile.BadZipFile, *DAMAGE)
 """What the readers of files that are damaged raise."""
 ALTERED = "it was altered since it was written: its content has another digest"
@@ -45,14 +48,14 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
         place = plain.untyped_storage().data_ptr()
         whole[key] = plain.clone() if place in seen else plain  # the format has no tensors that share memory
         seen.add(place)
-    said = json.dumps(header)
+    said = {**header, DIGEST: _digest(whole, header)}
     with written_aside(path) as aside:
-        save_file(whole, aside, {KEY: said, DIGEST: _digest(whole, said)})
+        save_file(whole, aside, {KEY: json.dumps(said)})
 
 
-def _digest(tensors: Mapping[str, Tensor], header: str) -> str:
-    """SHA-256 of the header's text and of all names, types, shapes and bytes."""
-    digest = hashlib.sha256(header.encode())
+def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
+    """SHA-256 of the header and of all names, types, shapes and bytes."""
+    digest = hashlib.sha256(json.dumps(header).encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
@@ -76,8 +79,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
-            noted = file.metadata() or {}
-        if DIGEST in noted and KEY in noted and noted[DIGEST] != _digest(tensors, noted[KEY]):
+            header = _header_in(file)
+        noted = header.pop(DIGEST, None) if isinstance(header, dict) else None
+        if noted is not None and noted != _digest(tensors, header):
             raise ValueError(ALTERED)
         return tensors
     except UNREADABLE as error:
@@ -88,10 +92,17 @@ def read_header(path: Path) -> dict[str, Any] | None:
     """The header of a safetensors file, None if another program wrote it. Raises UserError if it is no whole one."""
     try:
         with safe_open(path, "pt") as file:
-            header = parsed((file.metadata() or {}).get(KEY, "null"), numbers=False)
+            header = _header_in(file)
     except UNREADABLE as error:
         raise _damaged(path, error) from None
-    return header if isinstance(header, dict) else None
+    if not isinstance(header, dict):
+        return None
+    header.pop(DIGEST, None)
+    return header
+
+
+def _header_in(file: Any) -> Any:
+    return parsed((file.metadata() or {}).get(KEY, "null"), numbers=False)
 
 
 def _damaged(path: Path, error: BaseException) -> UserError:

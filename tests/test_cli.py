@@ -12,6 +12,7 @@ import pytest
 from ssl_video.cli import main
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.run import Run
+from ssl_video.tensors import load_tensors, save_tensors
 from tests import videos
 
 SMALL = [
@@ -256,6 +257,9 @@ def test_weights_of_another_architecture_or_damaged_ones_are_refused(finished, d
     words = ["evaluate", "knn", "--model", copy, "--data", drawn]
     assert "not a whole safetensors file" in said(capsys, *words)
     weights.write_bytes(whole.replace(b'\\"width\\": 4', b'\\"width\\": 8'))
+    assert "was altered since it was written" in said(capsys, *words)
+    tensors, header = load_tensors(finished / "backbone.safetensors")
+    save_tensors(weights, tensors, {**header, "options": header["options"] | {"width": 8}})
     assert "does not fit this architecture" in said(capsys, *words)
 
 

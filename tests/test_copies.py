@@ -138,7 +138,7 @@ def rewritten(index: Path, change) -> None:
     (index / name).write_text("".join(json.dumps(change(asdict(e))) + "\n" for e in stored.entries))
     header = json.loads((index / "header.json").read_text())
     header["sha256"]["videos"] = index_folder.sha256(index / name)
-    (index / "header.json").write_text(json.dumps(header))
+    (index / "header.json").write_text(json.dumps(header | {"digest": ""}))
 
 
 def as_version_0_1(line: dict) -> dict:

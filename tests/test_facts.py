@@ -130,7 +130,9 @@ def test_a_file_that_grows_while_it_is_scanned_is_not_kept(video, monkeypatch):
 
 
 def test_a_file_that_changes_while_it_is_read_in_this_process_is_no_video(video, monkeypatch):
-    monkeypatch.setattr(scan_module, "_scan_file", lambda path: Path(path).write_bytes(b"x") and VideoInfo(*[1] * 6))
+    monkeypatch.setattr(
+        scan_module, "_scan_file", lambda path: Path(path).write_bytes(b"x") and VideoInfo(1, 1, 1, 1, 1, "h264")
+    )
     with pytest.raises(FileChanged):
         scan_one(video)
 

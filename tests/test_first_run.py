@@ -51,7 +51,7 @@ def run(videos, tmp_path_factory) -> Run:
 
 
 def of_lengths(*frames: int) -> VideoSet:
-    infos = (VideoInfo(n, 25.0, 64, 64, "h264", n / 25) for n in frames)
+    infos = (VideoInfo(n, 25.0, 64, 64, n / 25, "h264") for n in frames)
     return VideoSet("drawn", tuple(Video(f"/{n}.mp4", info=info) for n, info in enumerate(infos)))
 
 

@@ -4,6 +4,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -223,6 +224,16 @@ def chain(
     last = next(reversed(taps))
     taps[last] = Tap(taps[last].module, feature_dim, strides)
     return Backbone(network, taps, clip=clip, published=published)
+
+
+def torchvision_net(name: str, **options: Any) -> Any:
+    """A network of torchvision with fresh weights.
+
+    Families import torchvision where they build, not above: it brings torch's compiler, 80 MB for every process.
+    """
+    from torchvision.models import get_model
+
+    return get_model(name, weights=None, **options)
 
 
 class PerFrame(nn.Module):

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_video.backbones.base import build_backbone
 
@@ -37,6 +36,8 @@ def cost_of(name: str, size: tuple[int, int, int] | None = None) -> Cost:
 
 def multiply_adds(network: nn.Module, x: torch.Tensor) -> tuple[int, torch.Tensor]:
     """Multiply-adds of the convolutions and matrix products of ``network`` on ``x``, and its output."""
+    from torch.utils.flop_counter import FlopCounterMode  # it takes triton with it
+
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         y = network(x)
     return counter.get_total_flops() // 2, y

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Literal
 
 import torch.nn.functional as F
-import torchvision.models as tv
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import (
@@ -21,6 +20,7 @@ from ssl_video.backbones.base import (
     Backbone,
     ClipSpec,
     chain,
+    torchvision_net,
 )
 from ssl_video.backbones.weights import Published
 
@@ -181,7 +181,7 @@ def i3d(*, modality: Modality = "rgb") -> Backbone:
     ``modality`` is rgb or flow; the two are the streams of two-stream I3D, whose scores an evaluation fuses. Weights
     are its own, or those of torchvision's GoogLeNet: inflated, and averaged over the colours for flow.
     """
-    net_2d = tv.get_model("googlenet", weights=None, aux_logits=False, init_weights=False)
+    net_2d = torchvision_net("googlenet", aux_logits=False, init_weights=False)
     clip = clip_of(modality, ClipSpec(frames=64, size=224, mean=(0.5,) * 3, std=(0.5,) * 3, min_frames=3))
     with_channels(net_2d, clip.channels)
     kernels_t, strides_t = {"maxpool1": 1, "maxpool2": 1}, {"conv1.conv": 2, "maxpool3": 2, "maxpool4": 2}
@@ -200,7 +200,7 @@ def i3d(*, modality: Modality = "rgb") -> Backbone:
 
 def _i3d_resnet(name: str, feature_dim: int) -> Callable[..., Backbone]:
     def build(*, modality: Modality = "rgb") -> Backbone:
-        net_2d = tv.get_model(name, weights=None)
+        net_2d = torchvision_net(name)
         rgb = ClipSpec(frames=32, size=224, fps=15.0, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         clip = clip_of(modality, rgb)
         with_channels(net_2d, clip.channels)

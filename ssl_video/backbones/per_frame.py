@@ -2,20 +2,32 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import torchvision.models as tv
 from torch import nn
 
-from ssl_video.backbones.base import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, ClipSpec, PerFrame, chain
+from ssl_video.backbones.base import (
+    BACKBONES,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Backbone,
+    ClipSpec,
+    PerFrame,
+    chain,
+    torchvision_net,
+)
 from ssl_video.backbones.weights import Published
 from ssl_video.errors import UserError
+
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 VGGS = ("vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn")
 FRAMES = ClipSpec(frames=8, size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD, min_size=32)
 
 
-def dense_resnet(net: tv.ResNet, output_stride: int) -> None:
+def dense_resnet(net: "ResNet", output_stride: int) -> None:
     """Give ``net`` the output stride 8, 16 or 32 by letting its last layers stride by 1, without dilation.
 
     So the networks of correspondence are made, and the weights stay as they are (Wang et al., "Learning Correspondence
@@ -36,8 +48,7 @@ def dense_resnet(net: tv.ResNet, output_stride: int) -> None:
 
 def _resnet(name: str) -> Callable[..., Backbone]:
     def build(*, output_stride: int = 32) -> Backbone:
-        net = tv.get_model(name, weights=None)
-        assert isinstance(net, tv.ResNet)
+        net: ResNet = torchvision_net(name)
         dense_resnet(net, output_stride)
         return chain(
             frame_stages(net),
@@ -57,7 +68,7 @@ def _resnet(name: str) -> Callable[..., Backbone]:
 
 def _plain(name: str, feature_dim: int, min_size: int, paper: str) -> Callable[..., Backbone]:
     def build() -> Backbone:
-        net = tv.get_model(name, weights=None)
+        net = torchvision_net(name)
         clip, published = replace(FRAMES, min_size=min_size), Published(net, ("classifier.",), name)
         return chain(frame_stages(net), feature_dim=feature_dim, strides=(1, 32, 32), clip=clip, published=published)
 
@@ -67,7 +78,9 @@ def _plain(name: str, feature_dim: int, min_size: int, paper: str) -> Callable[.
 
 def frame_stages(net: nn.Module) -> dict[str, nn.Module]:
     """The stages of a ResNet, AlexNet or VGG of torchvision before its last pooling, applied to every frame."""
-    if isinstance(net, tv.ResNet):
+    from torchvision.models import ResNet
+
+    if isinstance(net, ResNet):
         parts = {"stem": nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)}
         parts |= {layer: net.get_submodule(layer) for layer in ("layer1", "layer2", "layer3", "layer4")}
     else:

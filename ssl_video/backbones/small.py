@@ -3,7 +3,6 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, PerFrame, chain
 from ssl_video.bounds import Count
@@ -106,6 +105,8 @@ def dense_resnet_8(*, width: Count = 32) -> Backbone:
     each further one. Borders are reflected, as in Jabri et al., "Space-Time Correspondence as a Contrastive Random
     Walk", 2020: zeros would tell a cell where it is.
     """
+
+    from torchvision.models.resnet import BasicBlock  # not above: see torchvision_net
 
     def block(before: int, channels: int, stride: int) -> nn.Module:
         shortcut = None

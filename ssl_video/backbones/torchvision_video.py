@@ -1,45 +1,46 @@
 """The video networks of torchvision, without their pooling and classifiers."""
 
-from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-import torchvision.models.video as tv
 from torch import Tensor, nn
-from torchvision.models.video.mvit import MultiscaleBlock, MViT
-from torchvision.models.video.swin_transformer import SwinTransformer3d
 
-from ssl_video.backbones.base import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, ClipSpec, chain
+from ssl_video.backbones.base import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, ClipSpec, chain, torchvision_net
 from ssl_video.backbones.weights import Published
+
+if TYPE_CHECKING:
+    from torchvision.models.video.mvit import MViT
+    from torchvision.models.video.swin_transformer import SwinTransformer3d
 
 RESNET_CLIP = ClipSpec(frames=16, size=112, fps=15.0, min_size=16)
 
 
-def video_resnet(build: Callable[..., tv.VideoResNet], stride_t: int) -> Backbone:
+def video_resnet(name: str, stride_t: int) -> Backbone:
     """An 18-layer network of Tran et al. 2018 in its five stages."""
-    net = build(weights=None)
+    net = torchvision_net(name)
     stages = {name: net.get_submodule(name) for name in ("stem", "layer1", "layer2", "layer3", "layer4")}
-    published = Published(net, heads=("fc.",), torchvision=build.__name__)
+    published = Published(net, heads=("fc.",), torchvision=name)
     return chain(stages, feature_dim=512, strides=(stride_t, 16, 16), clip=RESNET_CLIP, published=published)
 
 
 @BACKBONES.register("r3d_18")
 def r3d_18() -> Backbone:
     """R3D-18, 33 M parameters (Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018)."""
-    return video_resnet(tv.r3d_18, 8)
+    return video_resnet("r3d_18", 8)
 
 
 @BACKBONES.register("mc3_18")
 def mc3_18() -> Backbone:
     """MC3-18, 3D convolutions below and 2D above, 11 M parameters (Tran et al., CVPR 2018)."""
-    return video_resnet(tv.mc3_18, 1)
+    return video_resnet("mc3_18", 1)
 
 
 @BACKBONES.register("r2plus1d_18")
 def r2plus1d_18() -> Backbone:
     """R(2+1)D-18, 31 M parameters (Tran et al., CVPR 2018)."""
-    return video_resnet(tv.r2plus1d_18, 8)
+    return video_resnet("r2plus1d_18", 8)
 
 
 @BACKBONES.register("s3d")
@@ -48,7 +49,7 @@ def s3d() -> Backbone:
 
     Batch norms average over tens of steps (momentum 0.1), not over the thousands of torchvision's 0.001.
     """
-    net = tv.s3d(weights=None)
+    net = torchvision_net("s3d")
     for m in net.modules():
         if isinstance(m, nn.BatchNorm3d):
             m.momentum = 0.1
@@ -68,7 +69,7 @@ class MViTBlocks(nn.Module):
     ones (MViTv1) here, linearly in time and in space.
     """
 
-    def __init__(self, net: MViT):
+    def __init__(self, net: "MViT"):
         super().__init__()
         self.pos_encoding, self.blocks, self.norm = net.pos_encoding, net.blocks, net.norm
 
@@ -78,7 +79,6 @@ class MViTBlocks(nn.Module):
         thw = (t, h, w)
         x_BND = self.tokens(x_BDthw)
         for block in self.blocks:
-            assert isinstance(block, MultiscaleBlock)
             x_BND, thw = block(x_BND, thw)
         return self.norm(x_BND)[:, 1:].transpose(1, 2).unflatten(2, thw)
 
@@ -96,8 +96,9 @@ class MViTBlocks(nn.Module):
         return torch.cat([first_BD[:, None], x_BDthw.flatten(2).transpose(1, 2)], dim=1)
 
 
-def _mvit(net: MViT, name: str) -> Backbone:
+def _mvit(name: str) -> Backbone:
     """The blocks are one stage, because the class token runs through all of them."""
+    net: MViT = torchvision_net(name)
     clip = ClipSpec(frames=16, size=224, fps=7.5, mean=(0.45,) * 3, std=(0.225,) * 3, min_size=32)
     stages = {"patches": net.conv_proj, "blocks": MViTBlocks(net)}
     published = Published(net, heads=("head.",), torchvision=name)
@@ -107,13 +108,13 @@ def _mvit(net: MViT, name: str) -> Backbone:
 @BACKBONES.register("mvit_v1_b")
 def mvit_v1_b() -> Backbone:
     """MViTv1-B, 36 M parameters (Fan et al., "Multiscale Vision Transformers", ICCV 2021)."""
-    return _mvit(tv.mvit_v1_b(weights=None), "mvit_v1_b")
+    return _mvit("mvit_v1_b")
 
 
 @BACKBONES.register("mvit_v2_s")
 def mvit_v2_s() -> Backbone:
     """MViTv2-S, 34 M parameters (Li et al., "MViTv2: Improved Multiscale Vision Transformers", CVPR 2022)."""
-    return _mvit(tv.mvit_v2_s(weights=None), "mvit_v2_s")
+    return _mvit("mvit_v2_s")
 
 
 class ChannelsLast(nn.Module):
@@ -131,7 +132,7 @@ class ChannelsLast(nn.Module):
 class Patches(nn.Module):
     """Swin's patch embedding with the channels where a map has them."""
 
-    def __init__(self, net: SwinTransformer3d):
+    def __init__(self, net: "SwinTransformer3d"):
         super().__init__()
         self.patch_embed = net.patch_embed
 
@@ -140,7 +141,8 @@ class Patches(nn.Module):
         return self.patch_embed(clip_BCTHW).permute(0, 4, 1, 2, 3)
 
 
-def _swin(net: SwinTransformer3d, name: str) -> Backbone:
+def _swin(name: str) -> Backbone:
+    net: SwinTransformer3d = torchvision_net(name)
     f = net.features
     stages = {
         "patches": Patches(net),
@@ -157,16 +159,16 @@ def _swin(net: SwinTransformer3d, name: str) -> Backbone:
 @BACKBONES.register("swin3d_t")
 def swin3d_t() -> Backbone:
     """Video Swin-T, 28 M parameters (Liu et al., "Video Swin Transformer", CVPR 2022)."""
-    return _swin(tv.swin3d_t(weights=None), "swin3d_t")
+    return _swin("swin3d_t")
 
 
 @BACKBONES.register("swin3d_s")
 def swin3d_s() -> Backbone:
     """Video Swin-S, 50 M parameters (Liu et al., "Video Swin Transformer", CVPR 2022)."""
-    return _swin(tv.swin3d_s(weights=None), "swin3d_s")
+    return _swin("swin3d_s")
 
 
 @BACKBONES.register("swin3d_b")
 def swin3d_b() -> Backbone:
     """Video Swin-B, 88 M parameters (Liu et al., "Video Swin Transformer", CVPR 2022)."""
-    return _swin(tv.swin3d_b(weights=None), "swin3d_b")
+    return _swin("swin3d_b")

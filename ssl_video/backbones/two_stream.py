@@ -6,10 +6,9 @@ spatial stream is any network that is applied to every frame; an evaluation fuse
 
 from typing import Literal
 
-import torchvision.models as tv
 from torch import Tensor, nn
 
-from ssl_video.backbones.base import BACKBONES, FLOW_MEAN, FLOW_STD, Backbone, ClipSpec, chain
+from ssl_video.backbones.base import BACKBONES, FLOW_MEAN, FLOW_STD, Backbone, ClipSpec, chain, torchvision_net
 from ssl_video.backbones.inflation import inflated, with_channels
 from ssl_video.backbones.per_frame import frame_stages
 from ssl_video.backbones.weights import Published
@@ -43,7 +42,7 @@ def flow_stack(*, trunk: Literal["resnet18", "vgg16", "alexnet"] = "resnet18") -
     first convolution is averaged over the colours and repeated for the 20 channels.
     """
     feature_dim, head, min_size = TRUNKS[trunk]
-    net = tv.get_model(trunk, weights=None)
+    net = torchvision_net(trunk)
     with_channels(net, 2 * LENGTH)
     clip = ClipSpec(
         frames=LENGTH,
