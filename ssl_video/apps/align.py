@@ -23,11 +23,33 @@ from ssl_video.video.upright import Each
 from ssl_video.video.writer import TO_LOOK_AT, check_writable, rate_of, write_video
 
 AT_MOST = 50_000_000
-"""Pairs of frames: the matrix of their distances takes 8 bytes each, and time warping one more."""
+"""Pairs of frames: time warping keeps a byte of each, and 8 more of at most five squares of the shorter video."""
 AT_ONCE = 128
 """Frames of the second video that are held where they are not shown in its own order."""
 DRAWN = 1500
 """Rows and columns of the picture of the distances at most: more than that has pixels."""
+
+
+BLOCK = 1 << 20
+"""Distances that are held at a time, where nothing asks for more."""
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Squared Euclidean distances (A, B) of all pairs of embeddings, computed where they are looked at."""
+
+    a_TD: np.ndarray
+    b_TD: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(A, B)."""
+        return len(self.a_TD), len(self.b_TD)
+
+    def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
+        from scipy.spatial.distance import cdist
+
+        return cdist(self.a_TD[part[0]], self.b_TD[part[1]], "sqeuclidean")
 
 
 @dataclass(frozen=True)
@@ -38,7 +60,7 @@ class Match:
     order of A.
     """
 
-    distances_AB: np.ndarray
+    distances_AB: Distances
     path_P2: np.ndarray
     b_of_A: np.ndarray
     a_of_B: np.ndarray
@@ -128,18 +150,28 @@ def match_embeddings(a_TD: np.ndarray, b_TD: np.ndarray, method: Method = "dtw")
     ``dtw``, dynamic time warping, keeps the order of both videos and leaves no frame out. ``nearest`` takes the nearest
     frame of the other video for each frame by itself.
     """
-    from scipy.spatial.distance import cdist
-
-    distances_AB = cdist(a_TD, b_TD, "sqeuclidean")
+    distances_AB = Distances(a_TD, b_TD)
     if method == "nearest":
-        b_of_A = distances_AB.argmin(1)
-        path_P2 = np.stack([np.arange(len(a_TD)), b_of_A], 1)
-        return Match(distances_AB, path_P2, b_of_A, distances_AB.argmin(0))
+        b_of_A, a_of_B = _nearest(distances_AB)
+        return Match(distances_AB, np.stack([np.arange(len(a_TD)), b_of_A], 1), b_of_A, a_of_B)
     path_P2 = warping_path(distances_AB)
     return Match(distances_AB, path_P2, middles(path_P2), middles(path_P2[:, ::-1]))
 
 
-def warping_path(costs_AB: np.ndarray) -> np.ndarray:
+def _nearest(distances_AB: Distances) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest frame of B for each of A, and of A for each of B; the first of equals."""
+    A, B = distances_AB.shape
+    least_A, b_of_A, a_of_B = np.full(A, np.inf), np.zeros(A, int), []
+    for start in range(0, B, width := max(1, BLOCK // A)):
+        block_AK = distances_AB[:, start : start + width]
+        a_of_B.append(block_AK.argmin(0))
+        nearer = block_AK.min(1) < least_A
+        b_of_A[nearer] = start + block_AK.argmin(1)[nearer]
+        least_A = np.minimum(least_A, block_AK.min(1))
+    return b_of_A, np.concatenate(a_of_B)
+
+
+def warping_path(costs_AB: np.ndarray | Distances) -> np.ndarray:
     """(P, 2) the cheapest path of dynamic time warping from the first to the last pair.
 
     A step is one further in A, in B or in both; a path costs the sum over its pairs. Of equal steps, both is taken.
@@ -150,12 +182,16 @@ def warping_path(costs_AB: np.ndarray) -> np.ndarray:
     # what a path to the pairs of the last diagonal and of the one before it costs, by i + 1: a border lies in front
     last, before_last = np.full((2, A + 1), np.inf)
     before_last[0] = 0
+    span, block, corner = 4 * min(A, B), np.empty((0, 0)), (0, 0)
     for diagonal in range(A + B - 1):  # all pairs of a diagonal at once
+        if diagonal % span == 0:  # the costs of so many diagonals
+            corner = max(0, diagonal - B + 1), max(0, diagonal - A + 1)
+            block = costs_AB[corner[0] : diagonal + span, corner[1] : diagonal + span]
         i = np.arange(max(0, diagonal - B + 1), min(diagonal, A - 1) + 1)
         ways_3 = np.stack([before_last[i], last[i], last[i + 1]])
         step_AB[i, diagonal - i] = ways_3.argmin(0)
         now = np.full(A + 1, np.inf)
-        now[i + 1] = costs_AB[i, diagonal - i] + ways_3.min(0)
+        now[i + 1] = block[i - corner[0], diagonal - i - corner[1]] + ways_3.min(0)
         before_last, last = last, now
     i, j = A - 1, B - 1
     path = [(i, j)]
@@ -241,14 +277,18 @@ def draw_match(
         figure.legend(loc="outside upper center", ncols=2, facecolor="0.6")
 
 
-def _coarse(values_AB: np.ndarray) -> np.ndarray:
+def _coarse(values_AB: np.ndarray | Distances) -> np.ndarray:
     """A large matrix with its rows and columns averaged in groups, to ``DRAWN`` of each at most."""
-    for axis, count in enumerate(values_AB.shape):
-        starts = np.unique(np.linspace(0, count, min(count, DRAWN), endpoint=False).astype(int))
-        if len(starts) < count:
-            sizes = np.diff(starts, append=count)
-            values_AB = np.add.reduceat(values_AB, starts, axis) / (sizes if axis else sizes[:, None])
-    return values_AB
+    rows, columns = (np.unique(np.linspace(0, n, min(n, DRAWN), endpoint=False).astype(int)) for n in values_AB.shape)
+    ends, blocks = [*columns[1:], values_AB.shape[1]], []
+    for n in range(0, len(columns), 64):
+        block = values_AB[:, columns[n] : ends[min(n + 64, len(columns)) - 1]]
+        for axis, starts in enumerate((rows, columns[n : n + 64] - columns[n])):
+            if len(starts) < (count := block.shape[axis]):
+                sizes = np.diff(starts, append=count)
+                block = np.add.reduceat(block, starts, axis) / (sizes if axis else sizes[:, None])
+        blocks.append(block)
+    return np.concatenate(blocks, 1)
 
 
 def _changes(phases: FramePhases | None) -> list[int]:
