@@ -48,7 +48,8 @@ class PretrainConfig:
     def __post_init__(self):
         cls, name = PRETEXTS[self.pretext.name], self.backbone.name
         pretext = make_options(cls, f"pretext {self.pretext.name}", self.pretext.options)
-        entry = own_entry(str(self.backbone.options.get("weights")), name)  # it brings options of its network
+        weights = self.backbone.options.get("weights")
+        entry = own_entry(str(weights), name) if weights else None  # it brings options of its network
         options = {**(entry.options if entry else {}), **self.backbone.options}
         backbone = vars(from_mapping(backbone_options(name), options, f"backbone {name}"))
         object.__setattr__(self, "pretext", Choice(self.pretext.name, pretext))
