@@ -3,7 +3,9 @@
 import contextlib
 import json
 import math
+import struct
 import tokenize
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,10 @@ import numpy as np
 
 from ssl_video.errors import UserError
 
-DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, EOFError, AssertionError)
+DAMAGE = (
+    *(ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, EOFError, AssertionError),
+    *(struct.error, zlib.error),
+)
 """What comes of content that is not as it was written: wrong words, types, numbers and lengths, endless nesting."""
 LARGEST = 2**63
 """Whole numbers in what we write are smaller."""

@@ -128,6 +128,13 @@ def test_an_altered_file_of_torch_is_refused_by_its_checksums(tmp_path):
         read_state_dict(tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize("end", [b"j\1\0", b"h", b"X\5\0", b"q\1h\7", b""], ids=repr)
+def test_a_pickle_that_ends_within_a_word_is_no_whole_file(tmp_path, end):
+    (tmp_path / "w.pth").write_bytes(b"\x80\2" + end)
+    with pytest.raises(UserError, match="is not a whole file of weights"):
+        read_state_dict(tmp_path / "w.pth")
+
+
 def test_a_published_file_is_compared_with_its_digest_whenever_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
