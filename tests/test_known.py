@@ -49,6 +49,11 @@ def text(base: Path) -> None:
     base.write_text("no database, but text of some length\n" * 100)
 
 
+def a_byte_of_its_words(base: Path) -> None:
+    """The message of the data base has the byte, too, and is no UTF-8 any more."""
+    base.write_bytes(base.read_bytes().replace(b"TABLE probes", b"\xd0ABLE probes"))
+
+
 def folder(base: Path) -> None:
     base.unlink()
     (base / "below").mkdir(parents=True)
@@ -68,7 +73,10 @@ def a_view(base: Path) -> None:
     other.close()
 
 
-@pytest.mark.parametrize("damage", [zeros, zeros_inside, truncated, text, folder, another_layout, a_view])
+DAMAGES = (zeros, zeros_inside, truncated, text, a_byte_of_its_words, folder, another_layout, a_view)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.filterwarnings("ignore:.*was damaged")
 def test_a_damaged_memory_is_set_aside_and_begun_anew(base, damage):
     damage(base)

@@ -29,6 +29,8 @@ COLUMNS = [("path", 1), ("state", 0), ("found", 0)]
 WAIT_S = 5.0
 """Seconds to wait for another process that writes."""
 BUSY = ("locked", "busy", "locking protocol")
+DAMAGED = (sqlite3.Error, UnicodeDecodeError)
+"""What sqlite raises; the second where its own message has bytes of a damaged file in it."""
 REFUSED = ("disk i/o error", "disk is full", "unable to open", "readonly", "out of memory")
 
 
@@ -84,11 +86,11 @@ class Known:
         try:
             with self.base:
                 return self.base.execute(what, values).fetchall()
-        except sqlite3.Error as error:
+        except DAMAGED as error:
             self._give_up(error)
             return []
 
-    def _give_up(self, error: sqlite3.Error) -> None:
+    def _give_up(self, error: Exception) -> None:
         """Do without the memory, or begin a new one where this one is damaged."""
         said = str(error).lower()
         if any(word in said for word in BUSY):
@@ -114,7 +116,7 @@ class Known:
                 self.base.execute("CREATE TABLE IF NOT EXISTS probes (path PRIMARY KEY, state TEXT, found TEXT)")
             elif [(name, key) for _, name, _, _, _, key in layout] != COLUMNS:
                 raise sqlite3.DatabaseError("another layout")
-        except sqlite3.Error as error:
+        except DAMAGED as error:
             if again:
                 self.close()
             else:
