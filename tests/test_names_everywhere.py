@@ -123,6 +123,8 @@ def test_features_are_extracted(run, folder, work, format):
         pytest.importorskip("pyarrow")
     run("extract", "--model", MODEL, "--data", folder, "--out", format, "--format", format, "--workers", "0")
     run("export", "--model", format, "--format", "projector", "--out", f"projector-{format}")
+    rows = (work / f"projector-{format}" / "metadata.tsv").read_text("utf-8").splitlines()
+    assert len(rows) == 1 + count(folder)
 
 
 @pytest.mark.parametrize("name", WORST, ids=["bytes", "long"])
@@ -135,6 +137,7 @@ def test_one_video_of_any_name_is_tracked_aligned_sped_up_and_explained(run, fol
     run("explain", "affinity", path, "--point", "4,4", "--model", dense, "--out", tmp_path / "a")
     run("speediness", path, "--model", model, "--out", tmp_path / "s")
     run("speedup", path, "--model", model, "--out", tmp_path / "fast.mp4", "--factor", "1.5")
+    assert {"t", "aligned.mp4", "f", "a", "s", "fast.mp4"} <= {made.name for made in tmp_path.iterdir()}
 
 
 def test_what_is_noted_is_read_from_another_folder(run, folder, work, monkeypatch, tmp_path):

@@ -58,7 +58,8 @@ def test_timing_changes_no_number_of_a_training(folder, tmp_path, monkeypatch):
 
 def test_a_short_training_is_not_timed(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain_plan, "measure_pace", None)
-    sv.pretrain(config_of(folder, steps=2), out=tmp_path / "run", progress=False)
+    run = sv.pretrain(config_of(folder, steps=2), out=tmp_path / "run", progress=False)
+    assert run.finished
 
 
 @pytest.mark.parametrize(

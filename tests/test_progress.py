@@ -154,6 +154,8 @@ def test_what_is_written_to_a_stream_without_a_reader_is_dropped():
     read, write = os.pipe()
     stream = Unheard(os.fdopen(write, "w"))
     stream.write("heard\n")
+    stream.flush()
+    assert os.read(read, 99) == b"heard\n"
     os.close(read)
     stream.write("unheard\n")
     stream.write("unheard\n")
