@@ -13,7 +13,7 @@ import unicodedata
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ssl_video.errors import UserError
 from ssl_video.processes import LOCK, started, this_host
@@ -240,11 +240,17 @@ def legible(text: str) -> str:
 
 def sha256(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
+    return running_sha256(path).hexdigest()
+
+
+def running_sha256(path: Path | str, size: int | None = None) -> Any:
+    """The SHA-256 of a file's bytes, or of its first ``size``, to be continued."""
+    digest, left = hashlib.sha256(), size  # hashlib.file_digest needs Python 3.11, and takes whole files
     with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
+        while left != 0 and (block := file.read(1 << 20 if left is None else min(left, 1 << 20))):
             digest.update(block)
-    return digest.hexdigest()
+            left = None if left is None else left - len(block)
+    return digest
 
 
 def free_folder(name: str) -> Path:

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ssl_video.errors import UserError
-from ssl_video.files import written_aside
+from ssl_video.files import running_sha256, written_aside
 from ssl_video.readback import DAMAGE, in_short, parsed
 
 KEY, DIGEST = "ssl_video", "sha256"
@@ -120,19 +120,9 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
         with aside.open("r+b") as file:
             size = file.seek(-22, 2) + 22
             if file.read(4) == END_OF_ZIP:
-                signature = f"sha256:{_digest_of(aside, size - 2)}".encode()
+                signature = f"sha256:{running_sha256(aside, size - 2).hexdigest()}".encode()
                 file.seek(size - 2)
                 file.write(len(signature).to_bytes(2, "little") + signature)
-
-
-def _digest_of(path: Path, size: int) -> str:
-    """Of the first bytes of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while size > 0 and (block := file.read(min(size, 1 << 20))):
-            digest.update(block)
-            size -= len(block)
-    return digest.hexdigest()
 
 
 def check_state(path: Path) -> None:
@@ -149,7 +139,7 @@ def check_state(path: Path) -> None:
     comment = tail[end + 22 :]
     if end >= 0 and (comment or tail[end + 20 : end + 22] != b"\0\0"):
         signed = SIGNATURE.fullmatch(comment)
-        if not signed or comment[7:].decode() != _digest_of(path, size - len(comment) - 2):
+        if not signed or comment[7:].decode() != running_sha256(path, size - len(comment) - 2).hexdigest():
             raise ValueError(ALTERED)
     elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as parts:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from ssl_video.errors import UserError
-from ssl_video.files import is_empty, sha256, write_text, written_aside
+from ssl_video.files import is_empty, running_sha256, sha256, write_text, written_aside
 from ssl_video.processes import held
 from ssl_video.readback import DAMAGE, in_short, of_type, parsed, texts
 
@@ -164,7 +164,7 @@ def _open(folder: Path, header: Header) -> Stored:
             raise UserError(f"This faiss cannot read {folder / header.files['faiss']}; {AGAIN}.") from None
         if (index.ntotal, index.d) != (header.rows, header.dim):
             raise _changed(folder, header.files["faiss"])
-    elif _digest_of_rows(vectors, header.rows * header.dim * 4).hexdigest() != header.sha256["vectors"]:
+    elif running_sha256(vectors, header.rows * header.dim * 4).hexdigest() != header.sha256["vectors"]:
         raise _changed(folder, header.files["vectors"])
     try:
         entries = _entries(text.decode("utf-8"), header.rows)
@@ -254,16 +254,6 @@ def _changed(folder: Path, name: str) -> UserError:
     return UserError(f"{folder / name} was cut off or changed since the index was made; {AGAIN}.")
 
 
-def _digest_of_rows(path: Path, size: int) -> Any:
-    """The running SHA-256 of the first ``size`` bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while size > 0 and (block := file.read(min(size, 1 << 20))):
-            digest.update(block)
-            size -= len(block)
-    return digest
-
-
 class Writer:
     """Writes the next state of an index: first vectors, block by block, then ``commit``. The lock must be held.
 
@@ -280,7 +270,7 @@ class Writer:
         self.digest = hashlib.sha256()
         if before:
             size = 4 * before.header.rows * before.header.dim
-            self.digest = _digest_of_rows(self.path, size)
+            self.digest = running_sha256(self.path, size)
             if self.digest.hexdigest() != before.header.sha256["vectors"]:
                 raise _changed(folder, self.name)
             os.truncate(self.path, size)  # an update that was killed may have left rows that do not count
