@@ -15,7 +15,7 @@ from ssl_video.errors import UserError
 from ssl_video.figures import figure_to, picture, shortened
 from ssl_video.files import cut
 from ssl_video.model import Model
-from ssl_video.video.augment import resize_short_side
+from ssl_video.video.augment import resize_frame
 from ssl_video.video.reader import VideoError, read_frames
 
 SHOWN = 720
@@ -130,7 +130,7 @@ def affinity_of(
     if not (0 <= x < W and 0 <= y < H):
         raise UserError(f"The point {x},{y} lies outside of the frames, which have {W}x{H} pixels (x,y from 0).")
     small_THWC, frames_THWC = (
-        read_frames(video.path, numbers, video.info, lambda f, n=n: resize_short_side(f[None], min(n, H, W))[0])
+        read_frames(video.path, numbers, video.info, lambda f, n=n: resize_frame(f, min(n, H, W)))
         for n in (options.short_side, SHOWN)
     )
     maps_ThwD = torch.cat([_map_of(model, small_HWC, options.stage) for small_HWC in small_THWC])

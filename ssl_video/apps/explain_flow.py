@@ -13,7 +13,7 @@ from ssl_video.errors import UserError
 from ssl_video.figures import figure_to, picture, shortened
 from ssl_video.files import cut
 from ssl_video.progress import bar
-from ssl_video.video.augment import resize_short_side
+from ssl_video.video.augment import resize_frame
 from ssl_video.video.flow import colour_wheel, flow_method
 from ssl_video.video.rate import rate_of_file
 from ssl_video.video.reader import VideoError, iterate_frames
@@ -96,7 +96,7 @@ def wheel(side: int = 101) -> np.ndarray:
 
 
 def _smaller(frame_HWC: np.ndarray, short_side: int) -> np.ndarray:
-    return resize_short_side(frame_HWC[None], short_side)[0] if min(frame_HWC.shape[:2]) > short_side else frame_HWC
+    return resize_frame(frame_HWC, short_side) if min(frame_HWC.shape[:2]) > short_side else frame_HWC
 
 
 def _shots(frames_THWC: np.ndarray, flows_SHW2: list[np.ndarray], maximum: float, rate: Fraction) -> Iterator[Shot]:

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ssl_video.apps.rendering import data_uri, render, write_html
 from ssl_video.apps.search import Found, Neighbour
 from ssl_video.datasets.base import ListedVideo, Video, VideoList
 from ssl_video.datasets.spec import scanned
-from ssl_video.video.augment import resize_short_side
+from ssl_video.video.augment import resize_frame
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.reader import VideoError, read_frames
 from ssl_video.video.writer import Encoding, write_video
@@ -92,10 +93,6 @@ def _infos(queries: Iterable[Video], paths: Iterable[str]) -> dict[str, VideoInf
     return {v.source: v.info for v in videos}
 
 
-def _small(frame_HWC: np.ndarray) -> np.ndarray:
-    return resize_short_side(frame_HWC[None], SIDE)[0]
-
-
 def _thumbnail(path: str, infos: dict[str, VideoInfo], start_s: float, end_s: float) -> tuple[str, str]:
     """The range and its middle frame as data: URIs, "" if it cannot be read."""
     info = infos.get(path)
@@ -106,7 +103,7 @@ def _thumbnail(path: str, infos: dict[str, VideoInfo], start_s: float, end_s: fl
     first, end = (min(max(0.0, frame), last) for frame in (start_s * fps, end_s * fps - 1))
     numbers = np.unique(np.linspace(first, end, FRAMES).round().astype(int))
     try:
-        frames_THWC = read_frames(path, numbers.tolist(), info, _small)
+        frames_THWC = read_frames(path, numbers.tolist(), info, partial(resize_frame, short_side=SIDE))
     except VideoError:
         return "", ""
     rate = Fraction(FPS) if len(numbers) == FRAMES else Fraction(max(1.0, len(numbers) / 2)).limit_denominator(100)

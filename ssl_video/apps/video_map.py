@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval.knn import unit
 from ssl_video.progress import announce
 from ssl_video.train.data import read_video
-from ssl_video.video.augment import resize_short_side
+from ssl_video.video.augment import resize_frame
 from ssl_video.video.reader import VideoError
 
 LEAST = 3
@@ -158,10 +159,6 @@ def spread(places_N2: np.ndarray, count: int) -> list[int]:
     return np.argsort(rank, kind="stable")[:count].tolist()
 
 
-def _small(frame_HWC: np.ndarray) -> np.ndarray:
-    return resize_short_side(frame_HWC[None], SIDE)[0]
-
-
 def middle_frames(paths: Mapping[int, str]) -> dict[int, np.ndarray]:
     """Number -> the middle frame of its video, small, uint8 (H, W, 3); those that cannot be read are left out."""
     listed = VideoList("map", tuple(ListedVideo(path) for path in paths.values()))
@@ -171,7 +168,9 @@ def middle_frames(paths: Mapping[int, str]) -> dict[int, np.ndarray]:
         if path not in videos:
             continue
         try:
-            frames[number] = read_video(videos[path], [videos[path].frames // 2], each=_small)[0]
+            frames[number] = read_video(
+                videos[path], [videos[path].frames // 2], each=partial(resize_frame, short_side=SIDE)
+            )[0]
         except VideoError:
             continue
     return frames

@@ -21,7 +21,7 @@ from ssl_video.processes import end_with_parent
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.objective import Objective, Redraw, Sample
 from ssl_video.train.span import long_enough, remedy
-from ssl_video.video.augment import resize_short_side
+from ssl_video.video.augment import resize_frame
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError, get_reader
 from ssl_video.video.upright import Each
@@ -63,7 +63,7 @@ def as_read(video: Video, frames: int, each: Each | None) -> Each | None:
         return each
 
     def small(frame_HWC: np.ndarray) -> np.ndarray:
-        resized_HWC = resize_short_side(frame_HWC[None], side)[0]
+        resized_HWC = resize_frame(frame_HWC, side)
         return each(resized_HWC) if each else resized_HWC
 
     return small

@@ -26,6 +26,11 @@ def resize_short_side(frames_THWC: np.ndarray, short_side: int) -> np.ndarray:
     return resize(frames_THWC, scaled_size(h, w, short_side))
 
 
+def resize_frame(frame_HWC: np.ndarray, short_side: int) -> np.ndarray:
+    """``resize_short_side`` of one frame."""
+    return resize_short_side(frame_HWC[None], short_side)[0]
+
+
 def resize_height(frame_HWC: np.ndarray, height: int) -> np.ndarray:
     """Resize one frame to ``height`` pixels, keeping the aspect ratio, unless a flat one would become very wide."""
     h, w = frame_HWC.shape[:2]

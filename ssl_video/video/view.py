@@ -95,7 +95,7 @@ class View(Bounded):
 
     def small(self, frame_HWC: np.ndarray) -> np.ndarray:
         """A frame resized as ``prepare`` and ``crops`` do first: what is kept of it when it is decoded."""
-        return augment.resize_short_side(frame_HWC[None], self.short_side)[0]
+        return augment.resize_frame(frame_HWC, self.short_side)
 
     def prepare(self, frames_THWC: np.ndarray, rng: np.random.Generator | None = None, flip: bool = True) -> np.ndarray:
         """Resize the short side and crop the centre; uint8 (T, size, size, C).
