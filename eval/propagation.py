@@ -64,6 +64,8 @@ class PropagationConfig(Bounded):
     """Objects of fewer pixels in the first frame are not carried; they count as lost."""
     first_frame: bool = False
     """Count the first frame, which is given (parts only)."""
+    points: Literal["exact", "rounded"] = "exact"
+    """exact: a point lies between cells, too. rounded: on a cell, which stands for its first pixel; the code of CRW."""
     classes: Annotated[int, Bounds(least=2, most=MOST)] = 20
     """Number of classes, the background included (parts only)."""
 
@@ -99,7 +101,7 @@ class Propagation(Evaluation[PropagationConfig]):
         "default": CRW_DAVIS,
         "crw-davis": CRW_DAVIS,
         "crw-davis-240": replace(CRW_DAVIS, side=240),
-        "crw-jhmdb": replace(CRW_DAVIS, measure="points", side=320, square=True, context=7),
+        "crw-jhmdb": replace(CRW_DAVIS, measure="points", side=320, square=True, context=7, points="rounded"),
         "crw-vip": replace(CRW_DAVIS, measure="parts", side=560, square=True, context=4, first_frame=True),
         "timecycle-davis": TIMECYCLE_DAVIS,
     }
@@ -219,7 +221,8 @@ def _point_scores(video: Video, features: FrameFeatures | None, config: Propagat
     if features is None:
         carried = repeat(truth_TJ2[0], video.frames)
     else:
-        carried = carry_points(iterate_frames(video.path), truth_TJ2[0], features, config.affinity)
+        rounded = config.points == "rounded"
+        carried = carry_points(iterate_frames(video.path), truth_TJ2[0], features, config.affinity, rounded)
     correct = [correct_points(points_J2, truth_TJ2[t]) for t, points_J2 in enumerate(carried) if t and known_T[t]]
     if not correct:
         raise VideoError("none of its frames but the first one has points")
