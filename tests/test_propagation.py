@@ -18,7 +18,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval.affinity import Affinity, propagate
 from ssl_video.eval.base import Task, evaluate
 from ssl_video.eval.carry import carry_masks, carry_points, gaussians, largest, one_hot, peaks, rounded_gaussians
-from ssl_video.eval.dense import lab_features, network_features
+from ssl_video.eval.dense import lab_features, network_features, resized_mask
 from ssl_video.eval.propagation import Propagation
 from ssl_video.eval.regions import jaccard
 from ssl_video.model import load_model
@@ -286,6 +286,25 @@ def test_objects_of_few_pixels_may_be_left_out_of_the_carrying(tmp_path):
     masks_THW = square(4, side=2)
     assert measured(f"davis:{one(tmp_path, masks_THW)}", features="identity").metrics["J_mean"] == 1
     assert measured(f"davis:{tmp_path}", features="identity", least_pixels=5).metrics["J_mean"] == 0
+
+
+@pytest.mark.parametrize(("width", "carried"), [(12, True), (11, False)])
+def test_timecycle_wants_twelve_pixels_of_an_object_in_the_square_of_320(tmp_path, width, carried):
+    masks_THW = np.zeros((4, 640, 960), np.uint8)
+    masks_THW[:, 100:102, 300 : 300 + 3 * width] = 1  # 6 pixels of the frame are one of the square
+    small = Image.fromarray(masks_THW[0]).resize((320, 320), Image.Resampling.NEAREST)
+    assert np.count_nonzero(np.asarray(small)) == width
+    result = measured(f"davis:{one(tmp_path, masks_THW)}", features="identity", preset="timecycle-davis")
+    assert result.metrics["J_mean"] == float(carried)
+
+
+def test_masks_are_resized_to_the_pixel_that_a_centre_lies_in():
+    for number, (size, side, square) in enumerate([((53, 87), 32, True), ((31, 20), 64, True), ((90, 60), 24, False)]):
+        mask_HW = np.random.default_rng(number).integers(0, 5, size).astype(np.uint8)
+        height, width = (side, side) if square else (36, 24)
+        expected = Image.fromarray(mask_HW).resize((width, height), Image.Resampling.NEAREST)
+        assert (resized_mask(mask_HW, side, square) == np.asarray(expected)).all()
+    assert (resized_mask(mask_HW, 0, True) == mask_HW).all()
 
 
 def test_the_largest_of_many_labels_is_found_in_parts():
