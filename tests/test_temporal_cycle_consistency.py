@@ -9,10 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError
 from ssl_video.eval.frames import calibrate_on_frames
-from ssl_video.model import Model
+from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import Context, Progress, Sample, Skip, build_pretext
 from ssl_video.pretexts.temporal_cycle_consistency import (
     TemporalCycleConsistencyConfig,
@@ -22,6 +23,9 @@ from ssl_video.pretexts.temporal_cycle_consistency import (
     draw_cycles,
     stochastic_cycles,
 )
+from ssl_video.pretraining import write_weights
+from ssl_video.recipes import load_recipe
+from ssl_video.run import Run
 from ssl_video.train.data import usable, with_company
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.scan import scan_one
@@ -252,6 +256,32 @@ def test_colours_change_all_steps_of_a_sequence_alike():
     features = pretext(batch, context(1)).features_ND.unflatten(0, (2, 5))
     assert torch.allclose(features, features[:, :1].expand_as(features), atol=1e-6)
     assert not torch.allclose(features[0], features[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_with_signed_pixels_the_network_sees_minus_1_to_1(monkeypatch, training):
+    pretext = make(pixels="signed", brightness=0, contrast=0).train(training)
+    batch, seen = batch_of(pretext), []
+    forward = pretext.backbone.forward
+    monkeypatch.setattr(pretext.backbone, "forward", lambda x, stage: seen.append(x) or forward(x, stage))
+    pretext(batch, context())
+    expected = batch["clips_TKHWC"].double().flatten(0, 1).permute(0, 4, 1, 2, 3) / 127.5 - 1
+    assert torch.allclose(seen[0].double(), expected, atol=1e-6)
+
+
+def test_the_papers_recipe_alone_has_signed_pixels():
+    paper, small = (load_recipe(f"temporal_cycle_consistency:{name}")["pretext"] for name in ("paper", "small"))
+    assert paper["pixels"] == "signed" and "pixels" not in small and PLAIN.pixels == "backbone"
+    assert make().backbone.clip.mean == tiny_backbone().clip.mean != (0.5,) * 3
+
+
+def test_a_network_that_was_trained_on_signed_pixels_is_shown_them_when_it_is_loaded(tmp_path):
+    options = OPTIONS | {"pixels": "signed", "size": 64, "stage": None}
+    backbone = build_backbone("single_frame", width=3)
+    write_weights(Run(tmp_path), build_pretext("temporal_cycle_consistency", backbone, options))
+    clips = torch.randint(0, 256, (2, 1, 64, 64, 3), generator=torch.Generator().manual_seed(0)).byte()
+    for name in (str(tmp_path), f"random:{tmp_path}"):
+        assert torch.allclose(load_model(name).normalise(clips), clips.permute(0, 4, 1, 2, 3) / 127.5 - 1, atol=1e-6)
 
 
 def test_only_batch_norm_of_the_used_stages_is_trained_by_default():
