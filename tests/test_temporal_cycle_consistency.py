@@ -26,7 +26,9 @@ from ssl_video.pretexts.temporal_cycle_consistency import (
 from ssl_video.pretraining import write_weights
 from ssl_video.recipes import load_recipe
 from ssl_video.run import Run
+from ssl_video.train.config import OptimConfig
 from ssl_video.train.data import usable, with_company
+from ssl_video.train.optim import build_optimizer, set_schedules
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.scan import scan_one
 from ssl_video.video.writer import write_video
@@ -282,6 +284,25 @@ def test_a_network_that_was_trained_on_signed_pixels_is_shown_them_when_it_is_lo
     clips = torch.randint(0, 256, (2, 1, 64, 64, 3), generator=torch.Generator().manual_seed(0)).byte()
     for name in (str(tmp_path), f"random:{tmp_path}"):
         assert torch.allclose(load_model(name).normalise(clips), clips.permute(0, 4, 1, 2, 3) / 127.5 - 1, atol=1e-6)
+
+
+def test_the_papers_weight_decay_is_its_codes_penalty_the_mean_of_ten_terms_in_the_gradient():
+    optim = OptimConfig(**load_recipe("temporal_cycle_consistency:paper")["optim"])
+    pretext = make(trained="only_bn").double()
+    embedder = [p for part in (pretext.convolutions, pretext.fully_connected) for p in part.parameters()]
+    kernels = [p for p in embedder if p.ndim > 1]
+    assert len(kernels) == 5 and optim.name == "adam" and optim.beta2 == 0.999 and optim.momentum == 0.9
+    optimizer = build_optimizer(optim, pretext)
+    before = [p.detach().clone().requires_grad_() for p in kernels]
+    for p in pretext.parameters():
+        p.grad = 1e-7 * torch.ones_like(p)  # as small as the penalty, so that it is seen in the first step
+    set_schedules(optimizer, optim, Progress(0, 150_000))
+    optimizer.step()
+    penalty = sum(1e-5 * p.square().sum() for p in before) / 10  # five layers with a kernel and a bias each
+    for after, was, of_penalty in zip(kernels, before, torch.autograd.grad(penalty, before), strict=True):
+        gradient = 1e-7 + of_penalty
+        expected = was - 1e-4 * gradient / (gradient.square().sqrt() + 1e-8)  # Adam's first step
+        assert torch.allclose(after, expected, rtol=0, atol=1e-12)
 
 
 def test_only_batch_norm_of_the_used_stages_is_trained_by_default():
