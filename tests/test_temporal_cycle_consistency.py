@@ -177,14 +177,42 @@ def test_a_cycle_longer_than_the_batch_is_refused():
         draw_cycles(4, 20, 5, 10, torch.Generator())
 
 
-def test_a_certain_match_gives_a_finite_loss_and_gradient():
+@pytest.mark.parametrize("floor", [1e-4, 1e-8])
+def test_a_certain_match_gives_a_finite_loss_and_gradient(floor):
     embeddings, times = sequences()
     embeddings = (1e4 * embeddings).requires_grad_()
     logits, row_times, labels = all_cycles(embeddings, times, "l2", 0.1)
     assert logits.softmax(1).max(1).values.eq(1).any()
-    loss = cycle_loss(logits, labels, row_times, PLAIN)
+    loss = cycle_loss(logits, labels, row_times, replace(PLAIN, variance_floor=floor))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(embeddings.grad).all()
+
+
+def loss_of_a_match(certainty, floor):
+    """Of a cycle through 20 steps, so much weight on the right one, the rest behind it: ours, without floor, at it."""
+    times = np.arange(20) / 20
+    beta = np.zeros(20)
+    beta[[7, 8]] = certainty, 1 - certainty
+    error, variance = (1 - certainty) / 20, certainty * (1 - certainty) / 20**2
+    logits = torch.from_numpy(beta).log().clamp(min=-1e4)[None]
+    config = replace(PLAIN, variance_floor=floor)
+    ours = cycle_loss(logits, torch.tensor([7]), torch.from_numpy(times)[None], config).item()
+    return ours, error**2 / variance + 0.001 * math.log(variance), error**2 / floor + 0.001 * math.log(floor)
+
+
+def test_the_floor_of_the_variance_acts_on_matches_within_a_hundredth_of_the_video():
+    ours, free, _ = loss_of_a_match(0.958, PLAIN.variance_floor)
+    assert ours == pytest.approx(free, rel=1e-9)
+    ours, free, floored = loss_of_a_match(0.959, PLAIN.variance_floor)  # 0.959 * 0.041 / 20^2 is below 0.01^2
+    assert ours == pytest.approx(floored, rel=1e-9) and abs(ours - free) > 1e-6
+
+
+@pytest.mark.parametrize("certainty", [0.5, 0.959, 0.99, 0.9999, 0.99999])
+def test_the_floor_of_the_papers_recipe_leaves_the_loss_of_its_code_to_matches_but_certain_ones(certainty):
+    ours, free, _ = loss_of_a_match(
+        certainty, load_recipe("temporal_cycle_consistency:paper")["pretext"]["variance_floor"]
+    )
+    assert ours == pytest.approx(free, rel=1e-9)
 
 
 def test_label_smoothing_spreads_a_part_of_the_label_over_all_steps():
