@@ -25,7 +25,7 @@ class AlignmentConfig(Bounded):
     """Options of the alignment protocol."""
 
     stride: Count = 5
-    """Every stride-th frame is a query of Kendall's tau and of retrieval."""
+    """Of every video, Kendall's tau takes every stride-th frame; of retrieval, every stride-th is a query."""
     fractions: tuple[Annotated[float, Bounds(above=0, most=1)], ...] = (0.1, 0.5, 1.0)
     """Fractions of the labelled training videos that the phase classifier is trained on, from the first one on."""
     ks: tuple[Count, ...] = (5, 10, 15)
@@ -164,17 +164,18 @@ Frames = tuple[np.ndarray, np.ndarray]
 def kendalls_taus(embeddings: Sequence[np.ndarray], stride: int) -> np.ndarray:
     """Kendall's tau-b of every ordered pair of videos; NaN where all nearest neighbours are one frame.
 
-    It compares the order of every stride-th frame of the first with that of their nearest neighbours in the second
-    (squared Euclidean distance): 1 where these come in the same order, -1 where the order is reversed.
+    Of both, every stride-th frame takes part. It compares the order of those of the first with that of their nearest
+    neighbours among those of the second (squared Euclidean distance): 1 where these come in the same order, -1 where
+    the order is reversed.
     """
     from scipy.spatial.distance import cdist
     from scipy.stats import kendalltau
 
-    taus = []
-    for i, queries_TD in enumerate(embeddings):
-        for j, keys_TD in enumerate(embeddings):
+    strided, taus = [x_TD[::stride] for x_TD in embeddings], []
+    for i, queries_TD in enumerate(strided):
+        for j, keys_TD in enumerate(strided):
             if i != j:
-                nearest = cdist(queries_TD[::stride], keys_TD, "sqeuclidean").argmin(1)
+                nearest = cdist(queries_TD, keys_TD, "sqeuclidean").argmin(1)
                 constant = len(nearest) < 2 or np.ptp(nearest) == 0
                 order: Any = None if constant else kendalltau(np.arange(len(nearest)), nearest)
                 taus.append(np.nan if constant else float(order.statistic))

@@ -45,7 +45,7 @@ def carry_masks(
 
 
 def carry_points(
-    frames: Iterable[np.ndarray], points_J2: np.ndarray, features: FrameFeatures, how: Affinity
+    frames: Iterable[np.ndarray], points_J2: np.ndarray, features: FrameFeatures, how: Affinity, rounded: bool = False
 ) -> Iterator[np.ndarray]:
     """points_J2 of every frame, as (x, y) in pixels, where the centre of the first pixel is (0, 0); NaN: lost.
 
@@ -54,6 +54,8 @@ def carry_points(
         points_J2: the points in the first frame.
         features: of a frame.
         how: see ``Affinity``.
+        rounded: the first frame's points are rounded to cells (``rounded_gaussians``), and cell x of w stands for pixel
+            x W / w of W, its first instead of its middle one, as in the code of the contrastive random walk.
     """
     stream = iter(frames)
     first_HWC = next(stream)
@@ -61,10 +63,11 @@ def carry_points(
     first_Dhw = features(first_HWC)
     h, w = first_Dhw.shape[1:]
     cells = torch.tensor([w / width, h / height], dtype=torch.float64)
-    labels_Jhw = gaussians((torch.from_numpy(np.asarray(points_J2, np.float64)) + 0.5) * cells - 0.5, (h, w))
+    middle, drawn = (0.0, rounded_gaussians) if rounded else (0.5, gaussians)
+    labels_Jhw = drawn((torch.from_numpy(np.asarray(points_J2, np.float64)) + middle) * cells - middle, (h, w))
     maps = propagate(chain([first_Dhw], map(features, stream)), labels_Jhw, how)
     for t, soft_Jhw in enumerate(maps):
-        yield np.array(points_J2) if t == 0 else ((peaks(soft_Jhw) + 0.5) / cells - 0.5).numpy()
+        yield np.array(points_J2) if t == 0 else ((peaks(soft_Jhw) + middle) / cells - middle).numpy()
 
 
 def _carried(
@@ -104,6 +107,22 @@ def gaussians(points_J2: Tensor, size: tuple[int, int]) -> Tensor:
     y_h1, x_w = torch.arange(size[0])[:, None], torch.arange(size[1])
     squared_Jhw = (x_w - points_J2[:, 0, None, None]) ** 2 + (y_h1 - points_J2[:, 1, None, None]) ** 2
     return (-squared_Jhw / (2 * SIGMA**2)).exp().nan_to_num(0).float()
+
+
+def rounded_gaussians(points_J2: Tensor, size: tuple[int, int]) -> Tensor:
+    """As ``gaussians``, as the code of the contrastive random walk draws them (JHMDB).
+
+    A point is rounded to a cell, and around that cell are 4x4 of the Gaussian, two before it and one behind it. Before
+    cell 1.5 the code truncates towards zero, so that the Gaussian is one cell late there.
+    """
+    first_J2, end_J2 = (points_J2 - 3 * SIGMA).trunc(), (points_J2 + 3 * SIGMA + 1).trunc()
+    profiles = []
+    for axis, count in enumerate((size[1], size[0])):
+        cell_N = torch.arange(count, dtype=points_J2.dtype)
+        first_J1, end_J1 = first_J2[:, axis, None], end_J2[:, axis, None]
+        profile_JN = (-((cell_N - first_J1 - 2) ** 2) / (2 * SIGMA**2)).exp()
+        profiles.append(torch.where((first_J1 <= cell_N) & (cell_N < end_J1), profile_JN, 0.0))
+    return (profiles[1][:, :, None] * profiles[0][:, None]).float()
 
 
 def peaks(maps_Jhw: Tensor) -> Tensor:

@@ -78,15 +78,29 @@ def lab_features(side: int = 0, square: bool = False) -> FrameFeatures:
 
 
 def resized(frame_HWC: np.ndarray, side: int, square: bool) -> np.ndarray:
-    """A frame whose shorter side, or with ``square`` both, has ``side`` pixels, bilinear; as it is if ``side`` is 0.
-
-    A very wide or narrow one is enlarged less: until its longer side has ``ELONGATED`` times ``side`` pixels.
-    """
+    """A frame of ``shown_size``, bilinear; as it is if ``side`` is 0."""
     if not side:
         return np.ascontiguousarray(frame_HWC)
     height, width = frame_HWC.shape[:2]
+    return resize(frame_HWC[None], shown_size(height, width, side, square))[0]
+
+
+def resized_mask(mask_HW: np.ndarray, side: int, square: bool) -> np.ndarray:
+    """A mask of ``shown_size``: each pixel is the one of ``mask_HW`` that its centre lies in."""
+    height, width = mask_HW.shape
+    h, w = shown_size(height, width, side, square)
+    rows, columns = (((np.arange(n) + 0.5) * (was / n)).astype(int) for n, was in ((h, height), (w, width)))
+    return mask_HW[np.ix_(rows, columns)]
+
+
+def shown_size(height: int, width: int, side: int, square: bool) -> tuple[int, int]:
+    """Height and width of which the shorter one, or with ``square`` both, are ``side`` pixels; as given if that is 0.
+
+    A very wide or narrow frame is enlarged less: until its longer side has ``ELONGATED`` times ``side`` pixels.
+    """
+    if not side or square:
+        return (side, side) if side else (height, width)
     scale = side / min(height, width)
     if scale > 1:
         scale = max(1.0, min(scale, ELONGATED * side / max(height, width)))
-    size = (side, side) if square else (max(1, round(height * scale)), max(1, round(width * scale)))
-    return resize(frame_HWC[None], size)[0]
+    return max(1, round(height * scale)), max(1, round(width * scale))

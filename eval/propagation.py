@@ -24,7 +24,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval.affinity import Affinity, Radius
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.carry import carry_masks, carry_points
-from ssl_video.eval.dense import FrameFeatures, lab_features, network_features
+from ssl_video.eval.dense import FrameFeatures, lab_features, network_features, resized_mask
 from ssl_video.eval.points import correct_points, pck
 from ssl_video.eval.regions import boundary_f, confusion, jaccard, mean_iou, statistics
 from ssl_video.eval.takes import Takes, Videos
@@ -61,9 +61,11 @@ class PropagationConfig(Bounded):
     rule: Literal["joint", "per-frame"] = "joint"
     """joint: one softmax over the top_k cells of all frames. per-frame: one over each frame; its top_k are averaged."""
     least_pixels: Count = 1
-    """Objects of fewer pixels in the first frame are not carried; they count as lost."""
+    """Objects of fewer pixels in the first frame, resized as ``side`` says, are not carried; they count as lost."""
     first_frame: bool = False
     """Count the first frame, which is given (parts only)."""
+    points: Literal["exact", "rounded"] = "exact"
+    """exact: a point lies between cells, too. rounded: on a cell, which stands for its first pixel; the code of CRW."""
     classes: Annotated[int, Bounds(least=2, most=MOST)] = 20
     """Number of classes, the background included (parts only)."""
 
@@ -81,8 +83,8 @@ class PropagationConfig(Bounded):
 
 
 CRW_DAVIS = PropagationConfig()
-TIMECYCLE_DAVIS = PropagationConfig(
-    side=320, square=True, context=7, top_k=5, temperature=512**-0.5, rule="per-frame", least_pixels=11
+TIMECYCLE_DAVIS = PropagationConfig(  # its code does not count an object's first pixel, and wants more than ten others
+    side=320, square=True, context=7, top_k=5, temperature=512**-0.5, rule="per-frame", least_pixels=12
 )
 
 
@@ -99,7 +101,7 @@ class Propagation(Evaluation[PropagationConfig]):
         "default": CRW_DAVIS,
         "crw-davis": CRW_DAVIS,
         "crw-davis-240": replace(CRW_DAVIS, side=240),
-        "crw-jhmdb": replace(CRW_DAVIS, measure="points", side=320, square=True, context=7),
+        "crw-jhmdb": replace(CRW_DAVIS, measure="points", side=320, square=True, context=7, points="rounded"),
         "crw-vip": replace(CRW_DAVIS, measure="parts", side=560, square=True, context=4, first_frame=True),
         "timecycle-davis": TIMECYCLE_DAVIS,
     }
@@ -219,7 +221,8 @@ def _point_scores(video: Video, features: FrameFeatures | None, config: Propagat
     if features is None:
         carried = repeat(truth_TJ2[0], video.frames)
     else:
-        carried = carry_points(iterate_frames(video.path), truth_TJ2[0], features, config.affinity)
+        rounded = config.points == "rounded"
+        carried = carry_points(iterate_frames(video.path), truth_TJ2[0], features, config.affinity, rounded)
     correct = [correct_points(points_J2, truth_TJ2[t]) for t, points_J2 in enumerate(carried) if t and known_T[t]]
     if not correct:
         raise VideoError("none of its frames but the first one has points")
@@ -240,7 +243,10 @@ def _carried_masks(
     """mask_HW of each frame. Raises VideoError."""
     if config.results is not None:
         return _results(video, masks, first_HW, Path(config.results))
-    numbers = [n for n in objects_in(first_HW) if np.count_nonzero(first_HW == n) >= config.least_pixels]
+    numbers = objects_in(first_HW)
+    if config.least_pixels > 1:
+        shown_HW = resized_mask(first_HW, config.side, config.square)
+        numbers = [n for n in numbers if np.count_nonzero(shown_HW == n) >= config.least_pixels]
     if features is None:
         return repeat(np.where(np.isin(first_HW, numbers), first_HW, 0).astype(np.uint8), video.frames)
     return carry_masks(iterate_frames(video.path), first_HW, numbers, features, config.affinity)

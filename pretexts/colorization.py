@@ -7,7 +7,7 @@ references (eq. 2) and gets the colours that lie where it points (eq. 1). To cop
 the thing that it shows, so that the pointer tracks.
 
 ``lab_dropout`` trains as Z. Lai, E. Lu, W. Xie: "MAST: A Memory-Augmented Self-Supervised Tracker", CVPR 2020 instead:
-the network sees Lab, of which a, b or both are left out, and what was left out is copied and compared as a number.
+the network sees Lab, of which a or b is left out, and what was left out is copied and compared as a number.
 """
 
 from collections.abc import Iterable, Mapping
@@ -61,7 +61,7 @@ class ColorizationConfig(Bounded):
     min_colour: NotNegative = 1.0
     """Frames whose ab values spread less than this (in Lab units) count as colourless and are not used; ours."""
     lab_dropout: bool = False
-    """MAST's training: show Lab with a, b or both left out, and regress what was left out."""
+    """MAST's training: show Lab with a or b left out, and regress what was left out."""
 
 
 @PRETEXTS.register("colorization")
@@ -164,8 +164,7 @@ class Colorization(Pretext):
         c = self.config
         shown_BTHWC = in_colours(clip_BTHWC, self.view.colours)
         if c.lab_dropout:
-            keep_B1112 = ~missing_B2[:, None, None, None]
-            shown_BTHWC[..., 1:] = torch.where(keep_B1112, shown_BTHWC[..., 1:], 128.0)
+            shown_BTHWC = left_out(shown_BTHWC, missing_B2)
         features_BDThw = self.backbone(self.backbone.normalise(shown_BTHWC))
         x_BDThw = with_location(features_BDThw) if c.location else features_BDThw
         embeddings_BTPD = self.head(x_BDThw).flatten(3).permute(0, 2, 3, 1)
@@ -177,12 +176,22 @@ class Colorization(Pretext):
         return logits_BJI, features_BDThw, colours_of(clip_BTHWC, (height, width)).flatten(2, 3)
 
     def _missing(self, B: int, ctx: Context) -> Tensor:
-        """Which of a and b each clip lacks: a, b or both with a third each; both at test and where gray is shown."""
-        device = self.centroids_K2.device
-        if not (self.training and self.config.lab_dropout):
-            return torch.ones(B, 2, dtype=torch.bool, device=device)
-        draw_B = ctx.uniform(B)
-        return torch.stack([draw_B < 2 / 3, draw_B >= 1 / 3], 1).to(device)
+        """Which of a and b each clip lacks: one of them, with equal chances; both where gray is shown."""
+        if not self.config.lab_dropout:
+            return torch.ones(B, 2, dtype=torch.bool, device=self.centroids_K2.device)
+        lacks_a_B = ctx.uniform(B).to(self.centroids_K2.device) < 0.5
+        return torch.stack([lacks_a_B, ~lacks_a_B], 1)
+
+
+def left_out(lab_BTHWC: Tensor, missing_B2: Tensor) -> Tensor:
+    """Clips in the 8-bit code of Lab (``in_colours``) without a, b or both: those are neutral, the rest is stretched.
+
+    As in MAST's code, what is left of three channels is 3 / (channels left) times as far from L = 50 and a = b = 0.
+    """
+    neutral_3 = torch.tensor([127.5, 128.0, 128.0], device=lab_BTHWC.device)
+    there_B3 = F.pad(~missing_B2, (1, 0), value=True).to(lab_BTHWC)
+    factor_B3 = there_B3 * 3 / there_B3.sum(1, keepdim=True)
+    return neutral_3 + (lab_BTHWC - neutral_3) * factor_B3[:, None, None, None]
 
 
 def pointer(references_BID: Tensor, target_BJD: Tensor, temperature: float) -> Tensor:

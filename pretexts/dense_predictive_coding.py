@@ -68,8 +68,7 @@ class ConvGRU(nn.Module):
         self.reset = nn.Conv2d(2 * channels, channels, 1)
         self.candidate = nn.Conv2d(2 * channels, channels, 1)
         self.dropout = nn.Dropout(dropout)
-        for conv in (self.update, self.reset, self.candidate):
-            _orthogonal(conv)
+        _orthogonal(self)
 
     def forward(self, x_BDhw: Tensor, state_BDhw: Tensor) -> Tensor:
         """The state after one more block."""
@@ -92,6 +91,7 @@ class DensePredictiveCoding(Pretext):
         channels = backbone.feature_dim
         self.aggregate = ConvGRU(channels, config.dropout)
         self.phi = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, channels, 1))
+        _orthogonal(self.phi)
 
     @property
     def view(self) -> View:
@@ -201,7 +201,10 @@ def kinds(one: Tensor, other: Tensor, steps: int, places: int) -> Tensor:
     return kind.masked_fill(one == other, POSITIVE)
 
 
-def _orthogonal(conv: nn.Conv2d) -> None:
-    nn.init.orthogonal_(conv.weight)
-    assert conv.bias is not None
-    nn.init.zeros_(conv.bias)
+def _orthogonal(module: nn.Module) -> None:
+    """Every weight of the module's layers orthogonal, every bias 0."""
+    for parameter in module.parameters():
+        if parameter.ndim > 1:
+            nn.init.orthogonal_(parameter)
+        else:
+            nn.init.zeros_(parameter)

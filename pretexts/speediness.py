@@ -9,7 +9,7 @@ defence is an option here, so that its effect can be measured.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -32,7 +32,7 @@ Speed = Annotated[float, Bounds(least=1)]
 
 @dataclass(frozen=True)
 class SpeedinessConfig(Bounded):
-    """Options of the speediness pretext, with the paper's values as defaults."""
+    """Options of the speediness pretext, with the paper's values as defaults, but for ``test_short_side``."""
 
     frames: Count = 64
     """T, the frames of a clip."""
@@ -58,6 +58,8 @@ class SpeedinessConfig(Bounded):
     """The frames' shorter side before the crop, in pixels."""
     crop: Count = 224
     """Side of the square cut out of the frames, in pixels; also the size at test."""
+    test_short_side: Count | None = None
+    """The frames' shorter side at test and in evaluations, in pixels; None: short_side. The paper: 224, as its crop."""
     colour: NotNegative = 0.15
     """Standard deviation of the random colour matrix around the identity; 0 turns colour changes off."""
     spatial_pool: Literal["max", "mean"] = "max"
@@ -91,12 +93,19 @@ class Speediness(Pretext):
         super().__init__(config, backbone)
         smallest = config.min_size if config.random_size else config.max_size
         backbone.check_clip(config.frames, smallest)
+        _ = self._frames  # refuses a crop that is larger than the frame, which else a worker would only say later
         self.head = nn.Linear(backbone.feature_dim, 1)  # the paper's 1x1 convolution
 
     @property
     def view(self) -> View:
-        """Clips at normal speed, cropped as at test."""
-        return View(self.config.frames, self.config.stride, self.config.short_side, self.config.crop)
+        """Clips at normal speed, resized and cropped as at test."""
+        c = self.config
+        return View(c.frames, c.stride, c.test_short_side or c.short_side, c.crop)
+
+    @property
+    def _frames(self) -> View:
+        """How frames are resized and cropped: in training from a larger frame than at test, as the options say."""
+        return replace(self.view, short_side=self.config.short_side) if self.training else self.view
 
     @property
     def window(self) -> int:
@@ -127,7 +136,7 @@ class Speediness(Pretext):
         offsets, positions = np.unique(np.stack(views), return_inverse=True)  # a frame in both views is read once
         frames = tuple(int(first + c.stride * o) for o in offsets)
         data = {"positions_VT": positions.reshape(len(views), c.frames), "labels_V": labels}
-        return Sample(frames, data, each=self.view.small)
+        return Sample(frames, data, each=self._frames.small)
 
     def label_words(self) -> dict[str, tuple[str, ...]]:
         """Two speeds."""
@@ -139,7 +148,7 @@ class Speediness(Pretext):
 
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
         """One crop and one flip for both versions, so that only their speed differs."""
-        frames_THWC = self.view.prepare(frames_THWC, rng if self.training else None)
+        frames_THWC = self._frames.prepare(frames_THWC, rng if self.training else None)
         return {"clips_VTHWC": frames_THWC[sample.data["positions_VT"]], "labels_V": sample.data["labels_V"]}
 
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:

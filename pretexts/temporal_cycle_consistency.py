@@ -7,7 +7,7 @@ gradient. Shapes: N sequences of T steps, D channels, R cycles.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -60,7 +60,7 @@ class TemporalCycleConsistencyConfig(Bounded):
     variance_weight: NotNegative = 0.001
     """lambda, the weight of the logarithm of the variance in regression_mse_var."""
     variance_floor: NotNegative = 1e-4
-    """The variance counts as no smaller than this: a cycle whose match is certain would divide by zero otherwise."""
+    """The variance, in units of time squared, counts as no smaller: a certain match would divide by zero otherwise."""
     huber_delta: Positive = 0.1
     """Error at which regression_huber turns from a square into a line."""
     label_smoothing: Fraction = 0.1
@@ -75,6 +75,8 @@ class TemporalCycleConsistencyConfig(Bounded):
     """Stochastic cycles of a batch, as a multiple of its steps."""
     size: Count = 224
     """Side of the square that is cut out of the frames, in pixels; their shorter side is resized to it."""
+    pixels: Literal["backbone", "signed"] = "backbone"
+    """How the network sees pixels: normalised as it is made for, or from -1 to 1 (the paper's code)."""
     flip: bool = True
     """Mirror half of the sequences; off for actions that are told by left and right."""
     brightness: NotNegative = 32 / 255
@@ -96,6 +98,9 @@ class TemporalCycleConsistency(Pretext):
         super().__init__(config, backbone)
         c = config
         backbone.check_stage(c.stage)
+        if c.pixels == "signed":  # noted with the weights, so that evaluations show them so, too
+            half = (0.5,) * backbone.clip.channels
+            backbone.clip = replace(backbone.clip, mean=half, std=half)
         convolutions: list[nn.Module] = []
         before = _channels_of(backbone, c.context_frames, c.stage)
         for channels_in in (before, c.channels):

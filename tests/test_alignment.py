@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
@@ -14,6 +15,7 @@ from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
 from ssl_video.eval.alignment import (
+    Alignment,
     AlignmentConfig,
     Embedded,
     classification_accuracy,
@@ -51,10 +53,24 @@ def test_tau_is_1_in_the_same_order_and_minus_1_in_the_reverse():
     assert kendalls_taus([up, -up + 5], 1).tolist() == pytest.approx([-1, -1])
 
 
-def test_tau_is_tau_b_of_the_nearest_neighbours_of_every_stride_th_frame():
-    a, b = rng(0).normal(size=(30, 3)), rng(1).normal(size=(20, 3))
-    nearest = [int(((b - x) ** 2).sum(1).argmin()) for x in a[::4]]
-    assert kendalls_taus([a, b], 4)[0] == pytest.approx(tau_b(nearest))
+@pytest.mark.parametrize("preset", ["penn", "pouring", "default"])
+def test_tau_takes_every_stride_th_frame_of_both_videos(preset):
+    stride = Alignment.presets[preset].stride
+    videos = [rng(n).normal(size=(frames, 3)) for n, frames in enumerate((47, 36, 53))]
+    expected = []
+    for queries, keys in itertools.permutations(videos, 2):
+        kept = range(0, len(keys), stride)
+        nearest = [min(kept, key=lambda n: ((keys[n] - queries[m]) ** 2).sum()) for m in range(0, len(queries), stride)]
+        assert kendalltau(range(len(nearest)), nearest).statistic == pytest.approx(tau_b(nearest))
+        expected.append(tau_b(nearest))
+    assert kendalls_taus(videos, stride) == pytest.approx(np.array(expected), abs=1e-12)
+
+
+def test_a_nearest_neighbour_between_the_strided_frames_is_passed_over():
+    video = line(0, 1, 2, 3, 4, 5, 6)
+    other = line(0, 4, 2.1, 2, 4.1, 0, 5)  # the nearest of 2 and 4 are its frames 3 and 1
+    assert tau_b([0, 3, 1, 6]) < 1
+    assert kendalls_taus([video, other], 2)[0] == pytest.approx(tau_b([0, 1, 2, 3]))
 
 
 def test_tau_of_one_nearest_neighbour_for_all_is_left_out_and_counted():

@@ -24,7 +24,6 @@ from ssl_video.pretexts.colorization import (
 from ssl_video.pretraining import write_weights
 from ssl_video.run import Run
 from ssl_video.train.data import ClipDataset, samples_to_fit
-from ssl_video.video.augment import to_float
 from ssl_video.video.colours import LUMINANCE, in_colours, rgb_to_lab
 from ssl_video.video.info import VideoInfo
 from tests.nets import drawn_frames, tiny_backbone, video_set
@@ -333,20 +332,37 @@ def test_colorize_gives_each_cell_a_mean_of_the_reference_colours():
 # MAST's training
 
 
-def test_lab_dropout_leaves_out_a_b_or_both_of_whole_clips_and_keeps_lightness(monkeypatch):
-    pretext = make(lab_dropout=True).train()
+@pytest.mark.parametrize("training", [True, False])
+def test_lab_dropout_leaves_out_a_or_b_of_whole_clips_and_stretches_the_rest(monkeypatch, training):
+    pretext = make(lab_dropout=True).train(training)
     shown = []
     forward = pretext.backbone.forward
     monkeypatch.setattr(pretext.backbone, "forward", lambda x: shown.append(x) or forward(x))
     clip = blocks(3)
     pretext(batch_of(*[clip] * 40), context())
-    spec, lab_BTHWC = pretext.backbone.clip, in_colours(torch.from_numpy(clip)[None], "lab")
-    whole_CTHW = to_float(lab_BTHWC.clone(), spec.mean, spec.std)[0]
-    kept_BC = torch.isclose(shown[0], whole_CTHW, atol=1e-5).flatten(2).all(2)
-    neutral_C = (128 / 255 - torch.tensor(spec.mean)) / torch.tensor(spec.std)
-    gone_BC = torch.isclose(shown[0], neutral_C[:, None, None, None], atol=1e-5).flatten(2).all(2)
-    assert kept_BC[:, 0].all() and torch.equal(kept_BC[:, 1:], ~gone_BC[:, 1:])
-    assert {tuple(row) for row in gone_BC[:, 1:].tolist()} == {(True, False), (False, True), (True, True)}
+    lab_THWC = rgb_to_lab(torch.from_numpy(clip).double())
+    signed_THWC = (lab_THWC - torch.tensor([50.0, 0, 0])) / torch.tensor([50.0, 127, 127])  # what MAST's network sees
+    gone = set()
+    for seen_CTHW in shown[0]:
+        expected = []
+        for lost in (1, 2):
+            kept_THWC = signed_THWC.clone()
+            kept_THWC[..., lost] = 0
+            code_THWC = 1.5 * kept_THWC * torch.tensor([127.5, 127, 127]) + torch.tensor([127.5, 128, 128])
+            spec = pretext.backbone.clip
+            pixels_THWC = (code_THWC / 255 - torch.tensor(spec.mean)) / torch.tensor(spec.std)
+            expected.append(pixels_THWC.permute(3, 0, 1, 2).float())
+        fits = [torch.allclose(seen_CTHW, one_CTHW, atol=1e-4) for one_CTHW in expected]
+        assert sum(fits) == 1
+        gone.add(fits.index(True))
+    assert gone == {0, 1}
+
+
+def test_the_loss_of_lab_dropout_is_of_the_channel_that_was_left_out():
+    pretext = make(lab_dropout=True)
+    missing_B2 = pretext._missing(200, context())
+    assert (missing_B2.sum(1) == 1).all() and 70 < int(missing_B2[:, 0].sum()) < 130
+    assert make()._missing(3, context()).all()  # gray has neither
 
 
 def test_the_regression_counts_only_what_was_left_out():

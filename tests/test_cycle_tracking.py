@@ -135,13 +135,27 @@ def test_the_angle_turns_from_x_to_y():
     assert right_end.tolist() == pytest.approx([0.1, 0.7])  # y points down
 
 
-def test_inliers_are_the_affinity_within_an_identity_mask_that_is_cut_at_the_place():
+@pytest.mark.parametrize("away", [0.0, 0.9, 1.3])
+def test_inliers_are_the_affinity_within_an_identity_mask_that_is_cut_at_the_place(away):
     scores = random(3, 25, 4, 4)
     given, theta = scores.softmax(1), matrices(1.5 * poses(3), 0.6)
-    mask_NPhw = torch.eye(25, dtype=torch.float64).view(1, 25, 5, 5).repeat(3, 1, 1, 1)
-    mask_NPss = cut(mask_NPhw, theta, 4)
-    expected = (mask_NPss * given).sum((1, 2, 3)) / (mask_NPss.sum((1, 2, 3)) + 1e-5)
-    assert inliers(given, theta).tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+    theta[0, 0, 2] += away
+    expected = []
+    for n in range(3):
+        mask_1Phw = torch.eye(25, dtype=torch.float64).view(1, 25, 5, 5)
+        grid = F.affine_grid(theta[n : n + 1], [1, 1, 4, 4], align_corners=False)
+        mask_Pss = F.grid_sample(mask_1Phw, grid, "bilinear", "zeros", align_corners=False)[0]
+        entries = [value + 1e-5 for value in mask_Pss.flatten().tolist()]
+        expected.append(float((mask_Pss * given[n]).sum()) / math.fsum(entries))
+    assert inliers(given, theta).tolist() == pytest.approx(expected, rel=1e-9)
+
+
+def test_inliers_of_certain_matches_are_nearly_1_and_less_where_the_patch_leaves_the_frame():
+    given = torch.ones(2, 900, 10, 10, dtype=torch.float64)  # as if every match were certain, wherever it is sought
+    pose = torch.tensor([[0.0, 0.0, 0.0], [1.33, 0.0, 0.0]], dtype=torch.float64)
+    # in the second, ten cells of the hundred are seen, each 0.05 of a cell before the centres of the outer cells end
+    expected = [100 / (100 + 0.9), 10 * 0.05 / (10 * 0.05 + 0.9)]
+    assert inliers(given, matrices(pose, 1 / 3)).tolist() == pytest.approx(expected, rel=1e-9)
 
 
 def test_likeness_is_one_for_maps_that_differ_in_length_only():
@@ -221,7 +235,7 @@ def test_cycles_of_an_exact_tracker_close():
     assert torch.allclose(long_cycles(past, still, patch, localise, side), theta, atol=1e-6)
     found = skip_cycles(past, still, patch, localise, side)
     assert torch.allclose(found.back_TB23, theta, atol=1e-6)
-    assert inliers(found.affinity_NPhw, found.theta_N23).tolist() == pytest.approx([1, 1, 1], abs=1e-4)
+    assert inliers(found.affinity_NPhw, found.theta_N23).tolist() == pytest.approx([9 / (9 + 81 * 9e-5)] * 3, abs=1e-6)
     assert likeness(found.crops_TBDhw, patch).flatten().tolist() == pytest.approx([1, 1, 1], abs=1e-6)
 
 

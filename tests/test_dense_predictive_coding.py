@@ -38,6 +38,18 @@ def context(seed=0, rank=0, world_size=1):
     return Context(Progress(0, 1), torch.Generator().manual_seed(seed), rank, world_size)
 
 
+def test_predictor_and_aggregator_begin_with_orthogonal_weights_and_without_bias():
+    pretext = make()
+    layers = [m for part in (pretext.phi, pretext.aggregate) for m in part.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(layers) == 5
+    for layer in layers:
+        rows = layer.weight.detach().double().flatten(1).tolist()
+        for a, one in enumerate(rows):
+            for b, other in enumerate(rows):
+                assert sum(x * y for x, y in zip(one, other, strict=True)) == pytest.approx(float(a == b), abs=1e-5)
+        assert layer.bias is not None and not layer.bias.any()
+
+
 def test_the_blocks_are_evenly_spaced_frames_without_a_gap_between_blocks():
     sample = make().sample(video_of(40), {}, np.random.default_rng(1))
     assert isinstance(sample, Sample)
@@ -165,13 +177,13 @@ def test_the_context_sees_rectified_features_and_the_targets_are_not_rectified()
 
 
 @pytest.mark.parametrize("name", ["r2plus1d_4", "r3d_10"])
-def test_an_untrained_network_begins_near_the_loss_of_guessing(name):
+def test_an_untrained_network_begins_a_little_above_the_loss_of_guessing(name):
     torch.manual_seed(0)
     options = {"blocks": 4, "frames": 4, "stride": 1, "predict": 2, "short_side": 32, "crop": 32}
     pretext = build_pretext("dense_predictive_coding", build_backbone(name), options)
     noise = torch.randint(0, 256, (6, 16, 32, 32, 3), generator=torch.Generator().manual_seed(1)).byte()
     output = pretext({"clip_THWC": noise}, context())
-    assert output.loss.item() == pytest.approx(math.log(6 * 2 * 4), abs=0.5)
+    assert 0 < output.loss.item() - math.log(6 * 2 * 4) < 1.5
     assert output.metrics["accuracy"] < 0.2
 
 

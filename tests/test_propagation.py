@@ -1,8 +1,10 @@
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from scipy.io import savemat
 
@@ -13,10 +15,10 @@ from ssl_video.datasets.points import PointReader, points_of
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
-from ssl_video.eval.affinity import Affinity
+from ssl_video.eval.affinity import Affinity, propagate
 from ssl_video.eval.base import Task, evaluate
-from ssl_video.eval.carry import carry_masks, carry_points, gaussians, largest, one_hot, peaks
-from ssl_video.eval.dense import lab_features, network_features
+from ssl_video.eval.carry import carry_masks, carry_points, gaussians, largest, one_hot, peaks, rounded_gaussians
+from ssl_video.eval.dense import lab_features, network_features, resized_mask
 from ssl_video.eval.propagation import Propagation
 from ssl_video.eval.regions import jaccard
 from ssl_video.model import load_model
@@ -132,7 +134,7 @@ def test_every_preset_names_its_numbers():
     davis_480, small, jhmdb, vip = (presets[n] for n in ("crw-davis", "crw-davis-240", "crw-jhmdb", "crw-vip"))
     assert (davis_480.side, davis_480.context, davis_480.radius, davis_480.top_k) == (0, 20, 12, 10)
     assert davis_480.temperature == 0.05 and small.side == 240
-    assert (jhmdb.context, jhmdb.side, jhmdb.measure) == (7, 320, "points")
+    assert (jhmdb.context, jhmdb.side, jhmdb.measure, jhmdb.points) == (7, 320, "points", "rounded")
     assert (vip.context, vip.side, vip.measure, vip.classes) == (4, 560, "parts", 20)
     cycle = presets["timecycle-davis"]
     assert (cycle.context, cycle.side, cycle.square, cycle.rule) == (7, 320, True, "per-frame")
@@ -286,6 +288,25 @@ def test_objects_of_few_pixels_may_be_left_out_of_the_carrying(tmp_path):
     assert measured(f"davis:{tmp_path}", features="identity", least_pixels=5).metrics["J_mean"] == 0
 
 
+@pytest.mark.parametrize(("width", "carried"), [(12, True), (11, False)])
+def test_timecycle_wants_twelve_pixels_of_an_object_in_the_square_of_320(tmp_path, width, carried):
+    masks_THW = np.zeros((4, 640, 960), np.uint8)
+    masks_THW[:, 100:102, 300 : 300 + 3 * width] = 1  # 6 pixels of the frame are one of the square
+    small = Image.fromarray(masks_THW[0]).resize((320, 320), Image.Resampling.NEAREST)
+    assert np.count_nonzero(np.asarray(small)) == width
+    result = measured(f"davis:{one(tmp_path, masks_THW)}", features="identity", preset="timecycle-davis")
+    assert result.metrics["J_mean"] == float(carried)
+
+
+def test_masks_are_resized_to_the_pixel_that_a_centre_lies_in():
+    for number, (size, side, square) in enumerate([((53, 87), 32, True), ((31, 20), 64, True), ((90, 60), 24, False)]):
+        mask_HW = np.random.default_rng(number).integers(0, 5, size).astype(np.uint8)
+        height, width = (side, side) if square else (36, 24)
+        expected = Image.fromarray(mask_HW).resize((width, height), Image.Resampling.NEAREST)
+        assert (resized_mask(mask_HW, side, square) == np.asarray(expected)).all()
+    assert (resized_mask(mask_HW, 0, True) == mask_HW).all()
+
+
 def test_the_largest_of_many_labels_is_found_in_parts():
     soft = torch.rand(40, 3, 4, generator=torch.Generator().manual_seed(0))
     whole = torch.nn.functional.interpolate(soft[None], size=(9, 10), mode="bilinear", align_corners=False)[0]
@@ -302,6 +323,57 @@ def test_points_are_found_where_their_gaussians_were_put():
     found = peaks(gaussians(points, (8, 12)))
     assert torch.allclose(found[:2], points[:2], atol=0.2)
     assert found[2].isnan().all()
+
+
+def drawn_as_the_random_walk_draws(x, y, height, width, sigma=0.5):
+    """A Gaussian of 4x4 numbers, the largest of them third, that is laid over the map around the rounded point."""
+    window = [[math.exp(-((i - 2) ** 2 + (j - 2) ** 2) / (2 * sigma**2)) for j in range(4)] for i in range(4)]
+    left, top, right, bottom = int(x - 1.5), int(y - 1.5), int(x + 2.5), int(y + 2.5)
+    drawn_hw = np.zeros((height, width))
+    for i in range(max(0, top), min(bottom, height)):
+        for j in range(max(0, left), min(right, width)):
+            drawn_hw[i, j] = window[i - top][j - left]
+    return drawn_hw
+
+
+def test_rounded_points_are_drawn_into_a_window_of_4x4_cells():
+    points = np.random.default_rng(0).uniform(-4, 16, (200, 2)).tolist()
+    points += [[5.0, 6.0], [5.49, 5.5], [0.0, 0.3], [1.2, 1.5], [-0.6, 11.9], [13.4, 3.0], [-9.0, 3.0], [30.0, 3.0]]
+    expected = [drawn_as_the_random_walk_draws(x, y, 12, 13) for x, y in points]
+    assert np.allclose(rounded_gaussians(torch.tensor(points, dtype=torch.float64), (12, 13)), expected, atol=1e-7)
+    middle = rounded_gaussians(torch.tensor([[5.4, 6.5]], dtype=torch.float64), (12, 13))[0]
+    assert middle.argmax() == 7 * 13 + 5 and middle[7, 5] == 1 and (middle > 0).sum() == 16
+    assert (middle[5:9, 3:7] > 0).all()
+
+
+def test_an_unknown_point_is_drawn_nowhere():
+    assert not rounded_gaussians(torch.tensor([[np.nan, 3.0]], dtype=torch.float64), (8, 8)).any()
+
+
+def test_the_cell_of_a_rounded_point_stands_for_its_first_pixel():
+    maps_TDhw = F.normalize(torch.randn(3, 8, 40, 40, generator=torch.Generator().manual_seed(0)), dim=1)
+    frames, how = np.zeros((3, 240, 320, 3), np.uint8), Affinity(7, 12, 10)
+    points, given = np.array([[151.0, 100.0], [33.3, 200.9]]), iter(maps_TDhw)
+    _, *found = carry_points(frames, points, lambda _: next(given), how, rounded=True)
+    labels = [drawn_as_the_random_walk_draws(x * 40 / 320, y * 40 / 240, 40, 40) for x, y in points]
+    _, *carried = propagate(iter(maps_TDhw), torch.tensor(np.array(labels)).float(), how)
+    for points_J2, soft_Jhw in zip(found, carried, strict=True):
+        for point, soft_hw in zip(points_J2, soft_Jhw.double().numpy(), strict=True):
+            cells = sorted(np.ndindex(40, 40), key=lambda cell: -soft_hw[cell])[:3]
+            total = sum(soft_hw[cell] for cell in cells)
+            x, y = (sum(soft_hw[cell] * cell[axis] for cell in cells) / total for axis in (1, 0))
+            assert point == pytest.approx([x * 320 / 40, y * 240 / 40])
+
+
+def test_a_joint_that_stands_still_comes_back_to_its_cell_or_with_the_option_to_itself():
+    def alone(_):  # a cell is like no other
+        return torch.eye(1600).reshape(1600, 40, 40)
+
+    frames, point, how = np.zeros((2, 320, 320, 3), np.uint8), np.array([[150.0, 90.0]]), Affinity(7, 12, 1)
+    *_, rounded = carry_points(frames, point, alone, how, rounded=True)
+    *_, exact = carry_points(frames, point, alone, how)
+    assert np.abs(rounded - [152, 88]).max() < 2  # cells 18.75 and 11.25 are 19 and 11
+    assert np.abs(exact - point).max() < 1
 
 
 def test_a_point_moves_with_its_colour():

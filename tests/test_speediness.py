@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +9,7 @@ from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Context, Progress, Sample, Skip, build_pretext
 from ssl_video.pretexts.speediness import drop_frames, space_evenly
+from ssl_video.recipes import load_recipe
 from ssl_video.video.info import VideoInfo
 from tests.nets import drawn_frames, tiny_backbone, video_set
 
@@ -55,6 +57,41 @@ def test_even_spacing_stays_in_the_window(frames, factor, seed):
     positions = space_evenly(3 * frames, factor, frames, np.random.default_rng(seed))
     assert positions[0] >= 0 and positions[-1] < 3 * frames
     assert len(positions) == frames
+
+
+@pytest.mark.parametrize("size", [(480, 640), (720, 480), (256, 341)])
+def test_the_paper_is_tested_on_the_middle_of_frames_of_height_224(size):
+    options = load_recipe("speediness:paper")["pretext"]
+    pretext = build_pretext("speediness", tiny_backbone(), {k: v for k, v in options.items() if k != "name"}).eval()
+    frames_THWC = np.random.default_rng(0).integers(0, 256, (1, *size, 3), dtype=np.uint8)
+    data = {"positions_VT": np.zeros((2, 1), int), "labels_V": np.array([0, 1])}
+    sample = Sample((0,), data, each=pretext.view.small)
+    tested = pretext.transform(frames_THWC, sample, np.random.default_rng(0))["clips_VTHWC"][0, 0]
+    height, width = (n * 224 / min(size) for n in size)
+    small_NCHW = torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)
+    shape = (round(height), round(width))
+    whole_HWC = F.interpolate(small_NCHW, shape, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
+    top, left = (shape[0] - 224) // 2, (shape[1] - 224) // 2
+    assert tested.shape == (224, 224, 3)
+    assert np.array_equal(tested, whole_HWC[top : top + 224, left : left + 224])
+    assert (pretext.view.short_side, pretext.view.size) == (224, 224)
+    assert np.array_equal(sample.each(frames_THWC[0]), whole_HWC)
+
+
+def test_training_crops_a_larger_frame_than_the_test():
+    def shape_of(pretext):
+        sample = pretext.sample(video_of(20), {}, np.random.default_rng(0))
+        return sample.each(np.zeros((24, 30, 3), np.uint8)).shape
+
+    assert shape_of(make(test_short_side=8).train()) == (12, 15, 3)
+    assert shape_of(make(test_short_side=8).eval()) == (8, 10, 3)
+    assert shape_of(make().eval()) == (12, 15, 3) and make().view.short_side == 12  # without the option, as in training
+
+
+@pytest.mark.parametrize("options", [{"test_short_side": 6}, {"short_side": 6, "test_short_side": 8}])
+def test_a_crop_larger_than_the_frame_is_refused(options):
+    with pytest.raises(UserError, match="crop of 8 pixels cannot be cut out of frames whose shorter side has 6"):
+        make(**options)
 
 
 def test_both_versions_of_a_clip_come_from_one_window_and_one_crop():

@@ -9,10 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError
 from ssl_video.eval.frames import calibrate_on_frames
-from ssl_video.model import Model
+from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import Context, Progress, Sample, Skip, build_pretext
 from ssl_video.pretexts.temporal_cycle_consistency import (
     TemporalCycleConsistencyConfig,
@@ -22,7 +23,12 @@ from ssl_video.pretexts.temporal_cycle_consistency import (
     draw_cycles,
     stochastic_cycles,
 )
+from ssl_video.pretraining import write_weights
+from ssl_video.recipes import load_recipe
+from ssl_video.run import Run
+from ssl_video.train.config import OptimConfig
 from ssl_video.train.data import usable, with_company
+from ssl_video.train.optim import build_optimizer, set_schedules
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.scan import scan_one
 from ssl_video.video.writer import write_video
@@ -171,14 +177,42 @@ def test_a_cycle_longer_than_the_batch_is_refused():
         draw_cycles(4, 20, 5, 10, torch.Generator())
 
 
-def test_a_certain_match_gives_a_finite_loss_and_gradient():
+@pytest.mark.parametrize("floor", [1e-4, 1e-8])
+def test_a_certain_match_gives_a_finite_loss_and_gradient(floor):
     embeddings, times = sequences()
     embeddings = (1e4 * embeddings).requires_grad_()
     logits, row_times, labels = all_cycles(embeddings, times, "l2", 0.1)
     assert logits.softmax(1).max(1).values.eq(1).any()
-    loss = cycle_loss(logits, labels, row_times, PLAIN)
+    loss = cycle_loss(logits, labels, row_times, replace(PLAIN, variance_floor=floor))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(embeddings.grad).all()
+
+
+def loss_of_a_match(certainty, floor):
+    """Of a cycle through 20 steps, so much weight on the right one, the rest behind it: ours, without floor, at it."""
+    times = np.arange(20) / 20
+    beta = np.zeros(20)
+    beta[[7, 8]] = certainty, 1 - certainty
+    error, variance = (1 - certainty) / 20, certainty * (1 - certainty) / 20**2
+    logits = torch.from_numpy(beta).log().clamp(min=-1e4)[None]
+    config = replace(PLAIN, variance_floor=floor)
+    ours = cycle_loss(logits, torch.tensor([7]), torch.from_numpy(times)[None], config).item()
+    return ours, error**2 / variance + 0.001 * math.log(variance), error**2 / floor + 0.001 * math.log(floor)
+
+
+def test_the_floor_of_the_variance_acts_on_matches_within_a_hundredth_of_the_video():
+    ours, free, _ = loss_of_a_match(0.958, PLAIN.variance_floor)
+    assert ours == pytest.approx(free, rel=1e-9)
+    ours, free, floored = loss_of_a_match(0.959, PLAIN.variance_floor)  # 0.959 * 0.041 / 20^2 is below 0.01^2
+    assert ours == pytest.approx(floored, rel=1e-9) and abs(ours - free) > 1e-6
+
+
+@pytest.mark.parametrize("certainty", [0.5, 0.959, 0.99, 0.9999, 0.99999])
+def test_the_floor_of_the_papers_recipe_leaves_the_loss_of_its_code_to_matches_but_certain_ones(certainty):
+    ours, free, _ = loss_of_a_match(
+        certainty, load_recipe("temporal_cycle_consistency:paper")["pretext"]["variance_floor"]
+    )
+    assert ours == pytest.approx(free, rel=1e-9)
 
 
 def test_label_smoothing_spreads_a_part_of_the_label_over_all_steps():
@@ -252,6 +286,51 @@ def test_colours_change_all_steps_of_a_sequence_alike():
     features = pretext(batch, context(1)).features_ND.unflatten(0, (2, 5))
     assert torch.allclose(features, features[:, :1].expand_as(features), atol=1e-6)
     assert not torch.allclose(features[0], features[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_with_signed_pixels_the_network_sees_minus_1_to_1(monkeypatch, training):
+    pretext = make(pixels="signed", brightness=0, contrast=0).train(training)
+    batch, seen = batch_of(pretext), []
+    forward = pretext.backbone.forward
+    monkeypatch.setattr(pretext.backbone, "forward", lambda x, stage: seen.append(x) or forward(x, stage))
+    pretext(batch, context())
+    expected = batch["clips_TKHWC"].double().flatten(0, 1).permute(0, 4, 1, 2, 3) / 127.5 - 1
+    assert torch.allclose(seen[0].double(), expected, atol=1e-6)
+
+
+def test_the_papers_recipe_alone_has_signed_pixels():
+    paper, small = (load_recipe(f"temporal_cycle_consistency:{name}")["pretext"] for name in ("paper", "small"))
+    assert paper["pixels"] == "signed" and "pixels" not in small and PLAIN.pixels == "backbone"
+    assert make().backbone.clip.mean == tiny_backbone().clip.mean != (0.5,) * 3
+
+
+def test_a_network_that_was_trained_on_signed_pixels_is_shown_them_when_it_is_loaded(tmp_path):
+    options = OPTIONS | {"pixels": "signed", "size": 64, "stage": None}
+    backbone = build_backbone("single_frame", width=3)
+    write_weights(Run(tmp_path), build_pretext("temporal_cycle_consistency", backbone, options))
+    clips = torch.randint(0, 256, (2, 1, 64, 64, 3), generator=torch.Generator().manual_seed(0)).byte()
+    for name in (str(tmp_path), f"random:{tmp_path}"):
+        assert torch.allclose(load_model(name).normalise(clips), clips.permute(0, 4, 1, 2, 3) / 127.5 - 1, atol=1e-6)
+
+
+def test_the_papers_weight_decay_is_its_codes_penalty_the_mean_of_ten_terms_in_the_gradient():
+    optim = OptimConfig(**load_recipe("temporal_cycle_consistency:paper")["optim"])
+    pretext = make(trained="only_bn").double()
+    embedder = [p for part in (pretext.convolutions, pretext.fully_connected) for p in part.parameters()]
+    kernels = [p for p in embedder if p.ndim > 1]
+    assert len(kernels) == 5 and optim.name == "adam" and optim.beta2 == 0.999 and optim.momentum == 0.9
+    optimizer = build_optimizer(optim, pretext)
+    before = [p.detach().clone().requires_grad_() for p in kernels]
+    for p in pretext.parameters():
+        p.grad = 1e-7 * torch.ones_like(p)  # as small as the penalty, so that it is seen in the first step
+    set_schedules(optimizer, optim, Progress(0, 150_000))
+    optimizer.step()
+    penalty = sum(1e-5 * p.square().sum() for p in before) / 10  # five layers with a kernel and a bias each
+    for after, was, of_penalty in zip(kernels, before, torch.autograd.grad(penalty, before), strict=True):
+        gradient = 1e-7 + of_penalty
+        expected = was - 1e-4 * gradient / (gradient.square().sqrt() + 1e-8)  # Adam's first step
+        assert torch.allclose(after, expected, rtol=0, atol=1e-12)
 
 
 def test_only_batch_norm_of_the_used_stages_is_trained_by_default():
