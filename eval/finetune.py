@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ssl_video.bounds import Bounded, Count, LessThanOne, Natural, Positive
+from ssl_video.bounds import Bounded, Count, Natural, Positive, Share
 from ssl_video.config import plain
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.flow import for_modality
@@ -61,8 +61,8 @@ class FinetuneConfig(Bounded):
     """Clips in a batch."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(weight_decay=1e-3))
     """Optimiser and schedules."""
-    held_out: LessThanOne = 0.0
-    """Fraction of the training list that is kept for validation while training."""
+    held_out: Share = 0.0
+    """Fraction of the training list that is kept for validation while training, or how many videos."""
     validate_every: Count = 10
     """Epochs between validations."""
     patience: Count | None = None
