@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
 from ssl_video.bounds import Bounded, Count, Fraction, LessThanOne, Natural, NotNegative
@@ -36,8 +36,13 @@ class ClassificationConfig(Bounded):
     """Standard deviation of the random colour matrix around the identity; 0 turns colour changes off. RGB only."""
     colour_fraction: Fraction = field(default=1.0, metadata={"formerly": "colour_part"})
     """Fraction of the clips whose colours are changed."""
+    batch_norm: bool = False
+    """Batch norm of the pooled features, before the dropout."""
     dropout: LessThanOne = 0.5
     """Dropout before the linear layer."""
+    initial: Literal["uniform", "normal", "orthogonal"] = "uniform"
+    """Weights of the linear layer at the start: uniform as PyTorch draws them, or normal (a standard deviation of 0.01)
+    or orthogonal, both with biases of 0."""
     top: Natural | None = None
     """Stages of the backbone that are trained, counted from the last; by default all, 0 trains the classifier only."""
 
@@ -75,7 +80,8 @@ class Classification(Objective):
         super().__init__(config, backbone)
         backbone.requires_grad_(True)  # its pretext may have trained less of it
         self.shown, self.classes, self.multi_label = view, classes, multi_label
-        self.classifier = Classifier(backbone.feature_dim, classes, config.dropout)
+        self.classifier = Classifier(backbone.feature_dim, classes, config.dropout, config.batch_norm)
+        initialise(self.classifier.linear, config.initial)
         if min(config.short_sides, default=view.size) < view.size:
             raise UserError(
                 f"A crop of {view.size} pixels cannot be cut out of frames whose shorter side has "
@@ -158,3 +164,14 @@ class Classification(Objective):
             "matrix_B33": torch.where(kept_B[:, None, None], torch.eye(3, device=ctx.device), colours["matrix_B33"]),
             "shift_B": colours["shift_B"].masked_fill(kept_B, 0),
         }
+
+
+def initialise(linear: nn.Linear, initial: str) -> None:
+    """Draw a layer's weights anew, with biases of 0, as ``ClassificationConfig.initial`` says; uniform leaves them."""
+    if initial == "uniform":
+        return
+    if initial == "orthogonal":
+        nn.init.orthogonal_(linear.weight)
+    else:
+        nn.init.normal_(linear.weight, std=0.01)
+    nn.init.zeros_(linear.bias)

@@ -1,13 +1,14 @@
 """Fine-tuning: the whole network, or its last stages, is trained with labels; from scratch with ``random:NAME``."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from ssl_video.bounds import Bounded, Count, Natural, Positive, Share
-from ssl_video.config import plain
+from ssl_video.config import from_mapping, plain
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import held_out
@@ -20,6 +21,7 @@ from ssl_video.eval.multilabel import hit_at, multilabel_numbers
 from ssl_video.eval.results import predictions_of
 from ssl_video.eval.takes import LabelledVideos, Takes
 from ssl_video.model import Model, digest, header_of_backbone, load_model
+from ssl_video.readback import DAMAGE
 from ssl_video.run import Run
 from ssl_video.train.config import OptimConfig, TrainingConfig
 from ssl_video.train.data import ClipDataset, read_video
@@ -78,6 +80,8 @@ class FinetuneConfig(Bounded):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.classification.batch_norm and self.batch_size == 1:
+            raise UserError("batch_norm of the classifier needs clips to compare; set --option batch_size=2, or more.")
         if not self.held_out and (self.use == "best" or self.patience is not None):
             raise UserError(
                 "use=best and patience need validation; keep a fraction for it, with --option held_out=0.1, say."
@@ -268,12 +272,20 @@ def _claim(run: Run, notes: dict[str, Any], videos: VideoSet) -> None:
         run.write_config(notes)
         return
     noted = run.config()
-    if {**noted, "hash": ""} != {**notes, "hash": ""}:
+    if {**noted, "options": _options_now(noted), "hash": ""} != {**notes, "hash": ""}:
         raise UserError(f"{run} holds another run (see {run.config_file}); choose another --run folder.")
     if not videos.has_hash(str(noted["hash"])):
         raise UserError(
             f"{run} was begun with other training videos or labels; bring them back, or choose another --run folder."
         )
+
+
+def _options_now(noted: Mapping[str, Any]) -> object:
+    """The options that a run noted, with the defaults of those that are newer; None if they are of no fine-tuning."""
+    try:
+        return plain(from_mapping(FinetuneConfig, noted["options"], "fine-tuning"))
+    except (UserError, *DAMAGE):
+        return None
 
 
 def _validations(run: Run) -> list[float]:

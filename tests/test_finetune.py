@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
+from torch import nn
 
 from ssl_video.datasets.base import VideoSet
 from ssl_video.errors import UserError
@@ -134,6 +136,45 @@ def test_a_folder_of_another_run_is_refused(task, model):
     (task.folder.parent / "other" / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="not empty"):
         evaluate("finetune", model, replace(task, folder=task.folder.parent / "other"), options=FAST)
+
+
+def test_a_run_that_noted_fewer_options_goes_on_with_the_defaults_of_the_others(task, model):
+    first = evaluate("finetune", model, task, options=FAST)
+    noted = yaml.safe_load((task.folder / "config.yaml").read_text())
+    for name in ("batch_norm", "initial"):
+        del noted["options"]["classification"][name]
+    (task.folder / "config.yaml").write_text(yaml.safe_dump(noted))
+    assert evaluate("finetune", model, task, options=FAST).metrics == first.metrics
+    with pytest.raises(UserError, match="another run"):
+        evaluate("finetune", model, task, options=FAST | {"batch_norm": True})
+
+
+def test_a_classifier_normalises_before_it_drops_and_starts_as_asked(model):
+    net = classification(model, batch_norm=True, dropout=0.5, initial="orthogonal")
+    assert [type(m) for m in net.classifier.children()] == [nn.BatchNorm1d, nn.Dropout, nn.Linear]
+    weight, bias = net.classifier.linear.weight, net.classifier.linear.bias
+    torch.testing.assert_close(weight @ weight.T, torch.eye(2))
+    assert not bias.any()
+    features = 5 + 3 * torch.randn(16, weight.shape[1], 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    pooled = features.mean((2, 3, 4))
+    scaled = (pooled - pooled.mean(0)) / (pooled.var(0, correction=0) + 1e-5).sqrt()
+    net.classifier.dropout.p = 0.0
+    torch.testing.assert_close(net.classifier(features), scaled @ weight.T)
+
+    normal = classification(model, initial="normal").classifier.linear
+    assert 0.005 < float(normal.weight.detach().std()) < 0.02 and not normal.bias.any()
+    torch.manual_seed(1)
+    as_drawn = nn.Linear(model.backbone.feature_dim, 2)
+    assert torch.equal(classification(model).classifier.linear.weight, as_drawn.weight)
+
+
+def test_batch_norm_of_the_classifier_is_in_the_model_that_is_left(task, model):
+    evaluate("finetune", model, task, options=FAST | {"batch_norm": True, "initial": "orthogonal"})
+    again = load_model(str(task.folder))
+    assert again.classifier is not None and isinstance(again.classifier.norm, nn.BatchNorm1d)
+    assert again.classifier.norm.running_mean.any()
+    with pytest.raises(UserError, match="batch_size=2"):
+        FinetuneConfig(classification=ClassificationConfig(batch_norm=True), batch_size=1)
 
 
 def test_the_best_validation_is_kept_and_enough_failures_end_the_training(task, model, monkeypatch):
