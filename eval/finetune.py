@@ -99,6 +99,11 @@ def _steps(epochs: int, *milestones: int) -> dict[str, Any]:
 
 
 _RESIZED = ClassificationConfig(crop="resized", colour=0.0)
+_VCOP = FinetuneConfig(
+    frames=16, stride=1, short_side=128, size=112, epochs=150, batch_size=8, clips=10, average="logits",
+    classification=ClassificationConfig(flip=0.0, colour=0.0, dropout=0.0),
+    optim=_optim("sgd", 1e-3, 5e-4, schedule="constant"), held_out=800, validate_every=1, use="best",
+)  # fmt: skip
 
 
 @EVALUATIONS.register("finetune")
@@ -108,13 +113,11 @@ class Finetune(Evaluation[FinetuneConfig]):
     ``default`` suits small sets and small networks. The others follow published protocols, with their clips, sizes,
     epochs, optimisers and ways to test.
 
-    ``vcop``: Xu et al., CVPR 2019. ``ctp``: Wang et al., "Unsupervised Visual Representation Learning by Tracking
-    Patches in Video", CVPR 2021. ``coclr``: Han et al., NeurIPS 2020. ``dpc``: Han et al., "Video Representation
-    Learning by Dense Predictive Coding", 2019; its eight blocks of five frames are one clip of 40 here, and its
-    learning rate, whose schedule we do not know, stays constant. ``rspnet`` (UCF101) and ``rspnet-hmdb``: Chen et al.,
-    AAAI 2021. ``severe``: Thoker et al., ECCV 2022.
-
-    Changes of brightness, contrast, saturation and hue are one random matrix of colours in all of them.
+    ``vcop`` (UCF101) and ``vcop-hmdb``: Xu et al., CVPR 2019; 800 and 400 training videos are kept for validation, and
+    the best weights are tested. ``ctp``: Wang et al., "Unsupervised Visual Representation Learning by Tracking Patches
+    in Video", CVPR 2021. ``coclr``: Han et al., NeurIPS 2020. ``dpc``: Han et al., "Video Representation Learning by
+    Dense Predictive Coding", 2019; its eight blocks of five frames are one clip of 40 here, and its learning rate stays
+    constant. ``rspnet`` (UCF101) and ``rspnet-hmdb``: Chen et al., AAAI 2021. ``severe``: Thoker et al., ECCV 2022.
     """
 
     Config = FinetuneConfig
@@ -122,11 +125,8 @@ class Finetune(Evaluation[FinetuneConfig]):
     trains = True
     presets: ClassVar = {
         "default": FinetuneConfig(),
-        "vcop": FinetuneConfig(
-            frames=16, stride=1, short_side=128, size=112, epochs=150, batch_size=8, clips=10, average="logits",
-            classification=ClassificationConfig(flip=0.0, colour=0.0),
-            optim=_optim("sgd", 1e-3, 5e-4, schedule="constant"),
-        ),
+        "vcop": _VCOP,
+        "vcop-hmdb": replace(_VCOP, held_out=400),
         "ctp": FinetuneConfig(
             frames=16, stride=2, short_side=128, size=112, epochs=150, batch_size=32, clips=10,
             classification=ClassificationConfig(short_sides=(112, 128, 144), flip=0.35, colour_fraction=0.2),

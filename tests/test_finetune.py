@@ -263,6 +263,8 @@ def test_every_preset_draws_clips_and_trains_a_step(task, model):
         small = {"frames": 4, "size": 8, "short_side": 12, "max_steps": 1, "batch_size": 2, "clips": 1}
         if preset.classification.short_sides:
             small["short_sides"] = (8, 12, 14)
+        if preset.held_out:
+            small["held_out"] = 0.25
         folder = task.folder.with_name(name)
         result = evaluate("finetune", model, replace(task, folder=folder), preset=name, options=small)
         assert 0 <= result.metrics["clip_top1"] <= 1
