@@ -104,6 +104,13 @@ _VCOP = FinetuneConfig(
     classification=ClassificationConfig(flip=0.0, colour=0.0, dropout=0.0),
     optim=_optim("sgd", 1e-3, 5e-4, schedule="constant"), held_out=800, validate_every=1, use="best",
 )  # fmt: skip
+_DPC = FinetuneConfig(
+    frames=40, stride=3, short_side=146, size=128, epochs=300, batch_size=128, clips=0,
+    classification=ClassificationConfig(
+        crop="resized", area=(0.5, 1.0), colour_fraction=0.3, batch_norm=True, initial="orthogonal"
+    ),
+    optim=_optim("adam", 1e-3, 1e-3, backbone_scale=0.1, **_steps(300, 60, 80, 100)),
+)  # fmt: skip
 
 
 @EVALUATIONS.register("finetune")
@@ -115,9 +122,10 @@ class Finetune(Evaluation[FinetuneConfig]):
 
     ``vcop`` (UCF101) and ``vcop-hmdb``: Xu et al., CVPR 2019; 800 and 400 training videos are kept for validation, and
     the best weights are tested. ``ctp``: Wang et al., "Unsupervised Visual Representation Learning by Tracking Patches
-    in Video", CVPR 2021. ``coclr``: Han et al., NeurIPS 2020. ``dpc``: Han et al., "Video Representation Learning by
-    Dense Predictive Coding", 2019; its eight blocks of five frames are one clip of 40 here, and its learning rate stays
-    constant. ``rspnet`` (UCF101) and ``rspnet-hmdb``: Chen et al., AAAI 2021. ``severe``: Thoker et al., ECCV 2022.
+    in Video", CVPR 2021. ``coclr``: Han et al., NeurIPS 2020. ``dpc`` (UCF101 at 128 pixels), ``dpc-224`` (UCF101 at
+    224) and ``dpc-hmdb``: Han et al., "Video Representation Learning by Dense Predictive Coding", 2019; its eight
+    blocks of five frames are one clip of 40 here. ``rspnet`` (UCF101) and ``rspnet-hmdb``: Chen et al., AAAI 2021.
+    ``severe``: Thoker et al., ECCV 2022. docs/evaluation.md says in which points they differ from the papers' code.
     """
 
     Config = FinetuneConfig
@@ -137,10 +145,13 @@ class Finetune(Evaluation[FinetuneConfig]):
             classification=ClassificationConfig(crop="resized", area=(0.2, 1.0), colour_fraction=0.3, dropout=0.9),
             optim=_optim("adam", 1e-3, 1e-3, backbone_scale=0.1, **_steps(500, 400, 450)),
         ),
-        "dpc": FinetuneConfig(
-            frames=40, stride=3, short_side=128, size=128, epochs=300, batch_size=128, clips=0,
-            classification=ClassificationConfig(crop="resized", area=(0.5, 1.0), colour_fraction=0.3),
-            optim=_optim("adam", 1e-3, 1e-3, backbone_scale=0.1, schedule="constant"),
+        "dpc": _DPC,
+        "dpc-224": replace(
+            _DPC, short_side=256, size=224, epochs=500, batch_size=44,
+            optim=_optim("adam", 1e-3, 1e-3, backbone_scale=0.1, **_steps(500, 300, 400, 500)),
+        ),
+        "dpc-hmdb": replace(
+            _DPC, optim=_optim("adam", 1e-3, 1e-3, backbone_scale=0.1, **_steps(300, 150, 250, 300)),
         ),
         "rspnet": FinetuneConfig(
             frames=16, fps=25.0, short_side=128, size=112, epochs=30, batch_size=32, clips=10,

@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from ssl_video.datasets.base import VideoSet
 from ssl_video.eval import finetune as finetune_module
 from ssl_video.eval.base import EVALUATIONS, Task
+from ssl_video.eval.classification import Classification
 from ssl_video.model import load_model
 from ssl_video.pretexts.base import Progress, View
 from ssl_video.run import Run
@@ -49,6 +51,9 @@ def stepped(rate, epochs, *milestones, gamma=0.1):
         ("vcop-hmdb", [1e-3] * 150),
         ("ctp", stepped(0.01, 150, 60, 120)),
         ("coclr", stepped(1e-3, 500, 400, 450)),
+        ("dpc", [1e-3] * 60 + [1e-4] * 20 + [1e-5] * 20 + [1e-6] * 200),
+        ("dpc-224", [1e-3] * 300 + [1e-4] * 100 + [1e-5] * 100),
+        ("dpc-hmdb", [1e-3] * 150 + [1e-4] * 100 + [1e-5] * 50),
         ("rspnet-hmdb", stepped(0.01, 100, 50, 70, 90)),
         ("severe", stepped(1e-4, 16, 6, 10, 14, gamma=0.3)),
     ],
@@ -84,3 +89,22 @@ def test_vcop_keeps_a_number_of_videos_for_validation_after_every_epoch_and_test
     assert config.monitor_every == -(-(1001 - count) // 8)
     assert FINETUNE[preset].use == "best"
     assert classification.classifier.dropout.p == 0
+
+
+@pytest.mark.parametrize("preset", ["dpc", "dpc-224", "dpc-hmdb"])
+def test_dpc_classifies_by_batch_norm_dropout_and_an_orthogonal_layer(preset, monkeypatch, tmp_path):
+    classification: Classification = prepared(monkeypatch, tmp_path, preset, 8)[0]
+    norm, dropout, linear = classification.classifier.children()
+    assert isinstance(norm, torch.nn.BatchNorm1d) and norm.weight.eq(1).all() and norm.bias.eq(0).all()
+    assert isinstance(dropout, torch.nn.Dropout) and dropout.p == 0.5
+    assert isinstance(linear, torch.nn.Linear) and linear.bias.eq(0).all()
+    wide = linear.weight if len(linear.weight) <= linear.in_features else linear.weight.T
+    torch.testing.assert_close(wide @ wide.T, torch.eye(len(wide)))
+
+
+@pytest.mark.parametrize(("preset", "crop"), [("dpc", (224, 128)), ("dpc-224", (224, 224))])
+def test_a_test_crop_shows_as_much_of_a_frame_as_the_code_cuts_out_of_256_pixels(preset, crop):
+    cut, shown = crop
+    config = FINETUNE[preset]
+    assert config.size == shown
+    assert config.size / config.short_side == pytest.approx(cut / 256, abs=0.003)
