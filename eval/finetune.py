@@ -141,8 +141,10 @@ class Finetune(Evaluation[FinetuneConfig]):
             optim=_optim("sgd", 0.01, 5e-4, clip_norm=40.0, **_steps(150, 60, 120)),
         ),
         "coclr": FinetuneConfig(
-            frames=32, stride=1, short_side=128, size=128, epochs=500, batch_size=32, clips=0, crops=10,
-            classification=ClassificationConfig(crop="resized", area=(0.2, 1.0), colour_fraction=0.3, dropout=0.9),
+            frames=32, stride=1, short_side=146, size=128, epochs=500, batch_size=32, clips=0, crops=10,
+            classification=ClassificationConfig(
+                crop="resized", area=(0.2, 1.0), colour_fraction=0.3, dropout=0.9, initial="normal"
+            ),
             optim=_optim("adam", 1e-3, 1e-3, backbone_scale=0.1, **_steps(500, 400, 450)),
         ),
         "dpc": _DPC,

@@ -102,7 +102,7 @@ def test_dpc_classifies_by_batch_norm_dropout_and_an_orthogonal_layer(preset, mo
     torch.testing.assert_close(wide @ wide.T, torch.eye(len(wide)))
 
 
-@pytest.mark.parametrize(("preset", "crop"), [("dpc", (224, 128)), ("dpc-224", (224, 224))])
+@pytest.mark.parametrize(("preset", "crop"), [("coclr", (224, 128)), ("dpc", (224, 128)), ("dpc-224", (224, 224))])
 def test_a_test_crop_shows_as_much_of_a_frame_as_the_code_cuts_out_of_256_pixels(preset, crop):
     cut, shown = crop
     config = FINETUNE[preset]
