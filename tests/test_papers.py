@@ -1,16 +1,20 @@
 """Presets and recipes have the settings that they claim, told apart from how the library states them."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from ssl_video import recipes as recipes_module
 from ssl_video.datasets.base import VideoSet
 from ssl_video.eval import finetune as finetune_module
 from ssl_video.eval.base import EVALUATIONS, Task
-from ssl_video.eval.classification import Classification
+from ssl_video.eval.classification import Classification, ClassificationConfig
 from ssl_video.model import load_model
-from ssl_video.pretexts.base import Progress, View
+from ssl_video.pretexts.base import PRETEXTS, Progress, View
+from ssl_video.pretrain_config import PretrainConfig
+from ssl_video.recipes import load_recipe
 from ssl_video.run import Run
 from ssl_video.train.optim import build_optimizer, learning_rate, set_schedules
 from tests.nets import video_set
@@ -108,3 +112,70 @@ def test_a_test_crop_shows_as_much_of_a_frame_as_the_code_cuts_out_of_256_pixels
     config = FINETUNE[preset]
     assert config.size == shown
     assert config.size / config.short_side == pytest.approx(cut / 256, abs=0.003)
+
+
+WALK = stepped(1e-4, 25, 20, 30, 40, gamma=0.3)
+PAPER = {
+    # pretext: optimiser, momentum or beta1, weight decay, of everything, batch, batches a step, {step or epoch: rate}
+    "tuple_verification": ("SGD", 0.9, 5e-4, False, 32, 4, {0: 1e-3, 79_999: 1e-3, 80_000: 1e-4, 99_999: 1e-4}),
+    "order_prediction": ("SGD", 0.9, 5e-4, False, 64, 1, {0: 1e-2, 129_999: 1e-2, 130_000: 1e-3, 169_999: 1e-3}),
+    "arrow_of_time": ("SGD", 0.9, 5e-4, True, 32, 3, {0: 1e-2, 4_999: 1e-2, 5_000: 1e-3, 99_999: 1e-3}),
+    "temporal_cycle_consistency": ("Adam", 0.9, 2e-6, False, 2, 1, {0: 1e-4, 75_000: 1e-4, 149_999: 1e-4}),
+    "colorization": ("Adam", 0.9, 0.0, False, 32, 1, {0: 1e-3, 59_999: 1e-3, 60_000: 1e-4, 399_999: 1e-4}),
+    "clip_order": ("SGD", 0.9, 5e-4, True, 8, 1, dict.fromkeys(range(300), 1e-3)),
+    "contrastive_random_walk": (
+        "Adam",
+        0.9,
+        0.0,
+        False,
+        20,
+        1,
+        dict(enumerate(stepped(1e-4, 25, 20, 30, 40, gamma=0.3))),
+    ),
+    "cycle_tracking": ("Adam", 0.5, 0.0, False, 36, 1, dict.fromkeys(range(30), 2e-4)),
+    "dense_predictive_coding": ("Adam", 0.9, 1e-5, True, 128, 1, dict.fromkeys(range(300), 1e-3)),
+}
+UNKNOWN = {"cubic_puzzles", "speediness"}
+"""No code of the authors was found, and no statement of the optimiser."""
+
+
+def test_every_paper_recipe_is_compared_or_is_said_to_be_unknown():
+    assert {*PAPER, *UNKNOWN} == set(PRETEXTS.names())
+    for name in UNKNOWN:
+        assert "steps, the batch and the optimiser are ours" in first_lines(name)
+
+
+def first_lines(name: str) -> str:
+    """The head of the paper's recipe of a pretext, as one line."""
+    text = (Path(recipes_module.__file__).parent / f"{name}.yaml").read_text(encoding="utf-8")
+    return " ".join(text.partition("\npaper:")[2].partition("\n  pretext:")[0].replace("#", " ").split())
+
+
+@pytest.mark.parametrize("name", sorted(PAPER))
+def test_a_paper_recipe_trains_as_the_code_does(name):
+    kind, beta, decay, everything, batch, accumulated, rates = PAPER[name]
+    training = PretrainConfig.from_mapping(load_recipe(f"{name}:paper")).training
+    assert (training.batch_size, training.optim.accumulate) == (batch, accumulated)
+    clips = 3000 * training.clips_per_video
+    steps = training.steps_over(3000)
+    assert steps == (max(rates) + 1 if training.steps else round(len(rates) * clips / batch))
+    for at, rate in rates.items():
+        step = at if training.steps else -(-at * clips // batch)  # the first whole step of an epoch
+        assert learning_rate(training.optim, Progress(step, steps)) == pytest.approx(rate), at
+
+    objective = Classification(
+        ClassificationConfig(), load_model("random:r2plus1d_4").backbone, View(4, 2, 12, 8), ("a",)
+    )
+    optimizer = build_optimizer(training.optim, objective)
+    set_schedules(optimizer, training.optim, Progress(0, steps))
+    assert type(optimizer).__name__ == kind
+    for group in optimizer.param_groups:
+        assert (group["betas"][0] if kind == "Adam" else group["momentum"]) == beta
+        decayed = everything or all(p.ndim > 1 for p in group["params"])
+        assert group["weight_decay"] == (decay if decayed else 0.0)
+    assert training.optim.clip_norm == (10 if name == "cycle_tracking" else None)
+    assert training.optim.ema is None
+
+
+def test_vcop_holds_800_videos_out_of_its_pretraining():
+    assert PretrainConfig.from_mapping(load_recipe("clip_order:paper")).data.held_out == 800
