@@ -1,6 +1,6 @@
 """Learning to classify videos with labels: what fine-tuning trains, as an objective of the loop."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -148,10 +148,7 @@ class Classification(Objective):
         features_BDthw = self.backbone(self.backbone.normalise(clip_BTHWC, **colours))
         logits_BK = self.classifier(features_BDthw).to(weight.dtype)
         target_BK = target_BK.to(logits_BK)
-        if self.multi_label:
-            loss = F.binary_cross_entropy_with_logits(logits_BK, target_BK)
-        else:
-            loss = F.cross_entropy(logits_BK, target_BK)
+        loss = loss_of(logits_BK, target_BK, self.multi_label)
         hit_B = target_BK.gather(1, logits_BK.argmax(1, keepdim=True))
         return Output(loss, {"accuracy": hit_B.mean()}, features_BDthw.mean((2, 3, 4)).detach())
 
@@ -164,6 +161,20 @@ class Classification(Objective):
             "matrix_B33": torch.where(kept_B[:, None, None], torch.eye(3, device=ctx.device), colours["matrix_B33"]),
             "shift_B": colours["shift_B"].masked_fill(kept_B, 0),
         }
+
+
+def loss_of(logits_BK: Tensor, target_BK: Tensor, multi_label: bool) -> Tensor:
+    """Mean over clips of cross-entropy, or with ``multi_label`` over classes too of binary cross-entropy."""
+    return (F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy)(logits_BK, target_BK)
+
+
+def clip_loss(clips_KC: Sequence[np.ndarray], targets_NC: np.ndarray, multi_label: bool) -> float:
+    """Mean over videos of the mean loss of their clips, logits (clips, classes) a video."""
+    losses = []
+    for logits_KC, target_C in zip(map(torch.from_numpy, clips_KC), targets_NC, strict=True):
+        target_KC = torch.from_numpy(target_C).to(logits_KC).expand_as(logits_KC)
+        losses.append(loss_of(logits_KC, target_KC, multi_label))
+    return float(torch.stack(losses).mean())
 
 
 def initialise(linear: nn.Linear, initial: str) -> None:

@@ -1,7 +1,7 @@
 """Fine-tuning: the whole network, or its last stages, is trained with labels; from scratch with ``random:NAME``."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +15,7 @@ from ssl_video.datasets.spec import held_out
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
-from ssl_video.eval.classification import Classification, ClassificationConfig
+from ssl_video.eval.classification import Classification, ClassificationConfig, clip_loss
 from ssl_video.eval.features import predict
 from ssl_video.eval.multilabel import hit_at, multilabel_numbers
 from ssl_video.eval.results import predictions_of
@@ -32,7 +32,8 @@ from ssl_video.train.report import write_report
 from ssl_video.video.kinds import Crops
 from ssl_video.video.view import View
 
-VALIDATION = "held_out_accuracy"
+VALIDATION = {"accuracy": "held_out_accuracy", "loss": "held_out_loss"}
+"""What a validation says, as the run's records call it."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class FinetuneConfig(Bounded):
     """Stop when so many validations in a row were no better than the best before."""
     use: Literal["last", "best"] = "last"
     """Which weights are tested: the last, or those of the best validation. Both are kept."""
+    best_by: Literal["accuracy", "loss"] = "accuracy"
+    """Which validation is the best: the highest accuracy of videos, or the lowest loss of clips."""
     clips: Natural = 10
     """Clips of a test video, evenly spaced; 0: windows that overlap by half."""
     crops: Crops = 1
@@ -102,7 +105,7 @@ _RESIZED = ClassificationConfig(crop="resized", colour=0.0)
 _VCOP = FinetuneConfig(
     frames=16, stride=1, short_side=128, size=112, epochs=150, batch_size=8, clips=10, average="logits",
     classification=ClassificationConfig(flip=0.0, colour=0.0, dropout=0.0),
-    optim=_optim("sgd", 1e-3, 5e-4, schedule="constant"), held_out=800, validate_every=1, use="best",
+    optim=_optim("sgd", 1e-3, 5e-4, schedule="constant"), held_out=800, validate_every=1, use="best", best_by="loss",
 )  # fmt: skip
 _DPC = FinetuneConfig(
     frames=40, stride=3, short_side=146, size=128, epochs=300, batch_size=128, clips=0,
@@ -195,10 +198,10 @@ class Finetune(Evaluation[FinetuneConfig]):
         said = predictions_of(scores.videos, task.train.classes, scores_NK)
         if multi_label:
             metrics, counted = multilabel_numbers(scores_NK, scores.targets_NK(len(task.train.classes)))
-            return Outcome(metrics | _trained(run), counts | counted, scores.problems, predictions=said)
+            return Outcome(metrics | _trained(run, config), counts | counted, scores.problems, predictions=said)
         metrics = accuracies(scores_NK, scores.labels_N) | clip_accuracy(scores.clips_KD, scores.labels_N)
         confused = confusion(scores_NK, scores.labels_N)
-        return Outcome(metrics | _trained(run), counts, scores.problems, confused, predictions=said)
+        return Outcome(metrics | _trained(run, config), counts, scores.problems, confused, predictions=said)
 
 
 def finetune(model: Model, task: Task, config: FinetuneConfig, seed: int, run: Run) -> None:
@@ -257,7 +260,10 @@ def save(run: Run, classification: Classification, start: Model, videos: VideoSe
 
 
 def validation(kept: VideoSet, used: VideoSet, config: FinetuneConfig, run: Run, start: Model, workers: int) -> Monitor:
-    """Accuracy on the videos that were kept; the best weights go to ``best``, and enough failures end the training."""
+    """Accuracy of the videos that were kept, and loss of their clips.
+
+    The best weights go to ``best``, and enough failures end the training.
+    """
 
     def validate(task: Objective, _step: int) -> dict[str, float]:
         assert isinstance(task, Classification)
@@ -265,14 +271,17 @@ def validation(kept: VideoSet, used: VideoSet, config: FinetuneConfig, run: Run,
         now = replace(start, name=name, backbone=task.backbone, view=task.view, classifier=task.classifier)
         scores = predict(now, kept, clips=3, workers=workers)
         scores_NK = average_scores(scores.clips_KD, config.average, used.multi_label)
-        accuracy = hit_at(scores_NK, scores.targets_NK(len(used.classes)), 1)
-        before = _validations(run)
-        if not before or accuracy > max(before):
+        targets_NK = scores.targets_NK(len(used.classes))
+        found = {
+            VALIDATION["accuracy"]: hit_at(scores_NK, targets_NK, 1),
+            VALIDATION["loss"]: clip_loss(scores.clips_KD, targets_NK, used.multi_label),
+        }
+        course = [*_validations(run), found]
+        failures = len(course) - 1 - _best(course, config)
+        if not failures:
             save(run.best, task, start, used)
-        course = [*before, accuracy]
-        failures = len(course) - 1 - int(np.argmax(course))
         stop = config.patience is not None and failures >= config.patience
-        return {VALIDATION: accuracy} | ({"stop": 1.0} if stop else {})
+        return found | ({"stop": 1.0} if stop else {})
 
     return validate
 
@@ -301,8 +310,15 @@ def _options_now(noted: Mapping[str, Any]) -> object:
         return None
 
 
-def _validations(run: Run) -> list[float]:
-    return [r[VALIDATION] for r in run.records() if VALIDATION in r]
+def _validations(run: Run) -> list[dict[str, float]]:
+    return [r for r in run.records() if VALIDATION["accuracy"] in r]
+
+
+def _best(course: Sequence[Mapping[str, float]], config: FinetuneConfig) -> int:
+    """The number of the first best validation; one whose loss is no number, or was not noted, is none."""
+    if config.best_by == "accuracy":
+        return int(np.argmax([found[VALIDATION["accuracy"]] for found in course]))
+    return int(np.argmin(np.nan_to_num([found.get(VALIDATION["loss"], np.inf) for found in course], nan=np.inf)))
 
 
 def _stopped_at(run: Run) -> int | None:
@@ -311,7 +327,7 @@ def _stopped_at(run: Run) -> int | None:
     return at if at == run.last_step() else None
 
 
-def _trained(run: Run) -> dict[str, float]:
-    """The best validation, if there was one."""
+def _trained(run: Run, config: FinetuneConfig) -> dict[str, float]:
+    """The accuracy of the best validation, if there was one."""
     course = _validations(run)
-    return {"best_validation": max(course)} if course else {}
+    return {"best_validation": course[_best(course, config)][VALIDATION["accuracy"]]} if course else {}

@@ -14,10 +14,11 @@ from ssl_video.errors import UserError
 from ssl_video.eval import features as features_module
 from ssl_video.eval import finetune as finetune_module
 from ssl_video.eval.base import EVALUATIONS, Task, evaluate
-from ssl_video.eval.classification import Classification, ClassificationConfig
+from ssl_video.eval.classification import Classification, ClassificationConfig, clip_loss
 from ssl_video.eval.finetune import FinetuneConfig
 from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import Context, Progress, View
+from ssl_video.run import Run
 from ssl_video.train.loop import Interrupted
 from tests.nets import drawn_frames, video_set
 
@@ -186,6 +187,30 @@ def test_the_best_validation_is_kept_and_enough_failures_end_the_training(task, 
     assert result.metrics["best_validation"] == 0.75
     best, last = (load_model(str(f)).backbone.state_dict() for f in (task.folder / "best", task.folder))
     assert any(not torch.equal(best[k], last[k]) for k in best)
+
+
+def test_the_best_validation_may_be_that_of_the_lowest_loss(task, model, monkeypatch):
+    accuracies, losses = iter([0.5, 0.75, 0.25, 0.5]), iter([0.9, 0.8, 0.3, 0.5])
+    monkeypatch.setattr(finetune_module, "hit_at", lambda *_words: next(accuracies))
+    monkeypatch.setattr(finetune_module, "clip_loss", lambda *_words: next(losses))
+    saved = []
+    monkeypatch.setattr(finetune_module, "save", lambda run, *_more: saved.append(run.folder.name))
+    monkeypatch.setattr(finetune_module, "load_model", lambda *_words: pytest.fail("tested"))
+    with pytest.raises(pytest.fail.Exception):
+        evaluate("finetune", model, task, options=FAST | {"epochs": 4, "use": "best", "best_by": "loss"})
+    assert saved == ["best", "best", "best", "run"]
+    run = Run(task.folder)
+    assert finetune_module._trained(run, FinetuneConfig(held_out=0.25, best_by="loss")) == {"best_validation": 0.25}
+    assert finetune_module._trained(run, FinetuneConfig(held_out=0.25)) == {"best_validation": 0.75}
+
+
+def test_the_loss_of_kept_videos_is_the_mean_over_videos_of_that_of_their_clips():
+    logits = [np.array([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]]), np.array([[0.2, 0.1, -0.4]])]
+    by_hand = [np.log(np.exp(x).sum(1)) - x[:, label] for x, label in zip(logits, (1, 2), strict=True)]
+    targets = np.array([[False, True, False], [False, False, True]])
+    assert clip_loss(logits, targets, False) == pytest.approx(np.mean([x.mean() for x in by_hand]))
+    yes = [np.log1p(np.exp(-np.where(t, x, -x))).mean() for x, t in zip(logits, targets, strict=True)]
+    assert clip_loss(logits, targets, True) == pytest.approx(np.mean(yes))
 
 
 def test_what_needs_validation_says_so_before_it_trains(task, model):

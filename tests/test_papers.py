@@ -91,7 +91,7 @@ def test_vcop_keeps_a_number_of_videos_for_validation_after_every_epoch_and_test
     assert len(kept.videos) == count
     assert not {v.source for v in kept.videos} & {v.source for v in dataset.videos.videos}
     assert config.monitor_every == -(-(1001 - count) // 8)
-    assert FINETUNE[preset].use == "best"
+    assert (FINETUNE[preset].use, FINETUNE[preset].best_by) == ("best", "loss")
     assert classification.classifier.dropout.p == 0
 
 
