@@ -3,15 +3,20 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from ssl_video import recipes as recipes_module
 from ssl_video.datasets.base import VideoSet
 from ssl_video.eval import finetune as finetune_module
+from ssl_video.eval import retrieval as retrieval_module
 from ssl_video.eval.base import EVALUATIONS, Task
 from ssl_video.eval.classification import Classification, ClassificationConfig
+from ssl_video.eval.features import Features, clip_starts
+from ssl_video.eval.linear import sgd_scores
 from ssl_video.model import load_model
+from ssl_video.model.readout import pool
 from ssl_video.pretexts.base import PRETEXTS, Progress, View
 from ssl_video.pretrain_config import PretrainConfig
 from ssl_video.recipes import load_recipe
@@ -179,3 +184,72 @@ def test_a_paper_recipe_trains_as_the_code_does(name):
 
 def test_vcop_holds_800_videos_out_of_its_pretraining():
     assert PretrainConfig.from_mapping(load_recipe("clip_order:paper")).data.held_out == 800
+
+
+def features_of(count, seed, classes=4, clips=3):
+    """Features of drawn videos, (clips, 6) each, off the origin as those of networks are."""
+    rng = np.random.default_rng(seed)
+    videos = [replace(v, labels=(n % classes,)) for n, v in enumerate(video_set(count).videos)]
+    rows = [2 + rng.normal(size=(clips, 6)) + 0.5 * v.labels[0] for v in videos]
+    return Features(videos, [r.astype(np.float32) for r in rows], [np.arange(clips)] * count, [])
+
+
+@pytest.mark.parametrize("preset", ["vcop", "coclr"])
+def test_retrieval_finds_what_the_papers_code_finds_without_dropping_a_video(preset, monkeypatch):
+    gallery, queries = features_of(37, 0), features_of(13, 1)  # no multiples of a batch
+    monkeypatch.setattr(retrieval_module, "train_and_test_features", lambda *_a, **_o: (gallery, queries))
+    config = EVALUATIONS["retrieval"].presets[preset]
+    task = Task("drawn", 1, VideoSet("train", tuple(gallery.videos), tuple("abcd")), None)
+    model = load_model("random:r2plus1d_4?width=4")
+    found = EVALUATIONS["retrieval"]().measure(model, task, config, seed=0)
+    x, y = (np.stack([c.mean(0) for c in f.clips_KD]).astype(float) for f in (queries, gallery))
+    if preset == "coclr":  # each list by its own mean
+        x, y = x - x.mean(0), y - y.mean(0)
+    cosines = (x / np.linalg.norm(x, axis=1)[:, None]) @ (y / np.linalg.norm(y, axis=1)[:, None]).T
+    order = np.argsort(-cosines, axis=1)
+    hits = gallery.labels_N[order] == queries.labels_N[:, None]
+    assert found.metrics == {f"recall@{k}": pytest.approx(hits[:, :k].any(1).mean()) for k in (1, 5, 10, 20, 50)}
+    assert (found.counts["queries"], found.counts["gallery"]) == (13, 37)
+    assert (config.clips, config.readout) == {"vcop": (10, "conv5"), "coclr": (0, "avg")}[preset]
+    assert not config.calibrate
+
+
+@pytest.mark.parametrize("frames", [16, 17, 29, 64, 120, 301])
+def test_vcops_clips_start_where_its_code_starts_them_or_a_frame_later(frames):
+    theirs = {int(centre - 8) for centre in np.linspace(8, frames - 8, 10)}
+    ours = set(clip_starts(frames, 16, 10).tolist())
+    assert all({start, start + 1} & ours for start in theirs)
+    assert all({start, start - 1} & theirs for start in ours)
+
+
+def test_vcop_retrieves_by_maxima_over_two_by_two_cells_of_every_frame():
+    x_BDthw = torch.randn(2, 5, 2, 7, 7, generator=torch.Generator().manual_seed(0))
+    blocks = x_BDthw[..., :6, :6].unflatten(4, (3, 2)).unflatten(3, (3, 2))  # the seventh row and column are left over
+    expected = blocks.amax((4, 6)).flatten(1)
+    assert torch.equal(pool(x_BDthw, EVALUATIONS["retrieval"].presets["vcop"].readout), expected)
+    assert expected.shape == (2, 5 * 2 * 3 * 3)
+
+
+@pytest.mark.parametrize(
+    ("preset", "kind", "rates", "batch", "decay"),
+    [
+        ("coclr", "SGD", [1.0] * 60 + [0.1] * 20 + [0.01] * 20, 1024, 1e-3),
+        ("severe", "Adam", stepped(0.01, 10, 4, 8, 10, gamma=0.3), 128, 0.0),
+    ],
+)
+def test_linear_probes_have_the_papers_optimiser_in_every_epoch(preset, kind, rates, batch, decay, monkeypatch):
+    seen = []
+
+    class Watched(getattr(torch.optim, kind)):
+        def step(self, *words):
+            seen.append([(g["lr"], g["weight_decay"], g.get("momentum")) for g in self.param_groups])
+            return super().step(*words)
+
+    monkeypatch.setattr(torch.optim, kind, Watched)
+    config = EVALUATIONS["linear"].presets[preset]
+    assert config.batch_size == batch
+    x, y = np.random.default_rng(0).normal(size=(batch + 2, 8)), np.arange(batch + 2) % 3
+    sgd_scores(x, y, x[:5], 3, config, seed=0)
+    assert len(seen) == 2 * len(rates)  # a whole batch an epoch, and what is left
+    assert [step[0][0] for step in seen[::2]] == pytest.approx(rates)
+    assert {step[0][1:] for step in seen} == {(decay, 0.9 if kind == "SGD" else None)}
