@@ -1,13 +1,13 @@
 """Learning to classify videos with labels: what fine-tuning trains, as an objective of the loop."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
 from ssl_video.bounds import Bounded, Count, Fraction, LessThanOne, Natural, NotNegative
@@ -36,8 +36,13 @@ class ClassificationConfig(Bounded):
     """Standard deviation of the random colour matrix around the identity; 0 turns colour changes off. RGB only."""
     colour_fraction: Fraction = field(default=1.0, metadata={"formerly": "colour_part"})
     """Fraction of the clips whose colours are changed."""
+    batch_norm: bool = False
+    """Batch norm of the pooled features, before the dropout."""
     dropout: LessThanOne = 0.5
     """Dropout before the linear layer."""
+    initial: Literal["uniform", "normal", "orthogonal"] = "uniform"
+    """Weights of the linear layer at the start: uniform as PyTorch draws them, or normal (a standard deviation of 0.01)
+    or orthogonal, both with biases of 0."""
     top: Natural | None = None
     """Stages of the backbone that are trained, counted from the last; by default all, 0 trains the classifier only."""
 
@@ -75,7 +80,8 @@ class Classification(Objective):
         super().__init__(config, backbone)
         backbone.requires_grad_(True)  # its pretext may have trained less of it
         self.shown, self.classes, self.multi_label = view, classes, multi_label
-        self.classifier = Classifier(backbone.feature_dim, classes, config.dropout)
+        self.classifier = Classifier(backbone.feature_dim, classes, config.dropout, config.batch_norm)
+        initialise(self.classifier.linear, config.initial)
         if min(config.short_sides, default=view.size) < view.size:
             raise UserError(
                 f"A crop of {view.size} pixels cannot be cut out of frames whose shorter side has "
@@ -142,10 +148,7 @@ class Classification(Objective):
         features_BDthw = self.backbone(self.backbone.normalise(clip_BTHWC, **colours))
         logits_BK = self.classifier(features_BDthw).to(weight.dtype)
         target_BK = target_BK.to(logits_BK)
-        if self.multi_label:
-            loss = F.binary_cross_entropy_with_logits(logits_BK, target_BK)
-        else:
-            loss = F.cross_entropy(logits_BK, target_BK)
+        loss = loss_of(logits_BK, target_BK, self.multi_label)
         hit_B = target_BK.gather(1, logits_BK.argmax(1, keepdim=True))
         return Output(loss, {"accuracy": hit_B.mean()}, features_BDthw.mean((2, 3, 4)).detach())
 
@@ -158,3 +161,28 @@ class Classification(Objective):
             "matrix_B33": torch.where(kept_B[:, None, None], torch.eye(3, device=ctx.device), colours["matrix_B33"]),
             "shift_B": colours["shift_B"].masked_fill(kept_B, 0),
         }
+
+
+def loss_of(logits_BK: Tensor, target_BK: Tensor, multi_label: bool) -> Tensor:
+    """Mean over clips of cross-entropy, or with ``multi_label`` over classes too of binary cross-entropy."""
+    return (F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy)(logits_BK, target_BK)
+
+
+def clip_loss(clips_KC: Sequence[np.ndarray], targets_NC: np.ndarray, multi_label: bool) -> float:
+    """Mean over videos of the mean loss of their clips, logits (clips, classes) a video."""
+    losses = []
+    for logits_KC, target_C in zip(map(torch.from_numpy, clips_KC), targets_NC, strict=True):
+        target_KC = torch.from_numpy(target_C).to(logits_KC).expand_as(logits_KC)
+        losses.append(loss_of(logits_KC, target_KC, multi_label))
+    return float(torch.stack(losses).mean())
+
+
+def initialise(linear: nn.Linear, initial: str) -> None:
+    """Draw a layer's weights anew, with biases of 0, as ``ClassificationConfig.initial`` says; uniform leaves them."""
+    if initial == "uniform":
+        return
+    if initial == "orthogonal":
+        nn.init.orthogonal_(linear.weight)
+    else:
+        nn.init.normal_(linear.weight, std=0.01)
+    nn.init.zeros_(linear.bias)

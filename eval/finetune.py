@@ -1,25 +1,27 @@
 """Fine-tuning: the whole network, or its last stages, is trained with labels; from scratch with ``random:NAME``."""
 
 import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ssl_video.bounds import Bounded, Count, LessThanOne, Natural, Positive
-from ssl_video.config import plain
+from ssl_video.bounds import Bounded, Count, Natural, Positive, Share
+from ssl_video.config import from_mapping, plain
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import held_out
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
-from ssl_video.eval.classification import Classification, ClassificationConfig
+from ssl_video.eval.classification import Classification, ClassificationConfig, clip_loss
 from ssl_video.eval.features import predict
 from ssl_video.eval.multilabel import hit_at, multilabel_numbers
 from ssl_video.eval.results import predictions_of
 from ssl_video.eval.takes import LabelledVideos, Takes
 from ssl_video.model import Model, digest, header_of_backbone, load_model
+from ssl_video.readback import DAMAGE
 from ssl_video.run import Run
 from ssl_video.train.config import OptimConfig, TrainingConfig
 from ssl_video.train.data import ClipDataset, read_video
@@ -30,7 +32,8 @@ from ssl_video.train.report import write_report
 from ssl_video.video.kinds import Crops
 from ssl_video.video.view import View
 
-VALIDATION = "held_out_accuracy"
+VALIDATION = {"accuracy": "held_out_accuracy", "loss": "held_out_loss"}
+"""What a validation says, as the run's records call it."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,16 @@ class FinetuneConfig(Bounded):
     """Clips in a batch."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(weight_decay=1e-3))
     """Optimiser and schedules."""
-    held_out: LessThanOne = 0.0
-    """Fraction of the training list that is kept for validation while training."""
+    held_out: Share = 0.0
+    """Fraction of the training list that is kept for validation while training, or how many videos."""
     validate_every: Count = 10
     """Epochs between validations."""
     patience: Count | None = None
     """Stop when so many validations in a row were no better than the best before."""
     use: Literal["last", "best"] = "last"
     """Which weights are tested: the last, or those of the best validation. Both are kept."""
+    best_by: Literal["accuracy", "loss"] = "accuracy"
+    """Which validation is the best: the highest accuracy of videos, or the lowest loss of clips."""
     clips: Natural = 10
     """Clips of a test video, evenly spaced; 0: windows that overlap by half."""
     crops: Crops = 1
@@ -78,6 +83,8 @@ class FinetuneConfig(Bounded):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.classification.batch_norm and self.batch_size == 1:
+            raise UserError("batch_norm of the classifier needs clips to compare; set --option batch_size=2, or more.")
         if not self.held_out and (self.use == "best" or self.patience is not None):
             raise UserError(
                 "use=best and patience need validation; keep a fraction for it, with --option held_out=0.1, say."
@@ -95,6 +102,18 @@ def _steps(epochs: int, *milestones: int) -> dict[str, Any]:
 
 
 _RESIZED = ClassificationConfig(crop="resized", colour=0.0)
+_VCOP = FinetuneConfig(
+    frames=16, stride=1, short_side=128, size=112, epochs=150, batch_size=8, clips=10, average="logits",
+    classification=ClassificationConfig(flip=0.0, colour=0.0, dropout=0.0),
+    optim=_optim("sgd", 1e-3, 5e-4, schedule="constant"), held_out=800, validate_every=1, use="best", best_by="loss",
+)  # fmt: skip
+_DPC = FinetuneConfig(
+    frames=40, stride=3, short_side=146, size=128, epochs=300, batch_size=128, clips=0,
+    classification=ClassificationConfig(
+        crop="resized", area=(0.5, 1.0), colour_fraction=0.3, batch_norm=True, initial="orthogonal"
+    ),
+    optim=_optim("adam", 1e-3, 1e-3, backbone_scale=0.1, **_steps(300, 60, 80, 100)),
+)  # fmt: skip
 
 
 @EVALUATIONS.register("finetune")
@@ -104,13 +123,12 @@ class Finetune(Evaluation[FinetuneConfig]):
     ``default`` suits small sets and small networks. The others follow published protocols, with their clips, sizes,
     epochs, optimisers and ways to test.
 
-    ``vcop``: Xu et al., CVPR 2019. ``ctp``: Wang et al., "Unsupervised Visual Representation Learning by Tracking
-    Patches in Video", CVPR 2021. ``coclr``: Han et al., NeurIPS 2020. ``dpc``: Han et al., "Video Representation
-    Learning by Dense Predictive Coding", 2019; its eight blocks of five frames are one clip of 40 here, and its
-    learning rate, whose schedule we do not know, stays constant. ``rspnet`` (UCF101) and ``rspnet-hmdb``: Chen et al.,
-    AAAI 2021. ``severe``: Thoker et al., ECCV 2022.
-
-    Changes of brightness, contrast, saturation and hue are one random matrix of colours in all of them.
+    ``vcop`` (UCF101) and ``vcop-hmdb``: Xu et al., CVPR 2019; 800 and 400 training videos are kept for validation, and
+    the best weights are tested. ``ctp``: Wang et al., "Unsupervised Visual Representation Learning by Tracking Patches
+    in Video", CVPR 2021. ``coclr``: Han et al., NeurIPS 2020. ``dpc`` (UCF101 at 128 pixels), ``dpc-224`` (UCF101 at
+    224) and ``dpc-hmdb``: Han et al., "Video Representation Learning by Dense Predictive Coding", 2019; its eight
+    blocks of five frames are one clip of 40 here. ``rspnet`` (UCF101) and ``rspnet-hmdb``: Chen et al., AAAI 2021.
+    ``severe``: Thoker et al., ECCV 2022. docs/evaluation.md says in which points they differ from the papers' code.
     """
 
     Config = FinetuneConfig
@@ -118,25 +136,27 @@ class Finetune(Evaluation[FinetuneConfig]):
     trains = True
     presets: ClassVar = {
         "default": FinetuneConfig(),
-        "vcop": FinetuneConfig(
-            frames=16, stride=1, short_side=128, size=112, epochs=150, batch_size=8, clips=10, average="logits",
-            classification=ClassificationConfig(flip=0.0, colour=0.0),
-            optim=_optim("sgd", 1e-3, 5e-4, schedule="constant"),
-        ),
+        "vcop": _VCOP,
+        "vcop-hmdb": replace(_VCOP, held_out=400),
         "ctp": FinetuneConfig(
             frames=16, stride=2, short_side=128, size=112, epochs=150, batch_size=32, clips=10,
             classification=ClassificationConfig(short_sides=(112, 128, 144), flip=0.35, colour_fraction=0.2),
             optim=_optim("sgd", 0.01, 5e-4, clip_norm=40.0, **_steps(150, 60, 120)),
         ),
         "coclr": FinetuneConfig(
-            frames=32, stride=1, short_side=128, size=128, epochs=500, batch_size=32, clips=0, crops=10,
-            classification=ClassificationConfig(crop="resized", area=(0.2, 1.0), colour_fraction=0.3, dropout=0.9),
+            frames=32, stride=1, short_side=146, size=128, epochs=500, batch_size=32, clips=0, crops=10,
+            classification=ClassificationConfig(
+                crop="resized", area=(0.2, 1.0), colour_fraction=0.3, dropout=0.9, initial="normal"
+            ),
             optim=_optim("adam", 1e-3, 1e-3, backbone_scale=0.1, **_steps(500, 400, 450)),
         ),
-        "dpc": FinetuneConfig(
-            frames=40, stride=3, short_side=128, size=128, epochs=300, batch_size=128, clips=0,
-            classification=ClassificationConfig(crop="resized", area=(0.5, 1.0), colour_fraction=0.3),
-            optim=_optim("adam", 1e-3, 1e-3, backbone_scale=0.1, schedule="constant"),
+        "dpc": _DPC,
+        "dpc-224": replace(
+            _DPC, short_side=256, size=224, epochs=500, batch_size=44,
+            optim=_optim("adam", 1e-3, 1e-3, backbone_scale=0.1, **_steps(500, 300, 400, 500)),
+        ),
+        "dpc-hmdb": replace(
+            _DPC, optim=_optim("adam", 1e-3, 1e-3, backbone_scale=0.1, **_steps(300, 150, 250, 300)),
         ),
         "rspnet": FinetuneConfig(
             frames=16, fps=25.0, short_side=128, size=112, epochs=30, batch_size=32, clips=10,
@@ -178,10 +198,10 @@ class Finetune(Evaluation[FinetuneConfig]):
         said = predictions_of(scores.videos, task.train.classes, scores_NK)
         if multi_label:
             metrics, counted = multilabel_numbers(scores_NK, scores.targets_NK(len(task.train.classes)))
-            return Outcome(metrics | _trained(run), counts | counted, scores.problems, predictions=said)
+            return Outcome(metrics | _trained(run, config), counts | counted, scores.problems, predictions=said)
         metrics = accuracies(scores_NK, scores.labels_N) | clip_accuracy(scores.clips_KD, scores.labels_N)
         confused = confusion(scores_NK, scores.labels_N)
-        return Outcome(metrics | _trained(run), counts, scores.problems, confused, predictions=said)
+        return Outcome(metrics | _trained(run, config), counts, scores.problems, confused, predictions=said)
 
 
 def finetune(model: Model, task: Task, config: FinetuneConfig, seed: int, run: Run) -> None:
@@ -240,7 +260,10 @@ def save(run: Run, classification: Classification, start: Model, videos: VideoSe
 
 
 def validation(kept: VideoSet, used: VideoSet, config: FinetuneConfig, run: Run, start: Model, workers: int) -> Monitor:
-    """Accuracy on the videos that were kept; the best weights go to ``best``, and enough failures end the training."""
+    """Accuracy of the videos that were kept, and loss of their clips.
+
+    The best weights go to ``best``, and enough failures end the training.
+    """
 
     def validate(task: Objective, _step: int) -> dict[str, float]:
         assert isinstance(task, Classification)
@@ -248,14 +271,17 @@ def validation(kept: VideoSet, used: VideoSet, config: FinetuneConfig, run: Run,
         now = replace(start, name=name, backbone=task.backbone, view=task.view, classifier=task.classifier)
         scores = predict(now, kept, clips=3, workers=workers)
         scores_NK = average_scores(scores.clips_KD, config.average, used.multi_label)
-        accuracy = hit_at(scores_NK, scores.targets_NK(len(used.classes)), 1)
-        before = _validations(run)
-        if not before or accuracy > max(before):
+        targets_NK = scores.targets_NK(len(used.classes))
+        found = {
+            VALIDATION["accuracy"]: hit_at(scores_NK, targets_NK, 1),
+            VALIDATION["loss"]: clip_loss(scores.clips_KD, targets_NK, used.multi_label),
+        }
+        course = [*_validations(run), found]
+        failures = len(course) - 1 - _best(course, config)
+        if not failures:
             save(run.best, task, start, used)
-        course = [*before, accuracy]
-        failures = len(course) - 1 - int(np.argmax(course))
         stop = config.patience is not None and failures >= config.patience
-        return {VALIDATION: accuracy} | ({"stop": 1.0} if stop else {})
+        return found | ({"stop": 1.0} if stop else {})
 
     return validate
 
@@ -268,7 +294,7 @@ def _claim(run: Run, notes: dict[str, Any], videos: VideoSet) -> None:
         run.write_config(notes)
         return
     noted = run.config()
-    if {**noted, "hash": ""} != {**notes, "hash": ""}:
+    if {**noted, "options": _options_now(noted), "hash": ""} != {**notes, "hash": ""}:
         raise UserError(f"{run} holds another run (see {run.config_file}); choose another --run folder.")
     if not videos.has_hash(str(noted["hash"])):
         raise UserError(
@@ -276,8 +302,23 @@ def _claim(run: Run, notes: dict[str, Any], videos: VideoSet) -> None:
         )
 
 
-def _validations(run: Run) -> list[float]:
-    return [r[VALIDATION] for r in run.records() if VALIDATION in r]
+def _options_now(noted: Mapping[str, Any]) -> object:
+    """The options that a run noted, with the defaults of those that are newer; None if they are of no fine-tuning."""
+    try:
+        return plain(from_mapping(FinetuneConfig, noted["options"], "fine-tuning"))
+    except (UserError, *DAMAGE):
+        return None
+
+
+def _validations(run: Run) -> list[dict[str, float]]:
+    return [r for r in run.records() if VALIDATION["accuracy"] in r]
+
+
+def _best(course: Sequence[Mapping[str, float]], config: FinetuneConfig) -> int:
+    """The number of the first best validation; one whose loss is no number, or was not noted, is none."""
+    if config.best_by == "accuracy":
+        return int(np.argmax([found[VALIDATION["accuracy"]] for found in course]))
+    return int(np.argmin(np.nan_to_num([found.get(VALIDATION["loss"], np.inf) for found in course], nan=np.inf)))
 
 
 def _stopped_at(run: Run) -> int | None:
@@ -286,7 +327,7 @@ def _stopped_at(run: Run) -> int | None:
     return at if at == run.last_step() else None
 
 
-def _trained(run: Run) -> dict[str, float]:
-    """The best validation, if there was one."""
+def _trained(run: Run, config: FinetuneConfig) -> dict[str, float]:
+    """The accuracy of the best validation, if there was one."""
     course = _validations(run)
-    return {"best_validation": max(course)} if course else {}
+    return {"best_validation": course[_best(course, config)][VALIDATION["accuracy"]]} if course else {}

@@ -53,7 +53,9 @@ Positive = Annotated[float, Bounds(above=0)]
 NotNegative = Annotated[float, Bounds(least=0)]
 Fraction = Annotated[float, Bounds(least=0, most=1)]
 LessThanOne = Annotated[float, Bounds(least=0, below=1)]
-"""A fraction that leaves something: of units that are dropped, of videos that are held out."""
+"""A fraction that leaves something, of units that are dropped, say."""
+Share = Annotated[int, Bounds(least=2)] | LessThanOne
+"""Of videos that are kept from training: how many, or a fraction; 1 could be meant as either, and is refused."""
 
 
 class Bounded:

@@ -92,7 +92,8 @@ def test_a_method_of_flow_takes_or_answers_zero_and_minus_one(name, option, valu
         (lambda: TrainingConfig(workers=-1), "--workers must be a whole number of 0 or more, not -1."),
         (lambda: OptimConfig(lr=float("nan")), "--optim.lr must be a number above 0, not nan."),
         (lambda: OptimConfig(lr=float("inf")), "--optim.lr must be a number above 0, not inf."),
-        (lambda: DataConfig(held_out=1.0), "--held-out must be a number of 0 or more and below 1, not 1.0."),
+        (lambda: DataConfig(held_out=1.0), "--held-out must be a whole number of 2 or more or a number of 0"),
+        (lambda: DataConfig(held_out=2.5), "or more and below 1, not 2.5."),
         (lambda: configured("knn", "default", {"k": 0}), "protocol knn: k must be a whole number of 1 or more, not 0."),
         (lambda: KnnConfig(k=0), "k must be a whole number of 1 or more, not 0."),
         (

@@ -383,6 +383,23 @@ def test_both_parts_have_a_video(groups, fraction):
     assert stays.videos and out.videos
 
 
+@pytest.mark.parametrize(("groups", "per_group"), [({0: 400, 1: 500, 2: 300}, 1), ({0: 80, 1: 100, 2: 60}, 5)])
+def test_a_number_of_videos_is_held_out_as_that_many(groups, per_group):
+    whole = grouped(groups, per_group)
+    stays, out = held_out(whole, 800, 0)
+    assert (len(stays.videos), len(out.videos)) == (400, 800)
+    shares = {label: n / len(out.videos) for label, n in Counter(v.label for v in out.videos).items()}
+    assert shares == pytest.approx({label: n / sum(groups.values()) for label, n in groups.items()}, abs=0.02)
+    assert not {v.group for v in stays.videos} & {v.group for v in out.videos}
+    assert held_out(whole, 800, 0) == held_out(whole, 800 / 1200, 0)
+
+
+def test_more_videos_than_there_are_cannot_be_held_out():
+    with pytest.raises(UserError, match=r"12 of 12 videos cannot be held out.*held_out=0\.1"):
+        held_out(grouped({0: 12}, 1), 12, 0)
+    assert len(held_out(grouped({0: 12}, 1), 11, 0)[0].videos) == 1
+
+
 def test_one_video_cannot_be_split():
     with pytest.raises(ValueError, match="cannot hold out"):
         held_out(VideoSet("set", (Video("a", info=INFO),)), 0.2, 0)

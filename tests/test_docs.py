@@ -48,6 +48,35 @@ def test_links_and_pictures_of_a_page_are_there(page):
     assert [t for t in targets if "://" not in t and not (page.parent / t).exists()] == []
 
 
+def headings_of(page):
+    """The addresses of a page's headings, as mkdocs makes them."""
+    lines = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL).splitlines()
+    titles = [re.sub(r"[^\w\s-]", "", line.lstrip("#")).strip().lower() for line in lines if line.startswith("#")]
+    return {re.sub(r"[\s-]+", "-", title) for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_a_part_of_a_page_lead_to_a_heading(page):
+    targets = re.findall(r"\]\(([^)\s#:]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    assert [t for t in targets if t[1] not in headings_of(page.parent / t[0] if t[0] else page)] == []
+
+
+EVALUATED = ("evaluation", "alignment", "propagation", "trajectories")
+
+
+@pytest.mark.parametrize("name", [*(f"pretexts/{name}" for name in OURS), *EVALUATED])
+def test_a_page_of_a_paper_has_one_table_of_its_differences_from_the_code(name):
+    text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    before, *sections = text.split("\n## Differences from the paper's code\n")
+    assert len(sections) == 1
+    section = sections[0].partition("\n## ")[0]
+    header, line, *rows = [row for row in section.splitlines() if row.startswith("|")]
+    assert (header, line) == ("| what | theirs | ours, and why |", "|---|---|---|")
+    assert rows and all(len(cells := row.split(" | ")) == 3 and all(c.strip(" |") for c in cells) for row in rows)
+    assert len({row.split(" | ")[0] for row in rows}) == len(rows)
+    assert not re.findall(r"^#.*(?:depart|differ).*$", before + sections[0], re.MULTILINE | re.IGNORECASE)
+
+
 def test_files_that_name_a_page_name_one_that_is_there():
     files = [*(ROOT / "ssl_video").rglob("*.py"), *(ROOT / "ssl_video").rglob("*.yaml"), *PAGES]
     named = {page for file in files for page in re.findall(r"\bdocs/[a-z_/]+\.(?:md|py)\b", file.read_text("utf-8"))}

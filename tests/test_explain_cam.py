@@ -54,9 +54,12 @@ def test_a_frames_map_is_the_mean_over_the_clips_that_show_it(folder):
 
 
 @torch.no_grad()
-def test_the_mean_of_a_classifiers_maps_is_its_logit():
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_the_mean_of_a_classifiers_maps_is_its_logit(batch_norm):
     torch.manual_seed(0)
-    classifier, features = Classifier(5, ("a", "b", "c")), torch.randn(2, 5, 3, 4, 6)
+    classifier, features = Classifier(5, ("a", "b", "c"), batch_norm=batch_norm), torch.randn(2, 5, 3, 4, 6)
+    classifier(3 * features + 1)
+    classifier.eval()
     assert classifier.heat_maps(features).shape == (2, 3, 3, 4, 6)
     torch.testing.assert_close(classifier.heat_maps(features).mean((2, 3, 4)), classifier(features))
 

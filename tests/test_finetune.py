@@ -6,16 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
+from torch import nn
 
 from ssl_video.datasets.base import VideoSet
 from ssl_video.errors import UserError
 from ssl_video.eval import features as features_module
 from ssl_video.eval import finetune as finetune_module
 from ssl_video.eval.base import EVALUATIONS, Task, evaluate
-from ssl_video.eval.classification import Classification, ClassificationConfig
+from ssl_video.eval.classification import Classification, ClassificationConfig, clip_loss
 from ssl_video.eval.finetune import FinetuneConfig
 from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import Context, Progress, View
+from ssl_video.run import Run
 from ssl_video.train.loop import Interrupted
 from tests.nets import drawn_frames, video_set
 
@@ -136,6 +139,45 @@ def test_a_folder_of_another_run_is_refused(task, model):
         evaluate("finetune", model, replace(task, folder=task.folder.parent / "other"), options=FAST)
 
 
+def test_a_run_that_noted_fewer_options_goes_on_with_the_defaults_of_the_others(task, model):
+    first = evaluate("finetune", model, task, options=FAST)
+    noted = yaml.safe_load((task.folder / "config.yaml").read_text())
+    for name in ("batch_norm", "initial"):
+        del noted["options"]["classification"][name]
+    (task.folder / "config.yaml").write_text(yaml.safe_dump(noted))
+    assert evaluate("finetune", model, task, options=FAST).metrics == first.metrics
+    with pytest.raises(UserError, match="another run"):
+        evaluate("finetune", model, task, options=FAST | {"batch_norm": True})
+
+
+def test_a_classifier_normalises_before_it_drops_and_starts_as_asked(model):
+    net = classification(model, batch_norm=True, dropout=0.5, initial="orthogonal")
+    assert [type(m) for m in net.classifier.children()] == [nn.BatchNorm1d, nn.Dropout, nn.Linear]
+    weight, bias = net.classifier.linear.weight, net.classifier.linear.bias
+    torch.testing.assert_close(weight @ weight.T, torch.eye(2))
+    assert not bias.any()
+    features = 5 + 3 * torch.randn(16, weight.shape[1], 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    pooled = features.mean((2, 3, 4))
+    scaled = (pooled - pooled.mean(0)) / (pooled.var(0, correction=0) + 1e-5).sqrt()
+    net.classifier.dropout.p = 0.0
+    torch.testing.assert_close(net.classifier(features), scaled @ weight.T)
+
+    normal = classification(model, initial="normal").classifier.linear
+    assert 0.005 < float(normal.weight.detach().std()) < 0.02 and not normal.bias.any()
+    torch.manual_seed(1)
+    as_drawn = nn.Linear(model.backbone.feature_dim, 2)
+    assert torch.equal(classification(model).classifier.linear.weight, as_drawn.weight)
+
+
+def test_batch_norm_of_the_classifier_is_in_the_model_that_is_left(task, model):
+    evaluate("finetune", model, task, options=FAST | {"batch_norm": True, "initial": "orthogonal"})
+    again = load_model(str(task.folder))
+    assert again.classifier is not None and isinstance(again.classifier.norm, nn.BatchNorm1d)
+    assert again.classifier.norm.running_mean.any()
+    with pytest.raises(UserError, match="batch_size=2"):
+        FinetuneConfig(classification=ClassificationConfig(batch_norm=True), batch_size=1)
+
+
 def test_the_best_validation_is_kept_and_enough_failures_end_the_training(task, model, monkeypatch):
     course = iter([0.5, 0.75, 0.25, 0.5, 1.0])
     monkeypatch.setattr(finetune_module, "hit_at", lambda *_words: next(course))
@@ -145,6 +187,30 @@ def test_the_best_validation_is_kept_and_enough_failures_end_the_training(task, 
     assert result.metrics["best_validation"] == 0.75
     best, last = (load_model(str(f)).backbone.state_dict() for f in (task.folder / "best", task.folder))
     assert any(not torch.equal(best[k], last[k]) for k in best)
+
+
+def test_the_best_validation_may_be_that_of_the_lowest_loss(task, model, monkeypatch):
+    accuracies, losses = iter([0.5, 0.75, 0.25, 0.5]), iter([0.9, 0.8, 0.3, 0.5])
+    monkeypatch.setattr(finetune_module, "hit_at", lambda *_words: next(accuracies))
+    monkeypatch.setattr(finetune_module, "clip_loss", lambda *_words: next(losses))
+    saved = []
+    monkeypatch.setattr(finetune_module, "save", lambda run, *_more: saved.append(run.folder.name))
+    monkeypatch.setattr(finetune_module, "load_model", lambda *_words: pytest.fail("tested"))
+    with pytest.raises(pytest.fail.Exception):
+        evaluate("finetune", model, task, options=FAST | {"epochs": 4, "use": "best", "best_by": "loss"})
+    assert saved == ["best", "best", "best", "run"]
+    run = Run(task.folder)
+    assert finetune_module._trained(run, FinetuneConfig(held_out=0.25, best_by="loss")) == {"best_validation": 0.25}
+    assert finetune_module._trained(run, FinetuneConfig(held_out=0.25)) == {"best_validation": 0.75}
+
+
+def test_the_loss_of_kept_videos_is_the_mean_over_videos_of_that_of_their_clips():
+    logits = [np.array([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]]), np.array([[0.2, 0.1, -0.4]])]
+    by_hand = [np.log(np.exp(x).sum(1)) - x[:, label] for x, label in zip(logits, (1, 2), strict=True)]
+    targets = np.array([[False, True, False], [False, False, True]])
+    assert clip_loss(logits, targets, False) == pytest.approx(np.mean([x.mean() for x in by_hand]))
+    yes = [np.log1p(np.exp(-np.where(t, x, -x))).mean() for x, t in zip(logits, targets, strict=True)]
+    assert clip_loss(logits, targets, True) == pytest.approx(np.mean(yes))
 
 
 def test_what_needs_validation_says_so_before_it_trains(task, model):
@@ -222,6 +288,8 @@ def test_every_preset_draws_clips_and_trains_a_step(task, model):
         small = {"frames": 4, "size": 8, "short_side": 12, "max_steps": 1, "batch_size": 2, "clips": 1}
         if preset.classification.short_sides:
             small["short_sides"] = (8, 12, 14)
+        if preset.held_out:
+            small["held_out"] = 0.25
         folder = task.folder.with_name(name)
         result = evaluate("finetune", model, replace(task, folder=folder), preset=name, options=small)
         assert 0 <= result.metrics["clip_top1"] <= 1

@@ -300,6 +300,13 @@ def test_a_dry_run_of_few_samples_makes_no_copies_as_the_training_would(videos, 
     assert "No copies are made (raw copies of the 8 videos" in out and "would be made in" not in out
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_more_held_out_videos_than_there_are_is_a_sentence(more, videos, tmp_path, capsys):
+    words = ["pretrain", "--data", str(videos), "--held-out", "800", "--out", str(tmp_path / "run"), *more]
+    assert main(words) == 2
+    assert "800 of 8 videos cannot be held out" in capsys.readouterr().err
+
+
 def test_a_dry_run_without_videos_says_that_it_would_be_refused(videos, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["pretrain", "--data", str(videos), "--dry-run", "--config", "paper", "--backbone", "r3d_10"]) == 0

@@ -8,7 +8,7 @@ import numpy as np
 
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.cached import why_not_copied
-from ssl_video.datasets.spec import describe, load_splits, scanned
+from ssl_video.datasets.spec import describe, kept_of, load_splits, scanned
 from ssl_video.files import cache_dir, copies_dir, free_folder
 from ssl_video.pretexts.base import Pretext
 from ssl_video.pretrain_config import PretrainConfig
@@ -61,7 +61,8 @@ def preview(config: PretrainConfig, out: Path | None = None, resume: Resume = Fa
         config = with_span(config, fitted)
         pretext = untrained(config, weights=False)
     serving, lines = _by_length(whole, pretext)
-    kept = round(config.data.held_out * serving) if serving > 1 else 0
+    share = config.data.held_out
+    kept = kept_of(serving, share) if share and serving > 1 else 0
     steps = config.training.steps_over(serving - kept) if serving else None
     in_all = "" if steps is None else f"; {count(steps, 'step')}"
     said += [*lines, f"{count(serving - kept, 'video')} would be trained on, about {kept} held out{in_all}."]

@@ -210,25 +210,40 @@ def describe(splits: Splits) -> str:
     return text
 
 
-def held_out(videos: VideoSet, fraction: float, seed: int) -> tuple[VideoSet, VideoSet]:
-    """Split a training list into (what stays, about ``fraction`` of it), at least one video each.
+def kept_of(total: int, share: float) -> int:
+    """How many of so many videos are kept from training: about a ``share`` below 1, else that many.
+
+    One stays and one is kept at least. Raises UserError if a number of videos leaves none to train on.
+    """
+    if share < 1:
+        return min(max(1, round(share * total)), total - 1)
+    if share >= total:
+        raise UserError(
+            f"{share:g} of {total} videos cannot be held out, since none would be left to train on; hold out fewer, or "
+            f"a fraction of them, by held_out=0.1, say (--held-out of pretrain, --option held_out= of evaluate)."
+        )
+    return int(share)
+
+
+def held_out(videos: VideoSet, share: float, seed: int) -> tuple[VideoSet, VideoSet]:
+    """Split a training list into (what stays, what is kept: about a fraction, or at most that many, see ``kept_of``).
 
     Videos of one group stay together (unless all are of one group), and every class gives about the same share, as far
     as groups and whole numbers allow. The same arguments give the same result; both parts keep the list's order.
 
     Raises:
-        ValueError: if there are fewer than two videos, or ``fraction`` is not between 0 and 1.
+        ValueError: if there are fewer than two videos, or ``share`` is not above 0.
+        UserError: see ``kept_of``.
     """
     total = len(videos.videos)
-    if total < 2 or not 0 < fraction < 1:
-        raise ValueError(f"cannot hold out {fraction} of {total} videos")
+    if total < 2 or not share > 0:
+        raise ValueError(f"cannot hold out {share} of {total} videos")
+    wanted = kept_of(total, share)
     units: dict[str, list[int]] = {}
     for i, video in enumerate(videos.videos):
         units.setdefault(f"group {video.group}" if video.group else f"video {i}", []).append(i)
     if len(units) == 1:
         units = {f"video {i}": [i] for i in range(total)}
-    wanted = min(max(1, round(fraction * total)), total - 1)
-
     order = _interleaved(list(units.values()), videos, np.random.default_rng(seed))
     chosen: set[int] = set()
     for unit in order:

@@ -23,21 +23,23 @@ T = TypeVar("T")
 
 
 class Classifier(nn.Module):
-    """Mean over a feature map, dropout, and a linear layer with one output a class."""
+    """Mean over a feature map, batch norm if asked for, dropout, and a linear layer with one output a class."""
 
-    def __init__(self, feature_dim: int, classes: Sequence[str], dropout: float = 0.0):
+    def __init__(self, feature_dim: int, classes: Sequence[str], dropout: float = 0.0, batch_norm: bool = False):
         super().__init__()
         self.classes = tuple(classes)
+        self.norm = nn.BatchNorm1d(feature_dim) if batch_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(feature_dim, len(self.classes))
 
     def forward(self, features_BDthw: Tensor) -> Tensor:
         """logits_BK of (B, D, t, h, w)."""
-        return self.linear(self.dropout(features_BDthw.mean((2, 3, 4))))
+        return self.linear(self.dropout(self.norm(features_BDthw.mean((2, 3, 4)))))
 
     def heat_maps(self, features_BDthw: Tensor) -> Tensor:
-        """(B, K, t, h, w) logits at every cell; their mean is the logit of the clip (without dropout)."""
-        return at_every_cell(self.linear, features_BDthw)
+        """(B, K, t, h, w) logits at every cell; their mean is the logit of the clip in eval mode."""
+        cells_BDN = self.norm(features_BDthw.flatten(2))
+        return at_every_cell(self.linear, cells_BDN.view_as(features_BDthw))
 
 
 @dataclass

@@ -240,7 +240,9 @@ def _pretext_beside(file: Path, header: Mapping[str, Any], backbone: Backbone) -
 def _classifier_beside(file: Path, header: Mapping[str, Any], backbone: Backbone) -> Classifier | None:
     if not file.exists() or not header.get("classes"):
         return None
+    weights, _ = load_tensors(file)
     with reading(file, "fine-tune again"):
-        classifier = Classifier(backbone.feature_dim, texts(header["classes"]))
-    load_into(classifier, load_tensors(file)[0], str(file))
+        batch_norm = any(name.startswith("norm.") for name in weights)
+        classifier = Classifier(backbone.feature_dim, texts(header["classes"]), batch_norm=batch_norm)
+    load_into(classifier, weights, str(file))
     return classifier

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ssl_video.bounds import Bounded, Count, Fraction, LessThanOne, Natural, NotNegative, Positive, Seed
+from ssl_video.bounds import Bounded, Count, Fraction, LessThanOne, Natural, NotNegative, Positive, Seed, Share
 from ssl_video.video.kinds import CacheKind
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -115,8 +115,8 @@ class DataConfig(Bounded, flags="--"):
     """Training videos: a file, a folder, a csv, a manifest, or ucf101:ROOT, hmdb51:ROOT, kinetics:ROOT, synthetic."""
     split: int = 1
     """Split of a data set with official lists; only its training list is used."""
-    held_out: LessThanOne = 0.1
-    """Fraction of the training list kept from training, for the monitors; 0 turns them off."""
+    held_out: Share = 0.1
+    """Fraction of the training list kept from training, for the monitors, or how many videos; 0 turns them off."""
     cache: CacheKind = "none"
     """Train from copies of the videos, made once where they are worth it: small h264 files, or raw frames (the videos
     themselves are read at that size where not)."""
