@@ -7,6 +7,7 @@ nodes are, the likelier a walker takes their edge. He walks some frames forward 
 so that the node he started from is his target, and no label is needed. Cycles of every length count.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -17,10 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
-from ssl_video.bounds import Bounded, Bounds, Count, Fraction, LessThanOne, Natural, Positive
+from ssl_video.bounds import Bounded, Bounds, Count, Fraction, LessThanOne, Natural, NotNegative, Positive
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View
+from ssl_video.pretexts.walks import cells_in, kept_edges, walk, walk_elsewhere
 from ssl_video.video import augment
 
 LOWEST_TEMPERATURE = 0.03
@@ -41,12 +43,16 @@ class ContrastiveRandomWalkConfig(Bounded):
     """Every stride-th frame of the file is taken, instead of an fps; None, where fps is None too: every one."""
     nodes: Literal["patches", "cells"] = "patches"
     """patches are embedded one by one; cells are those of the feature map of the whole frame (and may collapse)."""
+    way_back: Literal["same", "cropped"] = "same"
+    """cropped: another crop of all frames is seen on the way back, where a walker's target is the cell that shows what
+    his own shows; for cells, which then cannot collapse to places; ours."""
     short_side: Count = 256
     """The frames' shorter side before the crop, in pixels."""
     crop: Count = 256
     """Side of the square that each frame's crop is resized to, in pixels."""
     crop_area: tuple[Fraction, Fraction] = (0.8, 0.95)
-    """Fraction of a frame that its crop takes, drawn for each frame by itself; (1, 1): one crop for all frames."""
+    """Fraction of a frame that its crop takes, drawn for each frame by itself, or for each way (way_back cropped);
+    (1, 1): one crop for all frames."""
     patch: Count = 64
     """Side of a patch, in pixels."""
     patch_stride: Count = 32
@@ -57,12 +63,15 @@ class ContrastiveRandomWalkConfig(Bounded):
     """Similarities are divided by it; the command line of the paper's code has 0.05, its program 0.07."""
     edge_dropout: LessThanOne = 0.1
     """Probability with which an edge is dropped in training, each direction by itself."""
-    min_cycle: Count = 1
-    """Steps forward of the shortest cycle that counts; 2, as in the paper's code, leaves out one step and back."""
+    min_cycle: Natural = 1
+    """Steps forward of the shortest cycle that counts; 2, as in the paper's code, leaves out one step and back; 0, for
+    way_back cropped, has a node found in another crop of its own frame."""
     embedding: Count = 128
     """Channels of a node."""
     head_depth: Natural = 0
     """Hidden layers (ReLU) of the head between the mean of a node's features and its embedding."""
+    colour: NotNegative = 0.0
+    """Standard deviation of the random colour matrix around the identity, one for each way; way_back cropped only."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -71,6 +80,10 @@ class ContrastiveRandomWalkConfig(Bounded):
                 f"Cycles through {self.frames} frames have 1 to {self.frames - 1} steps, so min_cycle cannot be "
                 f"{self.min_cycle}."
             )
+        if self.way_back == "same" and (self.min_cycle == 0 or self.colour):
+            raise UserError("min_cycle=0 and colour are for another crop on the way back; set way_back=cropped.")
+        if self.way_back == "cropped" and (self.nodes == "patches" or self.crop_area == (1, 1)):
+            raise UserError("way_back=cropped needs nodes=cells and a crop_area below (1, 1).")
         for name, (low, high) in (("crop_area", self.crop_area), ("patch_area", self.patch_area)):
             if not 0 < low <= high:
                 raise UserError(f"{name} is two fractions between 0 and 1, the smaller one first.")
@@ -112,8 +125,13 @@ class ContrastiveRandomWalk(Pretext):
         return self.view.spans(fps_N)
 
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
-        """In training each frame has a crop of its own, so that a node's place does not tell where it goes."""
+        """In training each frame has a crop of its own, so that a node's place does not tell where it goes.
+
+        With another crop on the way back: the frames of both ways, (2 T, H, W, C), and boxes_24 of the crops.
+        """
         c = self.config
+        if c.way_back == "cropped":
+            return self._two_crops(frames_THWC, rng)
         if not self.training or c.crop_area == (1, 1):
             frames_THWC = self.view.prepare(frames_THWC, rng if self.training else None, flip=False)
         else:
@@ -122,8 +140,18 @@ class ContrastiveRandomWalk(Pretext):
             frames_THWC = np.concatenate(crops)
         return {"clip_THWC": frames_THWC}
 
+    def _two_crops(self, frames_THWC: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
+        c = self.config
+        boxes_24 = np.array([augment.draw_box(frames_THWC.shape[1:3], c.crop_area, rng) for _ in range(2)])
+        frames_THWC = augment.flip(frames_THWC, rng) if self.training else frames_THWC
+        cut = [frames_THWC[:, top : top + h, left : left + w] for top, left, h, w in boxes_24.tolist()]
+        clips = [augment.resize(np.ascontiguousarray(clip_THWC), (c.crop, c.crop)) for clip_THWC in cut]
+        return {"clip_THWC": np.concatenate(clips), "boxes_24": boxes_24}
+
     def forward(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """The mean loss of all cycles of at least ``min_cycle`` steps, and how many walks of each length return."""
+        if self.config.way_back == "cropped":
+            return self._there_and_elsewhere(batch, ctx)
         c, (B, T, *_) = self.config, batch["clip_THWC"].shape
         clip_BCTHW = self.backbone.normalise(batch["clip_THWC"])
         frames_MCHW = clip_BCTHW.transpose(1, 2).flatten(0, 1)  # M = B * T
@@ -136,10 +164,35 @@ class ContrastiveRandomWalk(Pretext):
         with torch.autocast(nodes_BTNE.device.type, enabled=False):  # bf16 would round similarities of 1 to 1/256
             nodes_BTNE = nodes_BTNE.to(torch.promote_types(nodes_BTNE.dtype, torch.float32))
             losses_K, returned_K = walk(F.normalize(nodes_BTNE, dim=3), c.temperature, kept)
-        counted = slice(c.min_cycle - 1, None)
+        return self._output(losses_K, returned_K, 1, features_MND[::T])
+
+    def _there_and_elsewhere(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
+        """As ``forward``, where the way back is seen in another crop."""
+        c, B = self.config, len(batch["clip_THWC"])
+        clips_NTHWC = batch["clip_THWC"].unflatten(1, (2, -1)).flatten(0, 1)  # N = 2 * B
+        T = clips_NTHWC.shape[1]
+        colours = ctx.colours(2 * B, c.colour) if self.training else {}
+        frames_MCHW = self.backbone.normalise(clips_NTHWC, **colours).transpose(1, 2).flatten(0, 1)
+        features_MND = self._cells(frames_MCHW)
+        nodes_B2TNE = self.head(features_MND).unflatten(0, (B, 2, T))
+        N, kept = nodes_B2TNE.shape[3], None
+        first_B4, second_B4 = batch["boxes_24"].unbind(1)
+        target_BNN = cells_in(first_B4, second_B4, math.isqrt(N))
+        if self.training and c.edge_dropout:
+            kept = kept_edges(ctx.uniform(B, 3, T, N, N), c.edge_dropout).to(nodes_B2TNE.device)
+        with torch.autocast(nodes_B2TNE.device.type, enabled=False):
+            nodes_B2TNE = nodes_B2TNE.to(torch.promote_types(nodes_B2TNE.dtype, torch.float32))
+            there_BTNE, back_BTNE = F.normalize(nodes_B2TNE, dim=4).unbind(1)
+            losses_K, returned_K = walk_elsewhere(
+                there_BTNE, back_BTNE, target_BNN.to(nodes_B2TNE), c.temperature, kept
+            )
+        return self._output(losses_K, returned_K, 0, features_MND[:: 2 * T])
+
+    def _output(self, losses_K: Tensor, returned_K: Tensor, shortest: int, features_BND: Tensor) -> Output:
+        counted = slice(self.config.min_cycle - shortest, None)
         metrics = {"accuracy": returned_K[counted].mean()}
-        metrics |= {f"accuracy_{k}": share for k, share in enumerate(returned_K.unbind(), 1)}
-        return Output(losses_K[counted].mean(), metrics, features_MND[::T].flatten(0, 1).detach())
+        metrics |= {f"accuracy_{k}": share for k, share in enumerate(returned_K.unbind(), shortest)}
+        return Output(losses_K[counted].mean(), metrics, features_BND.flatten(0, 1).detach())
 
     def _patches(self, frames_MCHW: Tensor, ctx: Context) -> Tensor:
         """features_MND, the mean of the map of each patch, which the backbone sees by itself."""
@@ -205,61 +258,3 @@ def cut_patches(frames_MCHW: Tensor, patch: int, stride: int, boxes_MN4: Tensor 
     grid_MNPP2 = torch.stack(torch.broadcast_tensors(x_MNP[:, :, None, :], y_MNP[:, :, :, None]), -1)
     sampled_MCRP = F.grid_sample(frames_MCHW, grid_MNPP2.flatten(1, 2), padding_mode="border", align_corners=False)
     return sampled_MCRP.unflatten(2, (-1, patch)).transpose(1, 2).flatten(0, 1)
-
-
-def kept_edges(uniform_B2SNN: Tensor, dropout: float) -> Tensor:
-    """Which edges a walker may take, (B, 2, S, N, N) of bool: forward and backward edges of S steps.
-
-    An edge is dropped where its number, uniform in [0, 1), is below ``dropout``. A node that would lose all its edges
-    keeps them: a walker must go somewhere.
-    """
-    kept = uniform_B2SNN >= dropout
-    return kept | ~kept.any(-1, keepdim=True)
-
-
-def transitions(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = None) -> Tensor:
-    r"""(B, 2, S, N, N) chances of the S = T - 1 steps: from frame t to t + 1 [:, 0, t], and from t + 1 to t [:, 1, t].
-
-    With the nodes $q_t$ of frame t as rows and the temperature $\tau$ they are the softmax, over the nodes that a step
-    may lead to, of $q_t q_{t+1}^\top / \tau$ (there, $P_t$) and of $q_{t+1} q_t^\top / \tau$ (back, $R_t$). See
-    ``walk`` for the arguments.
-    """
-    similar_BSNN = nodes_BTNE[:, :-1] @ nodes_BTNE[:, 1:].transpose(2, 3) / temperature
-    both_B2SNN = torch.stack([similar_BSNN, similar_BSNN.transpose(2, 3)], 1)
-    if kept_B2SNN is not None:
-        both_B2SNN = both_B2SNN.masked_fill(~kept_B2SNN, -torch.inf)
-    return both_B2SNN.softmax(4)
-
-
-def walk(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    r"""Walks of 1 to T - 1 steps forward and as many back: the loss of every sub-cycle (section 3).
-
-    $W_k = P_0 \cdots P_{k-1} R_{k-1} \cdots R_0$ (``transitions``) says where walks of k steps and back end, and their
-    loss is the mean over the N nodes of how unlikely it is to come home:
-
-    $$ L_k = -\frac{1}{N} \sum_n \ln W_k[n, n] $$
-
-    Chances, not their logarithms, are multiplied: wherever a walker is before the last step back, that step has at
-    least the chance $\exp(-2 / \tau) / N$, so $W_k[n, n]$ has too, which float32 holds, and sums of positive numbers
-    lose nothing. Only dropped edges can cut a node off from itself; its chance 0 then counts as the smallest normal
-    number, without a gradient.
-
-    Args:
-        nodes_BTNE: N nodes of each of T frames, of length 1.
-        temperature: of the softmax, tau.
-        kept_B2SNN: edges that may be taken, forward [:, 0] and backward [:, 1] (``kept_edges``), or None for all.
-
-    Returns:
-        losses_K, and returned_K, the fraction of nodes whose likeliest end is themselves; K = T - 1 cycle lengths.
-    """
-    steps_B2SNN = transitions(nodes_BTNE, temperature, kept_B2SNN)
-    there_BNN = back_BNN = torch.eye(nodes_BTNE.shape[2]).to(nodes_BTNE)
-    losses, returned = [], []
-    for forward_BNN, backward_BNN in zip(steps_B2SNN[:, 0].unbind(1), steps_B2SNN[:, 1].unbind(1), strict=True):
-        there_BNN, back_BNN = there_BNN @ forward_BNN, backward_BNN @ back_BNN
-        home_BN = (there_BNN * back_BNN.transpose(1, 2)).sum(2)  # the diagonal of their product
-        losses.append(-home_BN.clamp(min=torch.finfo(home_BN.dtype).tiny).log().mean())
-        with torch.no_grad():
-            ends_BN = (there_BNN @ back_BNN).argmax(2)
-            returned.append((ends_BN == torch.arange(ends_BN.shape[1], device=ends_BN.device)).double().mean())
-    return torch.stack(losses), torch.stack(returned)

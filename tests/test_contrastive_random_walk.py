@@ -11,7 +11,8 @@ from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Context, Progress, Sample, Skip, build_pretext
-from ssl_video.pretexts.contrastive_random_walk import LOWEST_TEMPERATURE, cut_patches, kept_edges, walk
+from ssl_video.pretexts.contrastive_random_walk import LOWEST_TEMPERATURE, cut_patches
+from ssl_video.pretexts.walks import cells_in, kept_edges, walk, walk_elsewhere
 from ssl_video.video.info import VideoInfo
 from tests.nets import tiny_backbone
 
@@ -298,12 +299,124 @@ def test_the_published_setting_has_49_patches():
     assert pretext(batch_of(2, 256, 1), context()).features_ND.shape[0] == 49
 
 
+def slow_walks_elsewhere(there, back, temperature, kept):
+    """[k][b][n][m]: as ``slow_walks``, over to the other view of frame k in between."""
+    B, T, N, _ = there.shape
+
+    def step(at, here, other, allowed):
+        after = [0.0] * N
+        for i in range(N):
+            weights = [math.exp((here[i] @ other[j]).item() / temperature) * bool(allowed[i][j]) for j in range(N)]
+            for j in range(N):
+                after[j] += at[i] * weights[j] / sum(weights)
+        return after
+
+    found = torch.zeros(T, B, N, N, dtype=torch.float64)
+    for k in range(T):
+        for b in range(B):
+            for n in range(N):
+                at = [float(i == n) for i in range(N)]
+                for t in range(k):
+                    at = step(at, there[b, t], there[b, t + 1], kept[b, 0, t])
+                at = step(at, there[b, k], back[b, k], kept[b, 1, k])
+                for t in reversed(range(k)):
+                    at = step(at, back[b, t + 1], back[b, t], kept[b, 2, t])
+                found[k, b, n] = torch.tensor(at, dtype=torch.float64)
+    return found
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_walks_that_end_in_another_crop_are_those_of_walkers_followed_one_by_one(dropout):
+    there, back = nodes_of(2, 3, 4, 3), nodes_of(2, 3, 4, 3, seed=1)
+    kept = kept_edges(torch.rand(2, 3, 3, 4, 4, generator=torch.Generator().manual_seed(1)), dropout)
+    target = torch.zeros(2, 4, 4, dtype=torch.float64)
+    target[0, 0, 2], target[0, 1, 1], target[0, 1, 3], target[1, 3, 0] = 1, 0.25, 0.75, 1  # the others have none
+    losses, returned = walk_elsewhere(there, back, target, 0.2, kept)
+    ends = slow_walks_elsewhere(there, back, 0.2, kept)
+    for k in range(3):
+        terms = [
+            -(target[b, n] * ends[k, b, n].clamp_min(torch.finfo(torch.float64).tiny).log()).sum().item()
+            for b, n in ((0, 0), (0, 1), (1, 3))
+        ]
+        met = [target[b, n, ends[k, b, n].argmax()].item() > 0 for b, n in ((0, 0), (0, 1), (1, 3))]
+        assert losses[k].item() == pytest.approx(np.mean(terms), rel=1e-12)
+        assert returned[k].item() == pytest.approx(np.mean(met))
+
+
+def test_the_same_rectangle_twice_has_every_cell_at_its_own_place():
+    box = torch.tensor([[3.0, 5.0, 10.0, 20.0]])
+    torch.testing.assert_close(cells_in(box, box, 4)[0], torch.eye(16))
+
+
+def test_a_cell_lies_where_its_centre_lies_in_the_other_rectangle():
+    """Found pixel by pixel: a picture of the second rectangle's cell weights, read at the first one's centres."""
+    first, second, side = (2.0, 4.0, 12.0, 10.0), (6.0, 1.0, 9.0, 11.0), 3
+    found = cells_in(torch.tensor([first]), torch.tensor([second]), side)[0].numpy()
+    for n in range(side * side):
+        y = first[0] + first[2] * (n // side + 0.5) / side
+        x = first[1] + first[3] * (n % side + 0.5) / side
+        if not (second[0] <= y < second[0] + second[2] and second[1] <= x < second[1] + second[3]):
+            assert not found[n].any()
+            continue
+        row, column = ((y - second[0]) / second[2] * side - 0.5, (x - second[1]) / second[3] * side - 0.5)
+        row, column = (min(max(place, 0), side - 1) for place in (row, column))
+        for m in range(side * side):
+            weight = max(0, 1 - abs(row - m // side)) * max(0, 1 - abs(column - m % side))
+            assert found[n, m] == pytest.approx(weight, abs=1e-6)
+    assert {round(float(row.sum()), 6) for row in found} == {0.0, 1.0}
+
+
+def test_features_of_places_close_the_same_way_back_but_not_one_that_is_cropped_anew():
+    """The collapse of walks over cells, and what stops it."""
+    places = torch.eye(16)[None, None].expand(1, 2, 16, 16)
+    boxes = torch.tensor([[0.0, 0.0, 40.0, 40.0]]), torch.tensor([[20.0, 10.0, 20.0, 20.0]])
+    things = cells_in(*boxes, side=4)
+    assert walk(places, 0.05)[1].tolist() == [1.0]
+    _, of_places = walk_elsewhere(places, places, things, 0.05)
+    assert of_places.max() <= 0.5
+    other = F.normalize(things.transpose(1, 2) + 1e-3, dim=2)[:, None].expand(1, 2, 16, 16)  # told by what they show
+    _, of_things = walk_elsewhere(places, other, things, 0.05)
+    assert of_things.min() > 0.9
+
+
+def test_both_ways_show_the_same_frames_each_through_a_crop_of_its_own():
+    pretext = make(nodes="cells", way_back="cropped", min_cycle=0, crop_area=(0.3, 0.9)).train()
+    frames = np.random.default_rng(0).integers(0, 256, (4, 16, 20, 3), dtype=np.uint8)
+    made = pretext.transform(frames, Sample((0, 3, 6, 9)), np.random.default_rng(1))
+    assert made["clip_THWC"].shape == (8, 16, 16, 3)
+    ratios = [height * width / (16 * 20) for _, _, height, width in made["boxes_24"].tolist()]
+    assert all(0.25 < ratio < 0.95 for ratio in ratios) and ratios[0] != ratios[1]
+    mirrored = made["boxes_24"].copy()
+    for clip, (top, left, height, width) in zip(np.split(made["clip_THWC"], 2), mirrored.tolist(), strict=True):
+        cuts = [shown[:, top : top + height, left : left + width] for shown in (frames, frames[:, :, ::-1])]
+        means = [cut.mean((1, 2, 3)) for cut in cuts]
+        assert min(np.abs(clip.mean((1, 2, 3)) - mean).max() for mean in means) < 6
+
+
+def test_a_walk_back_through_another_crop_trains_and_is_drawn_alike_at_test():
+    options = {"nodes": "cells", "way_back": "cropped", "min_cycle": 0, "crop_area": (0.4, 1.0), "colour": 0.1}
+    pretext = make(**options)
+    frames = np.random.default_rng(0).integers(0, 256, (4, 16, 20, 3), dtype=np.uint8)
+    made = [pretext.transform(frames, Sample((0, 3, 6, 9)), np.random.default_rng(n)) for n in range(2)]
+    batch = {name: torch.stack([torch.from_numpy(one[name]) for one in made]) for name in made[0]}
+    output = pretext.train()(batch, context())
+    output.loss.backward()
+    assert all(p.grad is not None and p.grad.any() for p in pretext.head.parameters())
+    assert {"accuracy", "accuracy_0", "accuracy_3"} <= set(output.metrics)
+    assert output.features_ND.shape == (2 * 64, pretext.backbone.feature_dim)
+    tested = pretext.eval()
+    assert torch.equal(tested(batch, context(0)).loss, tested(batch, context(1)).loss)
+
+
 @pytest.mark.parametrize(
     "options, said",
     [
         ({"frames": 1}, "frames must be a whole number of 2 or more"),
         ({"frames": 2, "min_cycle": 2}, "min_cycle cannot be 2"),
-        ({"min_cycle": 0}, "min_cycle must be a whole number of 1 or more, not 0"),
+        ({"min_cycle": 0}, "min_cycle=0 and colour are for another crop"),
+        ({"colour": 0.1}, "min_cycle=0 and colour are for another crop"),
+        ({"way_back": "cropped"}, "way_back=cropped needs nodes=cells"),
+        ({"way_back": "cropped", "nodes": "cells", "crop_area": (1, 1)}, "way_back=cropped needs nodes=cells"),
         ({"stride": 0}, "stride must be a whole number of 1 or more"),
         ({"fps": 0.0}, "fps must be a number above 0"),
         ({"head_depth": -1}, "head_depth must be a whole number of 0 or more"),

@@ -7,7 +7,8 @@ import torch
 
 from ssl_video.datasets import synthetic
 from ssl_video.figures import figure_to
-from ssl_video.pretexts.contrastive_random_walk import cut_patches, transitions
+from ssl_video.pretexts.contrastive_random_walk import cut_patches
+from ssl_video.pretexts.walks import transitions
 
 
 def draw(out: Path) -> None:

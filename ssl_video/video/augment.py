@@ -50,14 +50,24 @@ def resized_crop(frames_THWC: np.ndarray, size: int, area: tuple[float, float], 
 
     Its area is a random fraction of the frame's between the two of ``area``, its aspect ratio between 3/4 and 4/3.
     """
-    h, w = frames_THWC.shape[1:3]
+    top, left, height, width = draw_box(frames_THWC.shape[1:3], area, rng)
+    return resize(frames_THWC[:, top : top + height, left : left + width], (size, size))
+
+
+def draw_box(size: tuple[int, int], area: tuple[float, float], rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random rectangle of a frame of (H, W), as ``resized_crop`` takes it.
+
+    Where ten draws do not fit into the frame: the square in its middle.
+    """
+    h, w = size
     for _ in range(10):
         fraction, ratio = rng.uniform(*area), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
         height, width = round(np.sqrt(fraction * h * w / ratio)), round(np.sqrt(fraction * h * w * ratio))
         if 0 < height <= h and 0 < width <= w:
             top, left = rng.integers(0, (h - height + 1, w - width + 1))
-            return resize(frames_THWC[:, top : top + height, left : left + width], (size, size))
-    return resize(crop(frames_THWC, min(h, w), None), (size, size))
+            return int(top), int(left), height, width
+    side = min(h, w)
+    return (h - side) // 2, (w - side) // 2, side, side
 
 
 def mirror(frames_THWC: np.ndarray) -> np.ndarray:
