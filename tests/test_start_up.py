@@ -35,7 +35,9 @@ def test_help_imports_nothing_large():
 
 def test_tracking_a_short_video_does_not_wait_for_what_it_does_not_need(tmp_path):
     write_video(tmp_path / "clip.mp4", pictures(3, 48, 64))
-    code = "import sys; from ssl_video.cli import main; main(sys.argv[1:]); print([n for n in {!r} if n in sys.modules])"
+    code = (
+        "import sys; from ssl_video.cli import main; main(sys.argv[1:]); print([n for n in {!r} if n in sys.modules])"
+    )
     large = ("torchvision", "matplotlib", "sklearn", "faiss", "scipy", "torch._dynamo", "torch._inductor")
     words = ["track", "clip.mp4", "--model", "random:dense_resnet_8?width=4", "--points", "5,5", "--out", "out"]
     command = [sys.executable, "-c", code.format(large), *words, "--device", "cpu"]
