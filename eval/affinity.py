@@ -153,10 +153,11 @@ class _Joint:
         columns = w + 2 * reach
         size = H * columns * n * span * w
         scores = self.scores[:size].view(H, columns * n, span * w)
+        left, right = max(0, reach - x), min(columns, reach + self.W - x)  # outside of the map there is nothing to see
         for row in range(H):
             y0, y1 = max(0, row - reach), min(H, row + reach + 1)
-            keys = self.keys_HWnD[row, x : x + columns].flatten(0, 1)
-            out = scores[row, :, (y0 - row + reach) * w : (y1 - row + reach) * w]
+            keys = self.keys_HWnD[row, x + left : x + right].flatten(0, 1)
+            out = scores[row, left * n : right * n, (y0 - row + reach) * w : (y1 - row + reach) * w]
             torch.mm(keys, queries_DQ[:, y0 * w : y1 * w], out=out)
         largest = scores.new_full((H + 2 * reach, columns, span, w), -torch.inf)  # rows outside of the map around it
         largest[reach : reach + H] = scores.view(H, columns, n, span * w).amax(2).unflatten(2, (span, w))

@@ -24,8 +24,9 @@ from ssl_video.apps.track import track as track_marks
 from ssl_video.errors import UserError
 from ssl_video.eval.harness import EvaluationConfig, Reading, evaluate_on
 from ssl_video.eval.results import Result
-from ssl_video.model import Model, load_model
-from ssl_video.pretrain_config import PretrainConfig, changed, noted_by, recipe_of
+from ssl_video.model import Model, default_model, load_model
+from ssl_video.model.default import Task
+from ssl_video.pretrain_config import PretrainConfig, changed, continued, noted_by, recipe_of
 from ssl_video.pretraining import Resume
 from ssl_video.pretraining import pretrain as pretrain_by
 from ssl_video.progress import showing
@@ -40,6 +41,7 @@ def pretrain(
     pretext: str | None = None,
     *,
     recipe: str | None = None,
+    init: str | Path | Run | None = None,
     out: str | Path | None = None,
     resume: Resume = False,
     progress: bool = True,
@@ -57,6 +59,7 @@ def pretrain(
         pretext: a name of ``sv.list_pretexts()``; by default the recipe's, or speediness.
         recipe: where the options start: "small" (the default) or "paper", a name of ``sv.list_recipes()``, a file, or
             the folder of a run.
+        init: weights to continue from, with their network: ``"clips"``, which comes with the package, a run, or a file.
         out: folder of the run; by default a new one under runs/.
         resume: resume the training in ``out``, if it has begun, with its own configuration; with "auto" the same call
             starts it, resumes it, or finds it finished.
@@ -68,7 +71,7 @@ def pretrain(
         Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
     """
     if isinstance(data, PretrainConfig):
-        if options or recipe is not None or pretext is not None:
+        if options or recipe is not None or pretext is not None or init is not None:
             raise UserError("A whole configuration has its options already; change them in it, or name data.")
         config = data
     else:
@@ -76,6 +79,7 @@ def pretrain(
         content = noted_by(before) if before is not None and before.started else recipe_of(pretext, recipe)
         given: dict[str, Any] = {} if data is None else {"data": str(data)}
         given |= {name.replace("__", "."): value for name, value in options.items()}
+        given = given if init is None else continued(str(init), given)
         config = PretrainConfig.from_mapping(changed(content, given))
     with showing(progress):
         return pretrain_by(config, out, resume=resume, say=_warn, progress=progress)
@@ -142,7 +146,7 @@ def evaluate(
 
 def embed(
     videos: Any,
-    model: Named = "random:r2plus1d_4",
+    model: Named | None = None,
     *,
     clips: int = 8,
     readout: str = "avg",
@@ -158,7 +162,7 @@ def embed(
     Args:
         videos: a path or several; or frames at hand, uint8 or floats of RGB in 0 to 1: an array or tensor of shape
             (T, H, W, C) or (N, T, H, W, C), or several, of any lengths and sizes. They are normalised here.
-        model: the network.
+        model: the network; by default net:clips, which comes with the package.
         clips: clips of a video, evenly spaced.
         readout: how a feature map becomes a vector: avg, max, rich, conv5, or cls.
         device: auto, cpu, cuda or cuda:N, for a model that is named.
@@ -167,10 +171,10 @@ def embed(
     Raises:
         UserError: if a video cannot be read, or the frames are of another shape or range.
     """
-    network = _loaded(model, device)
     if isinstance(videos, str | Path):
         videos = [videos]
     with showing(progress):
+        network = _loaded(model, "clips", device)
         if isinstance(videos, Sequence) and videos and all(isinstance(v, str | Path) for v in videos):
             return embed_videos([Path(v) for v in videos], network, clips, readout)
         return embed_frames(videos, network, clips, readout)
@@ -178,8 +182,8 @@ def embed(
 
 def index(
     videos: str | Path | Sequence[str | Path],
-    model: Named,
-    out: str | Path,
+    model: Named | None = None,
+    out: str | Path = "index",
     *,
     options: IndexOptions = IndexOptions(),
     device: str = "auto",
@@ -193,11 +197,17 @@ def index(
         for neighbour in index.search("a.mp4", k=5):
             print(neighbour.score, neighbour.path, neighbour.start_s)
 
+    Without ``model`` an index that is there has its own, and a new one net:clips, which comes with the package.
+
     Raises:
         UserError: if nothing would be in it, or it is of another model.
     """
     with showing(progress):
-        return index_videos(videos, _loaded(model, device), out, options, Work(progress=progress))
+        from ssl_video.train.distributed import choose_device
+
+        network = None if model is None else _loaded(model, "clips", device)
+        work = Work(device=choose_device(device), progress=progress)
+        return index_videos(videos, network, out, options, work)
 
 
 def search(
@@ -225,8 +235,8 @@ def search(
 
 def track(
     video: str | Path,
-    model: Named,
-    out: str | Path,
+    model: Named | None = None,
+    out: str | Path = "tracked",
     *,
     mask: str | Path | None = None,
     boxes: Sequence[Sequence[float]] = (),
@@ -242,7 +252,7 @@ def track(
 
     Args:
         video: a file, or a folder with a picture for each frame.
-        model: a network with a fine map of single frames, such as dense_resnet_8.
+        model: a network with a fine map of single frames; by default net:dense, which comes with the package.
         out: a folder that is empty or not there yet.
         mask: a picture of the objects in the first frame.
         boxes: x, y, width and height of objects, in pixels from the top left.
@@ -255,16 +265,19 @@ def track(
     """
     marks = Marks(None if mask is None else Path(mask), _numbers(boxes), _numbers(points))
     with showing(progress):
-        return track_marks(video, _loaded(model), marks, out, options, progress=progress)
+        return track_marks(video, _loaded(model, "dense"), marks, out, options, progress=progress)
 
 
-def _loaded(model: Named, device: str = "auto") -> Model:
+def _loaded(model: Named | None, task: Task, device: str = "auto") -> Model:
+    """The model, or the one that serves for a task where none is named."""
     from ssl_video.train.distributed import choose_device
 
     if isinstance(model, Model):
         return model
     with torch.random.fork_rng():
         torch.manual_seed(0)  # a random network is the same one each time
+        if model is None:
+            return default_model(task, choose_device(device))
         return load_model(str(model), choose_device(device))
 
 

@@ -8,14 +8,18 @@ from typing import Any
 
 from ssl_video.backbones.base import backbone_options
 from ssl_video.backbones.weights import own_entry
+from ssl_video.backbones.weights.packaged import packaged, packaged_names
 from ssl_video.bounds import counted, replaced
 from ssl_video.config import from_mapping, make_options, option_type, plain
 from ssl_video.datasets import spec as datasets
 from ssl_video.errors import UserError
 from ssl_video.files import as_named, there
+from ssl_video.model.loading import weights_file
 from ssl_video.pretexts.base import PRETEXTS
+from ssl_video.readback import of_type, reading
 from ssl_video.recipes import SETTINGS, SPEEDINESS, load_recipe, small_recipe
 from ssl_video.run import Run
+from ssl_video.tensors import read_header
 from ssl_video.train.config import DataConfig, TrainingConfig
 
 
@@ -83,7 +87,7 @@ def anywhere(config: PretrainConfig) -> PretrainConfig:
     return dataclasses.replace(config, backbone=Choice(config.backbone.name, options), data=data)
 
 
-NO_OPTIONS = ("config", "resume", "out")
+NO_OPTIONS = ("config", "resume", "out", "init")
 """Flags of the command that say where, not what; version 0.1 noted them too."""
 _OF_DATA = {"data" if f.name == "spec" else f.name: (f.type, f.default) for f in dataclasses.fields(DataConfig)}
 _OWN = ("probe", "fit_span")
@@ -135,6 +139,39 @@ def changed(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
         if set(given) & set(dict(PRETEXTS[chosen["name"]].span_limits)) and "fit_span" not in changes:
             flat.pop("fit_span", None)
     return flat
+
+
+def continued(init: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by their dotted names under which a training continues from weights, with the network of these.
+
+    Args:
+        init: a network that comes with ssl-video (``clips``, also ``net:clips``), the folder of a run, or what
+            ``--backbone.weights`` takes; it becomes that option.
+        given: the options that go over it.
+
+    Raises:
+        UserError: if another network or other weights are given, or a run has no weights yet.
+    """
+    if given.get("backbone.weights") is not None:
+        raise UserError("--init and --backbone.weights both name initial weights; leave out one of the two.")
+    source = init.removeprefix("net:") if init.removeprefix("net:") in packaged_names() else init
+    if source in packaged_names():
+        header: Mapping[str, Any] | None = packaged(source)
+    else:
+        file = weights_file(Path(source))
+        source = str(file) if Path(source).is_dir() else source
+        if Path(init).is_dir() and not file.is_file():
+            raise UserError(f"--init {init} holds no {file.name} (is its training finished?); name a finished run.")
+        header = read_header(file) if file.suffix == ".safetensors" and file.is_file() else None
+    if header is None:  # of others, who do not say of which network they are
+        return {**given, "backbone.weights": source}
+    with reading(source, "take a whole copy of it"):
+        name, options = of_type(header["architecture"], str), of_type(header["options"], dict)
+    wanted = given.get("backbone.name", given.get("backbone", name))
+    if wanted != name:
+        raise UserError(f"--init {init} is of {name}, not of {wanted}; leave out --backbone, or name other weights.")
+    own = {f"backbone.{key}": value for key, value in options.items()}
+    return {"backbone.name": name, **own, "backbone.weights": source, **given}
 
 
 def recipe_of(pretext: str | None, name: str | None) -> dict[str, Any]:

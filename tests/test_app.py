@@ -107,7 +107,7 @@ def test_names_with_html_are_shown_as_text(tmp_path, run):
 
 def test_what_a_run_cannot_do_is_said_in_one_sentence(tmp_path, run):
     said = App(load_model(str(run)), None, Limits(), tmp_path).refusals()
-    assert {name for name, sentence in said.items() if sentence} == {"neighbours", "track"}
+    assert {name for name, sentence in said.items() if sentence} == {"neighbours"}  # net:dense tracks for it
     said = App(load_model("random:dense_resnet_8?width=4"), None, Limits(), tmp_path).refusals()
     assert {name for name, sentence in said.items() if sentence} == {"neighbours", "speediness", "cam"}
     assert all(sentence.endswith(".") for sentence in said.values() if sentence)
@@ -219,11 +219,23 @@ def test_on_a_terminal_one_of_them_is_chosen_by_its_number(here, capsys, monkeyp
     assert "'3' is none of these; type a number from 1 to 2" in capsys.readouterr().err
 
 
-def test_without_a_run_below_the_folder_the_way_to_one_is_said(tmp_path, monkeypatch, capsys):
+def test_without_a_run_below_the_folder_the_page_is_on_the_network_that_comes_with_the_package(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ssl_video.apps.web_page.check_gradio", lambda: None)
-    assert main(["app"]) == 2
-    assert "There is no run below this folder; " in capsys.readouterr().err
+    served = []
+    monkeypatch.setattr("ssl_video.apps.web_layout.serve", lambda model, index, *_: served.append((model.name, index)))
+    assert main(["app", "--device", "cpu"]) == 0
+    assert served == [("net:clips", None)]
+    assert "No model was named: net:clips is used, " in capsys.readouterr().out
+
+
+def test_where_a_run_cannot_track_the_packaged_network_does_and_the_page_says_so(run, tmp_path):
+    app = App(load_model(str(run)), None, Limits(), tmp_path)
+    _, said = app.track(str(videos.mp4(tmp_path / "a.mp4", count=4)), (20, 10))
+    assert "The run itself cannot, so net:dense does: dense_resnet_8 trained on " in said
+    assert App(load_model("random:dense_resnet_8?width=4"), None, Limits(), tmp_path).tracked_by == ""
 
 
 def test_without_gradio_the_package_to_install_is_named(monkeypatch):

@@ -7,12 +7,14 @@ import pytest
 import torch
 import torchvision.models.video as tv
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 from torchvision.models.video.mvit import MSBlockConfig, MViT
 
 from ssl_video.backbones import pytorchvideo_models
 from ssl_video.backbones.base import build_backbone
 from ssl_video.backbones.pytorchvideo_models import SlowFast
 from ssl_video.backbones.s3dg import FeatureGating
+from ssl_video.backbones.small import BasicBlock2d
 from ssl_video.backbones.torchvision_video import MViTBlocks
 from ssl_video.errors import UserError
 
@@ -149,3 +151,11 @@ def test_a_missing_pytorchvideo_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "pytorchvideo.models.hub", None)
     with pytest.raises(UserError, match="pip install pytorchvideo"):
         build_backbone("x3d_s")
+
+
+def test_the_small_networks_block_is_torchvisions():
+    for stride, shortcut in ((1, None), (2, nn.Conv2d(4, 4, 1, 2))):
+        theirs, ours = BasicBlock(4, 4, stride, shortcut), BasicBlock2d(4, 4, stride, shortcut)
+        ours.load_state_dict(theirs.state_dict())
+        x_BCHW = torch.randn(2, 4, 8, 8)
+        assert list(ours.state_dict()) == list(theirs.state_dict()) and torch.equal(ours(x_BCHW), theirs(x_BCHW))

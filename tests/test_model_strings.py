@@ -70,7 +70,8 @@ def test_net_has_the_weights_of_the_file_and_random_has_fresh_ones(weights):
         ("random:r2plus1d_4?width=2&weights=W", "write net:r2plus1d_4?width=2&weights=W"),
         ("net:r2plus1d_4?width=2", "names no weights; write net:r2plus1d_4?weights=FILE, or random:r2plus1d_4"),
         ("net:r2plus1d_4?weights=nowhere.pth", "There is no file of weights nowhere.pth"),
-        ("net:r2plus1d_4?weights=k400", "No published weights of r2plus1d_4 are known"),
+        ("net:r3d_10?weights=k400", "No published weights of r3d_10 are known"),
+        ("net:r2plus1d_4?weights=k400", "There are no weights 'k400' of r2plus1d_4; "),
         ("net:r2plus1d4?weights=k400", "did you mean 'r2plus1d_4'"),
     ],
 )

@@ -29,6 +29,8 @@ def test_the_wheel_holds_ssl_video_alone_and_all_of_it(wheel):
     assert {"ssl_video/py.typed", "ssl_video/recipes/speediness.yaml"} <= set(names)
     templates = {str(p.relative_to(ROOT)) for p in (ROOT / "ssl_video" / "apps" / "templates").iterdir()}
     assert templates and templates <= set(names)
+    weights = {str(p.relative_to(ROOT)) for p in (ROOT / "ssl_video" / "backbones" / "weights" / "data").iterdir()}
+    assert weights and weights <= set(names)
 
 
 def test_an_outside_plug_in_adds_a_pretext_through_an_entry_point(tmp_path):

@@ -192,7 +192,7 @@ def test_a_name_that_is_no_utf8_can_be_printed(index, capsys):
     ("words", "answer"),
     [
         (["index", "--out", "INDEX"], "nothing to do"),
-        (["index", "--out", "new", "--data", "FOLDER"], "name --model and --data"),
+        (["index", "--out", "new", "--prune"], "no index in new yet; name --data"),
         (["index", "--out", "INDEX", "--data", "FOLDER", "--model", "random:r3d_10"], "another model"),
         (["index", "--out", "INDEX", "--data", "FOLDER", "--clips", "3"], "--clips 2"),
         (["index", "--out", "new", "--data", "FOLDER", "--model", MODEL, "--clips", "-1"], "0 or more"),

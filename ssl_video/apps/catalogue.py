@@ -19,7 +19,7 @@ KINDS: dict[Kind, str] = {
     "protocols": "how 'ssl-video evaluate' measures",
     "recipes": "packaged options of 'ssl-video pretrain', named by --config",
     "tables": "packaged tables of 'ssl-video benchmark'",
-    "weights": "published weights, named by --backbone.weights",
+    "weights": "published weights, and those that come with ssl-video, named by --backbone.weights",
 }
 """What can be listed, and what each is."""
 
@@ -91,7 +91,7 @@ def _line(member: Any, kind: str) -> str:
     says what it is; of anything else, the first line of its docstring.
     """
     if hasattr(member, "trained_on"):
-        return f"trained on {member.trained_on}"
+        return getattr(member, "about", "") or f"trained on {member.trained_on}"
     ours = kind == "datasets" and member.__module__.startswith("ssl_video.")
     about = inspect.getdoc(inspect.getmodule(member) if ours else member) or ""
     return re.sub(r" ?\bRaises \w+.*$", "", about.partition("\n")[0]).replace("``", "")

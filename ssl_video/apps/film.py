@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,10 @@ class Head:
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """The letters of our figures."""
-    from matplotlib import get_data_path
-
-    return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
+    """The letters of our figures, matplotlib's, without an import of it, which takes most of a second."""
+    found = find_spec("matplotlib")
+    assert found is not None and found.origin is not None  # it is required
+    return ImageFont.truetype(str(Path(found.origin).with_name("mpl-data") / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

@@ -5,8 +5,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,7 +24,8 @@ from ssl_video.errors import UserError
 from ssl_video.eval.features import Extraction, Features
 from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
 from ssl_video.files import as_named
-from ssl_video.model import Model
+from ssl_video.model import Model, default_model
+from ssl_video.progress import announce
 from ssl_video.train.distributed import Ranks
 from ssl_video.video.info import Problem
 
@@ -73,7 +75,7 @@ class Todo:
 
 def index_videos(
     videos: str | Path | Sequence[str | Path] | VideoList,
-    model: Model,
+    model: Model | None,
     out: Path | str,
     options: IndexOptions = IndexOptions(),
     work: Work = Work(),
@@ -101,7 +103,8 @@ def update_index(
 
     Args:
         out: folder of the index.
-        model: needed for a new index; otherwise the index's own is loaded when there is something to extract.
+        model: by default the index's own, which is loaded when there is something to extract; of a new index
+            net:clips, which comes with the package.
         videos: need not be scanned; None adds nothing.
         options: fixed once there is an index; ``rebuild`` makes it again of all its videos, by ``model`` if one is
             given, and the old one stays whole until the new one is complete.
@@ -121,8 +124,10 @@ def update_index(
     with contextlib.ExitStack() as until_the_end:
         ranks.first_does(lambda: until_the_end.enter_context(locked(out)))
         stored = _stored(out, videos, options)
-        if stored is None and (model is None or videos is None):
-            raise UserError(f"There is no index in {out} yet; name --model and --data to make one.")
+        if stored is None and videos is None:
+            raise UserError(f"There is no index in {out} yet; name --data to make one.")
+        if stored is None and model is None:
+            model = _default(out, work)
         options = _settled(options, stored)
         gone = _to_remove(stored, remove, prune) if stored else set()
         if options.rebuild and stored is not None:
@@ -164,6 +169,18 @@ def _stored(out: Path, videos: VideoList | None, options: IndexOptions) -> Store
         if options.rebuild and videos is not None:
             return None
         raise
+
+
+def _default(out: Path, work: Work) -> Model:
+    """The model of a new index for which none is named. Raises UserError where the old one, damaged, had another."""
+    if (out / "header.json").exists():
+        raise UserError(f"The index in {out} is damaged, so that its model is not known; name one by --model.")
+    return default_model("clips", work.device, _say(work), "--model")
+
+
+def _say(work: Work) -> Callable[[str], None]:
+    """Tells a line once, of several ranks by the first."""
+    return partial(announce, shown=work.progress) if work.ranks.first else lambda _: None
 
 
 def _all_again(stored: Stored, more: VideoList | None, gone: set[str]) -> VideoList:

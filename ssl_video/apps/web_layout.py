@@ -148,7 +148,8 @@ class Page:
             return
         import gradio as gr  # pyright: ignore[reportMissingImports]
 
-        gr.HTML("<p>Click a point of the first frame, or write where it lies, in pixels from the left and the top.</p>")
+        how = "Click a point of the first frame, or write where it lies, in pixels from the left and the top."
+        gr.HTML(Markup("<p>{}{}</p>").format(how, self.app.tracked_by))
         frame = self.figure("First frame", elem_id="frame")
         with gr.Row():
             x, y = gr.Number(0, label="x", minimum=0), gr.Number(0, label="y", minimum=0)

@@ -9,6 +9,7 @@ import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from ssl_video.apps.marks import Marks
 from ssl_video.apps.options import CamOptions, Limits, SpeedinessOptions, TrackOptions
 from ssl_video.apps.search import Index, Neighbour
 from ssl_video.apps.search_report import figures
+from ssl_video.backbones.weights.packaged import in_words
 from ssl_video.capabilities import HeatMaps, SpeedLogits
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError, needs
 from ssl_video.eval.dense import network_features
 from ssl_video.files import legible
-from ssl_video.model import Model
+from ssl_video.model import Model, default_model, default_name
 from ssl_video.video.augment import resize_height
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import iterate_frames
@@ -113,8 +115,17 @@ class App:
             "neighbours": NO_INDEX if self.index is None else "",
             "speediness": refusal(lambda: model.need(SpeedLogits)),
             "cam": "" if model.classifier is not None else refusal(lambda: model.need(HeatMaps)),
-            "track": refusal(lambda: network_features(model, None, TRACKING.side, TRACKING.square)),
+            "track": refusal(lambda: self.tracker),
         }
+
+    @cached_property
+    def tracker(self) -> Model:
+        """What points are tracked by: the model, or net:dense, which comes with the package, where it cannot."""
+        try:
+            network_features(self.model, None, TRACKING.side, TRACKING.square)
+            return self.model
+        except UserError:
+            return default_model("dense", self.model.device, say=lambda _: None)
 
     def dropped(self, path: str | None) -> tuple[str, str]:
         """The video that was dropped, as a browser plays it, and HTML that says what it is."""
@@ -176,10 +187,19 @@ class App:
         """The video with the point in every frame, and HTML that says how far it was followed."""
         video = admitted(path, self.limits)
         folder = self._files("track")[0].parent
-        done = track.track(video.path, self.model, Marks(points=[point]), folder)
+        done = track.track(video.path, self.tracker, Marks(points=[point]), folder)
         (x, y), seen = point, done.last_seen[1]
-        said = f"<p>The point {x:g},{y:g} was last seen in frame {seen}; the last is {done.frames - 1}.</p>"
+        said = f"<p>The point {x:g},{y:g} was last seen in frame {seen}; the last is {done.frames - 1}."
+        said += f"{self.tracked_by}</p>"
         return str(folder / "overlay.mp4"), said
+
+    @property
+    def tracked_by(self) -> str:
+        """Says that not the model itself tracks, where it cannot."""
+        if self.tracker is self.model:
+            return ""
+        words = in_words("dense")
+        return f" The run itself cannot, so {default_name('dense')} does: {words}, which comes with ssl-video."
 
     def align(self, path_a: str | None, path_b: str | None) -> tuple[str, str]:
         """Both videos in step, and a picture of the match."""

@@ -55,6 +55,24 @@ class BasicBlock3d(nn.Module):
         return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x_BCTHW))
 
 
+class BasicBlock2d(nn.Module):
+    """torchvision's ``BasicBlock``, with its names: importing that takes two seconds, as long as a short video."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, downsample: nn.Module | None):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample = downsample
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D, h, w)."""
+        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x_BCHW)))))
+        return self.relu(y + (x_BCHW if self.downsample is None else self.downsample(x_BCHW)))
+
+
 @BACKBONES.register("r2plus1d_4")
 def r2plus1d_4(*, width: Count = 16, strides_t: tuple[Count, ...] = (2, 2, 2, 1)) -> Backbone:
     """(2+1)D-4: four pairs of a spatial and a temporal convolution, 0.17 M parameters; made for pretraining on a CPU.
@@ -106,14 +124,12 @@ def dense_resnet_8(*, width: Count = 32) -> Backbone:
     Walk", 2020: zeros would tell a cell where it is.
     """
 
-    from torchvision.models.resnet import BasicBlock  # not above: see torchvision_net
-
     def block(before: int, channels: int, stride: int) -> nn.Module:
         shortcut = None
         if stride != 1 or before != channels:
             conv = nn.Conv2d(before, channels, 1, stride, bias=False)
             shortcut = nn.Sequential(conv, nn.BatchNorm2d(channels))
-        return BasicBlock(before, channels, stride, shortcut)
+        return BasicBlock2d(before, channels, stride, shortcut)
 
     stem = nn.Sequential(nn.Conv2d(3, width, 5, 2, 2, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
     parts = {

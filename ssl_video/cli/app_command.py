@@ -11,6 +11,7 @@ import tyro
 
 from ssl_video.apps.options import Limits
 from ssl_video.bounds import Bounded, Bounds
+from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, IndexFolder, ModelName, parse
 from ssl_video.errors import UserError
 
@@ -29,7 +30,7 @@ class AppConfig(Bounded, flags="--"):
 
     model: ModelName | None = None
     """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME; without it, the runs and indices below
-    this folder are offered."""
+    this folder are offered; where there are none, it is net:clips, which comes with ssl-video."""
     index: IndexFolder | None = None
     """Folder that 'ssl-video index' made by this very model; without it no neighbours are shown."""
     host: str = "127.0.0.1"
@@ -47,28 +48,34 @@ def main(argv: Sequence[str]) -> int:
     from ssl_video.apps.search import Index, load_search_model
     from ssl_video.apps.web_layout import serve
     from ssl_video.apps.web_page import check_gradio
+    from ssl_video.model import default_model
     from ssl_video.train.distributed import choose_device
 
     check_gradio()
     if config.model is None:
         config = _chosen(config)
-    assert config.model is not None
     device = choose_device(config.device)
     index = None if config.index is None else Index(config.index, config.model, device)
-    model = load_search_model(None, device, config.model) if index is None else index.model
+    if index is not None:
+        model = index.model
+    elif config.model is None:
+        model = default_model("clips", device, tell, "--model")
+    else:
+        model = load_search_model(None, device, config.model)
     serve(model, index, config.limits, (config.host, config.port), _tell)
     return 0
 
 
 def _chosen(config: AppConfig) -> AppConfig:
-    """With one of the runs and indices below this folder, which a person chooses. Raises UserError otherwise."""
+    """With one of the runs and indices below this folder, which a person chooses; as it is if there are none.
+
+    Raises UserError if nobody chooses.
+    """
     from ssl_video.apps.offers import offers_below
 
     offers = offers_below(Path())
     if not offers:
-        raise UserError(
-            "There is no run below this folder; name one by --model, or make one by 'ssl-video pretrain --data SPEC'."
-        )
+        return config
     for number, offer in enumerate(offers, 1):
         print(f"{number:>3}  ssl-video app {shlex.join(offer.words)}")
     if not sys.stdin.isatty():

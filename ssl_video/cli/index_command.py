@@ -24,7 +24,7 @@ class IndexConfig(Bounded, flags="--"):
 
     usual: ClassVar = ("data", "model", "out", "rebuild", "remove")
     examples: ClassVar = (
-        "ssl-video index --model runs/my_run --data videos --out index",
+        "ssl-video index --data videos --out index",
         "ssl-video index --data new_videos --out index",
         "ssl-video index --model runs/better --rebuild --out index",
     )
@@ -32,8 +32,8 @@ class IndexConfig(Bounded, flags="--"):
     out: IndexFolder
     """Folder of the index; one that is there is brought up to date."""
     model: ModelName | None = None
-    """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME;
-    an index that is there knows its own."""
+    """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME; an index that is there knows its own,
+    and a new one takes net:clips, which comes with ssl-video."""
     data: Spec | None = None
     """Videos to add, or changed ones to replace: a folder, a csv, a manifest, ucf101:ROOT, ...; all lists of it."""
     remove: tuple[Path, ...] = ()

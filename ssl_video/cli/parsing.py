@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar, cast
 
 import tyro
 
@@ -15,6 +15,12 @@ from ssl_video.cli import Plain, beside, tell, terminal_width
 from ssl_video.cli.help_page import help_page, rows_of
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import there
+
+if TYPE_CHECKING:
+    import torch
+
+    from ssl_video.model import Model
+    from ssl_video.model.default import Task
 
 T = TypeVar("T")
 
@@ -126,6 +132,13 @@ def action_of(argv: Sequence[str], command: str, actions: Mapping[str, T], examp
     if argv[0] not in actions:
         raise UserError(f"'ssl-video {command}' has no action {argv[0]!r}; {nearest(argv[0], actions)}")
     return actions[argv[0]]
+
+
+def model_or_default(name: str | None, task: "Task", device: "torch.device | str") -> "Model":
+    """The model that --model names, or without it the one that comes with ssl-video for the task. Raises UserError."""
+    from ssl_video.model import default_model, load_model
+
+    return default_model(task, device, tell, "--model") if name is None else load_model(name, device)
 
 
 @contextlib.contextmanager

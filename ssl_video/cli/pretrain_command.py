@@ -68,6 +68,9 @@ class Flags(TrainingConfig, DataConfig):
     config: Annotated[str, tyro.conf.arg(metavar="RECIPE")] | None = None
     """What to start from: small (the default) or paper, a name of 'ssl-video list recipes', a file, or a run's folder;
     flags go over it."""
+    init: Annotated[str, tyro.conf.arg(metavar="WEIGHTS")] | None = None
+    """Continue from these, with their network: a network that comes with ssl-video ('ssl-video list weights'), such as
+    clips, a run's folder, or what --backbone.weights takes."""
     device: Device = TrainingConfig.device
     resume: bool = False
     """Resume the training in --out, with its own configuration. --resume auto starts it, resumes it, or finds it
@@ -124,7 +127,7 @@ def configure(argv: Sequence[str]) -> CommandLine:
     """The command line read: defaults, under a recipe or the run to resume, under the flags. Raises UserError."""
     from ssl_video.config import option_type
     from ssl_video.pretexts.base import PRETEXTS
-    from ssl_video.pretrain_config import PretrainConfig, changed, noted_by
+    from ssl_video.pretrain_config import PretrainConfig, changed, continued, noted_by
     from ssl_video.run import Run
 
     argv, auto = _without_auto(argv)
@@ -141,6 +144,8 @@ def configure(argv: Sequence[str]) -> CommandLine:
         raise UserError(f"{out} holds no training to resume; name its --out, or --data or --config to start one there.")
     recipe = _recipe(argv, chosen["pretext.name"]) if before is None else noted_by(before)
     chosen = {k: v for k, v in chosen.items() if v is not None} | _in_units(argv, TrainingConfig)
+    if (init := name_given(argv, "--init")) is not None:
+        chosen = continued(init, chosen)
     recipe = changed(recipe, chosen)
     pretext = PRETEXTS[PretrainConfig.from_mapping(recipe).pretext.name]
     default = PretrainConfig.from_mapping(changed(recipe, _in_units(argv, option_type(pretext), "pretext.")))

@@ -9,7 +9,7 @@ import tyro
 
 from ssl_video.apps.options import SpeedinessOptions
 from ssl_video.cli import tell
-from ssl_video.cli.parsing import Device, ModelName, VideoFile, parse
+from ssl_video.cli.parsing import Device, ModelName, VideoFile, model_or_default, parse
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,15 @@ class SpeedinessConfig:
     """Options of the curve."""
 
     examples: ClassVar = (
-        "ssl-video speediness clip.mp4 --model runs/my_run",
+        "ssl-video speediness clip.mp4",
         "ssl-video speediness clip.mp4 --model runs/my_run --overlay --out curves",
         "ssl-video speediness clip.mp4 --model runs/my_run --step 4 --batch-size 8",
     )
 
     video: tyro.conf.Positional[VideoFile]
     """The video."""
-    model: ModelName
-    """A run's folder, of the pretext speediness."""
+    model: ModelName | None = None
+    """A run's folder, of the pretext speediness; by default net:speed, which comes with ssl-video."""
     out: Path = Path()
     """Folder of the csv and the figure, or a .csv file, beside which the figure is written."""
     overlay: bool = False
@@ -40,10 +40,9 @@ def main(argv: Sequence[str]) -> int:
         SpeedinessConfig, argv, "speediness", "Measure where a video looks as if played at its normal speed."
     )
     from ssl_video.apps.speediness_curve import speediness
-    from ssl_video.model import load_model
     from ssl_video.train.distributed import choose_device
 
-    model = load_model(config.model, choose_device(config.device))
+    model = model_or_default(config.model, "speed", choose_device(config.device))
     done = speediness(config.video, model, config.out, config.options, overlay=config.overlay, progress=True)
     video, normal_N = done.video, done.normal_N
     tell(f"{config.video}: {video.frames} frames at {video.info.fps:g} frames/s, in clips that span {done.span}.")

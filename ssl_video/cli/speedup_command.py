@@ -9,7 +9,7 @@ import tyro
 
 from ssl_video.apps.options import SpeedupOptions
 from ssl_video.cli import tell
-from ssl_video.cli.parsing import Device, ModelName, VideoFile, parse
+from ssl_video.cli.parsing import Device, ModelName, VideoFile, model_or_default, parse
 
 if TYPE_CHECKING:
     from ssl_video.apps.speedup import SpedUp
@@ -21,15 +21,15 @@ class SpeedupConfig:
 
     usual: ClassVar = ("model", "out", "factor", "compare", "mute")
     examples: ClassVar = (
-        "ssl-video speedup clip.mp4 --model runs/my_run",
+        "ssl-video speedup clip.mp4",
         "ssl-video speedup clip.mp4 --model runs/my_run --factor 3 --out fast.mp4",
         "ssl-video speedup clip.mp4 --model runs/my_run --compare --mute",
     )
 
     video: tyro.conf.Positional[VideoFile]
     """The video."""
-    model: ModelName
-    """A run's folder, of the pretext speediness."""
+    model: ModelName | None = None
+    """A run's folder, of the pretext speediness; by default net:speed, which comes with ssl-video."""
     out: Path = Path("fast.mp4")
     """The result, .mp4, .mov or .mkv; a figure and a csv of its speed are written beside it."""
     options: Annotated[SpeedupOptions, tyro.conf.arg(name="")] = SpeedupOptions()
@@ -40,10 +40,9 @@ def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(SpeedupConfig, argv, "speedup", "Speed up a video, most where little happens.")
     from ssl_video.apps.speedup import speed_up
-    from ssl_video.model import load_model
     from ssl_video.train.distributed import choose_device
 
-    model = load_model(config.model, choose_device(config.device))
+    model = model_or_default(config.model, "speed", choose_device(config.device))
     _tell(config.video, speed_up(config.video, model, config.out, config.options, progress=True))
     return 0
 

@@ -9,7 +9,7 @@ import tyro
 
 from ssl_video.apps.options import TrackOptions
 from ssl_video.cli import tell
-from ssl_video.cli.parsing import Device, Folder, ModelName, VideoFile, parse
+from ssl_video.cli.parsing import Device, Folder, ModelName, VideoFile, model_or_default, parse
 from ssl_video.errors import UserError
 from ssl_video.progress import count
 
@@ -27,18 +27,18 @@ class TrackConfig:
 
     usual: ClassVar = ("model", "out", "mask", "box", "points", "preset")
     examples: ClassVar = (
-        "ssl-video track clip.mp4 --model random:dense_resnet_8 --box 40,30,60,80 --out tracked",
+        "ssl-video track clip.mp4 --box 40,30,60,80 --out tracked",
         "ssl-video track clip.mp4 --model runs/crw --mask first_frame.png --out tracked",
         "ssl-video track clip.mp4 --model runs/crw --points 120,80 64,64 --adapt-steps 50 --out tracked",
     )
 
     video: tyro.conf.Positional[VideoFile]
     """The video: a file, or a folder with a picture for each frame."""
-    model: ModelName
-    """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME;
-    a network with a fine map, such as dense_resnet_8."""
     out: Folder
     """Folder of what is written; it must be empty or not there yet."""
+    model: ModelName | None = None
+    """A run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME, of a network with a fine map, such as
+    dense_resnet_8; by default net:dense, which comes with ssl-video."""
     mask: Path | None = None
     """Picture of the objects in the first frame, a PNG: their numbers (gray or with a palette), or 0 and 255 for one.
     One white object with smooth edges, or a JPEG of it, is cut at half; other values that are no numbers are
@@ -57,14 +57,13 @@ def main(argv: Sequence[str]) -> int:
     from ssl_video.apps.marks import Marks
     from ssl_video.apps.track import track
     from ssl_video.files import check_new
-    from ssl_video.model import load_model
     from ssl_video.train.distributed import choose_device
 
     boxes = [_numbers(text, "--box", "x,y,width,height") for texts in config.box for text in texts]
     points = [_numbers(text, "--points", "x,y") for texts in config.points for text in texts]
     marks = Marks(config.mask, boxes, points)
     check_new(config.out)
-    model = load_model(config.model, choose_device(config.device))
+    model = model_or_default(config.model, "dense", choose_device(config.device))
     done = track(config.video, model, marks, config.out, config.options, progress=True)
     if done.adapted is not None:
         _tell_of_adaptation(done.adapted)

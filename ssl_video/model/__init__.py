@@ -1,6 +1,7 @@
 """A network as evaluations and applications hold it; names to models; what is written with weights."""
 
 from ssl_video.model.base import Classifier, Model
+from ssl_video.model.default import default_model, default_name
 from ssl_video.model.finite import LARGEST, check_features, count_bad
 from ssl_video.model.loading import (
     A_MODEL,
@@ -25,6 +26,8 @@ __all__ = [
     "check_features",
     "class_token",
     "count_bad",
+    "default_model",
+    "default_name",
     "digest",
     "header_of_backbone",
     "load_backbone",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ssl_video.backbones.base import Backbone, build_backbone, unloaded_backbone
 from ssl_video.backbones.weights import current_names, load_into, own_names
+from ssl_video.backbones.weights.packaged import NETWORK, network_of, packaged, packaged_file, packaged_names
 from ssl_video.bounds import counted
 from ssl_video.config import option_type
 from ssl_video.encoders.base import ENCODERS, Encoder, build_encoder
@@ -29,7 +30,6 @@ from ssl_video.video.colours import COLOURS
 
 EXPORTED = "model.safetensors"
 """The weights in a folder that 'ssl-video export' wrote."""
-STUDENT = "backbone."  # what the keys of a pretext's own network begin with
 A_MODEL = "a run's folder, a .safetensors file, net:NAME?weights=FILE or random:NAME"
 
 
@@ -42,9 +42,10 @@ def load_model(spec: str | Path | Run, device: torch.device | str = "cpu") -> Mo
     """A model, in eval mode, by one of these names: ``load_model("net:vivit_base?weights=FILE")``.
 
     * A run's or an exported folder, or a .safetensors of ours.
+    * ``net:NAME``: a small network that comes with ssl-video, such as ``net:clips``.
     * ``net:NAME?weights=FILE&option=value``: a network with weights that others published, of a file or of an entry.
     * ``random:NAME?option=value``: the same with fresh weights.
-    * ``random:net:NAME?weights=...``: the untrained twin of the second: the same network, shown the same clips.
+    * ``random:net:...``: the untrained twin of either: the same network, shown the same clips.
     * ``random:RUN``: the network of a run, and its view of a video, with fresh weights: the baseline for that run.
       What its pretext fitted to the data (``Pretext.fitted``) stays.
 
@@ -110,16 +111,11 @@ def names_encoder(spec: str) -> bool:
 
 def _random(spec: str, rest: str, device: torch.device) -> Model:
     name, options = _parsed(rest)
-    weights_file = _weights_file(Path(name))
-    if Path(name).is_dir() and weights_file.exists():
-        _, header = load_tensors(weights_file)
-        backbone, view = _network(header, name)
-        pretext = _pretext(header, backbone, name)
-        heads = Run(Path(name)).pretext_file
-        if pretext is not None and pretext.fitted and heads.exists():  # classes of colours are no weights, say
-            kept = {k: v for k, v in load_tensors(heads)[0].items() if k in pretext.fitted}
-            load_into(pretext, pretext.state_dict() | kept, str(heads))
-        return Model(spec, backbone, view, {"architecture": backbone.architecture}, device, pretext)
+    file = weights_file(Path(name))
+    if Path(name).is_dir() and file.exists():
+        return _untrained(spec, load_tensors(file)[1], Run(Path(name)).pretext_file, device)
+    if own := _packaged_name(rest):
+        return _untrained(spec, packaged(own), packaged_file(own), device)
     if rest.startswith("net:"):  # an entry's options, and the clips that its weights were trained on
         name, options = _parsed(rest.removeprefix("net:"))
         return _fresh(spec, unloaded_backbone(name, **options), device)
@@ -128,10 +124,33 @@ def _random(spec: str, rest: str, device: torch.device) -> Model:
     return _fresh(spec, build_backbone(name, **options), device)
 
 
+def _untrained(spec: str, header: Mapping[str, Any], heads: Path, device: torch.device) -> Model:
+    """The network of a header with fresh weights, with what its pretext, in ``heads``, has fitted to the data."""
+    backbone, view = _network(header, spec)
+    pretext = _pretext(header, backbone, spec)
+    if pretext is not None and pretext.fitted and heads.exists():  # classes of colours are no weights, say
+        kept = {k: v for k, v in load_tensors(heads)[0].items() if k in pretext.fitted}
+        load_into(pretext, pretext.state_dict() | kept, str(heads))
+    return Model(spec, backbone, view, {"architecture": backbone.architecture}, device, pretext)
+
+
+def _packaged_name(spec: str) -> str | None:
+    """The name of a network that comes with ssl-video, of ``net:NAME``; None for anything else."""
+    kind, _, name = spec.partition(":")
+    return name if kind == "net" and name in packaged_names() else None
+
+
 def _published(spec: str, rest: str, device: torch.device) -> Model:
     name, options = _parsed(rest)
+    if own := _packaged_name(spec):
+        return _loaded(spec, packaged_file(own), device)
+    if name in packaged_names():
+        raise UserError(f"{spec} cannot be: net:{name} is a whole network, which takes no options; write net:{name}.")
     if not options.get("weights"):
-        raise UserError(f"{spec} names no weights; write net:{name}?weights=FILE, or random:{name} for fresh ones.")
+        raise UserError(
+            f"{spec} names no weights; write net:{name}?weights=FILE, or random:{name} for fresh ones. (By their name "
+            f"alone go those that come with ssl-video: {', '.join(f'net:{own}' for own in packaged_names())}.)"
+        )
     return _fresh(spec, build_backbone(name, **options), device)
 
 
@@ -145,24 +164,32 @@ def _fresh(spec: str, backbone: Backbone, device: torch.device) -> Model:
 
 def _trained(spec: str, device: torch.device) -> Model:
     path = Path(spec)
-    file = _weights_file(path)
+    file = weights_file(path)
     if not file.exists():
         why = f"holds no {file.name} (is its training finished?)" if path.is_dir() else "does not exist"
-        raise UserError(f"{path} {why}; a model is {A_MODEL}.")
+        meant = f"write net:{spec} for the one that comes with ssl-video; " if spec in packaged_names() else ""
+        raise UserError(f"{path} {why}; {meant}a model is {A_MODEL}.")
     if _is_bare(file):
         raise UserError(f"{file} does not say of which network its weights are; write net:NAME?weights={file}.")
-    weights, header = load_tensors(file)
-    backbone, view = _network(header, str(file))
-    load_into(backbone, own_names(weights, backbone.provenance.names), str(file))
-    model = Model(spec, backbone, view, header, device)
-    run = Run(file.parent)
+    model = _loaded(spec, file, device)
+    header, backbone, run = model.run, model.backbone, Run(file.parent)
     if file == run.backbone_file:
         model.pretext = _pretext_beside(run.pretext_file, header, backbone)
         model.classifier = _classifier_beside(run.classifier_file, header, backbone)
     return model
 
 
-def _weights_file(path: Path) -> Path:
+def _loaded(spec: str, file: Path, device: torch.device) -> Model:
+    """The network in a file, with its pretext if the file holds that whole."""
+    weights, header = load_tensors(file)
+    backbone, view = _network(header, str(file))
+    own = network_of(weights)
+    load_into(backbone, own_names(own or weights, backbone.provenance.names), str(file))
+    pretext = _pretext(header, backbone, str(file), weights) if own else None
+    return Model(spec, backbone, view, header, device, pretext)
+
+
+def weights_file(path: Path) -> Path:
     """Where the weights of a model are: a run's folder has another file of them than an exported one."""
     files = (Run(path).backbone_file, path / EXPORTED)
     return next((f for f in files if f.exists()), files[0]) if path.is_dir() else path
@@ -228,9 +255,9 @@ def _pretext_beside(file: Path, header: Mapping[str, Any], backbone: Backbone) -
         warnings.warn(f"{file}: its pretext is left out, its backbone is loaded ({error})", stacklevel=2)
         return None
     exported = backbone.state_dict()
-    student = {k.removeprefix(STUDENT): v for k, v in weights.items() if k.startswith(STUDENT)}
+    student = network_of(weights)
     if not student:
-        whole = {f"{STUDENT}{k}": v for k, v in exported.items()} | weights
+        whole = {f"{NETWORK}{k}": v for k, v in exported.items()} | weights
         return _pretext(header, backbone, str(file), whole)
     student = current_names(student, exported)
     same = student.keys() == exported.keys() and all(torch.equal(v, exported[k]) for k, v in student.items())

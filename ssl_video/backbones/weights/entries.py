@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import torch
@@ -63,6 +64,8 @@ class Entry:
     trained_on: str = ""
     lists: tuple[str, ...] = ()
     checked: str = ""
+    mend: ClassVar[str] = "since its entry was written; take a whole copy of it"
+    """Since when a file at a path is the one that is meant, and what to do if it is another one."""
 
 
 WEIGHTS: Registry[Entry] = Registry("weights entry", "ssl_video.backbones.weights")
@@ -128,9 +131,10 @@ def fetched(entry: Entry) -> dict[str, Tensor]:
         UserError: if it cannot be fetched or read.
     """
     if "://" not in entry.source:
+        check_digest(Path(entry.source).expanduser(), entry.sha256, entry.mend)
         return read_state_dict(entry.source)
     path = cached_file(entry)
-    check_digest(path, entry.sha256)
+    check_digest(path, entry.sha256, "since it was fetched; remove it, and it is fetched again")
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,10 +147,13 @@ def fetched(entry: Entry) -> dict[str, Tensor]:
         ) from None
 
 
-def check_digest(path: Path, digest: str) -> None:
-    """Raise UserError if a file that was fetched earlier has not the digest that was published, if one was."""
+def check_digest(path: Path, digest: str, mend: str) -> None:
+    """Raise UserError if a file that is there has not the digest that was published, if one was.
+
+    ``mend`` says since when it is altered, and what to do.
+    """
     if digest and path.is_file() and not sha256(path).startswith(digest):
-        raise UserError(f"{path} was altered since it was fetched; remove it, and it is fetched again.")
+        raise UserError(f"{path} was altered {mend}.")
 
 
 def _is_file(source: str) -> bool:
@@ -157,6 +164,9 @@ def _is_file(source: str) -> bool:
 def _no_entry(source: str, name: str, published: Published | None) -> str:
     of = (name,) if published is None or published.torchvision is None else (name, published.torchvision)
     known = [key.partition("/")[2] for key in WEIGHTS.names() if key.partition("/")[0] in of]
+    others = [key.partition("/")[0] for key in WEIGHTS.names() if key.partition("/")[2] == source]
+    if len(others) == 1 and source not in known:
+        return f"{source} are weights of {others[0]}, not of {name}; give a file, or take that network."
     if not known:
         return f"No published weights of {name} are known, so {source!r} is none of them; give a file."
     return f"There are no weights {source!r} of {name}; {nearest(source, known)}"
