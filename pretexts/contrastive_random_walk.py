@@ -179,7 +179,7 @@ class ContrastiveRandomWalk(Pretext):
         first_B4, second_B4 = batch["boxes_24"].unbind(1)
         target_BNN = cells_in(first_B4, second_B4, math.isqrt(N))
         if self.training and c.edge_dropout:
-            kept = kept_edges(ctx.uniform(B, 3, T, N, N), c.edge_dropout).to(nodes_B2TNE.device)
+            kept = kept_edges(ctx.uniform(B, 2, T - 1, N, N), c.edge_dropout).to(nodes_B2TNE.device)
         with torch.autocast(nodes_B2TNE.device.type, enabled=False):
             nodes_B2TNE = nodes_B2TNE.to(torch.promote_types(nodes_B2TNE.dtype, torch.float32))
             there_BTNE, back_BTNE = F.normalize(nodes_B2TNE, dim=4).unbind(1)

@@ -63,7 +63,7 @@ def walk(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = Non
 
 
 def walk_elsewhere(
-    there_BTNE: Tensor, back_BTNE: Tensor, target_BNN: Tensor, temperature: float, kept_B3TNN: Tensor | None = None
+    there_BTNE: Tensor, back_BTNE: Tensor, target_BNN: Tensor, temperature: float, kept_B2SNN: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     r"""Walks of 0 to T - 1 steps forward, over to another view of the frame reached, and as many back in that view.
 
@@ -78,17 +78,17 @@ def walk_elsewhere(
         back_BTNE: those of the same frames in the other view.
         target_BNN: weights of the nodes of the first frame in the other view, which sum to 1, or to 0 for no target.
         temperature: of the softmax, tau.
-        kept_B3TNN: edges that may be taken (``kept_edges``): forward from frame t [:, 0, t], over in frame t [:, 1, t],
-            and back from frame t + 1 [:, 2, t]; the last ones forward and back are not used. None: all.
+        kept_B2SNN: edges that may be taken (``kept_edges``): forward from frame t [:, 0, t], and back from frame t + 1
+            [:, 1, t]; the step over to the other view has all of its edges. None: all.
 
     Returns:
         losses_K, and returned_K, the fraction of nodes with a target whose likeliest end is one; K = T walks.
     """
 
-    def step(x_BNE: Tensor, y_BNE: Tensor, way: int, t: int) -> Tensor:
+    def step(x_BNE: Tensor, y_BNE: Tensor, kept_BNN: Tensor | None = None) -> Tensor:
         similar_BNN = x_BNE @ y_BNE.transpose(1, 2) / temperature
-        if kept_B3TNN is not None:
-            similar_BNN = similar_BNN.masked_fill(~kept_B3TNN[:, way, t], -torch.inf)
+        if kept_BNN is not None:
+            similar_BNN = similar_BNN.masked_fill(~kept_BNN, -torch.inf)
         return similar_BNN.softmax(2)
 
     there_T, back_T = there_BTNE.unbind(1), back_BTNE.unbind(1)
@@ -98,9 +98,10 @@ def walk_elsewhere(
     losses, returned = [], []
     for t in range(len(there_T)):
         if t:
-            forward_BNN = forward_BNN @ step(there_T[t - 1], there_T[t], 0, t - 1)
-            home_BNN = step(back_T[t], back_T[t - 1], 2, t - 1) @ home_BNN
-        ends_BNN = forward_BNN @ step(there_T[t], back_T[t], 1, t) @ home_BNN
+            kept = (None, None) if kept_B2SNN is None else kept_B2SNN[:, :, t - 1].unbind(1)
+            forward_BNN = forward_BNN @ step(there_T[t - 1], there_T[t], kept[0])
+            home_BNN = step(back_T[t], back_T[t - 1], kept[1]) @ home_BNN
+        ends_BNN = forward_BNN @ step(there_T[t], back_T[t]) @ home_BNN
         log_BNN = ends_BNN.clamp(min=torch.finfo(ends_BNN.dtype).tiny).log()
         losses.append(-(target_BNN * log_BNN).sum() / count)
         with torch.no_grad():

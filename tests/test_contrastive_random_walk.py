@@ -318,9 +318,9 @@ def slow_walks_elsewhere(there, back, temperature, kept):
                 at = [float(i == n) for i in range(N)]
                 for t in range(k):
                     at = step(at, there[b, t], there[b, t + 1], kept[b, 0, t])
-                at = step(at, there[b, k], back[b, k], kept[b, 1, k])
+                at = step(at, there[b, k], back[b, k], torch.ones(N, N))
                 for t in reversed(range(k)):
-                    at = step(at, back[b, t + 1], back[b, t], kept[b, 2, t])
+                    at = step(at, back[b, t + 1], back[b, t], kept[b, 1, t])
                 found[k, b, n] = torch.tensor(at, dtype=torch.float64)
     return found
 
@@ -328,7 +328,7 @@ def slow_walks_elsewhere(there, back, temperature, kept):
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_walks_that_end_in_another_crop_are_those_of_walkers_followed_one_by_one(dropout):
     there, back = nodes_of(2, 3, 4, 3), nodes_of(2, 3, 4, 3, seed=1)
-    kept = kept_edges(torch.rand(2, 3, 3, 4, 4, generator=torch.Generator().manual_seed(1)), dropout)
+    kept = kept_edges(torch.rand(2, 2, 2, 4, 4, generator=torch.Generator().manual_seed(1)), dropout)
     target = torch.zeros(2, 4, 4, dtype=torch.float64)
     target[0, 0, 2], target[0, 1, 1], target[0, 1, 3], target[1, 3, 0] = 1, 0.25, 0.75, 1  # the others have none
     losses, returned = walk_elsewhere(there, back, target, 0.2, kept)
