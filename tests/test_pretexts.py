@@ -94,6 +94,21 @@ def test_the_loss_is_a_finite_number_and_reaches_all_weights(name, batch_of):
 
 
 @every_pretext
+def test_losses_and_changed_pixels_are_of_full_precision_in_a_run_of_bf16(name, batch_of):
+    """Eight bits of mantissa are too few for a loss, and for what frames of one video differ in."""
+    pretext = make(name).train()
+    seen = []
+    first = next(m for m in pretext.backbone.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Conv3d))
+    with (
+        first.register_forward_pre_hook(lambda _, args: seen.append(args[0].dtype)),
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        output = pretext(batch_of(pretext), Context(Progress(0, 1), torch.Generator().manual_seed(0)))
+    assert output.loss.dtype == torch.float32
+    assert set(seen) == {torch.float32}
+
+
+@every_pretext
 def test_frames_that_are_resized_as_they_are_decoded_give_the_same_samples(name, drawn):
     pretext = make(name).train()
     videos = usable(for_modality(drawn, pretext.backbone.clip.modality), pretext)

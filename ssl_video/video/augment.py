@@ -103,10 +103,12 @@ def to_float(
     if matrix_B33 is None or shift_B is None:
         return clip_BTHWC.to(dtype, copy=True).mul_(1 / (255 * std_C)).sub_(mean_C / std_C).permute(0, 4, 1, 2, 3)
     matrix_B33, shift_B11 = matrix_B33.to(mean_C), shift_B.to(mean_C)[:, None, None]
-    offset_B1C = shift_B11 - torch.einsum("bdc,c->bd", matrix_B33, mean_C / std_C)[:, None]
-    pixels_BNC = clip_BTHWC.to(dtype).flatten(1, 3)
-    scaled_BCD = (matrix_B33 / (255 * std_C)).transpose(1, 2)
-    return torch.baddbmm(offset_B1C, pixels_BNC, scaled_BCD).view(clip_BTHWC.shape).permute(0, 4, 1, 2, 3)
+    with torch.autocast(clip_BTHWC.device.type, enabled=False):  # the result is of ``dtype``, as without a change
+        offset_B1C = shift_B11 - torch.einsum("bdc,c->bd", matrix_B33, mean_C / std_C)[:, None]
+        pixels_BNC = clip_BTHWC.to(dtype).flatten(1, 3)
+        scaled_BCD = (matrix_B33 / (255 * std_C)).transpose(1, 2)
+        changed_BNC = torch.baddbmm(offset_B1C, pixels_BNC, scaled_BCD)
+    return changed_BNC.view(clip_BTHWC.shape).permute(0, 4, 1, 2, 3)
 
 
 def resize_batch(clip_BTHWC: Tensor, side: int) -> Tensor:
