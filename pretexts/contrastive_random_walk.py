@@ -135,11 +135,13 @@ class ContrastiveRandomWalk(Pretext):
             kept = kept_edges(ctx.uniform(B, 2, T - 1, N, N), c.edge_dropout).to(nodes_BTNE.device)
         with torch.autocast(nodes_BTNE.device.type, enabled=False):  # bf16 would round similarities of 1 to 1/256
             nodes_BTNE = nodes_BTNE.to(torch.promote_types(nodes_BTNE.dtype, torch.float32))
-            losses_K, returned_K = walk(F.normalize(nodes_BTNE, dim=3), c.temperature, kept)
+            losses_K, returned_KBN = walk(F.normalize(nodes_BTNE, dim=3), c.temperature, kept)
         counted = slice(c.min_cycle - 1, None)
+        returned_K = returned_KBN.mean((1, 2))
         metrics = {"accuracy": returned_K[counted].mean()}
         metrics |= {f"accuracy_{k}": share for k, share in enumerate(returned_K.unbind(), 1)}
-        return Output(losses_K[counted].mean(), metrics, features_MND[::T].flatten(0, 1).detach())
+        right_B = returned_KBN[counted].mean((0, 2))
+        return Output(losses_K[counted].mean(), metrics, features_MND[::T].flatten(0, 1).detach(), right_B)
 
     def _patches(self, frames_MCHW: Tensor, ctx: Context) -> Tensor:
         """features_MND, the mean of the map of each patch, which the backbone sees by itself."""
@@ -250,7 +252,7 @@ def walk(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = Non
         kept_B2SNN: edges that may be taken, forward [:, 0] and backward [:, 1] (``kept_edges``), or None for all.
 
     Returns:
-        losses_K, and returned_K, the fraction of nodes whose likeliest end is themselves; K = T - 1 cycle lengths.
+        losses_K, and returned_KBN, 1 for nodes whose likeliest end is themselves, else 0; K = T - 1 cycle lengths.
     """
     steps_B2SNN = transitions(nodes_BTNE, temperature, kept_B2SNN)
     there_BNN = back_BNN = torch.eye(nodes_BTNE.shape[2]).to(nodes_BTNE)
@@ -261,5 +263,5 @@ def walk(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = Non
         losses.append(-home_BN.clamp(min=torch.finfo(home_BN.dtype).tiny).log().mean())
         with torch.no_grad():
             ends_BN = (there_BNN @ back_BNN).argmax(2)
-            returned.append((ends_BN == torch.arange(ends_BN.shape[1], device=ends_BN.device)).double().mean())
+            returned.append((ends_BN == torch.arange(ends_BN.shape[1], device=ends_BN.device)).double())
     return torch.stack(losses), torch.stack(returned)
