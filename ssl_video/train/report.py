@@ -21,7 +21,7 @@ CURVES = (
     ("feature spread: effective rank", ("effective_rank",)),
     ("learning rate", ("lr",)),
 )
-NOT_LEARNING = ("step", "clips_per_s", "waiting", "replaced", "stop")
+NOT_LEARNING = ("step", "clips", "clips_per_s", "waiting", "replaced", "stop")
 
 
 def write_report(run: Run, data: Mapping[str, Any], again: str, chance: Mapping[str, float]) -> None:
