@@ -236,24 +236,6 @@ class Run:
             found.append({k: v for k, v in record.items() if type(v) in (int, float)})
         return found
 
-    def minutes(self, samples: int) -> float | None:
-        """How long the recorded steps took, of so many samples each, without monitors; None if no speed was noted.
-
-        It does not matter how often the training was interrupted: each record has the speed of the steps before it.
-        """
-        done, seconds = 0, 0.0
-        for record in self.records():
-            if record.get("clips_per_s", 0) <= 0:
-                return None
-            seconds += (record["step"] - done) * samples / record["clips_per_s"]
-            done = record["step"]
-        return seconds / 60 if done else None
-
-    def clips(self) -> int | None:
-        """How many clips the training has shown up to its last record; None for a run of before this was noted."""
-        records = self.records()
-        return int(records[-1]["clips"]) if records and "clips" in records[-1] else None
-
     def open_records(self) -> TextIO:
         """To write more lines at the end."""
         self.folder.mkdir(parents=True, exist_ok=True)

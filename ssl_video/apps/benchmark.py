@@ -36,6 +36,7 @@ from ssl_video.progress import bar
 from ssl_video.readback import numbered, parsed, reading
 from ssl_video.run import Run
 from ssl_video.train.distributed import choose_device
+from ssl_video.train.report import minutes_of
 
 Measure = Callable[[Entry, str, Mapping[str, Any], Path], Result]
 """An entry, its model as ``load_model`` takes it, the protocol's options and a folder to train in, to a result."""
@@ -183,7 +184,9 @@ def of_training(run: Run) -> dict[str, float]:
     if not run.started or not run.finished:
         return {}
     training = PretrainConfig.from_mapping(noted_by(run), f"configuration {run.config_file}").training
-    spent = {"minutes": run.minutes(training.batch_size * training.optim.accumulate), "clips": run.clips()}
+    records = run.records()
+    minutes = minutes_of(records, training.batch_size * training.optim.accumulate)
+    spent = {"minutes": minutes, "clips": records[-1].get("clips") if records else None}
     return {name: value for name, value in spent.items() if value is not None}
 
 

@@ -82,6 +82,8 @@ class Row:
     twin: bool | None = None
     """Whether the network with random weights is measured too; None: that of a pretrained one is, but by ``pretext``
     only in the layout margins."""
+    twin_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of that network over those of the row, such as ``calibrate``."""
     architecture: str = ""
     """Shown beside the name."""
     only: tuple[str, ...] = ()
@@ -197,8 +199,8 @@ def _check_order(rows: Sequence[Row]) -> None:
 
 def _check_protocol(row: Row) -> None:
     """Raise UserError now, and not when other rows were pretrained for hours, for a wrong protocol or option."""
-    options = {k: v for k, v in row.options.items() if k not in _referring(row)}
-    configured(row.protocol, row.preset, options)
+    for options in (row.options, {**row.options, **row.twin_options}):
+        configured(row.protocol, row.preset, {k: v for k, v in options.items() if k not in _referring(row)})
 
 
 def _referring(row: Row) -> list[str]:
@@ -223,8 +225,8 @@ def _twin(row: Row, layout: Layout) -> Iterator[Row]:
     if row.model is None or row.model.startswith(("random:", "row:")) or names_encoder(row.model):
         return
     if layout == "margins" or row.protocol != "pretext" if row.twin is None else row.twin:
-        content = {k: v for k, v in vars(row).items() if k not in ("published", "source", "name", "model")}
-        yield Row(name=f"{row.name}{UNTRAINED}", model=untrained_twin(row.model), **content)
+        name, options = f"{row.name}{UNTRAINED}", {**row.options, **row.twin_options}
+        yield replace(row, name=name, model=untrained_twin(row.model), options=options, published={}, source="")
 
 
 def chosen_rows(table: Table, patterns: Sequence[str]) -> set[str]:

@@ -61,6 +61,20 @@ def speed(records: Records) -> str:
     )
 
 
+def minutes_of(records: Records, samples: int) -> float | None:
+    """How long the recorded steps took, of so many samples each, without monitors; None if no speed was noted.
+
+    It does not matter how often the training was interrupted: each record has the speed of the steps before it.
+    """
+    done, seconds = 0, 0.0
+    for record in records:
+        if record.get("clips_per_s", 0) <= 0:
+            return None
+        seconds += (record["step"] - done) * samples / record["clips_per_s"]
+        done = record["step"]
+    return seconds / 60 if done else None
+
+
 def panels(records: Records) -> list[tuple[str, list[str]]]:
     """(title, names) of the curves of which there is a point; names that only one pretext knows come last."""
     there = list(dict.fromkeys(name for r in records for name in r if name not in NOT_LEARNING))
