@@ -21,10 +21,8 @@ class BenchmarkConfig(Bounded, flags="--"):
 
     usual: ClassVar = ("data", "out", "rows", "from_", "seeds", "json", "device")
     examples: ClassVar = (
-        "ssl-video benchmark small",
         "ssl-video benchmark small --seeds 1 --out runs/small",
-        "ssl-video benchmark my_table.yaml --data mine=videos --json > table.json",
-        "ssl-video benchmark results --rows 'speediness*' --data sequences=SEQUENCES --out runs/results",
+        "ssl-video benchmark my_table.yaml --data mine=videos --rows 'speediness*' --json > table.json",
         "ssl-video benchmark results --from runs/results/results.json",
     )
 
