@@ -223,3 +223,37 @@ rows:
     assert line_of(printed, "linear", "drawn, split 1, 2 seeds") == line
     assert main(["benchmark", table, "--from", str(tmp_path / "moved.json"), "--rows", "own"]) == 2
     assert "leave --rows and --json out" in capsys.readouterr().err
+
+
+def test_entries_that_an_earlier_version_kept_are_shown_without_what_it_did_not_note(measured, tmp_path):
+    _, asked = measured()
+    before = len(asked)
+    for kept in tmp_path.glob("entries/*/*/result.json"):
+        content = json.loads(kept.read_text())
+        content["predictions"] = []
+        content.pop("minutes", None), content.pop("clips", None)
+        kept.write_text(json.dumps(content))
+    measured()
+    line = line_of((tmp_path / "table.md").read_text(), "trained")
+    assert len(asked) == before and line["margin"] and line["SE over seeds"]
+    assert not line["SE over videos"] and not line["minutes"] and line["beyond 2 SE"].endswith("(seeds alone)")
+
+
+def test_the_twin_of_a_row_may_have_options_of_its_own():
+    options = {"features": "model"}
+    row = {"name": "r", "model": "recipe:colorization:small", "protocol": "propagation", "metric": "J&F"}
+    rows = [{**row, "options": options, "twin_options": {"calibrate": True}}]
+    own, twin = read_table({**CONTENT, "rows": rows}, {}).rows
+    assert own.options == options and twin.options == {**options, "calibrate": True}
+    with pytest.raises(UserError, match="has no option 'calibrat'; did you mean 'calibrate'"):
+        read_table({**CONTENT, "rows": [{**row, "twin_options": {"calibrat": True}}]}, {})
+
+
+def test_a_pretraining_from_that_of_another_row_counts_both(measured, tmp_path):
+    rows = [
+        {"name": "before", "model": "recipe:speediness:small"},
+        {"name": "after", "model": "recipe:speediness:small", "pretrain": {"backbone.weights": "pretrained:before"}},
+    ]
+    measured({**CONTENT, "rows": rows})
+    text = (tmp_path / "table.md").read_text()
+    assert (line_of(text, "before")["clips"], line_of(text, "after")["clips"]) == ("480", "960")
