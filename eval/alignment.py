@@ -90,6 +90,7 @@ class Alignment(Evaluation[AlignmentConfig]):
             train_embedded, more = embed_frames(model, train.videos, config.stage)
             problems = problems + more
         rng = np.random.default_rng(seed)
+        per_video: dict[str, dict[str, float]] = {}
         rows, counts = [], {"test": len(test_set.videos), "labelled": sum(p is not None for p in test_phases)}
         counts |= {"train": len(train_embedded), "actions": 0, "pairs": 0, "pairs_without_tau": 0}
         counts["labels_beyond_the_end"] = sum(p.beyond for p in (*test_phases, *train_phases) if p is not None)
@@ -102,13 +103,16 @@ class Alignment(Evaluation[AlignmentConfig]):
                 [train_embedded[n] for n in trained] + [test_embedded[n] for n in tested],
                 [train_phases[n] for n in trained] + [test_phases[n] for n in tested],
             )
-            row, pairs, without = measure(
+            row, taus = measure(
                 sequences[: len(trained)], sequences[len(trained) :], config, rng, leave_one_out=one_list
             )
             rows.append(row)
             counts["actions"] += bool(row)
-            counts["pairs"] += pairs
-            counts["pairs_without_tau"] += without
+            counts["pairs"] += len(taus)
+            counts["pairs_without_tau"] += int(np.isnan(taus).sum())
+            for n, taus_J in zip(tested, taus.reshape(len(tested), max(0, len(tested) - 1)), strict=True):
+                if not np.isnan(taus_J).all():
+                    per_video[test_set.videos[n].source] = {"kendalls_tau": float(np.nanmean(taus_J))}
         names = dict.fromkeys(name for row in rows for name in row)
         if not names and counts["pairs"]:
             raise UserError(
@@ -121,7 +125,7 @@ class Alignment(Evaluation[AlignmentConfig]):
                 "name --data with more videos of a class."
             )
         metrics = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
-        return Outcome(metrics, counts, problems)
+        return Outcome(metrics, counts, problems, per_video=per_video)
 
 
 def measure(
@@ -130,8 +134,8 @@ def measure(
     config: AlignmentConfig,
     rng: np.random.Generator,
     leave_one_out: bool,
-) -> tuple[dict[str, float], int, int]:
-    """The metrics of one action, as far as its videos allow; pairs of videos, and those whose tau is not defined."""
+) -> tuple[dict[str, float], np.ndarray]:
+    """The metrics of one action, as far as its videos allow, and ``kendalls_taus`` of its test videos."""
     metrics: dict[str, float] = {}
     taus = kendalls_taus([s.embeddings_TD for s in test], config.stride)
     if not np.isnan(taus).all():
@@ -154,7 +158,7 @@ def measure(
         metrics["classification_leave_one_out"] = float(np.mean([classification_accuracy(*split) for split in others]))
     if len(labelled) > 1:
         metrics |= {f"AP@{k}": frame_retrieval(labelled, k, config.stride) for k in config.ks}
-    return metrics, len(taus), int(np.isnan(taus).sum())
+    return metrics, taus
 
 
 Frames = tuple[np.ndarray, np.ndarray]
@@ -162,7 +166,7 @@ Frames = tuple[np.ndarray, np.ndarray]
 
 
 def kendalls_taus(embeddings: Sequence[np.ndarray], stride: int) -> np.ndarray:
-    """Kendall's tau-b of every ordered pair of videos; NaN where all nearest neighbours are one frame.
+    """Kendall's tau-b of every ordered pair of videos, the first by the first; NaN if all neighbours are one frame.
 
     Of both, every stride-th frame takes part. It compares the order of those of the first with that of their nearest
     neighbours among those of the second (squared Euclidean distance): 1 where these come in the same order, -1 where

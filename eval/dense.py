@@ -1,20 +1,29 @@
 """Features of every cell of a frame, for affinities between frames: a network's, or the colours themselves."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_video.datasets.base import Video, in_fixed_order
 from ssl_video.errors import UserError
+from ssl_video.eval.calibration import BYTES, batch_norms, settle
 from ssl_video.model import Model
+from ssl_video.train.data import read_video
 from ssl_video.video.augment import resize
+from ssl_video.video.info import VideoError
 from ssl_video.video.upright import ELONGATED
 
 FrameFeatures = Callable[[np.ndarray], Tensor]
 """frame_HWC, uint8 RGB, to features_Dhw of length 1 in every cell."""
 
+CALIBRATED_ON = 64
+"""Videos of which a frame each gives the batch-norm statistics."""
 LAB_CELL = 8
 """Side of a cell of ``lab_features``, in pixels."""
 
@@ -52,6 +61,29 @@ def network_features(model: Model, stage: str | None = None, side: int = 0, squa
         return F.normalize(model.dense_map(torch.from_numpy(small_HWC[None, None]), stage)[0, :, 0].float(), dim=0)
 
     return features
+
+
+def calibrate_on_maps(model: Model, videos: Sequence[Video], side: int = 0, square: bool = False) -> Model:
+    """A copy of the model whose batch-norm statistics are those of frames of ``videos``, resized as for the maps.
+
+    As ``calibration.calibrate_batch_norm``: the middle frames of up to ``CALIBRATED_ON`` videos, whichever places these
+    have in the list, fewer if they would take more than 256 MB. Where none can be read the model is as it was.
+    """
+    if not batch_norms(model.backbone):
+        return model
+    frames: list[Tensor] = []
+    for video in in_fixed_order(videos)[:CALIBRATED_ON]:
+        if sum(frame.nbytes for frame in frames) > BYTES:
+            break
+        with suppress(VideoError):  # whoever measures it says so
+            (frame_HWC,) = read_video(video, [video.frames // 2])
+            frames.append(torch.from_numpy(resized(frame_HWC, side, square)[None, None]))
+    if not frames:
+        return model
+    backbone = copy.deepcopy(model.backbone).eval()
+    calibrated = replace(model, backbone=backbone)
+    settle(backbone, [calibrated.normalise, backbone], frames)
+    return calibrated
 
 
 def lab_features(side: int = 0, square: bool = False) -> FrameFeatures:

@@ -48,6 +48,8 @@ class Extraction(Bounded):
     """A control: every clip shows its middle frame only, repeated."""
     shuffle: bool = False
     """A control: the frames of all clips of a video are exchanged at random."""
+    reversed: bool = False
+    """A control: the frames of every clip come in the opposite order."""
     within: tuple[int, int] | None = None
     """Frames between which all clips lie, see ``clip_starts``; None: the whole video."""
     batch: Count = 32
@@ -57,6 +59,7 @@ class Extraction(Bounded):
         """What features that are kept depend on. Options that version 0.1 had not are there if they are used."""
         names = ("clips", "readout", "still", "shuffle", "crops")
         more = {n: v for n, v in (("stage", self.stage), ("within", self.within)) if v is not None}
+        more |= {"reversed": True} if self.reversed else {}
         return {name: getattr(self, name) for name in names} | more
 
 
@@ -166,6 +169,8 @@ class ClipsOfVideos(IterableDataset):
         if what.shuffle:
             rng = np.random.default_rng([7, video.number])
             positions_KT = rng.permuted(positions_KT.ravel()).reshape(positions_KT.shape)
+        if what.reversed:
+            positions_KT = positions_KT[:, ::-1]
         at_once = max(1, PORTION // (3 * what.crops * view.frames * view.size**2))
         places = range(0, len(starts), at_once)
         parts = [np.unique(positions_KT[n : n + at_once]) for n in places]

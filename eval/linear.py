@@ -56,11 +56,14 @@ class LinearConfig(FeatureOptions):
     """Control: every clip shows its middle frame only, repeated."""
     shuffle: bool = False
     """Control: the frames of a video's clips are exchanged at random."""
+    reversed: bool = False
+    """Control: the frames of every clip come in the opposite order."""
 
     @property
     def extraction(self) -> Extraction:
         """With crops and controls."""
-        return replace(super().extraction, crops=self.crops, still=self.still, shuffle=self.shuffle)
+        controls = {"still": self.still, "shuffle": self.shuffle, "reversed": self.reversed}
+        return replace(super().extraction, crops=self.crops, **controls)
 
 
 @EVALUATIONS.register("linear")

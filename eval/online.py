@@ -9,7 +9,7 @@ from ssl_video.eval.accuracy import accuracies
 from ssl_video.eval.calibration import calibrate_batch_norm
 from ssl_video.eval.features import Extraction, extract
 from ssl_video.eval.linear import ridge_scores
-from ssl_video.eval.pretext import PretextConfig, check_loss, pretext_numbers
+from ssl_video.eval.pretext import PretextConfig, check_loss, measured
 from ssl_video.model import Model
 from ssl_video.train.loop import Monitor
 from ssl_video.train.objective import Objective
@@ -25,7 +25,7 @@ def monitors_for(train: VideoSet, held_out: VideoSet, device: torch.device) -> l
     some = thinned(held_out, AT_MOST)
 
     def pretext_on_held_out(pretext: Objective, _step: int) -> dict[str, float]:
-        numbers = pretext_numbers(pretext, some, device, PretextConfig(clips=2), seed=0, workers=0)
+        numbers, _ = measured(pretext, some, device, PretextConfig(clips=2), seed=0, workers=0)
         check_loss("the network in training on held-out videos", numbers)
         return {f"held_out_{name}": value for name, value in numbers.items()}
 

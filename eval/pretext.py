@@ -1,8 +1,9 @@
 """A run's own pretext task on videos it was not trained on."""
 
+import copy
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,15 +12,16 @@ from torch import Tensor
 
 from ssl_video.backbones.weights.files import OTHER_WEIGHTS
 from ssl_video.bounds import Bounded, Count
-from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.base import VideoSet, in_fixed_order
 from ssl_video.datasets.flow import for_modality
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
+from ssl_video.eval.calibration import batch_norms, settle
 from ssl_video.eval.takes import Takes, Videos
 from ssl_video.model import Model
-from ssl_video.pretexts.base import PRETEXTS
+from ssl_video.pretexts.base import PRETEXTS, Pretext
 from ssl_video.progress import bar
-from ssl_video.train.data import ClipDataset, Key, batches, grouping, tensors, usable
+from ssl_video.train.data import ClipDataset, Key, batches, grouping, tensors, usable, with_company
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import context_of
 from ssl_video.train.objective import Objective, Progress
@@ -35,6 +37,19 @@ class PretextConfig(Bounded):
     """Videos in a batch; matters for losses that couple samples."""
     still: bool = False
     """A control: every clip, and every tuple of single frames, shows its middle frame only, repeated."""
+    reversed: bool = False
+    """A control: every clip, and every tuple of single frames, is shown backwards."""
+    calibrate: bool = False
+    """Recompute batch-norm statistics, those of the heads too, on the training list first."""
+
+    def changed(self, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """A batch as the controls show it."""
+        shown = stilled(batch) if self.still else batch
+        return backwards(shown) if self.reversed else shown
+
+
+CALIBRATED_ON = 64
+"""Videos of the training list whose samples the batch-norm statistics are those of."""
 
 
 @EVALUATIONS.register("pretext")
@@ -58,15 +73,21 @@ class PretextTest(Evaluation[PretextConfig]):
         model.check_weights()
         videos = task.test or task.train
         pretext = model.pretext.eval()
-        looked_at = for_modality(videos, model.backbone.clip.modality, reversed=pretext.needs.reversed)
-        fit = usable(looked_at, pretext)
-        metrics = pretext_numbers(pretext, fit, model.device, config, seed, task.workers)
+
+        def looked_at(videos: VideoSet) -> VideoSet:
+            seen = for_modality(videos, model.backbone.clip.modality, reversed=pretext.needs.reversed)
+            return usable(seen, pretext)
+
+        if config.calibrate and batch_norms(pretext):
+            pretext = calibrated(pretext, looked_at(task.train), model.device, config, task.workers)
+        fit = looked_at(videos)
+        metrics, per_video = measured(pretext, fit, model.device, config, seed, task.workers)
         check_loss(model.name, metrics)
         problems = list(fit.problems[len(videos.problems) :])
         counts = {"videos": len(fit.videos), "samples": len(fit.videos) * config.clips}
         trained = model.run.get("data", {})
         counts |= {f"training {k.replace('_', ' ')}": trained[k] for k in ("videos", "left_out") if k in trained}
-        return Outcome(metrics, counts, problems)
+        return Outcome(metrics, counts, problems, per_video=per_video)
 
 
 def check_loss(name: str, numbers: Mapping[str, float]) -> None:
@@ -76,37 +97,81 @@ def check_loss(name: str, numbers: Mapping[str, float]) -> None:
 
 
 @torch.no_grad()
-def pretext_numbers(
+def measured(
     pretext: Objective, videos: VideoSet, device: torch.device, config: PretextConfig, seed: int, workers: int
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Means of loss and metrics over ``clips`` samples of every video; ``pretext`` must be in eval mode.
 
     Metrics that are not defined are left out. Whether the loss is finite, the caller checks (``check_loss``).
+
+    Returns:
+        The metrics, and by the paths of the videos the accuracy of each one's samples. A video that could not be read,
+        in whose place another one was shown, has none, nor has any where no sample has one of its own.
     """
     assert not pretext.training
+    groups = _groups(pretext, videos, config.clips, config.batch_size)
+    dataset = ClipDataset(videos, pretext, seed)
+    sums: dict[str, float] = {}
+    right: dict[str, list[float]] = {}
+    replaced: set[str] = set()
+    state = torch.get_rng_state()
+    for number, batch in enumerate(bar(batches(dataset, groups, workers), "pretext", "batch", total=len(groups))):
+        shown = config.changed(tensors(batch, device))
+        output = pretext(shown, context_of(seed, Progress(number, 1), Ranks(device=device)))
+        for name, value in {"loss": output.loss, **output.metrics}.items():
+            sums[name] = sums.get(name, 0.0) + float(value) * len(groups[number])
+        replaced |= {problem.path for problem in batch["problems"]}
+        if output.right_B is not None:
+            for (_, video, _), share in zip(groups[number], output.right_B.tolist(), strict=True):
+                right.setdefault(videos.videos[video].source, []).append(share)
+    torch.set_rng_state(state)
+    means = {name: total / sum(map(len, groups)) for name, total in sums.items()}
+    defined = {name: mean for name, mean in means.items() if name == "loss" or math.isfinite(mean)}
+    return defined, {path: {"accuracy": float(np.mean(x))} for path, x in right.items() if path not in replaced}
+
+
+def _groups(pretext: Objective, videos: VideoSet, clips: int, batch: int) -> list[list[Key]]:
+    """The keys of the batches in which all videos are shown, so many clips of each."""
     groups_N = np.array(grouping(videos, pretext) or [0] * len(videos.videos))
     groups: list[list[Key]] = []
     for group in np.unique(groups_N):
-        keys = [(0, int(v), c) for c in range(config.clips) for v in np.flatnonzero(groups_N == group)]
-        groups += [keys[i : i + config.batch_size] for i in range(0, len(keys), config.batch_size)]
-    dataset = ClipDataset(videos, pretext, seed)
-    sums: dict[str, float] = {}
+        keys = [(0, int(v), c) for c in range(clips) for v in np.flatnonzero(groups_N == group)]
+        groups += [keys[i : i + batch] for i in range(0, len(keys), batch)]
+    return groups
+
+
+@torch.no_grad()
+def calibrated(
+    pretext: Pretext, videos: VideoSet, device: torch.device, config: PretextConfig, workers: int
+) -> Pretext:
+    """A copy whose batch-norm statistics are those of samples of ``videos``, as the test shows them.
+
+    As ``calibration.calibrate_batch_norm``, for the network and the heads together.
+    """
+    pretext = copy.deepcopy(pretext)
+    some = with_company(replace(videos, videos=in_fixed_order(videos.videos)[:CALIBRATED_ON]), pretext)
+    groups = _groups(pretext, some, 1, config.batch_size)
+    shown: Sequence[Mapping[str, Tensor]] = [
+        config.changed(tensors(batch, device)) for batch in batches(ClipDataset(some, pretext, 0), groups, workers)
+    ]
+
+    def run(number: Tensor) -> Tensor:
+        return pretext(shown[int(number)], context_of(0, Progress(0, 1), Ranks(device=device))).loss
+
     state = torch.get_rng_state()
-    for number, batch in enumerate(bar(batches(dataset, groups, workers), "pretext", "batch", total=len(groups))):
-        shown = tensors(batch, device)
-        output = pretext(
-            stilled(shown) if config.still else shown, context_of(seed, Progress(number, 1), Ranks(device=device))
-        )
-        for name, value in {"loss": output.loss, **output.metrics}.items():
-            sums[name] = sums.get(name, 0.0) + float(value) * len(groups[number])
+    settle(pretext, [run], [torch.tensor(n) for n in range(len(shown))], cut=False)
     torch.set_rng_state(state)
-    means = {name: total / sum(map(len, groups)) for name, total in sums.items()}
-    return {name: mean for name, mean in means.items() if name == "loss" or math.isfinite(mean)}
+    return pretext
 
 
 def stilled(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The batch with the middle frame in the place of every frame, in each array of frames, whose name ends in HWC."""
     return {name: _middle(x) if name.endswith("HWC") else x for name, x in batch.items()}
+
+
+def backwards(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The batch with the frames in the opposite order, in each array of frames, whose name ends in HWC."""
+    return {name: x.flip(-4) if name.endswith("HWC") else x for name, x in batch.items()}
 
 
 def _middle(frames_XTHWC: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval.affinity import Affinity, Radius
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.carry import carry_masks, carry_points
-from ssl_video.eval.dense import FrameFeatures, lab_features, network_features, resized_mask
+from ssl_video.eval.dense import FrameFeatures, calibrate_on_maps, lab_features, network_features, resized_mask
 from ssl_video.eval.points import correct_points, pck
 from ssl_video.eval.regions import boundary_f, confusion, jaccard, mean_iou, statistics
 from ssl_video.eval.takes import Takes, Videos
@@ -46,6 +46,9 @@ class PropagationConfig(Bounded):
     """A folder with a folder of masks for each video, of any method: these are measured, and nothing is carried."""
     stage: str | None = None
     """Stage of the network; None: layer3, the last but one of a ResNet, where there is such a stage, else the last."""
+    calibrate: bool = False
+    """Recompute batch-norm statistics on frames of the training list (or the only list) first, as they are resized
+    here: what an untrained network needs to be a fair baseline."""
     side: Natural = 0
     """Shorter side to which frames are resized, in pixels; 0: they keep their size."""
     square: bool = False
@@ -110,6 +113,8 @@ class Propagation(Evaluation[PropagationConfig]):
 
     def measure(self, model: Model | None, task: Task, config: PropagationConfig, seed: int) -> Outcome:
         """Raises UserError if there is no model where one is needed, or no sequence that can be measured."""
+        if model is not None and config.calibrate and config.features == "model" and config.results is None:
+            model = calibrate_on_maps(model, task.train.videos, config.side, config.square)
         features = features_of(config, model)
         score, metrics_of = MEASURES[config.measure]
         videos = (task.test or task.train).videos

@@ -13,7 +13,7 @@ import numpy as np
 
 from ssl_video.config import plain
 from ssl_video.datasets.base import Video
-from ssl_video.datasets.manifest import joined
+from ssl_video.datasets.manifest import joined, separated
 from ssl_video.errors import UserError
 from ssl_video.files import write_text
 from ssl_video.readback import numbered, of_type, parsed, reading, texts
@@ -96,12 +96,18 @@ class Result:
     per_video: dict[str, dict[str, float]] = field(default_factory=dict)
     predictions: list[Prediction] = field(default_factory=list)
 
+    @property
+    def of_each(self) -> bool:
+        """True if ``per_video`` has all metrics of each video, and not a share of one of them in hundreds of videos."""
+        return all(self.metrics.keys() <= row.keys() for row in self.per_video.values())
+
     def to_dict(self, predictions: bool = False) -> dict[str, Any]:
-        """Everything in the types of JSON; the predictions, a row for every test video, only with ``predictions``.
+        """Everything in the types of JSON; what is said of each test video only with ``predictions`` or if ``of_each``.
 
         JSON has no infinite numbers: an option that is one (no limit, say) is written as text, ``inf``.
         """
-        return _in_json(plain(self if predictions else replace(self, predictions=[])))
+        short = replace(self, predictions=[], per_video=self.per_video if self.of_each else {})
+        return _in_json(plain(self if predictions else short))
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Result":
@@ -155,11 +161,11 @@ class Result:
         return f"{len(self.seen)} of the test videos were among the pretraining videos ({known}): {some}"
 
     def table(self) -> str:
-        """The metrics, one a line; before them, where there are such, those of each video, a video a line."""
+        """The metrics, one a line; before them, where there are all of each video, those, a video a line."""
         width = max(map(len, self.metrics))
         within = {name: f"  (95 %: {between(pair)})" for name, pair in self.intervals.items()}
         lines = [f"  {name:<{width}}  {value:.4f}{within.get(name, '')}" for name, value in self.metrics.items()]
-        if self.per_video:
+        if self.per_video and self.of_each:
             names = list(dict.fromkeys(name for row in self.per_video.values() for name in row))
             width = max(map(len, self.per_video))
             rows = [f"  {'':<{width}}" + "".join(f"  {name:>8}" for name in names)]
@@ -168,6 +174,19 @@ class Result:
                 rows.append(f"  {video:<{width}}" + "".join(f"  {entry:>8}" for entry in entries))
             lines = rows + lines
         return "\n".join(lines)
+
+    def of_videos(self, metric: str) -> dict[str, float]:
+        """What each test video has of a metric, by its path or name; empty if the protocol does not say.
+
+        Of top-k and hit@k, and of recall@k of at most ``BEST`` neighbours: 1 where it is right, else 0.
+        """
+        if any(metric in row for row in self.per_video.values()):
+            return {video: row[metric] for video, row in self.per_video.items() if metric in row}
+        among = re.fullmatch(r"(?:top|hit@|recall@)(\d+)", metric)
+        if among is None or int(among[1]) > BEST:
+            return {}
+        first = int(among[1])
+        return {p.path: float(bool({*p.ranked[:first]} & {p.label, *separated(p.label)})) for p in self.predictions}
 
 
 def wilson(fraction: float, count: int) -> tuple[float, float]:

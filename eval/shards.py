@@ -68,10 +68,10 @@ def train_and_test_features(
     assert task.test is not None
     test, lists = task.test, (_files(task.train), _files(task.test))
     if isinstance(model, Encoder):
-        if what.still or what.shuffle or what.stage is not None:
+        if what.still or what.shuffle or what.reversed or what.stage is not None:
             raise UserError(
                 f"{model.name} sees whole videos; "
-                "leave out the options still, shuffle and stage, which are for networks."
+                "leave out the options still, shuffle, reversed and stage, which are for networks."
             )
         return task.features.get((model.name, lists), lambda: _encoded(model, task, test))
     weights = fingerprint(model)  # before the calibration, whose last bits another machine may round

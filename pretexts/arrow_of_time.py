@@ -139,8 +139,8 @@ class ArrowOfTime(Pretext):
         features_BD = self.backbone(x_BCTHW).mean((2, 3, 4))
         logits_B = self.head(features_BD).squeeze(1).to(x_BCTHW.dtype)
         loss = F.binary_cross_entropy_with_logits(logits_B, labels_B.to(logits_B.dtype))
-        accuracy = ((logits_B > 0) == (labels_B == BACKWARD)).double().mean()
-        return Output(loss, {"accuracy": accuracy}, features_BD.detach())
+        right_B = ((logits_B > 0) == (labels_B == BACKWARD)).double()
+        return Output(loss, {"accuracy": right_B.mean()}, features_BD.detach(), right_B)
 
     def heat_map(self, features_BDthw: Tensor) -> Tensor:
         """(B, t, h, w) logit of "backward" at every cell of a feature map, the paper's class activation map.

@@ -102,8 +102,8 @@ class ClipOrder(Pretext):
             features_BVD, classes_B = in_every_order(features_BVD, order_BV, self.orders, range(len(self.orders)))
         logits_BK = self.head(features_BVD).to(x_NCTHW.dtype)
         loss = F.cross_entropy(logits_BK, classes_B)
-        accuracy = (logits_BK.argmax(1) == classes_B).double().mean()
-        return Output(loss, {"accuracy": accuracy}, features_ND.detach())
+        right_B = (logits_BK.argmax(1) == classes_B).double()
+        return Output(loss, {"accuracy": right_B.mean()}, features_ND.detach(), right_B)
 
 
 class PairwiseHead(nn.Module):

@@ -149,7 +149,8 @@ class Colorization(Pretext):
         guesses = {"accuracy": copied_BJ, "accuracy_copy": last_BJ, "accuracy_majority": majority_B1}
         metrics = {name: (guess == target_BJ).double().mean() for name, guess in guesses.items()}
         metrics["copyable"] = known_BJ.double().mean()
-        return Output(loss, metrics, features_BDThw.mean((2, 3, 4)).detach())
+        right_B = (copied_BJ == target_BJ).double().mean(1)
+        return Output(loss, metrics, features_BDThw.mean((2, 3, 4)).detach(), right_B)
 
     @torch.no_grad()
     def colorize(self, clip_BTHWC: Tensor) -> Tensor:

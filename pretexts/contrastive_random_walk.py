@@ -163,8 +163,8 @@ class ContrastiveRandomWalk(Pretext):
             kept = kept_edges(ctx.uniform(B, 2, T - 1, N, N), c.edge_dropout).to(nodes_BTNE.device)
         with torch.autocast(nodes_BTNE.device.type, enabled=False):  # bf16 would round similarities of 1 to 1/256
             nodes_BTNE = nodes_BTNE.to(torch.promote_types(nodes_BTNE.dtype, torch.float32))
-            losses_K, returned_K = walk(F.normalize(nodes_BTNE, dim=3), c.temperature, kept)
-        return self._output(losses_K, returned_K, 1, features_MND[::T])
+            losses_K, returned_KBN = walk(F.normalize(nodes_BTNE, dim=3), c.temperature, kept)
+        return self._output(losses_K, returned_KBN.mean(2), 1, features_MND[::T])
 
     def _there_and_elsewhere(self, batch: Mapping[str, Tensor], ctx: Context) -> Output:
         """As ``forward``, where the way back is seen in another crop."""
@@ -183,16 +183,18 @@ class ContrastiveRandomWalk(Pretext):
         with torch.autocast(nodes_B2TNE.device.type, enabled=False):
             nodes_B2TNE = nodes_B2TNE.to(torch.promote_types(nodes_B2TNE.dtype, torch.float32))
             there_BTNE, back_BTNE = F.normalize(nodes_B2TNE, dim=4).unbind(1)
-            losses_K, returned_K = walk_elsewhere(
+            losses_K, returned_KB = walk_elsewhere(
                 there_BTNE, back_BTNE, target_BNN.to(nodes_B2TNE), c.temperature, kept
             )
-        return self._output(losses_K, returned_K, 0, features_MND[:: 2 * T])
+        return self._output(losses_K, returned_KB, 0, features_MND[:: 2 * T])
 
-    def _output(self, losses_K: Tensor, returned_K: Tensor, shortest: int, features_BND: Tensor) -> Output:
+    def _output(self, losses_K: Tensor, returned_KB: Tensor, shortest: int, features_BND: Tensor) -> Output:
         counted = slice(self.config.min_cycle - shortest, None)
+        returned_K = returned_KB.mean(1)
         metrics = {"accuracy": returned_K[counted].mean()}
         metrics |= {f"accuracy_{k}": share for k, share in enumerate(returned_K.unbind(), shortest)}
-        return Output(losses_K[counted].mean(), metrics, features_BND.flatten(0, 1).detach())
+        right_B = returned_KB[counted].mean(0)
+        return Output(losses_K[counted].mean(), metrics, features_BND.flatten(0, 1).detach(), right_B)
 
     def _patches(self, frames_MCHW: Tensor, ctx: Context) -> Tensor:
         """features_MND, the mean of the map of each patch, which the backbone sees by itself."""

@@ -141,8 +141,8 @@ class CubicPuzzles(Pretext):
             features_BPD, classes_B = in_every_order(features_BPD, order_BP, PERMUTATIONS, range(len(PERMUTATIONS)))
         logits_BK = self.head(features_BPD.flatten(1)).to(x_NCTHW.dtype)
         loss = F.cross_entropy(logits_BK, classes_B)
-        accuracy = (logits_BK.argmax(1) == classes_B).double().mean()
-        return Output(loss, {"accuracy": accuracy}, features_ND.detach())
+        right_B = (logits_BK.argmax(1) == classes_B).double()
+        return Output(loss, {"accuracy": right_B.mean()}, features_ND.detach(), right_B)
 
     def _jitter(self, room: int, rng: np.random.Generator) -> np.ndarray:
         """(4,) distances of the pieces from the start of their cells; at test they are in the middle."""

@@ -171,7 +171,8 @@ class CycleTracking(Pretext):
         numbers |= {"skip_loss": skip_loss, "long_loss": long_loss, "direct_loss": direct_loss}
         numbers |= {f"pixels_{n}": away * c.size / 2 for n, away in enumerate(away_TB.mean(1), 1)}
         features_ND = maps_BTDhw.mean((3, 4)).flatten(0, 1)
-        return Output(loss, {k: v.detach() for k, v in numbers.items()}, features_ND.detach())
+        right_B = (away_TB < self.scale).double().mean(0)
+        return Output(loss, {k: v.detach() for k, v in numbers.items()}, features_ND.detach(), right_B)
 
     def embed(self, frames_NCHW: Tensor, frozen: bool = False) -> Tensor:
         """(N, D, h, w) features of frames, not of unit length. ``frozen``: the backbone gets a gradient of zero."""

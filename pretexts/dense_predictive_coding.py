@@ -127,7 +127,8 @@ class DensePredictiveCoding(Pretext):
         loss, chosen = contrast(predicted_BPSD, ctx.gather(targets_BPSD), ctx.rank * B)
         metrics = {"accuracy": POSITIVE, "other_time": TEMPORAL, "other_place": SPATIAL, "other_video": EASY}
         shares = {name: (chosen == kind).double().mean() for name, kind in metrics.items()}
-        return Output(loss, shares, maps_NDhw.mean((2, 3)).detach())
+        right_B = (chosen == POSITIVE).double().unflatten(0, (B, -1)).mean(1)
+        return Output(loss, shares, maps_NDhw.mean((2, 3)).detach(), right_B)
 
     def predictions(self, maps_BNDhw: Tensor) -> Tensor:
         """maps_BPDhw of the P blocks that follow those given (before their ReLU)."""

@@ -147,8 +147,8 @@ class OrderPrediction(Pretext):
             frames_BSE, classes_B = in_every_order(frames_BSE, batch["order_S"], both, classes)
         logits_BK = self.head(frames_BSE).to(x_NC1HW.dtype)
         loss = F.cross_entropy(logits_BK, classes_B)
-        accuracy = (logits_BK.argmax(1) == classes_B).double().mean()
-        return Output(loss, {"accuracy": accuracy}, features_NDhw.mean((2, 3)).detach())
+        right_B = (logits_BK.argmax(1) == classes_B).double()
+        return Output(loss, {"accuracy": right_B.mean()}, features_NDhw.mean((2, 3)).detach(), right_B)
 
 
 class SortingHead(nn.Module):

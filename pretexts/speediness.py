@@ -164,8 +164,8 @@ class Speediness(Pretext):
         logits_N = self._logits(features_ND)
         targets_N = labels_BV.flatten().to(logits_N.dtype)
         loss = F.binary_cross_entropy_with_logits(logits_N, targets_N)
-        accuracy = ((logits_N > 0) == (targets_N > 0.5)).double().mean()
-        return Output(loss, {"accuracy": accuracy}, features_ND.detach())
+        right_BV = ((logits_N > 0) == (targets_N > 0.5)).double().unflatten(0, (B, V))
+        return Output(loss, {"accuracy": right_BV.mean()}, features_ND.detach(), right_BV.mean(1))
 
     def clip_logits(self, features_BDthw: Tensor) -> Tensor:
         """(B,) logit of "sped up" of whole clips; the sigmoid of its negative is the paper's speediness."""

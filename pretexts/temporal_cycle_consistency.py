@@ -177,8 +177,10 @@ class TemporalCycleConsistency(Pretext):
                 logits_RT, times_RT, starts_R = all_cycles(every_NTD, times_NT, c.similarity, c.temperature)
             labels_R = starts_R.to(logits_RT.device)
             loss = cycle_loss(logits_RT, labels_R, times_RT, c)
-        closed = (logits_RT.argmax(1) == labels_R).double().mean()
-        return Output(loss, {"accuracy": closed}, embeddings_NTD.detach().flatten(0, 1))
+        closed_R = (logits_RT.argmax(1) == labels_R).double()
+        one_by_one = not c.stochastic and len(every_NTD) == len(embeddings_NTD) > 1  # in the order of their videos
+        right_N = closed_R.unflatten(0, (len(every_NTD), -1)).mean(1) if one_by_one else None
+        return Output(loss, {"accuracy": closed_R.mean()}, embeddings_NTD.detach().flatten(0, 1), right_N)
 
     def embed(self, clips_BCKHW: Tensor) -> Tensor:
         """(B, D) embeddings, not of unit length, of B frames with their context."""

@@ -139,7 +139,8 @@ class TupleVerification(Pretext):
         losses_N = F.cross_entropy(logits_NK, labels_N, reduction="none")
         right_N = (logits_NK.argmax(1) == labels_N).double()
         loss, accuracy = ((weights_N * x_N).sum() / weights_N.sum() for x_N in (losses_N, right_N))
-        return Output(loss, {"accuracy": accuracy}, features_NDhw.mean((2, 3)).detach())
+        right_B = right_N if "label" in batch else None
+        return Output(loss, {"accuracy": accuracy}, features_NDhw.mean((2, 3)).detach(), right_B)
 
 
 class TripletHead(nn.Module):

@@ -47,7 +47,7 @@ def walk(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = Non
         kept_B2SNN: edges that may be taken, forward [:, 0] and backward [:, 1] (``kept_edges``), or None for all.
 
     Returns:
-        losses_K, and returned_K, the fraction of nodes whose likeliest end is themselves; K = T - 1 cycle lengths.
+        losses_K, and returned_KBN, 1 for nodes whose likeliest end is themselves, else 0; K = T - 1 cycle lengths.
     """
     steps_B2SNN = transitions(nodes_BTNE, temperature, kept_B2SNN)
     there_BNN = back_BNN = torch.eye(nodes_BTNE.shape[2]).to(nodes_BTNE)
@@ -58,7 +58,7 @@ def walk(nodes_BTNE: Tensor, temperature: float, kept_B2SNN: Tensor | None = Non
         losses.append(-home_BN.clamp(min=torch.finfo(home_BN.dtype).tiny).log().mean())
         with torch.no_grad():
             ends_BN = (there_BNN @ back_BNN).argmax(2)
-            returned.append((ends_BN == torch.arange(ends_BN.shape[1], device=ends_BN.device)).double().mean())
+            returned.append((ends_BN == torch.arange(ends_BN.shape[1], device=ends_BN.device)).double())
     return torch.stack(losses), torch.stack(returned)
 
 
@@ -69,7 +69,7 @@ def walk_elsewhere(
 
     With the softmax $X_k$ of the similarities of frame k's nodes in the two views, $P$ as in ``transitions`` and
     $R'_k$ the steps back of the other view, $W_k = P_0 \cdots P_{k-1} X_k R'_{k-1} \cdots R'_0$ should lead node n to
-    its targets m, with the weights $w$ (``cells_in``); nodes without a target do not count:
+    its targets m, with the weights $w$ (``cells_in``); nodes without a target do not count. Of a clip, and then a mean over clips:
 
     $$ L_k = -\frac{1}{|\{n\}|} \sum_n \sum_m w[n, m] \ln W_k[n, m] $$
 
@@ -82,7 +82,7 @@ def walk_elsewhere(
             [:, 1, t]; the step over to the other view has all of its edges. None: all.
 
     Returns:
-        losses_K, and returned_K, the fraction of nodes with a target whose likeliest end is one; K = T walks.
+        losses_K, and returned_KB, the fraction of a clip's nodes with a target whose likeliest end is one; K = T walks.
     """
 
     def step(x_BNE: Tensor, y_BNE: Tensor, kept_BNN: Tensor | None = None) -> Tensor:
@@ -94,7 +94,7 @@ def walk_elsewhere(
     there_T, back_T = there_BTNE.unbind(1), back_BTNE.unbind(1)
     forward_BNN = home_BNN = torch.eye(there_BTNE.shape[2]).to(there_BTNE)
     counted_BN = target_BNN.any(2)
-    count = counted_BN.sum().clamp_min(1)
+    count_B = counted_BN.sum(1).clamp_min(1)
     losses, returned = [], []
     for t in range(len(there_T)):
         if t:
@@ -103,10 +103,10 @@ def walk_elsewhere(
             home_BNN = step(back_T[t], back_T[t - 1], kept[1]) @ home_BNN
         ends_BNN = forward_BNN @ step(there_T[t], back_T[t]) @ home_BNN
         log_BNN = ends_BNN.clamp(min=torch.finfo(ends_BNN.dtype).tiny).log()
-        losses.append(-(target_BNN * log_BNN).sum() / count)
+        losses.append((-(target_BNN * log_BNN).sum((1, 2)) / count_B).mean())
         with torch.no_grad():
             met_BN = target_BNN.gather(2, ends_BNN.argmax(2, keepdim=True)).squeeze(2) > 0
-            returned.append(met_BN.sum().double() / count)
+            returned.append(met_BN.sum(1).double() / count_B)
     return torch.stack(losses), torch.stack(returned)
 
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import kendalltau
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
@@ -27,6 +28,9 @@ from ssl_video.eval.alignment import (
     progression_score,
     progression_targets,
 )
+from ssl_video.eval.base import Task, evaluate
+from ssl_video.eval.frames import calibrate_on_frames, embed_frames
+from ssl_video.model import load_model
 from ssl_video.video.info import VideoInfo
 
 
@@ -76,10 +80,8 @@ def test_a_nearest_neighbour_between_the_strided_frames_is_passed_over():
 def test_tau_of_one_nearest_neighbour_for_all_is_left_out_and_counted():
     near, far = line(0, 1, 2), line(1.4, 50)
     assert np.isnan(kendalls_taus([near, far], 1)).tolist() == [True, False]
-    metrics, pairs, without = measure(
-        [], [Embedded(x, None) for x in (near, far)], AlignmentConfig(stride=1), rng(), True
-    )
-    assert (pairs, without) == (2, 1)
+    metrics, taus = measure([], [Embedded(x, None) for x in (near, far)], AlignmentConfig(stride=1), rng(), True)
+    assert np.isnan(taus).tolist() == [True, False]
     assert metrics == {"kendalls_tau": pytest.approx(kendalls_taus([near, far], 1)[1])}
 
 
@@ -261,6 +263,23 @@ def test_the_command_prints_every_measure(drawn, tmp_path):
     assert names | {"few_shot@1", "few_shot@2", "few_shot@2_ci95"} <= set(result["metrics"])
     assert "few_shot@3" not in result["metrics"]  # an action has two training videos
     assert result["counts"]["actions"] == 6 and result["counts"]["pairs"] == 12
+
+
+def test_the_tau_of_each_test_video_is_the_mean_over_the_videos_it_is_compared_with(drawn):
+    splits = load_splits(str(drawn))
+    task = Task("drawn", 1, scanned(splits.train), scanned(splits.test))
+    torch.manual_seed(0)
+    model = load_model("random:r2plus1d_4?width=4")
+    result = evaluate("alignment", model, task, options={"stride": 1})
+    model = calibrate_on_frames(model, task.train.videos)
+    embedded = dict(zip([v.source for v in task.test.videos], embed_frames(model, task.test.videos)[0], strict=True))
+    action = {v.source: v.label for v in task.test.videos}
+    for path, x_TD in embedded.items():
+        others = [x for other, x in embedded.items() if other != path and action[other] == action[path]]
+        taus = [tau for x in others if not np.isnan(tau := kendalls_taus([x_TD, x], 1)[0])]
+        assert (path in result.per_video) == bool(taus)
+        assert not taus or result.per_video[path]["kendalls_tau"] == pytest.approx(np.mean(taus))
+    assert len(result.per_video) > 6
 
 
 def test_of_one_list_the_classifier_leaves_one_video_out(shared_data, tmp_path):

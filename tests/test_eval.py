@@ -10,7 +10,7 @@ from ssl_video.eval import features as features_module
 from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion, draw_confusion
 from ssl_video.eval.base import EVALUATIONS, Task, evaluate
 from ssl_video.eval.calibration import calibrate_batch_norm
-from ssl_video.eval.features import clip_starts
+from ssl_video.eval.features import ClipsOfVideos, Extraction, clip_starts
 from ssl_video.eval.knn import knn_scores
 from ssl_video.eval.linear import LinearConfig, ridge_scores, sgd_scores, standardise
 from ssl_video.eval.retrieval import recall_at
@@ -177,3 +177,23 @@ def test_confusion_counts_what_was_taken_for_what_and_can_be_drawn(tmp_path):
     assert counts.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
     draw_confusion(counts, ("a", "b", "c"), tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_reversed_control_shows_every_clip_backwards_and_is_kept_apart(task):
+    view = View(4, 2, 12, 8)
+    plain, turned = (
+        [clips for _, _, clips in ClipsOfVideos(task.test.videos, view, Extraction(2, reversed=way))]
+        for way in (False, True)
+    )
+    assert len(plain) == len(turned) == 8
+    assert all(torch.equal(clips_KTHWC.flip(1), other) for clips_KTHWC, other in zip(plain, turned, strict=True))
+    assert Extraction(reversed=True).noted() != Extraction().noted()
+    assert "reversed" not in Extraction().noted()  # features that are kept already are found again
+
+
+def test_the_linear_probe_has_three_controls(task, model):
+    numbers = [
+        evaluate("linear", model, task, options=options).predictions
+        for options in ({}, {"still": True}, {"shuffle": True}, {"reversed": True})
+    ]
+    assert all(not np.allclose([p.score for p in numbers[0]], [p.score for p in other]) for other in numbers[1:])

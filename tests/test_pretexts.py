@@ -289,3 +289,13 @@ def test_its_options_and_weights_build_it_again(name, batch_of):
     batch = batch_of(pretext)
     assert again.config == pretext.config
     assert loss_of(again, batch) == loss_of(pretext, batch)
+
+
+@every_pretext
+def test_what_each_sample_has_of_the_accuracy_comes_to_it(name, batch_of):
+    pretext = make(name).eval()
+    batch = batch_of(pretext)
+    with torch.no_grad():
+        output = pretext(batch, context_of(0, Progress(0, 1), Ranks()))
+    assert output.right_B is not None and output.right_B.shape == (BATCH,)
+    assert output.right_B.mean().item() == pytest.approx(output.metrics["accuracy"].item(), rel=1e-12)

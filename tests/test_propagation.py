@@ -17,11 +17,13 @@ from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
 from ssl_video.eval.affinity import Affinity, propagate
 from ssl_video.eval.base import Task, evaluate
+from ssl_video.eval.calibration import batch_norms
 from ssl_video.eval.carry import carry_masks, carry_points, gaussians, largest, one_hot, peaks, rounded_gaussians
-from ssl_video.eval.dense import lab_features, network_features, resized_mask
+from ssl_video.eval.dense import calibrate_on_maps, lab_features, network_features, resized_mask
 from ssl_video.eval.propagation import Propagation
 from ssl_video.eval.regions import jaccard
 from ssl_video.model import load_model
+from ssl_video.train.data import read_video
 from ssl_video.video.info import VideoInfo
 from tests.tracks import davis, drawn, save_frames, save_mask, save_masks
 
@@ -467,3 +469,28 @@ def test_another_set_of_points_needs_its_own_file_only(corners, tmp_path):
 def test_an_unknown_form_of_annotation_is_a_sentence():
     with pytest.raises(UserError, match="did you mean 'jhmdb_joints'"):
         points_of(ListedVideo("x.mp4", annotated="jhmdb_jonts").scanned(VideoInfo(1, 25.0, 8, 8, 0.04, "h264")))
+
+
+def test_the_statistics_of_an_untrained_network_may_be_those_of_the_training_frames_it_is_shown(two):
+    torch.manual_seed(0)
+    model = load_model("random:dense_resnet_8?width=2")
+    videos = scanned(load_splits(f"davis:{two[0]}").train).videos
+    calibrated = calibrate_on_maps(model, videos, side=32)
+    (first, *_), (as_it_was, *_) = batch_norms(calibrated.backbone), batch_norms(model.backbone)
+    given = []
+    first.register_forward_pre_hook(lambda _norm, x: given.append(x[0].transpose(0, 1).flatten(1)))
+    features = network_features(calibrated, side=32)
+    for video in videos:
+        features(read_video(video, [video.frames // 2])[0])
+    x_CN = torch.cat(given, 1)
+    assert torch.allclose(first.running_mean, x_CN.mean(1), atol=1e-4) and not as_it_was.running_mean.any()
+    assert torch.allclose(first.running_var, x_CN.var(1), rtol=1e-3)
+
+
+def test_published_settings_are_not_calibrated_and_calibration_changes_an_untrained_network(two):
+    assert not any(preset.calibrate for preset in Propagation.presets.values())
+    numbers = []
+    for options in ({}, {"calibrate": False}, {"calibrate": True}):
+        torch.manual_seed(0)
+        numbers.append(measured(f"davis:{two[0]}", SMALL, side=128, **options).metrics)
+    assert numbers[0] == numbers[1] != numbers[2]

@@ -187,6 +187,7 @@ def test_a_result_is_the_same_after_a_way_through_json(name, results):
     whole = json.loads(json.dumps(results(name).to_dict(predictions=True), allow_nan=False))
     assert Result.from_dict(whole) == results(name)
     assert not results(name).to_dict()["predictions"]
+    assert bool(results(name).to_dict()["per_video"]) == (name == "propagation")  # the others: a metric of hundreds
 
 
 @every_protocol
@@ -207,6 +208,18 @@ def test_what_is_said_of_every_test_video_is_what_the_accuracy_counts(name, resu
     assert len(result.predictions) == 8
     assert np.mean([p.label == p.predicted for p in result.predictions]) == pytest.approx(accuracy)
     assert all(p.ranked[0] == p.predicted and math.isfinite(p.score) for p in result.predictions)
+
+
+@every_protocol
+def test_what_each_test_video_has_of_a_metric_comes_to_the_metric(name, results):
+    shown = {"alignment": "kendalls_tau", "pretext": "accuracy", "propagation": "J&F", "retrieval": "recall@1"}
+    metric = shown.get(name, "top1")
+    of_videos = results(name).of_videos(metric)
+    if name == "features" or metric not in results(name).metrics:  # of features there is no file
+        assert not of_videos
+        return
+    assert np.mean(list(of_videos.values())) == pytest.approx(results(name).metrics[metric])
+    assert len(of_videos) == (results(name).counts.get("test") or len(of_videos)) > 0
 
 
 @every_protocol

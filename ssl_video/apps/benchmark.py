@@ -1,16 +1,25 @@
 """Measuring a table, entry by entry; each is kept, so that an interrupted table is resumed where it was."""
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ssl_video.apps.table import PRETRAINED, Entry, Table, entries_of, named, recipe_of, referred_by
+from ssl_video.apps.table import (
+    PRETRAINED,
+    Entry,
+    Table,
+    chosen_rows,
+    entries_of,
+    named,
+    recipe_of,
+    referred_by,
+)
+from ssl_video.apps.table_found import Found, digest_of
 from ssl_video.apps.table_page import write_table
 from ssl_video.bounds import Bounded, Natural
 from ssl_video.errors import UserError, nearest
@@ -24,8 +33,10 @@ from ssl_video.pretrain_config import PretrainConfig, changed, noted_by
 from ssl_video.pretraining import Say, pretrain, silent
 from ssl_video.processes import held
 from ssl_video.progress import bar
+from ssl_video.readback import numbered, parsed, reading
 from ssl_video.run import Run
 from ssl_video.train.distributed import choose_device
+from ssl_video.train.report import minutes_of
 
 Measure = Callable[[Entry, str, Mapping[str, Any], Path], Result]
 """An entry, its model as ``load_model`` takes it, the protocol's options and a folder to train in, to a result."""
@@ -41,12 +52,14 @@ class Bench(Bounded):
     workers: Natural = 2
     device: str = "auto"
     say: Say = silent
+    rows: Sequence[str] = ()
+    """Patterns of the names of rows: only these are measured, and what is there of others is shown."""
 
     def run(self, out: Path) -> Path:
         """Measure all that is not there yet; the path of table.md. Raises UserError and Interrupted."""
         with held(out, "A benchmark"):
             clear_dead(out)
-            run_table(self.table, out, self._measuring(), self.pretrain, self.say)
+            run_table(self.table, out, self._measuring(), self.pretrain, self.say, self.rows)
         return out / "table.md"
 
     def pretrain(self, recipe: str, options: Mapping[str, Any], entry: Entry, folder: Path) -> None:
@@ -87,35 +100,94 @@ class Bench(Bounded):
         return measure
 
 
-def run_table(table: Table, out: Path, measure: Measure, pretrain: Pretrain, say: Callable[[str], None]) -> None:
-    """Measure every entry that is not there yet, and write table.md, table.csv and table.json after each.
+def run_table(
+    table: Table,
+    out: Path,
+    measure: Measure,
+    pretrain: Pretrain,
+    say: Callable[[str], None],
+    rows: Sequence[str] = (),
+) -> None:
+    """Measure every entry that is not there yet, and write the table after each (``write_table``).
+
+    With patterns of ``rows`` only entries of these are measured; what is there of others is shown.
 
     Raises:
         UserError: if no data set has a SPEC, or a protocol does not give the metric that a row shows.
     """
-    results: list[tuple[Entry, Result]] = []
-    for entry in bar(list(entries_of(table)), "table", "entry"):
+    found: list[Found] = []
+    chosen = chosen_rows(table, rows)
+    entries = list(entries_of(table))
+    if not entries:
+        raise UserError("No data set of the table has a SPEC; name one with --data NAME=SPEC.")
+    for entry in bar(entries, "table", "entry"):
         folder = _folder(entry, table, out)
         kept = folder / "result.json"
+        if not kept.exists() and entry.row.name not in chosen:
+            continue
         clear_dead(folder)
-        if kept.exists():
-            result = read_result(kept)
-        else:
+        if not kept.exists():
             say(f"{entry.row.name}: {entry.data}, split {entry.split}, seed {entry.seed}")
             model = _model(entry, table, out, pretrain)
             options = {k: _resolved(v, entry, table, out) for k, v in entry.row.options.items()}
             result = measure(entry, model, options, folder / "run")
-            write_text(kept, json.dumps(result.to_dict(), indent=1) + "\n")
+            content = result.to_dict(predictions=True) | _budget(entry, table, out)
+            write_text(kept, json.dumps(content, indent=1) + "\n")
+        found.append(_kept(entry, kept))
         for metric in entry.row.metric.split(" / "):
-            if metric not in result.metrics:
+            if metric not in found[-1].result.metrics:
                 raise UserError(
                     f"{entry.row.protocol} gives no metric {metric!r}, which row {entry.row.name!r} shows; "
-                    f"{nearest(metric, result.metrics)}"
+                    f"{nearest(metric, found[-1].result.metrics)}"
                 )
-        results.append((entry, result))
-        write_table(table, results, out)
-    if not results:
-        raise UserError("No data set of the table has a SPEC; name one with --data NAME=SPEC.")
+        write_table(table, found, out)
+
+
+def _kept(entry: Entry, kept: Path) -> Found:
+    """What is in the file of an entry. Raises UserError if it is damaged."""
+    result = read_result(kept)
+    with reading(kept, "remove it, and it is measured again"):
+        content = parsed(kept.read_text("utf-8"))
+        budget = numbered({name: content[name] for name in BUDGET if content.get(name) is not None})
+    of_videos = {metric: result.of_videos(metric) for metric in entry.row.metric.split(" / ")}
+    clips = budget.get("clips")
+    return Found(
+        entry,
+        result,
+        budget.get("minutes"),
+        None if clips is None else int(clips),
+        {metric: numbers for metric, numbers in of_videos.items() if numbers},
+    )
+
+
+BUDGET = ("minutes", "clips")
+
+
+def _budget(entry: Entry, table: Table, out: Path) -> dict[str, float]:
+    """Minutes and clips of the pretraining of an entry's network, with those of what it started from, as noted."""
+    model = entry.row.model or ""
+    if model.startswith(("random:", "row:")):
+        return {}
+    if not model.startswith("recipe:"):
+        return of_training(Run(Path(model)))
+    entry = _pretrained_on(entry, table)
+    total = of_training(_run(entry, table, out))
+    for value in entry.row.pretrain.values():
+        if isinstance(value, str) and value.startswith(PRETRAINED):
+            before = _budget(replace(entry, row=named(table, value.removeprefix(PRETRAINED))), table, out)
+            total = {name: total[name] + before[name] for name in total.keys() & before.keys()}
+    return total
+
+
+def of_training(run: Run) -> dict[str, float]:
+    """``minutes`` and ``clips`` of a run, as far as they were noted. Raises UserError if its notes are damaged."""
+    if not run.started or not run.finished:
+        return {}
+    training = PretrainConfig.from_mapping(noted_by(run), f"configuration {run.config_file}").training
+    records = run.records()
+    minutes = minutes_of(records, training.batch_size * training.optim.accumulate)
+    spent = {"minutes": minutes, "clips": records[-1].get("clips") if records else None}
+    return {name: value for name, value in spent.items() if value is not None}
 
 
 def _folder(entry: Entry, table: Table, out: Path) -> Path:
@@ -127,8 +199,7 @@ def _folder(entry: Entry, table: Table, out: Path) -> Path:
         what.append(asdict(table.data[r.pretrain_on]))
     for name in referred_by(r):
         what.append(str(_folder(Entry(named(table, name), entry.data, entry.split, entry.seed), table, out)))
-    key = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    place = Path(f"{_slug(r.name)}-{key}") / f"{entry.data}-split{entry.split}-seed{entry.seed}"
+    place = Path(f"{_slug(r.name)}-{digest_of(what)}") / f"{entry.data}-split{entry.split}-seed{entry.seed}"
     before = out / "cells" / place  # where version 0.1 kept it
     return before if before.exists() else out / "entries" / place
 
@@ -145,30 +216,37 @@ def _resolved(value: Any, entry: Entry, table: Table, out: Path) -> Any:
     return str(_folder(other, table, out) / "run")
 
 
+def _pretrained_on(entry: Entry, table: Table) -> Entry:
+    """The same with the data set and split that its network is pretrained on. Raises UserError if it has no SPEC."""
+    name = entry.row.pretrain_on
+    if name is None:
+        return entry
+    if table.data[name].spec is None:
+        raise UserError(f"Row {entry.row.name!r} is pretrained on {name}; name it: --data {name}=SPEC.")
+    return replace(entry, data=name, split=table.data[name].first)
+
+
+def _run(entry: Entry, table: Table, out: Path) -> Run:
+    """Where the network of a recipe is pretrained, whether it was or not."""
+    entry = _pretrained_on(entry, table)
+    recipe, row = recipe_of(entry.row), entry.row
+    content = [f"recipe:{recipe}", dict(row.pretrain), asdict(table.data[entry.data]), table.recipes.get(recipe)]
+    content += [table.recipes.get(recipe_of(named(table, other))) for other in referred_by(row)]
+    place = Path(f"{_slug(recipe)}-{digest_of(content)}") / f"{entry.data}-split{entry.split}-seed{entry.seed}"
+    return Run(out / "pretrained" / place)
+
+
 def _model(entry: Entry, table: Table, out: Path, pretrain: Pretrain) -> str:
-    model = entry.row.model
+    model, recipe = entry.row.model, recipe_of(entry.row)
     assert model is not None
-    prefix = "random:" if model.startswith("random:") else ""
-    name = model.removeprefix(prefix)
-    if not name.startswith("recipe:"):
+    if not recipe:
         return _resolved(model, entry, table, out)
-    options = dict(entry.row.pretrain)
-    if entry.row.pretrain_on is not None:
-        name_of_data = entry.row.pretrain_on
-        if table.data[name_of_data].spec is None:
-            raise UserError(
-                f"Row {entry.row.name!r} is pretrained on {name_of_data}; name it: --data {name_of_data}=SPEC."
-            )
-        entry = replace(entry, data=name_of_data, split=table.data[name_of_data].first)
-    recipe = recipe_of(entry.row)
-    content = [name, options, asdict(table.data[entry.data]), table.recipes.get(recipe)]
-    content += [table.recipes.get(recipe_of(named(table, other))) for other in referred_by(entry.row)]
-    key = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    run = out / "pretrained" / f"{_slug(recipe)}-{key}" / f"{entry.data}-split{entry.split}-seed{entry.seed}"
-    if not Run(run).finished:
+    entry = _pretrained_on(entry, table)
+    run, options = _run(entry, table, out), dict(entry.row.pretrain)
+    if not run.finished:
         for option, value in options.items():
             if isinstance(value, str) and value.startswith(PRETRAINED):
                 other = replace(entry, row=named(table, value.removeprefix(PRETRAINED)))
                 options[option] = str(Run(Path(_model(other, table, out, pretrain))).backbone_file)
-        pretrain(recipe, options, entry, run)
-    return f"{prefix}{run}"
+        pretrain(recipe, options, entry, run.folder)
+    return f"random:{run}" if model.startswith("random:") else str(run)

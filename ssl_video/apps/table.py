@@ -13,13 +13,15 @@ A table is YAML::
 
 A model is a run's folder, a file, ``net:NAME?weights=W``, ``random:NAME``, ``recipe:NAME`` (pretrained on the training
 list of every split with every seed, and kept), or ``row:NAME``, what the fine-tuning of another row left. Each row of a
-trained model is followed by the same network with random weights.
+trained model is followed by the same network with random weights. With ``layout: margins`` this stands beside it
+(``table_margins``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.config import convert, from_mapping
@@ -30,6 +32,8 @@ from ssl_video.pretrain_config import PretrainConfig, changed
 from ssl_video.recipes import load_recipe, table_file
 from ssl_video.video.kinds import CacheKind
 from ssl_video.yaml_files import load_yaml
+
+Layout = Literal["plain", "margins"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,13 @@ class Row:
     """The metric to show, or several with ' / ' between them."""
     published: Mapping[str, float] = field(default_factory=dict)
     """Published numbers by data set, shown as such."""
+    source: str = ""
+    """Where they are published, in a few words (layout margins)."""
+    twin: bool | None = None
+    """Whether the network with random weights is measured too; None: that of a pretrained one is, but by ``pretext``
+    only in the layout margins."""
+    twin_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of that network over those of the row, such as ``calibrate``."""
     architecture: str = ""
     """Shown beside the name."""
     only: tuple[str, ...] = ()
@@ -86,6 +97,8 @@ class Table(Bounded):
     rows: tuple[Row, ...]
     data: Mapping[str, Data]
     title: str = "Benchmark"
+    layout: Layout = "plain"
+    """margins: a line a row and data set, the untrained network beside the trained one."""
     seeds: Count = 1
     recipes: Mapping[str, Any] = field(default_factory=dict)
     """What the recipes of the rows hold, by name: what was made by another version of a recipe is made anew."""
@@ -102,6 +115,9 @@ class Entry:
 
 
 PRETRAINED = "pretrained:"
+UNTRAINED = ": random weights"
+"""What the name of a row's twin ends with."""
+OF_A_TABLE = ("rows", "data", "title", "layout", "seeds")
 
 
 def load_table(name: str, specs: Mapping[str, str], seeds: int | None = None) -> Table:
@@ -144,8 +160,11 @@ def read_table(content: Mapping[str, Any], specs: Mapping[str, str]) -> Table:
         data[name] = from_mapping(Data, {**own, **({"spec": specs[name]} if name in specs else {})}, f"data set {name}")
         if not data[name].splits:
             raise UserError(f"The data set {name} of the table has no splits; write 'splits: [1]'.")
-    for other in set(content) - {"rows", "data", "title", "seeds"}:
-        raise UserError(f"The table has no entry {other!r}; {nearest(str(other), ('rows', 'data', 'title', 'seeds'))}")
+    for other in set(content) - {*OF_A_TABLE}:
+        raise UserError(f"The table has no entry {other!r}; {nearest(str(other), OF_A_TABLE)}")
+    layout = content.get("layout", "plain")
+    if layout not in get_args(Layout):
+        raise UserError(f"The table has no layout {layout!r}; {nearest(str(layout), get_args(Layout))}")
     names = [r.name for r in rows]
     if len(set(names)) < len(names):
         raise UserError("Two rows of the table have the same name; rename one.")
@@ -162,10 +181,9 @@ def read_table(content: Mapping[str, Any], specs: Mapping[str, str]) -> Table:
                 f"Row {row.name!r} has {wrong[0]!r} as a published number; write a number for each data set."
             )
     _check_order(rows)
-    whole = tuple(r for row in rows for r in (row, *_baseline(row)))
-    return Table(
-        whole, data, str(content.get("title", "Benchmark")), convert(int, content.get("seeds", 1), "seeds of the table")
-    )
+    whole = tuple(r for row in rows for r in (row, *_twin(row, layout)))
+    seeds = convert(int, content.get("seeds", 1), "seeds of the table")
+    return Table(whole, data, str(content.get("title", "Benchmark")), layout, seeds)
 
 
 def _check_order(rows: Sequence[Row]) -> None:
@@ -181,8 +199,8 @@ def _check_order(rows: Sequence[Row]) -> None:
 
 def _check_protocol(row: Row) -> None:
     """Raise UserError now, and not when other rows were pretrained for hours, for a wrong protocol or option."""
-    options = {k: v for k, v in row.options.items() if k not in _referring(row)}
-    configured(row.protocol, row.preset, options)
+    for options in (row.options, {**row.options, **row.twin_options}):
+        configured(row.protocol, row.preset, {k: v for k, v in options.items() if k not in _referring(row)})
 
 
 def _referring(row: Row) -> list[str]:
@@ -202,13 +220,31 @@ def referred_by(row: Row) -> list[str]:
     return [v.partition(":")[2] for v in values if isinstance(v, str) and v.startswith(("row:", PRETRAINED))]
 
 
-def _baseline(row: Row) -> Iterator[Row]:
+def _twin(row: Row, layout: Layout) -> Iterator[Row]:
     """The same network with random weights, for a row of a pretrained one."""
     if row.model is None or row.model.startswith(("random:", "row:")) or names_encoder(row.model):
         return
-    if row.protocol != "pretext":
-        content = {k: v for k, v in vars(row).items() if k not in ("published", "name", "model")}
-        yield Row(name=f"{row.name}: random weights", model=untrained_twin(row.model), **content)
+    if layout == "margins" or row.protocol != "pretext" if row.twin is None else row.twin:
+        name, options = f"{row.name}{UNTRAINED}", {**row.options, **row.twin_options}
+        yield replace(row, name=name, model=untrained_twin(row.model), options=options, published={}, source="")
+
+
+def chosen_rows(table: Table, patterns: Sequence[str]) -> set[str]:
+    """The names of the rows that one of the patterns (as of file names) matches, with their twins and all that these
+    stand on; of all rows without a pattern. Raises UserError for a pattern that matches none.
+    """
+    names = [row.name for row in table.rows]
+    if not patterns:
+        return set(names)
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matched = {name for name in names if fnmatchcase(name.removesuffix(UNTRAINED), pattern)}
+        if not matched:
+            raise UserError(f"--rows {pattern!r} matches no row of the table; {nearest(pattern, names)}")
+        chosen |= matched
+    while more := {other for name in chosen for other in referred_by(named(table, name))} - chosen:
+        chosen |= more
+    return chosen
 
 
 def entries_of(table: Table) -> Iterator[Entry]:

@@ -1,4 +1,4 @@
-"""A table as it is written: Markdown, csv and JSON."""
+"""A table as it is written: Markdown, csv and JSON, and printed again from what was stored (``table_found``)."""
 
 import csv
 import io
@@ -7,28 +7,53 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from ssl_video.apps.table import Entry, Row, Table
+from ssl_video.apps.table import Row, Table
+from ssl_video.apps.table_found import Found, read_stored, write_stored
+from ssl_video.apps.table_margins import LEGEND, margins
 from ssl_video.eval.results import Result, between
 from ssl_video.files import write_text
 
-Found = Sequence[tuple[Entry, Result]]
+PLAIN_LEGEND = (
+    "Mean ± standard deviation; of a single number, in brackets, the 95 % interval that the number of test videos "
+    "leaves (Wilson). A seed is that of the weights, of the pretraining where there is one, and of what "
+    "the protocol trains, all together; a split is one of the data set's. Published numbers are those of the "
+    "papers, measured with their own pretraining."
+)
 
 
-def write_table(table: Table, found: Found, out: Path) -> None:
-    """Write table.md, table.csv and table.json."""
+def write_table(table: Table, found: Sequence[Found], out: Path) -> None:
+    """Write table.md, table.csv, table.json and results.json, the small file from which the table is printed again."""
     header, rows = summary(table, found)
     write_text(out / "table.md", markdown(table, header, rows, videos(found)))
+    write_stored(out / "results.json", table, found)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     write_text(out / "table.csv", text.getvalue())
     entries = [
-        {"row": c.row.name, "data": c.data, "split": c.split, "seed": c.seed, "result": r.to_dict()} for c, r in found
+        {"row": e.row.name, "data": e.data, "split": e.split, "seed": e.seed, "result": f.result.to_dict()}
+        for f in found
+        for e in (f.entry,)
     ]
     write_text(out / "table.json", json.dumps(entries, indent=1) + "\n")
 
 
-def summary(table: Table, found: Found) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: for each data set the mean over splits, the mean over seeds on the first, the published."""
+def stored_table(table: Table, path: Path) -> str:
+    """The Markdown of a table from its results.json, without data and runs at hand; it says so. Raises UserError."""
+    found, others = read_stored(path, table)
+    used = videos(found)
+    if others:
+        used += [f"* Of another configuration in the file, and not shown: {'; '.join(others)}."]
+    header, rows = summary(table, found)
+    return markdown(table, header, rows, used, f"Printed from {path.name}; nothing was measured now.")
+
+
+def summary(table: Table, found: Sequence[Found]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: for each data set the mean over splits, the mean over seeds on the first, the published.
+
+    In the layout margins they are those of ``margins``.
+    """
+    if table.layout == "margins":
+        return margins(table, found)
     header = ["model", "architecture", "protocol"]
     for name, data in table.data.items():
         if len(data.splits) > 1:
@@ -40,10 +65,10 @@ def summary(table: Table, found: Found) -> tuple[list[str], list[list[str]]]:
         how = "" if row.model is None else f"{row.protocol} {row.preset}, {row.metric}"
         line = [row.name, row.architecture, how]
         for name, data in table.data.items():
-            of_row = [(c, r) for c, r in found if c.row == row and c.data == name]
+            of_row = [(f.entry, f.result) for f in found if f.entry.row == row and f.entry.data == name]
             if len(data.splits) > 1:
-                line.append(_spreads(row, [r for c, r in of_row if c.seed == 0], len(data.splits)))
-            line.append(_spreads(row, [r for c, r in of_row if c.split == data.first], table.seeds))
+                line.append(_spreads(row, [r for e, r in of_row if e.seed == 0], len(data.splits)))
+            line.append(_spreads(row, [r for e, r in of_row if e.split == data.first], table.seeds))
             line.append(f"{row.published[name]}" if name in row.published else "")
         rows.append(line)
     return header, rows
@@ -74,10 +99,10 @@ def spread(values: Sequence[float], wanted: int, interval: tuple[float, float] |
     return text if len(values) == wanted else f"{text} ({len(values)} of {wanted})"
 
 
-def videos(found: Found) -> list[str]:
+def videos(found: Sequence[Found]) -> list[str]:
     """How many videos the rows used and left out on every data set and split; rows of the same counts together."""
     rows: dict[tuple[str, str], dict[str, None]] = {}
-    for entry, result in found:
+    for entry, result in ((f.entry, f.result) for f in found):
         counts = ", ".join(f"{number} {what}" for what, number in result.counts.items())
         skipped = f", {len(result.skipped)} left out" if result.skipped else ""
         seen = f", {len(result.seen) or 'some'} of the test seen in pretraining" if result.transductive else ""
@@ -85,16 +110,21 @@ def videos(found: Found) -> list[str]:
     return [f"* {data}, {what}: {'; '.join(names)}." for (data, what), names in rows.items()]
 
 
-def markdown(table: Table, header: Sequence[str], rows: Sequence[Sequence[str]], used: Sequence[str] = ()) -> str:
-    """The table with its title, how to read it, and the videos that its rows used."""
-    lines = [f"# {table.title}", "", f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+def markdown(
+    table: Table, header: Sequence[str], rows: Sequence[Sequence[str]], used: Sequence[str] = (), note: str = ""
+) -> str:
+    """The table with its title, a note, how to read it, and the videos that its rows used."""
+    lines = [
+        f"# {table.title}",
+        "",
+        *([note, ""] if note else []),
+        f"| {' | '.join(header)} |",
+        "|" + "---|" * len(header),
+    ]
     lines += [f"| {' | '.join(entry.replace('|', '/') for entry in row)} |" for row in rows]
     lines += [
         "",
-        "Mean ± standard deviation; of a single number, in brackets, the 95 % interval that the number of test videos "
-        "leaves (Wilson). A seed is that of the weights, of the pretraining where there is one, and of what "
-        "the protocol trains, all together; a split is one of the data set's. Published numbers are those of the "
-        "papers, measured with their own pretraining.",
+        LEGEND if table.layout == "margins" else PLAIN_LEGEND,
         "",
         *used,
         *([""] if used else []),

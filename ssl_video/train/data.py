@@ -272,6 +272,12 @@ def batches(
     )
 
 
+def clips_in(batch: Mapping[str, Any]) -> int:
+    """How many clips a batch shows, a tuple of single frames counting as one: of arrays whose names end in HWC."""
+    shapes = [x.shape for name, x in batch.items() if name.endswith("HWC")]
+    return sum(math.prod(shape[:-4]) for shape in shapes)
+
+
 def start_worker(_worker: int) -> None:
     """What every loader worker does first."""
     torch.set_num_threads(1)

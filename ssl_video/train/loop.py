@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ssl_video.progress import showing
 from ssl_video.run import Run
 from ssl_video.train.config import TrainingConfig
-from ssl_video.train.data import BatchKeys, ClipDataset, batches, grouping, samples_to_fit, tensors
+from ssl_video.train.data import BatchKeys, ClipDataset, batches, clips_in, grouping, samples_to_fit, tensors
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.log import Log, Meter, StopSignals, check_weights
 from ssl_video.train.objective import Context, Objective, Progress
@@ -99,10 +99,12 @@ def train(
         for step in range(start, steps):
             lr = set_schedules(optimizer, config.optim, Progress(step, steps))
             optimizer.zero_grad(set_to_none=True)
+            clips = 0
             for micro in range(accumulate):
                 waiting_since = time.perf_counter()
                 batch = next(loader)
                 meter.waited(time.perf_counter() - waiting_since)
+                clips += clips_in(batch)
                 ctx = context_of(config.seed, Progress(step, steps), ranks, micro, accumulate)
                 with no_sync(wrapped, skip=micro < accumulate - 1):
                     with torch.autocast(device.type, dtype, enabled=dtype is not None):
@@ -119,7 +121,8 @@ def train(
             stopping, enough = ranks.any(stop.requested), False
             watching = done % config.monitor_every == 0 or done == steps
             if watching or done % config.log_every == 0:
-                record = {"step": done, "lr": lr} | ranks.mean(meter.record(done))
+                seen = done * clips * ranks.world_size  # every step shows as many
+                record = {"step": done, "lr": lr, "clips": seen} | ranks.mean(meter.record(done))
                 if watching:
                     check_weights(modules.values(), done)
                     record |= _watch(monitors, counts, done) if ranks.first else {}

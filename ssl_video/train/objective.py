@@ -167,11 +167,16 @@ class GatherRows(torch.autograd.Function):
 
 @dataclass
 class Output:
-    """A scalar loss with gradient, scalar numbers worth watching, and features for the collapse indicators."""
+    """A scalar loss with gradient, scalar numbers worth watching, and features for the collapse indicators.
+
+    ``right_B``: in eval mode, what each sample of the batch has of the accuracy in ``metrics``, which is their mean.
+    None where there is none, or where it does not belong to single samples.
+    """
 
     loss: Tensor
     metrics: dict[str, Tensor]
     features_ND: Tensor | None
+    right_B: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ CURVES = (
     ("feature spread: effective rank", ("effective_rank",)),
     ("learning rate", ("lr",)),
 )
-NOT_LEARNING = ("step", "clips_per_s", "waiting", "replaced", "stop")
+NOT_LEARNING = ("step", "clips", "clips_per_s", "waiting", "replaced", "stop")
 
 
 def write_report(run: Run, data: Mapping[str, Any], again: str, chance: Mapping[str, float]) -> None:
@@ -59,6 +59,20 @@ def speed(records: Records) -> str:
     return (
         f"Median speed {rates[len(rates) // 2]:.1f} videos/s; {percent:.0f} % of the time was spent waiting for data."
     )
+
+
+def minutes_of(records: Records, samples: int) -> float | None:
+    """How long the recorded steps took, of so many samples each, without monitors; None if no speed was noted.
+
+    It does not matter how often the training was interrupted: each record has the speed of the steps before it.
+    """
+    done, seconds = 0, 0.0
+    for record in records:
+        if record.get("clips_per_s", 0) <= 0:
+            return None
+        seconds += (record["step"] - done) * samples / record["clips_per_s"]
+        done = record["step"]
+    return seconds / 60 if done else None
 
 
 def panels(records: Records) -> list[tuple[str, list[str]]]:

@@ -1,0 +1,131 @@
+"""The layout ``margins`` of a table: what training has gained over the same network untrained, and how sure that is."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from ssl_video.apps.table import UNTRAINED, Row, Table
+from ssl_video.apps.table_found import Found
+
+NOT_MEASURED = "not measured"
+HEADER = (
+    "model", "architecture", "measured by", "data", "trained", "untrained", "margin", "SE over seeds", "SE over videos",
+    "beyond 2 SE", "minutes", "clips", "published", "source",
+)  # fmt: skip
+LEGEND = (
+    "Trained and untrained: mean ± standard deviation over the seeds (or splits) that the column of the data names. "
+    "Margin: trained minus untrained, of the same seeds. Its standard errors are paired: over seeds, of each seed's "
+    "difference; over videos, of what each test video gains, a mean over seeds. Beyond 2 SE says whether the margin is "
+    "more than two of the larger one; 'no, below' that it is as far below zero, and words in brackets that only one of "
+    f"the two is known. '{NOT_MEASURED}' stands where fewer seeds are finished than the table asks for. Minutes and "
+    "clips are those of the pretraining of one network, its monitors left out, a tuple of frames counted as one clip. "
+    "Published numbers are those of the papers, measured with their own pretraining."
+)
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Trained minus untrained, with its standard errors; None for one that is not defined."""
+
+    value: float
+    over_seeds: float | None
+    over_videos: float | None
+
+    @property
+    def beyond(self) -> str:
+        """Whether it is more than two of the larger standard error, in words."""
+        known = [error for error in (self.over_seeds, self.over_videos) if error is not None]
+        if not known:
+            return ""
+        word = "yes" if self.value > 2 * max(known) else "no, below" if self.value < -2 * max(known) else "no"
+        alone = "seeds" if self.over_videos is None else "videos"
+        return word if len(known) == 2 else f"{word} ({alone} alone)"
+
+
+def margin_of(trained: Sequence[Found], untrained: Sequence[Found], metric: str) -> Margin | None:
+    """The margin between entries of the same splits and seeds; None if there is no such pair."""
+    twins = {(f.entry.split, f.entry.seed): f for f in untrained}
+    pairs = [(f, twins[key]) for f in trained if (key := (f.entry.split, f.entry.seed)) in twins]
+    if not pairs:
+        return None
+    gains = [f.result.metrics[metric] - twin.result.metrics[metric] for f, twin in pairs]
+    of_videos: dict[str, list[float]] = {}
+    for f, twin in pairs:
+        before = twin.of_videos.get(metric, {})
+        for video, number in f.of_videos.get(metric, {}).items():
+            if video in before:
+                of_videos.setdefault(video, []).append(number - before[video])
+    return Margin(mean(gains), standard_error(gains), standard_error([mean(gains) for gains in of_videos.values()]))
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """Of the mean of the values: their standard deviation over the root of their number. None of less than two."""
+    return stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+
+
+def margins(table: Table, found: Sequence[Found]) -> tuple[list[str], list[list[str]]]:
+    """Header and lines: for each row and metric one a data set on its first split, and one over all of its splits."""
+    names, lines = {row.name for row in table.rows}, []
+    for row in table.rows:
+        if row.name.removesuffix(UNTRAINED) != row.name and row.name.removesuffix(UNTRAINED) in names:
+            continue  # a twin, which stands beside its row
+        if row.model is None:
+            lines.append([row.name, row.architecture, *[""] * 10, _published(row), row.source])
+            continue
+        for place in _places(table, row):
+            entries = [f for f in found if place.holds(f)]
+            own, twins = ([f for f in entries if f.entry.row.name == n] for n in (row.name, row.name + UNTRAINED))
+            for metric in row.metric.split(" / "):
+                head = [row.name, row.architecture, f"{row.protocol} {row.preset}, {metric}", place.name]
+                numbers = _numbers(own, twins if row.name + UNTRAINED in names else None, metric, place.wanted)
+                lines.append([*head, *numbers, _published(row), row.source])
+    return list(HEADER), lines
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Entries that are averaged: of a data set the first split with every seed, or every split with the first seed."""
+
+    data: str
+    name: str
+    wanted: int
+    split: int | None
+
+    def holds(self, found: Found) -> bool:
+        entry = found.entry
+        return entry.data == self.data and (entry.seed == 0 if self.split is None else entry.split == self.split)
+
+
+def _places(table: Table, row: Row) -> Iterator[_Place]:
+    for name, data in table.data.items():
+        if row.only and name not in row.only:
+            continue
+        seeds = f"{table.seeds} seeds" if table.seeds > 1 else "seed 0"
+        yield _Place(name, f"{name}, split {data.first}, {seeds}", table.seeds, data.first)
+        if len(data.splits) > 1:
+            yield _Place(name, f"{name}, splits {', '.join(map(str, data.splits))}, seed 0", len(data.splits), None)
+
+
+def _numbers(own: Sequence[Found], twins: Sequence[Found] | None, metric: str, wanted: int) -> list[str]:
+    """From the column "trained" to "clips"; twins: None where the row is compared with none."""
+    if len(own) < wanted:
+        return [NOT_MEASURED, *[""] * 7]
+    minutes = [f.minutes for f in own if f.minutes is not None]
+    clips = [f.clips for f in own if f.clips is not None]
+    spent = [f"{mean(minutes):.1f}" if minutes else "", f"{mean(clips):.0f}" if clips else ""]
+    if twins is None:
+        return [_spread(own, metric), *[""] * 5, *spent]
+    margin = margin_of(own, twins, metric) if len(twins) >= wanted else None
+    if margin is None:
+        return [_spread(own, metric), NOT_MEASURED, *[""] * 4, *spent]
+    errors = ["" if error is None else f"{error:.3f}" for error in (margin.over_seeds, margin.over_videos)]
+    return [_spread(own, metric), _spread(twins, metric), f"{margin.value:+.3f}", *errors, margin.beyond, *spent]
+
+
+def _spread(found: Sequence[Found], metric: str) -> str:
+    values = [f.result.metrics[metric] for f in found]
+    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if max(values) > min(values) else "")
+
+
+def _published(row: Row) -> str:
+    return ", ".join(f"{number:g} ({name})" for name, number in row.published.items())
