@@ -61,6 +61,9 @@ class TemporalCycleConsistencyConfig(Bounded):
     """lambda, the weight of the logarithm of the variance in regression_mse_var."""
     variance_floor: NotNegative = 1e-4
     """The variance, in units of time squared, counts as no smaller: a certain match would divide by zero otherwise."""
+    spread_weight: NotNegative = 0.0
+    """Weight of ``spread_loss``, which keeps the embeddings of a video's frames apart; ours, for random weights, from
+    which they collapse to one point without it."""
     huber_delta: Positive = 0.1
     """Error at which regression_huber turns from a square into a line."""
     label_smoothing: Fraction = 0.1
@@ -177,6 +180,8 @@ class TemporalCycleConsistency(Pretext):
                 logits_RT, times_RT, starts_R = all_cycles(every_NTD, times_NT, c.similarity, c.temperature)
             labels_R = starts_R.to(logits_RT.device)
             loss = cycle_loss(logits_RT, labels_R, times_RT, c)
+            if c.spread_weight:
+                loss = loss + c.spread_weight * spread_loss(every_NTD)
         closed_R = (logits_RT.argmax(1) == labels_R).double()
         one_by_one = not c.stochastic and len(every_NTD) == len(embeddings_NTD) > 1  # in the order of their videos
         right_N = closed_R.unflatten(0, (len(every_NTD), -1)).mean(1) if one_by_one else None
@@ -186,7 +191,9 @@ class TemporalCycleConsistency(Pretext):
         """(B, D) embeddings, not of unit length, of B frames with their context."""
         features_BDkhw = self.backbone(clips_BCKHW, self.config.stage)
         convolved_BDhw = self.convolutions(features_BDkhw).amax(2)
-        return self.fully_connected(F.adaptive_max_pool2d(convolved_BDhw, self.config.grid).flatten(1))
+        pooled_BF = F.adaptive_max_pool2d(convolved_BDhw, self.config.grid).flatten(1)
+        with torch.autocast(pooled_BF.device.type, enabled=False):  # 8 bits of mantissa hardly tell frames apart
+            return self.fully_connected(pooled_BF.to(next(self.fully_connected.parameters()).dtype))
 
     @torch.no_grad()
     def frame_embeddings(self, frames_THWC: np.ndarray, batch: int) -> Tensor:
@@ -318,3 +325,22 @@ def cycle_loss(logits_RT: Tensor, labels_R: Tensor, times_RT: Tensor, config: Te
         return F.huber_loss(mean_R, target_R, delta=config.huber_delta)
     variance_R = (beta_RT * (times_RT - mean_R[:, None]).square()).sum(1).clamp(min=config.variance_floor)
     return ((target_R - mean_R).square() / variance_R + config.variance_weight * variance_R.log()).mean()
+
+
+def spread_loss(embeddings_NTD: Tensor) -> Tensor:
+    r"""How little, and how alike, the D channels change over the T steps of the N sequences.
+
+    The variance and covariance terms of A. Bardes, J. Ponce, Y. LeCun: "VICReg", ICLR 2022, in its proportion of 25 to
+    1, over time: with the covariance C of the differences $x_{nt} - \bar x_n$ from the mean of the own sequence,
+
+    $$ \frac{1}{D} \sum_d \max(0, 1 - \sqrt{C_{dd}}) + \frac{0.04}{D} \sum_{d \ne e} C_{de}^2 $$
+
+    It is 0 for channels with a standard deviation of 1 or more that do not go together. That sequences differ from each
+    other does not count: embeddings that are the same in all frames of a video would close no cycle.
+    """
+    N, T, D = embeddings_NTD.shape
+    apart_MD = (embeddings_NTD - embeddings_NTD.mean(1, keepdim=True)).flatten(0, 1)
+    covariance_DD = apart_MD.T @ apart_MD / (N * (T - 1))
+    variance_D = covariance_DD.diagonal()
+    deviation_D = (variance_D + 1e-4).sqrt()  # at 0 the root has no slope
+    return (1 - deviation_D).relu().mean() + 0.04 * (covariance_DD.square().sum() - variance_D.square().sum()) / D

@@ -69,7 +69,8 @@ def walk_elsewhere(
 
     With the softmax $X_k$ of the similarities of frame k's nodes in the two views, $P$ as in ``transitions`` and
     $R'_k$ the steps back of the other view, $W_k = P_0 \cdots P_{k-1} X_k R'_{k-1} \cdots R'_0$ should lead node n to
-    its targets m, with the weights $w$ (``cells_in``); nodes without a target do not count. Of a clip, and then a mean over clips:
+    its targets m, with the weights $w$ (``cells_in``); nodes without a target do not count. Of each
+    clip, which are then averaged:
 
     $$ L_k = -\frac{1}{|\{n\}|} \sum_n \sum_m w[n, m] \ln W_k[n, m] $$
 

@@ -21,6 +21,7 @@ from ssl_video.pretexts.temporal_cycle_consistency import (
     context_of,
     cycle_loss,
     draw_cycles,
+    spread_loss,
     stochastic_cycles,
 )
 from ssl_video.pretraining import write_weights
@@ -213,6 +214,38 @@ def test_the_floor_of_the_papers_recipe_leaves_the_loss_of_its_code_to_matches_b
         certainty, load_recipe("temporal_cycle_consistency:paper")["pretext"]["variance_floor"]
     )
     assert ours == pytest.approx(free, rel=1e-9)
+
+
+def test_the_spread_loss_is_that_of_sums_over_channels_written_out():
+    x = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[..., 1] *= 0.1
+    within = [[[(x[n, t, d] - x[n, :, d].mean()).item() for d in range(4)] for t in range(5)] for n in range(3)]
+    covariance = [
+        [sum(within[n][t][d] * within[n][t][e] for n in range(3) for t in range(5)) / (3 * 4) for e in range(4)]
+        for d in range(4)
+    ]
+    little = sum(max(0.0, 1 - math.sqrt(covariance[d][d] + 1e-4)) for d in range(4)) / 4
+    alike = sum(covariance[d][e] ** 2 for d in range(4) for e in range(4) if d != e) / 4
+    assert spread_loss(x).item() == pytest.approx(little + 0.04 * alike, rel=1e-12)
+
+
+def test_embeddings_that_differ_between_videos_but_not_within_one_are_not_spread():
+    still = 10 * torch.randn(6, 1, 4, generator=torch.Generator().manual_seed(0)).expand(6, 8, 4)
+    assert spread_loss(still).item() == pytest.approx(1 - 0.01, abs=1e-3)
+    moving = 3 * torch.randn(500, 8, 4, generator=torch.Generator().manual_seed(0))
+    assert spread_loss(moving).item() < 0.02
+    together = moving[..., :1].expand(500, 8, 4)
+    assert spread_loss(together).item() > 1
+
+
+def test_the_spread_loss_is_added_with_its_weight():
+    batch, losses = batch_of(make()), {}
+    for weight in (0.0, 0.5):
+        pretext = make(spread_weight=weight).eval()
+        output = pretext(batch, context())
+        losses[weight] = output.loss
+    embeddings = output.features_ND.unflatten(0, (len(batch["steps_T"]), -1))
+    assert (losses[0.5] - losses[0.0]).item() == pytest.approx(0.5 * spread_loss(embeddings).item(), rel=1e-4)
 
 
 def test_label_smoothing_spreads_a_part_of_the_label_over_all_steps():
