@@ -18,14 +18,14 @@ def lists(tmp_path_factory) -> tuple[VideoSet, VideoSet]:
     return scanned(splits.train), scanned(splits.test)
 
 
-def test_a_vector_holds_the_mean_differences_of_each_cell_over_each_part(lists):
+def test_a_vector_holds_the_roots_of_the_mean_differences_of_each_cell_over_each_part(lists):
     train, _ = lists
-    encoded = build_encoder("frame-differences?width=4&height=2&parts=3").encode(train, 0)
+    encoded = build_encoder("frame-differences?width=4&height=2&parts=3&apart=2").encode(train, 0)
     frames_THWC = np.stack(list(iterate_frames(train.videos[0].path))).astype(float)
     gray_THW = frames_THWC @ np.array([0.299, 0.587, 0.114])
     small_Thw = gray_THW.reshape(24, 2, 24, 4, 12).mean((2, 4))
-    moved_Shw = np.abs(np.diff(small_Thw, axis=0))  # 23 differences: parts of 8, 8 and 7
-    expected = [moved_Shw[:8].mean(0), moved_Shw[8:16].mean(0), moved_Shw[16:].mean(0)]
+    moved_Shw = np.stack([np.abs(small_Thw[t + 2] - small_Thw[t]) for t in range(22)])  # parts of 8, 7 and 7
+    expected = np.sqrt([moved_Shw[:8].mean(0), moved_Shw[8:15].mean(0), moved_Shw[15:].mean(0)])
     assert encoded.features_ND.shape == (8, 24)
     assert np.allclose(encoded.features_ND[0], np.ravel(expected))
 
@@ -35,6 +35,12 @@ def test_any_size_and_length_gives_as_many_numbers(lists):
     assert build_encoder("frame-differences?width=100&height=70&parts=40").encode(train, 0).features_ND.shape[1] == (
         40 * 100 * 70
     )
+
+
+def test_frames_further_apart_than_the_video_is_long_are_its_first_and_its_last(lists):
+    train, _ = lists
+    encoded = [build_encoder(f"frame-differences?parts=1&apart={n}").encode(train, 0).features_ND for n in (23, 99)]
+    assert np.array_equal(*encoded)
 
 
 def test_a_table_and_the_linear_probe_measure_it_like_improved_trajectories(lists):

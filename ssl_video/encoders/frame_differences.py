@@ -1,7 +1,7 @@
 """Frame differences: what moves where, on a coarse grid. No weights, no training: the least that a network has to beat.
 
-Frames are made gray and small; of each pair of neighbours in time the absolute difference is taken, and these are
-averaged over parts of the video of equal length.
+Frames are made gray and small; of frames a little apart the absolute differences are taken and averaged over parts of
+the video of equal length. Their square roots are the features, since a large motion would count for little else.
 """
 
 from typing import Annotated
@@ -20,23 +20,28 @@ GRAY = np.array([0.299, 0.587, 0.114])
 
 @ENCODERS.register("frame-differences")
 def frame_differences(
-    *, width: Annotated[int, Bounds(least=2)] = 16, height: Annotated[int, Bounds(least=2)] = 12, parts: Count = 4
+    *,
+    width: Annotated[int, Bounds(least=2)] = 16,
+    height: Annotated[int, Bounds(least=2)] = 12,
+    parts: Count = 8,
+    apart: Count = 4,
 ) -> Encoder:
-    """Absolute differences of neighbouring gray frames of 16x12 cells, averaged over time.
+    """Roots of the absolute differences of gray frames of 16x12 cells, averaged over time.
 
     Args:
         width: cells from left to right.
         height: cells from top to bottom.
         parts: equal parts of the video that are averaged by themselves, one behind the other.
+        apart: frames from one to the one that it is compared with; in a shorter video, from its first to its last.
     """
-    return FrameDifferences(width, height, parts)
+    return FrameDifferences(width, height, parts, apart)
 
 
 class FrameDifferences(Encoder):
     """(parts * height * width) numbers a video; nothing is fitted."""
 
-    def __init__(self, width: int, height: int, parts: int):
-        self.width, self.height, self.parts = width, height, parts
+    def __init__(self, width: int, height: int, parts: int, apart: int):
+        self.width, self.height, self.parts, self.apart = width, height, parts, apart
 
     def fit(self, train: VideoSet, workers: int) -> None:
         """Nothing: there is nothing to fit."""
@@ -58,10 +63,11 @@ class FrameDifferences(Encoder):
         frames_THW = np.stack(list(iterate_frames(video.path, each=self._small)))
         if len(frames_THW) < 2:
             raise VideoError("it has one frame, and no difference")
-        moved_SHW = np.abs(np.diff(frames_THW, axis=0))
+        apart = min(self.apart, len(frames_THW) - 1)
+        moved_SHW = np.abs(frames_THW[apart:] - frames_THW[:-apart])
         parts = np.array_split(moved_SHW, min(self.parts, len(moved_SHW)))
         means = [part_SHW.mean(0) for part_SHW in parts]
-        return np.stack(means + means[-1:] * (self.parts - len(means))).ravel()
+        return np.sqrt(np.stack(means + means[-1:] * (self.parts - len(means)))).ravel()
 
     def _small(self, frame_HWC: np.ndarray) -> np.ndarray:
         """(height, width) means of the gray values of the pixels of each cell."""
