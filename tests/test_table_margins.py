@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ssl_video.apps.benchmark import of_training, run_table
-from ssl_video.apps.table import Entry, Row, chosen_rows, read_table
-from ssl_video.apps.table_found import Found
+from ssl_video.apps.table import Entry, Row, chosen_rows, entries_of, read_table
+from ssl_video.apps.table_found import Found, key_of
 from ssl_video.apps.table_margins import HEADER, LEGEND, NOT_MEASURED, margin_of
 from ssl_video.apps.table_page import stored_table
 from ssl_video.cli import main
@@ -78,6 +78,24 @@ def line_of(markdown: str, row: str, place: str = "a, split 1, 3 seeds") -> dict
     return line
 
 
+def test_splits_with_a_seed_each_are_one_group_over_the_videos_of_all(measured, tmp_path):
+    content = {**CONTENT, "data": {"a": {"spec": "somewhere", "splits": [1, 2, 3], "seed_by_split": True}}}
+    _, asked = measured(content)
+    assert {(e.split, e.seed) for e in asked} == {(1, 0), (2, 1), (3, 2)}
+    lines = [line for line in lines_of((tmp_path / "table.md").read_text()) if line["model"] == "trained"]
+    assert [line["data"] for line in lines] == ["a, 3 splits, a seed each"]
+    assert lines[0]["margin"] and lines[0]["SE over seeds"] and lines[0]["SE over videos"]
+
+
+def test_what_a_set_is_averaged_over_is_no_part_of_what_its_entries_are_known_by():
+    keys = [
+        key_of(next(iter(entries_of(table))), table)
+        for by_split in (False, True)
+        for table in [read_table({**CONTENT, "data": {"a": {"spec": "x", "seed_by_split": by_split}}}, {})]
+    ]
+    assert keys[0] == keys[1]
+
+
 def test_the_margin_has_standard_errors_paired_over_seeds_and_over_videos(measured, tmp_path):
     table, _ = measured()
     row, twin = table.rows[:2]
@@ -122,7 +140,7 @@ def test_a_row_without_all_its_seeds_is_not_measured_and_shows_no_number(measure
     text = stored_table(read_table(CONTENT, {}), tmp_path / "results.json")
     line = line_of(text, "trained")
     assert line["trained"] == NOT_MEASURED and not line["margin"] and not line["minutes"]
-    assert line_of(text, "trained", "a, splits 1, 2, seed 0")["margin"]  # seed 0 of both splits is there
+    assert line_of(text, "trained", "a, 2 splits, seed 0")["margin"]  # seed 0 of both splits is there
     assert line_of(text, "trained", "b, split 1, 3 seeds")["trained"] == NOT_MEASURED  # nobody has named the set
     assert LEGEND in text
 

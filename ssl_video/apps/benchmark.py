@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,10 +193,10 @@ def of_training(run: Run) -> dict[str, float]:
 def _folder(entry: Entry, table: Table, out: Path) -> Path:
     """Where a entry is kept; another configuration of the row, or of the data, is another folder."""
     r = entry.row
-    what = [r.model, r.protocol, r.preset, dict(r.options), dict(r.pretrain), asdict(table.data[entry.data])]
+    what = [r.model, r.protocol, r.preset, dict(r.options), dict(r.pretrain), table.data[entry.data].key]
     what.append(table.recipes.get(recipe_of(r)))
     if r.pretrain_on is not None:
-        what.append(asdict(table.data[r.pretrain_on]))
+        what.append(table.data[r.pretrain_on].key)
     for name in referred_by(r):
         what.append(str(_folder(Entry(named(table, name), entry.data, entry.split, entry.seed), table, out)))
     place = Path(f"{_slug(r.name)}-{digest_of(what)}") / f"{entry.data}-split{entry.split}-seed{entry.seed}"
@@ -230,7 +230,7 @@ def _run(entry: Entry, table: Table, out: Path) -> Run:
     """Where the network of a recipe is pretrained, whether it was or not."""
     entry = _pretrained_on(entry, table)
     recipe, row = recipe_of(entry.row), entry.row
-    content = [f"recipe:{recipe}", dict(row.pretrain), asdict(table.data[entry.data]), table.recipes.get(recipe)]
+    content = [f"recipe:{recipe}", dict(row.pretrain), table.data[entry.data].key, table.recipes.get(recipe)]
     content += [table.recipes.get(recipe_of(named(table, other))) for other in referred_by(row)]
     place = Path(f"{_slug(recipe)}-{digest_of(content)}") / f"{entry.data}-split{entry.split}-seed{entry.seed}"
     return Run(out / "pretrained" / place)

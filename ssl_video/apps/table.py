@@ -18,7 +18,7 @@ trained model is followed by the same network with random weights. With ``layout
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -43,11 +43,18 @@ class Data(Bounded):
     spec: str | None = None
     """SPEC of the videos; None: to be named on the command line."""
     splits: tuple[Count, ...] = (1,)
-    """Splits; the first is measured with every seed."""
+    """Splits; the first is measured with every seed, the others with seed 0."""
+    seed_by_split: bool = False
+    """Every split has a seed of its own instead, 0, 1, ...: three splits are three seeds, of all test videos."""
     cache: CacheKind = "none"
     """Read from copies of the videos, made once."""
     cache_short_side: Natural = 128
     """Shorter side of the copies, in pixels."""
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What an entry's number depends on, as earlier versions knew it."""
+        return {name: value for name, value in asdict(self).items() if name != "seed_by_split"}
 
     @property
     def first(self) -> int:
@@ -112,6 +119,21 @@ class Entry:
     data: str
     split: int
     seed: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Entries of a data set that are averaged: those of a split, of a seed, or all (None, None); ``wanted`` of them."""
+
+    data: str
+    name: str
+    wanted: int
+    split: int | None
+    seed: int | None
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether the entry is one of them."""
+        return entry.data == self.data and self.split in (None, entry.split) and self.seed in (None, entry.seed)
 
 
 PRETRAINED = "pretrained:"
@@ -264,12 +286,22 @@ def entries_of(table: Table) -> Iterator[Entry]:
         for name, data in table.data.items()
         if data.spec is not None
         for number, split in enumerate(data.splits)
-        for seed in (range(table.seeds) if number == 0 else (0,))
+        for seed in ((number,) if data.seed_by_split else range(table.seeds) if number == 0 else (0,))
     ]
     for _, seed, name, split in sorted(places, key=lambda p: p[:2]):
         for row in rows:
             if not row.only or name in row.only:
                 yield Entry(row, name, split, seed)
+
+
+def groups_of(table: Table, name: str) -> list[Group]:
+    """What is averaged of a data set: its first split with every seed, and all splits with seed 0."""
+    data, seeds = table.data[name], f"{table.seeds} seeds" if table.seeds > 1 else "seed 0"
+    count = len(data.splits)
+    if data.seed_by_split:
+        return [Group(name, f"{name}, {count} splits, a seed each", count, None, None)]
+    first = Group(name, f"{name}, split {data.first}, {seeds}", table.seeds, data.first, None)
+    return [first] if count == 1 else [first, Group(name, f"{name}, {count} splits, seed 0", count, None, 0)]
 
 
 def _to_train(recipe: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def key_of(entry: Entry, table: Table) -> str:
     row = entry.row
     what: list[Any] = [row.model, row.protocol, row.preset, dict(row.options), dict(row.pretrain), row.pretrain_on]
     for name in (entry.data, *([] if row.pretrain_on is None else [row.pretrain_on])):
-        what.append({**asdict(table.data[name]), "spec": None})
+        what.append({**table.data[name].key, "spec": None})
     what.append(table.recipes.get(recipe_of(row)))
     return digest_of([*what, *(key_of(replace(entry, row=named(table, n)), table) for n in referred_by(row))])
 

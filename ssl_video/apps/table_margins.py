@@ -1,10 +1,10 @@
 """The layout ``margins`` of a table: what training has gained over the same network untrained, and how sure that is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from ssl_video.apps.table import UNTRAINED, Row, Table
+from ssl_video.apps.table import UNTRAINED, Row, Table, groups_of
 from ssl_video.apps.table_found import Found
 
 NOT_MEASURED = "not measured"
@@ -72,38 +72,15 @@ def margins(table: Table, found: Sequence[Found]) -> tuple[list[str], list[list[
         if row.model is None:
             lines.append([row.name, row.architecture, *[""] * 10, _published(row), row.source])
             continue
-        for place in _places(table, row):
-            entries = [f for f in found if place.holds(f)]
+        names_of_data = [name for name in table.data if not row.only or name in row.only]
+        for group in (group for name in names_of_data for group in groups_of(table, name)):
+            entries = [f for f in found if group.holds(f.entry)]
             own, twins = ([f for f in entries if f.entry.row.name == n] for n in (row.name, row.name + UNTRAINED))
             for metric in row.metric.split(" / "):
-                head = [row.name, row.architecture, f"{row.protocol} {row.preset}, {metric}", place.name]
-                numbers = _numbers(own, twins if row.name + UNTRAINED in names else None, metric, place.wanted)
+                head = [row.name, row.architecture, f"{row.protocol} {row.preset}, {metric}", group.name]
+                numbers = _numbers(own, twins if row.name + UNTRAINED in names else None, metric, group.wanted)
                 lines.append([*head, *numbers, _published(row), row.source])
     return list(HEADER), lines
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Entries that are averaged: of a data set the first split with every seed, or every split with the first seed."""
-
-    data: str
-    name: str
-    wanted: int
-    split: int | None
-
-    def holds(self, found: Found) -> bool:
-        entry = found.entry
-        return entry.data == self.data and (entry.seed == 0 if self.split is None else entry.split == self.split)
-
-
-def _places(table: Table, row: Row) -> Iterator[_Place]:
-    for name, data in table.data.items():
-        if row.only and name not in row.only:
-            continue
-        seeds = f"{table.seeds} seeds" if table.seeds > 1 else "seed 0"
-        yield _Place(name, f"{name}, split {data.first}, {seeds}", table.seeds, data.first)
-        if len(data.splits) > 1:
-            yield _Place(name, f"{name}, splits {', '.join(map(str, data.splits))}, seed 0", len(data.splits), None)
 
 
 def _numbers(own: Sequence[Found], twins: Sequence[Found] | None, metric: str, wanted: int) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from ssl_video.apps.table import Row, Table
+from ssl_video.apps.table import Row, Table, groups_of
 from ssl_video.apps.table_found import Found, read_stored, write_stored
 from ssl_video.apps.table_margins import LEGEND, margins
 from ssl_video.eval.results import Result, between
@@ -55,20 +55,16 @@ def summary(table: Table, found: Sequence[Found]) -> tuple[list[str], list[list[
     if table.layout == "margins":
         return margins(table, found)
     header = ["model", "architecture", "protocol"]
-    for name, data in table.data.items():
-        if len(data.splits) > 1:
-            header.append(f"{name}, {len(data.splits)} splits, seed 0")
-        header.append(f"{name}, split {data.first}, {table.seeds} seed{'s' if table.seeds > 1 else ''}")
-        header.append(f"{name}, published")
+    for name in table.data:
+        header += [*(group.name for group in reversed(groups_of(table, name))), f"{name}, published"]
     rows = []
     for row in table.rows:
         how = "" if row.model is None else f"{row.protocol} {row.preset}, {row.metric}"
         line = [row.name, row.architecture, how]
-        for name, data in table.data.items():
-            of_row = [(f.entry, f.result) for f in found if f.entry.row == row and f.entry.data == name]
-            if len(data.splits) > 1:
-                line.append(_spreads(row, [r for e, r in of_row if e.seed == 0], len(data.splits)))
-            line.append(_spreads(row, [r for e, r in of_row if e.split == data.first], table.seeds))
+        of_row = [f for f in found if f.entry.row == row]
+        for name in table.data:
+            for group in reversed(groups_of(table, name)):
+                line.append(_spreads(row, [f.result for f in of_row if group.holds(f.entry)], group.wanted))
             line.append(f"{row.published[name]}" if name in row.published else "")
         rows.append(line)
     return header, rows
