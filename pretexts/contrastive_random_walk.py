@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
-from ssl_video.bounds import Bounded, Bounds, Count, Fraction, LessThanOne, Natural, NotNegative, Positive
+from ssl_video.bounds import Bounded, Bounds, Count, Fraction, LessThanOne, Natural, Positive
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View
@@ -70,8 +70,8 @@ class ContrastiveRandomWalkConfig(Bounded):
     """Channels of a node."""
     head_depth: Natural = 0
     """Hidden layers (ReLU) of the head between the mean of a node's features and its embedding."""
-    colour: NotNegative = 0.0
-    """Standard deviation of the random colour matrix around the identity, one for each way; way_back cropped only."""
+    jitter: Fraction = 0.0
+    """Contrast, saturation and brightness of each way change by up to this; for way_back cropped."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -80,8 +80,8 @@ class ContrastiveRandomWalkConfig(Bounded):
                 f"Cycles through {self.frames} frames have 1 to {self.frames - 1} steps, so min_cycle cannot be "
                 f"{self.min_cycle}."
             )
-        if self.way_back == "same" and (self.min_cycle == 0 or self.colour):
-            raise UserError("min_cycle=0 and colour are for another crop on the way back; set way_back=cropped.")
+        if self.way_back == "same" and (self.min_cycle == 0 or self.jitter):
+            raise UserError("min_cycle=0 and jitter are for another crop on the way back; set way_back=cropped.")
         if self.way_back == "cropped" and (self.nodes == "patches" or self.crop_area == (1, 1)):
             raise UserError("way_back=cropped needs nodes=cells and a crop_area below (1, 1).")
         for name, (low, high) in (("crop_area", self.crop_area), ("patch_area", self.patch_area)):
@@ -171,7 +171,7 @@ class ContrastiveRandomWalk(Pretext):
         c, B = self.config, len(batch["clip_THWC"])
         clips_NTHWC = batch["clip_THWC"].unflatten(1, (2, -1)).flatten(0, 1)  # N = 2 * B
         T = clips_NTHWC.shape[1]
-        colours = ctx.colours(2 * B, c.colour) if self.training else {}
+        colours = ctx.jitter(2 * B, c.jitter) if self.training else {}
         frames_MCHW = self.backbone.normalise(clips_NTHWC, **colours).transpose(1, 2).flatten(0, 1)
         features_MND = self._cells(frames_MCHW)
         nodes_B2TNE = self.head(features_MND).unflatten(0, (B, 2, T))

@@ -393,8 +393,21 @@ def test_both_ways_show_the_same_frames_each_through_a_crop_of_its_own():
         assert min(np.abs(clip.mean((1, 2, 3)) - mean).max() for mean in means) < 6
 
 
+def test_jitter_keeps_gray_gray_and_changes_contrast_saturation_and_brightness_by_so_much_at_most():
+    change = context().jitter(500, 0.2)
+    gray_B3 = change["matrix_B33"] @ torch.ones(3)
+    assert (gray_B3 - gray_B3[:, :1]).abs().max() < 1e-6
+    contrast = gray_B3[:, 0]
+    assert 0.8 <= contrast.min() < 0.82 and 1.18 < contrast.max() <= 1.2
+    colour_B3 = change["matrix_B33"] @ torch.tensor([1.0, -0.5, -0.5])  # of no brightness
+    saturation = colour_B3[:, 0] / contrast
+    assert 0.8 - 1e-5 <= saturation.min() < 0.82 and 1.18 < saturation.max() <= 1.2 + 1e-5
+    assert change["shift_B"].abs().max() <= 0.2 and change["shift_B"].std() > 0.1
+    assert context().jitter(500, 0.0) == {}
+
+
 def test_a_walk_back_through_another_crop_trains_and_is_drawn_alike_at_test():
-    options = {"nodes": "cells", "way_back": "cropped", "min_cycle": 0, "crop_area": (0.4, 1.0), "colour": 0.1}
+    options = {"nodes": "cells", "way_back": "cropped", "min_cycle": 0, "crop_area": (0.4, 1.0), "jitter": 0.2}
     pretext = make(**options)
     frames = np.random.default_rng(0).integers(0, 256, (4, 16, 20, 3), dtype=np.uint8)
     made = [pretext.transform(frames, Sample((0, 3, 6, 9)), np.random.default_rng(n)) for n in range(2)]
@@ -413,8 +426,8 @@ def test_a_walk_back_through_another_crop_trains_and_is_drawn_alike_at_test():
     [
         ({"frames": 1}, "frames must be a whole number of 2 or more"),
         ({"frames": 2, "min_cycle": 2}, "min_cycle cannot be 2"),
-        ({"min_cycle": 0}, "min_cycle=0 and colour are for another crop"),
-        ({"colour": 0.1}, "min_cycle=0 and colour are for another crop"),
+        ({"min_cycle": 0}, "min_cycle=0 and jitter are for another crop"),
+        ({"jitter": 0.1}, "min_cycle=0 and jitter are for another crop"),
         ({"way_back": "cropped"}, "way_back=cropped needs nodes=cells"),
         ({"way_back": "cropped", "nodes": "cells", "crop_area": (1, 1)}, "way_back=cropped needs nodes=cells"),
         ({"stride": 0}, "stride must be a whole number of 1 or more"),

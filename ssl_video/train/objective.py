@@ -139,6 +139,18 @@ class Context:
         matrix_B33 = (torch.eye(3, device=self.device) + noise_B33) * self.uniform(batch, 1, 1, low=0.7, high=1.3)
         return {"matrix_B33": matrix_B33, "shift_B": 0.2 * self.normal(batch)}
 
+    def jitter(self, batch: int, most: float) -> dict[str, Tensor]:
+        """``matrix_B33`` and ``shift_B``, milder than ``colours``: contrast and saturation times 1 - most to 1 + most.
+
+        Brightness changes by up to ``most`` standard deviations of the pixels; 0 changes nothing.
+        """
+        if not most:
+            return {}
+        contrast_B11, saturation_B11 = (self.uniform(batch, 1, 1, low=1 - most, high=1 + most) for _ in range(2))
+        gray_33, same_33 = torch.full((3, 3), 1 / 3, device=self.device), torch.eye(3, device=self.device)
+        matrix_B33 = contrast_B11 * (saturation_B11 * same_33 + (1 - saturation_B11) * gray_33)
+        return {"matrix_B33": matrix_B33, "shift_B": self.uniform(batch, low=-most, high=most)}
+
     def gather(self, x: Tensor) -> Tensor:
         """The rows of ``x`` of all ranks, in rank order, with gradient: for losses that couple samples of a batch."""
         if self.world_size == 1:
