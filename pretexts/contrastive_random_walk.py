@@ -142,6 +142,7 @@ class ContrastiveRandomWalk(Pretext):
 
     def _two_crops(self, frames_THWC: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
         c = self.config
+        frames_THWC = augment.resize_short_side(frames_THWC, c.short_side)
         boxes_24 = np.array([augment.draw_box(frames_THWC.shape[1:3], c.crop_area, rng) for _ in range(2)])
         frames_THWC = augment.flip(frames_THWC, rng) if self.training else frames_THWC
         cut = [frames_THWC[:, top : top + h, left : left + w] for top, left, h, w in boxes_24.tolist()]
