@@ -328,5 +328,5 @@ def test_a_video_dropped_in_a_browser_brings_its_neighbours(page, browser, tmp_p
     assert errors == []
     assert fetched <= {"127.0.0.1", None}  # None: data:
     view.get_by_role("tab", name="Track a point").click()
-    assert "such as a run of contrastive_random_walk" in view.locator(".cannot:visible").inner_text()
+    assert "so net:dense does" in view.locator("[role=tabpanel]:visible").inner_text()
     view.close()
