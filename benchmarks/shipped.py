@@ -17,9 +17,9 @@ from ssl_video.datasets.drawing.config import SyntheticConfig
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.model import untrained_twin
 
-CLIPS, TRACKS = SyntheticConfig(), SyntheticConfig(kind="tracks", train=120, test=16)
-CLIPS_DRAWN, TRACKS_DRAWN = "synthetic", "ssl-video data synthesize --kind tracks --train 120 --test 16"
-CLIPS_WORDS, TRACKS_WORDS = "400 drawn videos of eight motions", "120 drawn videos of objects that hide each other"
+CLIPS, TRACKS = SyntheticConfig(), SyntheticConfig(kind="tracks", train=200, test=16, size=240)
+CLIPS_DRAWN, TRACKS_DRAWN = "synthetic", "ssl-video data synthesize --kind tracks --size 240 --train 200 --test 16"
+CLIPS_WORDS, TRACKS_WORDS = "400 drawn videos of eight motions", "200 drawn videos of objects that hide each other"
 METRIC = {"linear": "top1", "retrieval": "recall@1", "pretext": "accuracy", "propagation": "J&F"}
 
 
@@ -41,7 +41,10 @@ NETWORKS = {
         {"steps": 3600},
     ),
     "dense": Network(
-        Told("tracking", "cycle_tracking:small", TRACKS_WORDS, TRACKS_DRAWN, "masks"), TRACKS, ("propagation",)
+        Told("tracking", "contrastive_random_walk:small", TRACKS_WORDS, TRACKS_DRAWN, "masks"),
+        TRACKS,
+        ("propagation",),
+        {"steps": 3000},
     ),
     "speed": Network(
         Told("speediness and speed-up", "default", CLIPS_WORDS, CLIPS_DRAWN, "speed"), CLIPS, ("pretext", "linear")
