@@ -41,17 +41,20 @@ def nodes_of(B, T, N, E, dtype=torch.float64, seed=0):
     return F.normalize(torch.randn(B, T, N, E, generator=torch.Generator().manual_seed(seed), dtype=dtype), dim=3)
 
 
+def slow_step(at, here, there, allowed, temperature):
+    """The chance of each node of frame ``there`` after a step from ``here``, where ``at`` was that of each."""
+    N = len(at)
+    after = [0.0] * N
+    for i in range(N):
+        weights = [math.exp((here[i] @ there[j]).item() / temperature) * bool(allowed[i][j]) for j in range(N)]
+        for j in range(N):
+            after[j] += at[i] * weights[j] / sum(weights)
+    return after
+
+
 def slow_walks(nodes, temperature, kept):
     """[k][b][n][m]: the chance to be at m after k + 1 steps forward from n and as many back, walker by walker."""
     B, T, N, _ = nodes.shape
-
-    def step(at, here, there, allowed):  # at: chance of each node of frame `here`
-        after = [0.0] * N
-        for i in range(N):
-            weights = [math.exp((here[i] @ there[j]).item() / temperature) * bool(allowed[i][j]) for j in range(N)]
-            for j in range(N):
-                after[j] += at[i] * weights[j] / sum(weights)
-        return after
 
     found = []
     for k in range(1, T):
@@ -61,9 +64,9 @@ def slow_walks(nodes, temperature, kept):
             for n in range(N):
                 at = [float(i == n) for i in range(N)]
                 for t in range(k):
-                    at = step(at, nodes[b, t], nodes[b, t + 1], kept[b, 0, t])
+                    at = slow_step(at, nodes[b, t], nodes[b, t + 1], kept[b, 0, t], temperature)
                 for t in reversed(range(k)):
-                    at = step(at, nodes[b, t + 1], nodes[b, t], kept[b, 1, t])
+                    at = slow_step(at, nodes[b, t + 1], nodes[b, t], kept[b, 1, t], temperature)
                 rows.append(at)
             found[-1].append(rows)
     return torch.tensor(found, dtype=torch.float64)
@@ -303,24 +306,16 @@ def slow_walks_elsewhere(there, back, temperature, kept):
     """[k][b][n][m]: as ``slow_walks``, over to the other view of frame k in between."""
     B, T, N, _ = there.shape
 
-    def step(at, here, other, allowed):
-        after = [0.0] * N
-        for i in range(N):
-            weights = [math.exp((here[i] @ other[j]).item() / temperature) * bool(allowed[i][j]) for j in range(N)]
-            for j in range(N):
-                after[j] += at[i] * weights[j] / sum(weights)
-        return after
-
     found = torch.zeros(T, B, N, N, dtype=torch.float64)
     for k in range(T):
         for b in range(B):
             for n in range(N):
                 at = [float(i == n) for i in range(N)]
                 for t in range(k):
-                    at = step(at, there[b, t], there[b, t + 1], kept[b, 0, t])
-                at = step(at, there[b, k], back[b, k], torch.ones(N, N))
+                    at = slow_step(at, there[b, t], there[b, t + 1], kept[b, 0, t], temperature)
+                at = slow_step(at, there[b, k], back[b, k], torch.ones(N, N), temperature)
                 for t in reversed(range(k)):
-                    at = step(at, back[b, t + 1], back[b, t], kept[b, 1, t])
+                    at = slow_step(at, back[b, t + 1], back[b, t], kept[b, 1, t], temperature)
                 found[k, b, n] = torch.tensor(at, dtype=torch.float64)
     return found
 
