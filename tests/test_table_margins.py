@@ -68,7 +68,8 @@ def measured(tmp_path):
 
 
 def lines_of(markdown: str) -> list[dict[str, str]]:
-    table = [line for line in markdown.splitlines() if line.startswith("| ")]
+    whole = markdown.partition("## All numbers")[2]
+    table = [line for line in whole.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[1:]]
     return [dict(zip(HEADER, line, strict=True)) for line in cells]
 

@@ -1,10 +1,10 @@
 """The layout ``margins`` of a table: what training has gained over the same network untrained, and how sure that is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from ssl_video.apps.table import UNTRAINED, Row, Table, groups_of
+from ssl_video.apps.table import UNTRAINED, Group, Row, Table, groups_of
 from ssl_video.apps.table_found import Found
 
 NOT_MEASURED = "not measured"
@@ -63,45 +63,86 @@ def standard_error(values: Sequence[float]) -> float | None:
     return stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
 
 
+@dataclass(frozen=True)
+class Line:
+    """A metric of a row on a group of entries. ``twins``: None where the row is compared with none."""
+
+    row: Row
+    group: Group
+    metric: str
+    own: Sequence[Found]
+    twins: Sequence[Found] | None
+
+    @property
+    def measured(self) -> bool:
+        """Whether all entries that the table asks for are there."""
+        return len(self.own) >= self.group.wanted
+
+    @property
+    def margin(self) -> Margin | None:
+        """Over the untrained network, where that is measured too."""
+        if not self.measured or self.twins is None or len(self.twins) < self.group.wanted:
+            return None
+        return margin_of(self.own, self.twins, self.metric)
+
+
+def lines_of(table: Table, found: Sequence[Found], row: Row) -> Iterator[Line]:
+    """The lines of a row: for each metric one a data set on its first split, and one over all of its splits."""
+    with_twin = any(other.name == row.name + UNTRAINED for other in table.rows)
+    names_of_data = [name for name in table.data if not row.only or name in row.only]
+    for group in (group for name in names_of_data for group in groups_of(table, name)):
+        entries = [f for f in found if group.holds(f.entry)]
+        own, twins = ([f for f in entries if f.entry.row.name == n] for n in (row.name, row.name + UNTRAINED))
+        for metric in row.metric.split(" / "):
+            yield Line(row, group, metric, own, twins if with_twin else None)
+
+
+def trained_rows(table: Table) -> list[Row]:
+    """The rows without the twins that stand beside them."""
+    twins = {row.name + UNTRAINED for row in table.rows}
+    return [row for row in table.rows if row.name not in twins]
+
+
 def margins(table: Table, found: Sequence[Found]) -> tuple[list[str], list[list[str]]]:
     """Header and lines: for each row and metric one a data set on its first split, and one over all of its splits."""
-    names, lines = {row.name for row in table.rows}, []
-    for row in table.rows:
-        if row.name.removesuffix(UNTRAINED) != row.name and row.name.removesuffix(UNTRAINED) in names:
-            continue  # a twin, which stands beside its row
+    texts = []
+    for row in trained_rows(table):
         if row.model is None:
-            lines.append([row.name, row.architecture, *[""] * 10, _published(row), row.source])
+            texts.append([row.name, row.architecture, *[""] * 10, _published(row), row.source])
             continue
-        names_of_data = [name for name in table.data if not row.only or name in row.only]
-        for group in (group for name in names_of_data for group in groups_of(table, name)):
-            entries = [f for f in found if group.holds(f.entry)]
-            own, twins = ([f for f in entries if f.entry.row.name == n] for n in (row.name, row.name + UNTRAINED))
-            for metric in row.metric.split(" / "):
-                head = [row.name, row.architecture, f"{row.protocol} {row.preset}, {metric}", group.name]
-                numbers = _numbers(own, twins if row.name + UNTRAINED in names else None, metric, group.wanted)
-                lines.append([*head, *numbers, _published(row), row.source])
-    return list(HEADER), lines
+        for line in lines_of(table, found, row):
+            head = [row.name, row.architecture, f"{row.protocol} {row.preset}, {line.metric}", line.group.name]
+            texts.append([*head, *_numbers(line), _published(row), row.source])
+    return list(HEADER), texts
 
 
-def _numbers(own: Sequence[Found], twins: Sequence[Found] | None, metric: str, wanted: int) -> list[str]:
-    """From the column "trained" to "clips"; twins: None where the row is compared with none."""
-    if len(own) < wanted:
+def _numbers(line: Line) -> list[str]:
+    """From the column "trained" to "clips"."""
+    if not line.measured:
         return [NOT_MEASURED, *[""] * 7]
-    minutes = [f.minutes for f in own if f.minutes is not None]
-    clips = [f.clips for f in own if f.clips is not None]
+    minutes = [f.minutes for f in line.own if f.minutes is not None]
+    clips = [f.clips for f in line.own if f.clips is not None]
     spent = [f"{mean(minutes):.1f}" if minutes else "", f"{mean(clips):.0f}" if clips else ""]
-    if twins is None:
-        return [_spread(own, metric), *[""] * 5, *spent]
-    margin = margin_of(own, twins, metric) if len(twins) >= wanted else None
+    trained = spread_of(line.own, line.metric)
+    if line.twins is None:
+        return [trained, *[""] * 5, *spent]
+    margin = line.margin
     if margin is None:
-        return [_spread(own, metric), NOT_MEASURED, *[""] * 4, *spent]
+        return [trained, NOT_MEASURED, *[""] * 4, *spent]
     errors = ["" if error is None else f"{error:.3f}" for error in (margin.over_seeds, margin.over_videos)]
-    return [_spread(own, metric), _spread(twins, metric), f"{margin.value:+.3f}", *errors, margin.beyond, *spent]
+    untrained = spread_of(line.twins, line.metric)
+    return [trained, untrained, f"{margin.value:+.3f}", *errors, margin.beyond, *spent]
 
 
-def _spread(found: Sequence[Found], metric: str) -> str:
+def mean_of(found: Sequence[Found], metric: str) -> float:
+    """The mean of a metric."""
+    return mean(f.result.metrics[metric] for f in found)
+
+
+def spread_of(found: Sequence[Found], metric: str) -> str:
+    """Mean ± standard deviation, where there is one."""
     values = [f.result.metrics[metric] for f in found]
-    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if max(values) > min(values) else "")
+    return f"{mean_of(found, metric):.3f}" + (f" ± {stdev(values):.3f}" if max(values) > min(values) else "")
 
 
 def _published(row: Row) -> str:

@@ -10,6 +10,7 @@ from statistics import mean, stdev
 from ssl_video.apps.table import Row, Table, groups_of
 from ssl_video.apps.table_found import Found, read_stored, write_stored
 from ssl_video.apps.table_margins import LEGEND, margins
+from ssl_video.apps.table_overview import overview
 from ssl_video.eval.results import Result, between
 from ssl_video.files import write_text
 
@@ -24,7 +25,7 @@ PLAIN_LEGEND = (
 def write_table(table: Table, found: Sequence[Found], out: Path) -> None:
     """Write table.md, table.csv, table.json and results.json, the small file from which the table is printed again."""
     header, rows = summary(table, found)
-    write_text(out / "table.md", markdown(table, header, rows, videos(found)))
+    write_text(out / "table.md", markdown(table, header, rows, videos(found), _overview(table, found)))
     write_stored(out / "results.json", table, found)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
@@ -44,7 +45,8 @@ def stored_table(table: Table, path: Path) -> str:
     if others:
         used += [f"* Of another configuration in the file, and not shown: {'; '.join(others)}."]
     header, rows = summary(table, found)
-    return markdown(table, header, rows, used, f"Printed from {path.name}; nothing was measured now.")
+    notes = [f"Printed from {path.name}; nothing was measured now.", "", *_overview(table, found)]
+    return markdown(table, header, rows, used, notes)
 
 
 def summary(table: Table, found: Sequence[Found]) -> tuple[list[str], list[list[str]]]:
@@ -106,14 +108,23 @@ def videos(found: Sequence[Found]) -> list[str]:
     return [f"* {data}, {what}: {'; '.join(names)}." for (data, what), names in rows.items()]
 
 
+def _overview(table: Table, found: Sequence[Found]) -> list[str]:
+    """Lines before the whole table, in the layout that has any."""
+    return [*overview(table, found), "## All numbers", ""] if table.layout == "margins" else []
+
+
 def markdown(
-    table: Table, header: Sequence[str], rows: Sequence[Sequence[str]], used: Sequence[str] = (), note: str = ""
+    table: Table,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    used: Sequence[str] = (),
+    before: Sequence[str] = (),
 ) -> str:
-    """The table with its title, a note, how to read it, and the videos that its rows used."""
+    """The table with its title, lines ``before`` it, how to read it, and the videos that its rows used."""
     lines = [
         f"# {table.title}",
         "",
-        *([note, ""] if note else []),
+        *before,
         f"| {' | '.join(header)} |",
         "|" + "---|" * len(header),
     ]
