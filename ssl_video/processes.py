@@ -5,6 +5,7 @@ import errno
 import fcntl
 import functools
 import hashlib
+import multiprocessing
 import os
 import socket
 import threading
@@ -151,8 +152,11 @@ def end_with_parent() -> None:
     """End this process soon after its parent has ended, however, and whatever this one is doing.
 
     A thread that looks, since the kernel's own signal comes when the parent's thread ends that has started the child.
+    A process that the parent has forked knows it by the number that it had then: it may be gone by now.
     """
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    forked = multiprocessing.parent_process() if multiprocessing.get_start_method() != "forkserver" else None
+    parent = os.getppid() if forked is None or forked.pid is None else forked.pid
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:

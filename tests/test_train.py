@@ -1,9 +1,11 @@
 import errno
 import json
+import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Output, Redraw
+from ssl_video.processes import end_with_parent
 from ssl_video.run import Run
 from ssl_video.tensors import load_tensors, save_tensors
 from ssl_video.train.config import OptimConfig, TrainingConfig
@@ -251,6 +254,19 @@ def test_importing_the_package_installs_no_exit_hook():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout == "[]\n", done.stderr
+
+
+def _whose_parent_has_ended() -> None:
+    os.getppid = lambda: 1  # before it looked for the first time
+    end_with_parent()
+    threading.Event().wait()
+
+
+def test_a_process_whose_parent_ended_before_it_looked_ends_too():
+    child = multiprocessing.get_context("fork").Process(target=_whose_parent_has_ended)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 1
 
 
 def test_workers_end_when_their_parent_was_killed():
