@@ -1,7 +1,9 @@
 """The overview of a table of margins: a table a data set, a line a network, a column a protocol."""
 
-from ssl_video.apps.table import Entry, Row, Table, read_table
-from ssl_video.apps.table_found import Found
+from pathlib import Path
+
+from ssl_video.apps.table import Entry, Row, Table, load_table, read_table
+from ssl_video.apps.table_found import Found, read_stored
 from ssl_video.apps.table_overview import OVERVIEW_LEGEND, label_of, overview
 from ssl_video.eval.results import Result
 
@@ -62,3 +64,12 @@ def test_a_label_is_the_network_and_its_control():
     labels = {name: label_of(Row(name)) for name in ("speed: own task, chance 1/2", "speed: kNN", "speed: kNN, still")}
     assert list(labels.values()) == ["speed", "speed", "speed, still"]
     assert label_of(Row("shortcuts, one size")) == "shortcuts, one size"
+
+
+def test_the_page_of_results_shows_what_its_stored_file_holds():
+    docs = Path(__file__).parents[1] / "docs"
+    table = load_table("results", {})
+    found, others = read_stored(docs / "results.json", table)
+    assert not others, "rows of another configuration: measure them again, or take them out"
+    page = (docs / "results.md").read_text("utf-8")
+    assert "\n".join(line.replace("## ", "### ") for line in overview(table, found)).strip() in page

@@ -24,7 +24,7 @@ def overview(table: Table, found: Sequence[Found]) -> list[str]:
         for line in lines_of(table, found, row) if row.model is not None else ():
             by_group.setdefault(line.group.name, []).append(line)
     texts: list[str] = []
-    for name, lines in by_group.items():
+    for name, lines in sorted(by_group.items(), key=lambda group: list(table.data).index(group[1][0].group.data)):
         if any(line.measured for line in lines):
             texts += [f"## {name}", "", *_of_group(lines), ""]
     return [*texts, OVERVIEW_LEGEND, ""] if texts else []
