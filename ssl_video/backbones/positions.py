@@ -7,8 +7,8 @@ from torch import Tensor
 def sines_1d(positions_N: Tensor, width: int) -> Tensor:
     r"""(N, D) of alternating sines and cosines, float64, over the number of a token.
 
-    Channel j of position n is the sine (j even) or cosine (j odd) of $n / 10000^{2 \lfloor j / 2 \rfloor / D}$. VideoMAE
-    numbers tubelets row by row: its table knows no axes.
+    Channel j of position n is the sine (j even) or cosine (j odd) of $n / 10000^{2 \lfloor j / 2 \rfloor / D}$.
+    VideoMAE numbers tubelets row by row: its table knows no axes.
     """
     channel_D = torch.arange(width, dtype=torch.float64)
     angle_ND = positions_N.double()[:, None] / 10000 ** (2 * (channel_D // 2) / width)
