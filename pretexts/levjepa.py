@@ -111,7 +111,7 @@ class LeVJEPA(Pretext):
         return self.view.spans(fps_N)
 
     def transform(self, frames_THWC: np.ndarray, sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
-        """The view of the whole, and views_VTHWC of parts of the same frames; each with a crop and a flip of its own."""
+        """The view of the whole and views_VTHWC of parts, of the same frames; each with its own crop and flip."""
         c = self.config
         frames_THWC = augment.resize_short_side(frames_THWC, c.short_side)
 
