@@ -33,7 +33,9 @@ class OptimConfig(Bounded, flags="--optim."):
     decay_all: bool = False
     """Weight decay for biases and normalisation layers too."""
     schedule: Literal["cosine", "constant", "steps"] = "cosine"
-    """Course of the learning rate after the warm-up; cosine ends at 0, steps multiplies it by gamma at milestones."""
+    """Course of the learning rate after the warm-up; cosine ends at lr_end, steps multiplies it by gamma at milestones."""
+    lr_end: NotNegative = 0.0
+    """Learning rate at the end of the cosine."""
     milestones: tuple[Fraction, ...] = ()
     """Fractions of all steps after which the learning rate is multiplied by gamma (schedule steps)."""
     gamma: NotNegative = 0.1
