@@ -449,6 +449,12 @@ def test_the_learning_rate_falls_at_milestones():
     assert rates == pytest.approx([1.0, 1.0, 0.1, 0.01])
 
 
+def test_a_cosine_ends_at_the_rate_that_is_asked_for():
+    config = OptimConfig(lr=0.1, lr_end=0.02, warmup=0.0)
+    rates = [learning_rate(config, Progress(s, 100)) for s in (0, 50, 100)]
+    assert rates == pytest.approx([0.1, 0.06, 0.02])
+
+
 def test_the_weight_decay_follows_a_cosine_to_its_end_where_it_decays_at_all():
     pretext, config = make_pretext(), OptimConfig(weight_decay=0.04, weight_decay_end=0.4)
     optimizer, decays = build_optimizer(config, pretext), []
