@@ -33,7 +33,7 @@ class OptimConfig(Bounded, flags="--optim."):
     decay_all: bool = False
     """Weight decay for biases and normalisation layers too."""
     schedule: Literal["cosine", "constant", "steps"] = "cosine"
-    """Course of the learning rate after the warm-up; cosine falls to lr_end, steps multiplies by gamma at milestones."""
+    """Course of the learning rate after the warm-up; cosine falls to lr_end, steps multiply it by gamma."""
     lr_end: NotNegative = 0.0
     """Learning rate at the end of the cosine."""
     milestones: tuple[Fraction, ...] = ()

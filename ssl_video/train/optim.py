@@ -14,8 +14,9 @@ from ssl_video.train.objective import Objective, Progress
 def learning_rate(config: OptimConfig, progress: Progress) -> float:
     r"""The learning rate of a step, a pure function, so that nothing about it has to be saved.
 
-    After a linear warm-up of w of S steps, ``cosine`` is in step s $\frac{1}{2} (1 + \cos(\pi (s - w) / (S - w)))$ of the
-    way from ``lr_end`` to the peak, ``steps`` is $\gamma^m$ of the peak behind m milestones, ``constant`` all of it.
+    After a linear warm-up of w of S steps ``cosine`` is $\frac{1}{2} (1 + \cos(\pi (s - w) / (S - w)))$ of what is
+    between ``lr_end`` and the peak, in step s, ``steps`` is $\gamma^m$ of the peak behind m milestones, ``constant``
+    all of it.
     """
     step, steps = progress.step, progress.steps
     warmup = round(config.warmup * steps)
