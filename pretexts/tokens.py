@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
-from ssl_video.backbones.video_transformer import JointBlock, norm
+from ssl_video.backbones.vit_blocks import JointBlock, Make, norm
 from ssl_video.capabilities import TokenNetwork
 from ssl_video.errors import UserError
 from ssl_video.recipes import serving
@@ -54,7 +54,7 @@ def pixels_of(clip_BTHWC: Tensor, cell: tuple[int, int, int]) -> Tensor:
 
 def blocks(width: int, heads: int, depth: int) -> nn.Sequential:
     """So many blocks of a transformer and a last norm, over (B, N, D), as ``run_blocks`` runs them."""
-    made = {f"block{number}": JointBlock(width, heads) for number in range(1, depth + 1)}
+    made = {f"block{number}": JointBlock(width, Make(heads)) for number in range(1, depth + 1)}
     return nn.Sequential(OrderedDict([*made.items(), ("norm", norm(width))]))
 
 
