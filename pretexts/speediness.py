@@ -86,7 +86,7 @@ class Speediness(Pretext):
 
     Config = SpeedinessConfig
     config: SpeedinessConfig
-    span_limits = (("stride", 1), ("frames", 8))
+    span_limits = (("frames", 8), ("stride", 1))
     answers = ("normal", "sped up")
 
     def __init__(self, config: SpeedinessConfig, backbone: Backbone):
