@@ -87,6 +87,7 @@ def _record(n: int) -> bytes:
 
 CASES = {
     "alignment": Case(lambda t: t.of_network("sequences"), {"episodes": 2, "shots": "1"}),
+    "attentive": Case(Things.of_network, {"clips": 2, "epochs": 2, "batch_size": 4}),
     "features": Case(Things.of_features, {"audio": False, "epochs": 1, "batch_size": 2}),
     "finetune": Case(Things.of_network, {"max_steps": 1, "batch_size": 4, "clips": 1}),
     "fusion": Case(Things.of_classifier, {"clips": 2}),
