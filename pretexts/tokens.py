@@ -45,16 +45,16 @@ def of_ids(x_BND: Tensor, ids_BK: Tensor) -> Tensor:
 
 
 def pixels_of(clip_BTHWC: Tensor, cell: tuple[int, int, int]) -> Tensor:
-    """(B, N, t h w, C) pixels of each cell of (t, h, w), row by row, scaled to [0, 1]; float32."""
-    x = clip_BTHWC.float() / 255
+    """(B, N, t h w, C) pixels of each cell of (t, h, w), row by row, scaled to [0, 1]; of uint8 in float32."""
+    x = (clip_BTHWC if clip_BTHWC.is_floating_point() else clip_BTHWC.float()) / 255
     for axis, side in enumerate(cell, 1):
         x = x.unfold(axis, side, side)
     return x.permute(0, 1, 2, 3, 5, 6, 7, 4).flatten(4, 6).flatten(1, 3)
 
 
-def blocks(width: int, heads: int, depth: int) -> nn.Sequential:
+def blocks(width: int, heads: int, depth: int, mlp_ratio: float = 4.0) -> nn.Sequential:
     """So many blocks of a transformer and a last norm, over (B, N, D), as ``run_blocks`` runs them."""
-    made = {f"block{number}": JointBlock(width, Make(heads)) for number in range(1, depth + 1)}
+    made = {f"block{number}": JointBlock(width, Make(heads, mlp_ratio)) for number in range(1, depth + 1)}
     return nn.Sequential(OrderedDict([*made.items(), ("norm", norm(width))]))
 
 

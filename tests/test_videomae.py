@@ -7,8 +7,9 @@ import torch
 from ssl_video.backbones.base import build_backbone
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Context, Pretext, Progress, Sample, build_pretext
-from ssl_video.pretexts.tokens import pixels_of
-from ssl_video.pretexts.videomae import draw_scaled, nearest, targets
+from ssl_video.pretexts.tokens import blocks, of_ids, pixels_of
+from ssl_video.pretexts.videomae import VideoMAE, draw_scaled, nearest, targets
+from tests.filled import filled
 from tests.nets import tiny_backbone, video_set
 
 OPTIONS = {"frames": 4, "stride": 1, "short_side": 36, "size": 32, "mask": 0.75, "decoder_width": 12}
@@ -77,6 +78,89 @@ def test_the_loss_is_that_of_a_slow_computation_of_the_targets(normalised):
                 cube = ((flat - flat.mean(0)) / (flat.std(0, ddof=1) + 1e-6)).reshape(cube.shape)
             errors.append((cube.ravel() - painted[0][b, m].numpy()) ** 2)
     assert output.loss.item() == pytest.approx(np.mean(errors), rel=1e-6)
+
+
+SHAPES = {
+    "decoder.head.bias": (1536,), "decoder.head.weight": (1536, 32), "decoder.norm.bias": (32,),
+    "decoder.norm.weight": (32,), "encoder_to_decoder.weight": (32, 48), "mask_token": (32,),
+    "videomae.embeddings.patch_embeddings.projection.bias": (48,),
+    "videomae.embeddings.patch_embeddings.projection.weight": (48, 3 * 2 * 16 * 16),
+    "videomae.layernorm.bias": (48,), "videomae.layernorm.weight": (48,),
+}  # fmt: skip
+"""Of the published network, but for its blocks."""
+BLOCK = {
+    "attention.attention.key.weight": (1, 1), "attention.attention.query.bias": (1,),
+    "attention.attention.query.weight": (1, 1), "attention.attention.value.bias": (1,),
+    "attention.attention.value.weight": (1, 1), "attention.output.dense.bias": (1,),
+    "attention.output.dense.weight": (1, 1), "intermediate.dense.bias": (2,), "intermediate.dense.weight": (2, 1),
+    "layernorm_after.bias": (1,), "layernorm_after.weight": (1,), "layernorm_before.bias": (1,),
+    "layernorm_before.weight": (1,), "output.dense.bias": (1,), "output.dense.weight": (1, 2),
+}  # fmt: skip
+"""Of each block, in widths."""
+
+
+def block_weights(theirs: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """The weights of a published block under our names; its keys have no bias."""
+    own = {key.removeprefix(f"{name}."): value for key, value in theirs.items() if key.startswith(f"{name}.")}
+    qkv = [own[f"attention.attention.{kind}.weight"] for kind in ("query", "key", "value")]
+    q_bias, v_bias = (own[f"attention.attention.{kind}.bias"] for kind in ("query", "value"))
+    renamed = {"attention.qkv.weight": torch.cat(qkv)}
+    renamed["attention.qkv.bias"] = torch.cat([q_bias, torch.zeros_like(q_bias), v_bias])
+    pairs = {"layernorm_before": "norm", "attention.output.dense": "attention.projection", "layernorm_after": "mlp.0"}
+    pairs |= {"intermediate.dense": "mlp.1", "output.dense": "mlp.3"}
+    return renamed | {
+        f"{ours}.{kind}": own[f"{their}.{kind}"] for their, ours in pairs.items() for kind in ("weight", "bias")
+    }
+
+
+def load_published(pretext: VideoMAE) -> None:
+    """Fill the published network by its names, and give its weights to ours."""
+    widths = {"videomae.encoder.layer.0": 48, "videomae.encoder.layer.1": 48, "decoder.decoder_layers.0": 32}
+    shapes = SHAPES | {
+        f"{name}.{key}": tuple(width * n for n in shape)
+        for name, width in widths.items()
+        for key, shape in BLOCK.items()
+    }
+    theirs = filled(shapes)
+    network = {"tubelets.projection": "videomae.embeddings.patch_embeddings.projection", "norm": "videomae.layernorm"}
+    own = {
+        f"{ours}.{kind}": theirs[f"{their}.{kind}"] for ours, their in network.items() for kind in ("weight", "bias")
+    }
+    for n in (0, 1):
+        own |= {f"stack.{n}.{k}": v for k, v in block_weights(theirs, f"videomae.encoder.layer.{n}").items()}
+    pretext.backbone.network.load_state_dict(own)
+    pretext.decoder.load_state_dict(
+        {f"block1.{k}": v for k, v in block_weights(theirs, "decoder.decoder_layers.0").items()}
+        | {f"norm.{kind}": theirs[f"decoder.norm.{kind}"] for kind in kinds}
+    )
+    pretext.paint.load_state_dict({kind: theirs[f"decoder.head.{kind}"] for kind in kinds})
+    pretext.to_decoder.load_state_dict({"weight": theirs["encoder_to_decoder.weight"]})
+    with torch.no_grad():
+        pretext.mask_token_D.copy_(theirs["mask_token"])
+
+
+@pytest.mark.parametrize(("normalised", "loss"), [(True, 1.0171398837221375), (False, 0.24729684302249497)])
+def test_the_loss_is_that_of_the_published_code(normalised, loss):
+    """Of transformers' VideoMAEForPreTraining with the last norm's epsilon of the authors."""
+    options = {"width": 48, "depth": 2, "heads": 3, "mlp_ratio": 2.0, "frames": 8, "tubelet": (2, 16, 16)}
+    backbone = build_backbone("vit", positions="sincos1d", **options)
+    more = {"frames": 8, "size": 64, "short_side": 64, "decoder_width": 32, "normalised": normalised, "mask": 0.875}
+    pretext = build_pretext("videomae", backbone, OPTIONS | more)
+    assert isinstance(pretext, VideoMAE)
+    pretext.decoder = blocks(32, 2, 1, mlp_ratio=2.0)
+    pretext.double().eval()
+    load_published(pretext)
+    clip_BTCHW = torch.sin(0.37 * torch.arange(2 * 8 * 3 * 64 * 64, dtype=torch.float64)).view(2, 8, 3, 64, 64)
+    mean_3, std_3 = (torch.tensor(x, dtype=torch.float64) for x in (backbone.clip.mean, backbone.clip.std))
+    places = torch.tensor([[3, 12], [0, 9]])
+    kept_BK = (torch.arange(4)[:, None] * 16 + places[:, None]).flatten(1)
+    hidden_BM = torch.tensor([[n for n in range(64) if n not in kept] for kept in kept_BK.tolist()])
+    with torch.no_grad():
+        seen_BKD = pretext.tokens.blocks(pretext.tokens.embed(clip_BTCHW.transpose(1, 2), kept_BK)).x_BND
+        painted_BMP = pretext._paint(seen_BKD, kept_BK, hidden_BM)
+        pixels_BTHWC = 255 * (clip_BTCHW.movedim(2, -1) * std_3 + mean_3)
+        wanted_BMP = of_ids(targets(pixels_of(pixels_BTHWC, (2, 16, 16)), normalised), hidden_BM)
+    assert (painted_BMP - wanted_BMP).square().mean().item() == pytest.approx(loss, abs=1e-8)
 
 
 def test_painting_nothing_costs_what_the_metric_calls_one():
