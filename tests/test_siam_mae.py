@@ -5,11 +5,14 @@ import pytest
 import torch
 
 from ssl_video.backbones.base import build_backbone
+from ssl_video.backbones.positions import sincos_2d
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Context, Pretext, Progress, Sample, Skip, build_pretext
-from ssl_video.pretexts.siam_mae import targets
+from ssl_video.pretexts.siam_mae import SiamMAE, targets
+from ssl_video.pretexts.tokens import of_ids, pixels_of
 from ssl_video.video.info import VideoInfo
+from tests.filled import filled
 from tests.nets import tiny_backbone
 
 OPTIONS = {"short_side": 36, "size": 32, "mask": 0.9, "decoder_width": 16, "decoder_heads": 2, "decoder_depth": 1}
@@ -82,6 +85,99 @@ def test_the_targets_are_those_of_a_slow_computation():
         expected = (patch - patch.mean()) / np.sqrt(patch.var(ddof=1) + 1e-6)
         np.testing.assert_allclose(targets(pixels_BNP, True)[b, n].numpy(), expected)
     assert torch.equal(targets(pixels_BNP, False), pixels_BNP)
+
+
+def published_shapes() -> dict[str, tuple[int, ...]]:
+    """Of CropMAE's SiameseMAE, 48 channels, patches of 8 and a decoder of 32; its positions are its own."""
+    shapes: dict[str, tuple[int, ...]] = {"cls_token": (48,), "mask_token": (32,), "pos_embed": (17, 48)}
+    shapes |= {"decoder_pos_embed": (17, 32)}
+
+    def layer(name: str, out: int, into: int) -> None:
+        shapes.update({f"{name}.weight": (out, into), f"{name}.bias": (out,)})
+
+    def scale(name: str, width: int) -> None:
+        shapes.update({f"{name}.weight": (width,), f"{name}.bias": (width,)})
+
+    layer("patch_embed.proj", 48, 3 * 8 * 8)
+    layer("decoder_embed", 32, 48)
+    layer("decoder_pred", 192, 32)
+    scale("norm", 48)
+    scale("decoder_norm", 32)
+    for n in (0, 1):
+        layer(f"blocks.{n}.attn.qkv", 144, 48)
+        layer(f"blocks.{n}.attn.proj", 48, 48)
+        layer(f"blocks.{n}.mlp.fc1", 192, 48)
+        layer(f"blocks.{n}.mlp.fc2", 48, 192)
+        block = f"decoder_blocks.{n}"
+        for kind in ("self_attn", "multihead_attn"):
+            shapes |= {f"{block}.{kind}.in_proj_weight": (96, 32), f"{block}.{kind}.in_proj_bias": (96,)}
+            layer(f"{block}.{kind}.out_proj", 32, 32)
+        layer(f"{block}.linear1", 2048, 32)
+        layer(f"{block}.linear2", 32, 2048)
+        for number in (1, 2):
+            scale(f"blocks.{n}.norm{number}", 48)
+        for number in (1, 2, 3):
+            scale(f"{block}.norm{number}", 32)
+    return shapes
+
+
+def load_published(pretext: SiamMAE) -> None:
+    theirs = filled(published_shapes())
+
+    def renamed(pairs: dict[str, str]) -> dict[str, torch.Tensor]:
+        return {
+            f"{our}.{kind}": theirs[f"{their}.{kind}"] for our, their in pairs.items() for kind in ("weight", "bias")
+        }
+
+    names = {"tubelets.projection": "patch_embed.proj", "norm": "norm"}
+    for n in (0, 1):
+        ours = {"norm": "norm1", "attention.qkv": "attn.qkv", "attention.projection": "attn.proj", "mlp.0": "norm2"}
+        ours |= {"mlp.1": "mlp.fc1", "mlp.3": "mlp.fc2"}
+        names |= {f"stack.{n}.{our}": f"blocks.{n}.{their}" for our, their in ours.items()}
+    table_1Dthw = sincos_2d((4, 4), 48).T.reshape(1, 48, 1, 4, 4)
+    own = renamed(names) | {"cls": theirs["cls_token"].view(1, 1, 48), "positions.tables.0": table_1Dthw}
+    pretext.backbone.network.load_state_dict(own)
+    pretext.to_decoder.load_state_dict({k: theirs[f"decoder_embed.{k}"] for k in ("weight", "bias")})
+    pretext.paint.load_state_dict({k: theirs[f"decoder_pred.{k}"] for k in ("weight", "bias")})
+    pretext.norm.load_state_dict({k: theirs[f"decoder_norm.{k}"] for k in ("weight", "bias")})
+    for n, block in enumerate(pretext.decoder):
+        name, own = f"decoder_blocks.{n}", {}
+        for our, their in {"cross": "multihead_attn", "own": "self_attn"}.items():
+            keys = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
+            own |= {f"{our}.{key}": theirs[f"{name}.{their}.{key}"] for key in keys}
+        own |= renamed({"mlp.0": f"{name}.linear1", "mlp.3": f"{name}.linear2"})
+        own |= renamed({f"norms.{number}": f"{name}.norm{their}" for number, their in enumerate((2, 3, 1))})
+        block.load_state_dict(own)
+    with torch.no_grad():
+        pretext.mask_token_E.copy_(theirs["mask_token"])
+
+
+def test_the_loss_is_that_of_the_published_code():
+    size = {"width": 48, "depth": 2, "heads": 3, "frames": 1, "side": 32, "tubelet": (1, 8, 8)}
+    backbone = build_backbone("vit", positions="learned", cls=True, **size)
+    more = {
+        "size": 32,
+        "decoder_width": 32,
+        "decoder_heads": 4,
+        "decoder_depth": 2,
+        "decoder_hidden": 2048,
+        "mask": 0.93,
+    }
+    pretext = build_pretext("siam_mae", backbone, OPTIONS | more)
+    assert isinstance(pretext, SiamMAE)
+    pretext.double().eval()
+    load_published(pretext)
+    pretext.positions_SE.copy_(sincos_2d((4, 4), 32))
+    pictures_B2CHW = torch.sin(0.37 * torch.arange(2 * 2 * 3 * 32 * 32, dtype=torch.float64)).view(2, 2, 3, 32, 32)
+    kept_BK = torch.tensor([[5], [10]])
+    hidden_BM = torch.tensor([[n for n in range(16) if n != kept] for kept in (5, 10)])
+    with torch.no_grad():
+        first, second = (pretext.tokens.blocks(pretext.tokens.embed(pictures_B2CHW[:, n, :, None], keep)).x_BND
+                         for n, keep in ((0, None), (1, kept_BK)))  # fmt: skip
+        painted_BMP = pretext._paint(first, second, kept_BK, hidden_BM)
+        pixels_BNP = pixels_of(255 * pictures_B2CHW[:, 1:].movedim(2, -1), (1, 8, 8)).flatten(2)
+        wanted_BMP = of_ids(targets(pixels_BNP, True), hidden_BM)
+    assert (painted_BMP - wanted_BMP).square().mean().item() == pytest.approx(1.0484031587143094, abs=1e-9)
 
 
 def test_the_loss_depends_on_the_first_frame_unless_it_is_kept_from_the_decoder():

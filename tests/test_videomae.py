@@ -123,9 +123,8 @@ def load_published(pretext: VideoMAE) -> None:
     }
     theirs = filled(shapes)
     network = {"tubelets.projection": "videomae.embeddings.patch_embeddings.projection", "norm": "videomae.layernorm"}
-    own = {
-        f"{ours}.{kind}": theirs[f"{their}.{kind}"] for ours, their in network.items() for kind in ("weight", "bias")
-    }
+    kinds = ("weight", "bias")
+    own = {f"{ours}.{kind}": theirs[f"{their}.{kind}"] for ours, their in network.items() for kind in kinds}
     for n in (0, 1):
         own |= {f"stack.{n}.{k}": v for k, v in block_weights(theirs, f"videomae.encoder.layer.{n}").items()}
     pretext.backbone.network.load_state_dict(own)

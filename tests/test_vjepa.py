@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from ssl_video.backbones.base import build_backbone
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Context, Pretext, Progress, build_pretext
+from ssl_video.pretexts.tokens import of_ids
 from ssl_video.pretexts.vjepa import VJEPA, block_size, union
 from ssl_video.tensors import save_tensors
+from tests.filled import filled
 from tests.nets import tiny_backbone
 
 OPTIONS = {"frames": 4, "stride": 1, "short_side": 36, "size": 32, "predictor_width": 12, "predictor_heads": 2}
@@ -104,6 +106,68 @@ def test_the_loss_is_that_of_a_slow_computation():
                     losses.append((number, (predicted_BMD[b, m] - target_BND[b, place]).abs().mean().item()))
     expected = np.mean([np.mean([loss for kind, loss in losses if kind == number]) for number in (0, 1)])
     assert output.loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def stack_shapes(blocks: str, width: int, depth: int, last: str) -> dict[str, tuple[int, ...]]:
+    """Of the blocks and the last norm of V-JEPA's networks."""
+    shapes: dict[str, tuple[int, ...]] = {f"{last}.weight": (width,), f"{last}.bias": (width,)}
+    for n in range(depth):
+        name = f"{blocks}.{n}"
+        for layer, out, into in (("attn.qkv", 3, 1), ("attn.proj", 1, 1), ("mlp.fc1", 4, 1), ("mlp.fc2", 1, 4)):
+            shapes |= {f"{name}.{layer}.weight": (out * width, into * width), f"{name}.{layer}.bias": (out * width,)}
+        for number in (1, 2):
+            shapes |= {f"{name}.norm{number}.weight": (width,), f"{name}.norm{number}.bias": (width,)}
+    return shapes
+
+
+def of_stack(theirs: dict[str, torch.Tensor], blocks: str, ours: list[str]) -> dict[str, torch.Tensor]:
+    """The same under our names of the blocks."""
+    layers = {"norm": "norm1", "attention.qkv": "attn.qkv", "attention.projection": "attn.proj", "mlp.0": "norm2"}
+    layers |= {"mlp.1": "mlp.fc1", "mlp.3": "mlp.fc2"}
+    return {
+        f"{block}.{our}.{kind}": theirs[f"{blocks}.{n}.{their}.{kind}"]
+        for n, block in enumerate(ours)
+        for our, their in layers.items()
+        for kind in ("weight", "bias")
+    }
+
+
+def load_published(pretext: VJEPA) -> None:
+    kinds = ("weight", "bias")
+    encoder = {"pos_embed": (1,), "patch_embed.proj.weight": (48, 3 * 2 * 16 * 16), "patch_embed.proj.bias": (48,)}
+    theirs = filled(encoder | stack_shapes("blocks", 48, 2, "norm"))
+    names = {"tubelets.projection": "patch_embed.proj", "norm": "norm"}
+    own = {f"{our}.{kind}": theirs[f"{their}.{kind}"] for our, their in names.items() for kind in kinds}
+    for network in (pretext.backbone.network, pretext.teacher.network):
+        network.load_state_dict(own | of_stack(theirs, "blocks", ["stack.0", "stack.1"]))
+    predictor = {"predictor_pos_embed": (1,), "mask_tokens.0": (24,), "mask_tokens.1": (24,)}
+    predictor |= {"predictor_embed.weight": (24, 48), "predictor_embed.bias": (24,)}
+    predictor |= {"predictor_proj.weight": (48, 24), "predictor_proj.bias": (48,)}
+    theirs = filled(predictor | stack_shapes("predictor_blocks", 24, 2, "predictor_norm"))
+    last = {f"norm.{kind}": theirs[f"predictor_norm.{kind}"] for kind in kinds}
+    pretext.predictor.load_state_dict(last | of_stack(theirs, "predictor_blocks", ["block1", "block2"]))
+    pretext.to_predictor.load_state_dict({kind: theirs[f"predictor_embed.{kind}"] for kind in kinds})
+    pretext.from_predictor.load_state_dict({kind: theirs[f"predictor_proj.{kind}"] for kind in kinds})
+    with torch.no_grad():
+        pretext.mask_tokens[0].copy_(theirs["mask_tokens.0"])
+
+
+def test_what_is_predicted_and_the_loss_are_those_of_the_published_code():
+    size = {"width": 48, "depth": 2, "heads": 3, "frames": 8, "tubelet": (2, 16, 16)}
+    more = {"frames": 8, "size": 64, "short_side": 64, "predictor_width": 24, "predictor_heads": 3}
+    pretext = build_pretext("vjepa", build_backbone("vit", **size), OPTIONS | more | {"predictor_depth": 2})
+    assert isinstance(pretext, VJEPA)
+    pretext.double().eval()
+    load_published(pretext)
+    clip_BTCHW = torch.sin(0.37 * torch.arange(2 * 8 * 3 * 64 * 64, dtype=torch.float64)).view(2, 8, 3, 64, 64)
+    inside = [16 * t + 4 * y + x for t in range(4) for y in (0, 1) for x in (0, 1, 2)]
+    hidden_BM = torch.tensor([inside] * 2)
+    kept_BK = torch.tensor([[n for n in range(64) if n not in inside]] * 2)
+    with torch.no_grad():
+        predicted_BMD = pretext._predict(clip_BTCHW.transpose(1, 2), kept_BK, hidden_BM, 0)
+        wanted_BMD = of_ids(pretext._teach(clip_BTCHW.transpose(1, 2)), hidden_BM)
+    assert predicted_BMD.abs().mean().item() == pytest.approx(0.4062762976393851, abs=1e-7)
+    assert (predicted_BMD - wanted_BMD).abs().mean().item() == pytest.approx(0.9434606624929742, abs=1e-7)
 
 
 def test_the_teacher_takes_no_gradient_and_follows_as_a_moving_average_that_slows_down():
