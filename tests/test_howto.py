@@ -6,10 +6,13 @@ import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ssl_video.cli import COMMANDS, main
 from ssl_video.pretexts.base import PRETEXTS
+from ssl_video.pretrain_config import PretrainConfig
+from ssl_video.pretraining import untrained
 from ssl_video.recipes import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,3 +80,17 @@ def test_the_pages_to_choose_by_know_every_pretext_and_its_paper_is_taken_by_nam
     assert row[1] == load_recipe(f"{name}:paper")["backbone"]["name"]
     own = (DOCS / "pretexts" / f"{name}.md").read_text("utf-8")
     assert f"ssl-video pretrain --pretext {name} --data SPEC [--config paper]" in own
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_page_to_choose_by_has_the_numbers_of_the_small_recipe(name):
+    page = (DOCS / "howto" / "choose_a_pretext.md").read_text("utf-8")
+    row = re.search(rf"^\| `{name}` \| (.*)$", page, re.M)
+    assert row is not None
+    frames, _, parameters, budget, *_ = (cell.strip() for cell in row[1].split("|"))
+    recipe = load_recipe(f"{name}:small")
+    pretext = untrained(PretrainConfig.from_mapping(recipe))
+    least_N = pretext.least_frames(np.array([25.0]))
+    assert least_N is None or int(frames.partition(",")[0]) == least_N[0]
+    assert parameters == f"{sum(p.numel() for p in pretext.parameters()) / 1e6:.2f} M"
+    assert budget == f"{recipe['steps']} x {recipe['batch_size']}"
