@@ -103,6 +103,11 @@ class Features:
         """(N,) class indices, where every video has one label."""
         return np.array([v.label for v in self.videos])
 
+    def some(self, numbers: Sequence[int]) -> "Features":
+        """Those of the videos at these places, and all problems."""
+        videos = [self.videos[n] for n in numbers]
+        return Features(videos, [self.clips_KD[n] for n in numbers], [self.starts[n] for n in numbers], self.problems)
+
     def targets_NK(self, classes: int) -> np.ndarray:
         """(N, K) True where a video has a label, one or several."""
         return targets_of([v.labels for v in self.videos], classes)

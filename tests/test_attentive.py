@@ -12,39 +12,31 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ssl_video.backbones.base import Backbone, ClipSpec, chain
+from ssl_video.backbones.base import ClipSpec, chain
 from ssl_video.backbones.video_transformer import JointBlock
-from ssl_video.datasets.base import VideoSet
 from ssl_video.errors import UserError
 from ssl_video.eval import attentive as attentive_module
 from ssl_video.eval import features as features_module
 from ssl_video.eval.attentive import AttentiveConfig
 from ssl_video.eval.attentive_head import AttentiveHead, heads_of
-from ssl_video.eval.base import EVALUATIONS, Task, evaluate
+from ssl_video.eval.base import EVALUATIONS, evaluate
 from ssl_video.eval.features import ClipsOfVideos, Extraction
 from ssl_video.eval.token_maps import Preparation, packed, sees_single_frames, train_and_test_maps, unpacked
-from ssl_video.model import Model, load_model
+from ssl_video.model import load_model
 from ssl_video.video.view import View
-from tests.nets import drawn_frames, tiny_backbone, video_set
+from tests.nets import drawn_task, tiny_backbone, tiny_model
 
 QUICK = {"clips": 3, "epochs": 3, "batch_size": 4}
 
 
 @pytest.fixture
 def task(monkeypatch):
-    monkeypatch.setattr(features_module, "read_video", drawn_frames)
-    whole = video_set(24)
-    train, test = (VideoSet(n, whole.videos[a:b], whole.classes) for n, a, b in (("train", 0, 16), ("test", 16, 24)))
-    return Task("drawn", 1, train, test, workers=0)
-
-
-def as_model(backbone: Backbone) -> Model:
-    return Model("tiny", backbone.eval(), View(4, 2, 12, 8), {}, torch.device("cpu"))
+    return drawn_task(monkeypatch)
 
 
 @pytest.fixture
 def model():
-    return as_model(tiny_backbone())
+    return tiny_model()
 
 
 @pytest.fixture
@@ -68,7 +60,7 @@ def frame_model():
     torch.manual_seed(0)
     conv = nn.Sequential(nn.Conv3d(3, 8, (1, 3, 3), (1, 2, 2), (0, 1, 1)), nn.ReLU())
     clip = ClipSpec(frames=4, size=8, min_size=4)
-    return as_model(chain({"stem": conv}, feature_dim=8, strides=(1, 2, 2), clip=clip))
+    return tiny_model(chain({"stem": conv}, feature_dim=8, strides=(1, 2, 2), clip=clip))
 
 
 def scores(result) -> np.ndarray:
@@ -354,8 +346,8 @@ def test_a_network_without_a_map_of_tokens_is_refused_in_a_sentence(task):
     stages = {"stem": tiny_backbone().stages["stem"], "mean": OneVector()}
     whole = chain(stages, feature_dim=8, strides=(0, 0, 0), clip=ClipSpec(frames=4, size=8, min_size=4))
     with pytest.raises(UserError, match=r"^tiny gives one vector a clip, and attention needs a map of tokens[^\n]*$"):
-        evaluate("attentive", as_model(whole), task)
-    assert evaluate("attentive", as_model(whole), task, options={**QUICK, "stage": "stem"}).metrics
+        evaluate("attentive", tiny_model(whole), task)
+    assert evaluate("attentive", tiny_model(whole), task, options={**QUICK, "stage": "stem"}).metrics
 
 
 def test_one_video_leaves_none_to_choose_by(task, model):
