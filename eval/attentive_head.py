@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ssl_video.backbones.video_transformer import JointBlock, mlp, norm
+from ssl_video.backbones.vit_blocks import JointBlock, Make, mlp, norm
 from ssl_video.errors import UserError
 
 STD = 0.02
@@ -66,9 +66,9 @@ class AttentiveHead(nn.Module):
                 f"heads={heads} does not divide the {width} channels of the map; choose a divisor, "
                 f"--option heads={fitting_heads(width, heads)}, say."
             )
-        self.blocks = nn.ModuleList(JointBlock(width, heads) for _ in range(blocks))
+        self.blocks = nn.ModuleList(JointBlock(width, Make(heads)) for _ in range(blocks))
         self.query_1D = nn.Parameter(torch.zeros(1, width))
-        self.norm, self.attention, self.mlp = norm(width), QueryAttention(width, heads), mlp(width)
+        self.norm, self.attention, self.mlp = norm(width), QueryAttention(width, heads), mlp(width, Make(heads))
         self.linear = nn.Linear(width, classes)
         self._start(torch.Generator().manual_seed(seed))
 

@@ -11,18 +11,19 @@ random directions, are from a standard normal distribution (SIGReg).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
-from ssl_video.bounds import Bounded, Count, Fraction, LessThanOne, NotNegative, Positive
+from ssl_video.bounds import Bounded, Bounds, Count, Fraction, LessThanOne, NotNegative, Positive
 from ssl_video.capabilities import Tokens
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View
+from ssl_video.pretexts.looks import colour_changes, grayed
 from ssl_video.pretexts.tokens import grid_of, kept_and_hidden, token_network
 from ssl_video.video import augment
 
@@ -50,10 +51,14 @@ class LeVJEPAConfig(Bounded):
     """Side of these, in pixels."""
     view_area: tuple[Fraction, Fraction] = (0.02, 0.4)
     """Area of these, of the frame's."""
-    colour: NotNegative = 0.15
-    """How much the colours of each view change (``Context.colours``)."""
+    changed: Fraction = 0.8
+    """Probability with which the colours of a view change."""
+    jitter: Fraction = 0.4
+    """Contrast, saturation and brightness change by up to this."""
+    hue: Annotated[float, Bounds(least=0, most=0.5)] = 0.1
+    """Colours turn by up to this fraction of the circle of hues."""
     gray: Fraction = 0.2
-    """Fraction of the views that are gray."""
+    """Probability with which a view loses its colours."""
     drop: LessThanOne = 0.95
     """Fraction of the patches of a view that are dropped, in training."""
     hidden: Count = 2048
@@ -149,16 +154,9 @@ class LeVJEPA(Pretext):
         return pooled(self.tokens.blocks(self.tokens.embed(clip_BCTHW, keep_BK)))
 
     def _colours(self, B: int, ctx: Context) -> dict[str, Tensor]:
-        colours = ctx.colours(B, self.config.colour)
-        if self.config.gray:
-            same_33, third_33 = torch.eye(3, device=ctx.device), torch.full((3, 3), 1 / 3, device=ctx.device)
-            gray_B11 = ctx.uniform(B, 1, 1) < self.config.gray
-            matrix_B33 = colours.get("matrix_B33", same_33.expand(B, 3, 3))
-            colours = {
-                "matrix_B33": torch.where(gray_B11, third_33, same_33) @ matrix_B33,
-                "shift_B": colours.get("shift_B", torch.zeros(B, device=ctx.device)),
-            }
-        return colours
+        c = self.config
+        colours = colour_changes(ctx, B, c.jitter, c.hue, c.changed)
+        return {**colours, "matrix_B33": grayed(colours["matrix_B33"], ctx.uniform(B, 1, 1) < c.gray)}
 
 
 def pooled(tokens: Tokens) -> Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ssl_video.backbones.base import ClipSpec, chain
-from ssl_video.backbones.video_transformer import JointBlock
+from ssl_video.backbones.vit_blocks import JointBlock
 from ssl_video.errors import UserError
 from ssl_video.eval import attentive as attentive_module
 from ssl_video.eval import features as features_module

@@ -109,7 +109,7 @@ def test_views_are_of_the_same_frames_each_with_a_crop_of_its_own():
 
 
 def test_gray_views_have_equal_channels_relative_to_the_mean(monkeypatch):
-    pretext = make(gray=1.0, colour=0.0)
+    pretext = make(gray=1.0, jitter=0.0, hue=0.0)
     clip_BCTHW = pretext.backbone.normalise(batch()["clip_THWC"], **pretext._colours(3, context()))
     assert (clip_BCTHW - clip_BCTHW[:, :1]).abs().max() < 1e-5
 

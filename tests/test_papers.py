@@ -1,5 +1,6 @@
 """Presets and recipes have the settings that they claim, told apart from how the library states them."""
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,6 +141,10 @@ PAPER = {
     "cycle_tracking": ("Adam", 0.5, 0.0, False, 36, 1, dict.fromkeys(range(30), 2e-4)),
     "dense_predictive_coding": ("Adam", 0.9, 1e-5, True, 128, 1, dict.fromkeys(range(300), 1e-3)),
 }
+# the test of a pretext may have its own, as PAPER
+for _name in set(PRETEXTS.names()) - set(PAPER):
+    if paper := getattr(importlib.import_module(f"tests.test_{_name}"), "PAPER", None):
+        PAPER[_name] = paper
 UNKNOWN = {"cubic_puzzles", "speediness"}
 """No code of the authors was found, and no statement of the optimiser."""
 
