@@ -66,6 +66,12 @@ def test_filled_without_randomness_a_network_gives_the_number_of_the_original(tm
     assert mean_of(backbone, published.clip(*clip)) == pytest.approx(expected, abs=1e-8)
 
 
+def test_vjepa2s_rotary_positions_are_those_of_the_clips_grid_at_any_size(tmp_path):
+    shapes, name, entry, options = FILES["hf vjepa2"]
+    backbone = network(written(tmp_path / "w.pth", filled(shapes())), name, entry, {**options, "heads": 2})
+    assert mean_of(backbone, published.clip(12, 96)) == pytest.approx(0.9061241526598361, abs=1e-8)
+
+
 def filled_vjepa(path):
     """V-JEPA's encoder in the wrapping of its checkpoints, with the positions that its code fills in."""
     from ssl_video.backbones.positions import sincos_3d

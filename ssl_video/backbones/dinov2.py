@@ -4,6 +4,7 @@ M. Oquab et al.: "DINOv2: Learning Robust Visual Features without Supervision", 
 T. Darcet, M. Oquab, J. Mairal, P. Bojanowski: "Vision Transformers Need Registers", ICLR 2024.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -33,13 +34,19 @@ class ScaledBlock(JointBlock):
 
 
 class BicubicPositions(Positions):
-    """A learned table over one frame, interpolated as the authors do."""
+    """A learned table over one frame, interpolated as the authors do: smoothed first in networks with registers."""
 
-    def fitted(self, grid: tuple[int, ...]):
+    def __init__(self, width: int, cells: int, smoothed: bool):
+        super().__init__(width, ((1, cells, cells),))
+        self.smoothed = smoothed
+
+    def fitted(self, grid: tuple[int, ...]) -> Iterator[Tensor]:
         """The table (1, D, 1, h, w) for a map of ``grid`` cells."""
         (table_1D1hw,) = self.tables
         if table_1D1hw.shape[3:] != tuple(grid[1:]):
-            table_1D1hw = F.interpolate(table_1D1hw[:, :, 0], tuple(grid[1:]), mode="bicubic")[:, :, None]
+            size = tuple(grid[1:])
+            table_1Dhw = F.interpolate(table_1D1hw[:, :, 0], size, mode="bicubic", antialias=self.smoothed)
+            table_1D1hw = table_1Dhw[:, :, None]
         yield table_1D1hw
 
 
@@ -104,7 +111,7 @@ def dinov2(
     cells = side // patch
     network = FrameTransformer(
         Tubelets(3, width, (1, patch, patch)),
-        BicubicPositions(width, ((1, cells, cells),)),
+        BicubicPositions(width, cells, smoothed=registers > 0),
         [ScaledBlock(width, Make(heads, mlp_ratio)) for _ in range(depth)],
         norm(width),
         registers,
