@@ -169,9 +169,8 @@ class Probe:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         labels_N, generator = torch.from_numpy(maps.labels_N), torch.Generator().manual_seed(self.seed)
         for epoch in range(config.epochs):
-            for batch in torch.from_numpy(videos)[torch.randperm(len(videos), generator=generator)].split(
-                config.batch_size
-            ):
+            order = torch.from_numpy(videos)[torch.randperm(len(videos), generator=generator)]
+            for batch in order.split(config.batch_size):
                 optimizer.zero_grad()
                 loss = self._add_gradients(head, maps, batch.tolist(), labels_N[batch])
                 if not np.isfinite(loss):

@@ -168,6 +168,14 @@ def test_the_presets_have_the_papers_settings():
         assert not preset.standardise and not preset.calibrate
 
 
+@pytest.mark.parametrize("preset", ["vjepa", "vjepa2"])
+def test_the_presets_of_papers_measure_and_repeat(preset, task, model):
+    options = {"clips": 2, "epochs": 1, "heads": 2}
+    first, again = (evaluate("attentive", model, task, preset=preset, options=options) for _ in range(2))
+    assert first.metrics == again.metrics and np.array_equal(scores(first), scores(again))
+    assert ("chosen_lr" in first.metrics) == (preset == "vjepa2")
+
+
 def test_heads_are_those_of_the_network_or_one_for_each_64_channels():
     assert heads_of(load_model("random:vivit_tiny?depth=1").backbone, 192) == 3
     assert heads_of(tiny_backbone(), 8) == 1 and heads_of(tiny_backbone(), 512) == 8
@@ -212,7 +220,7 @@ def test_a_video_of_fewer_clips_shows_some_of_them_more_than_once(task, model):
     assert rows.tolist() == [0, 0, 1, 1] and starts.tolist() == [0, 0, 1, 1]
 
 
-def test_the_size_of_the_maps_is_announced_before_the_network_shows_a_second_batch(task, model, caplog):
+def test_the_size_of_the_maps_is_announced(task, model, caplog):
     with caplog.at_level(logging.INFO, "ssl_video"):
         evaluate("attentive", model, replace(task, batch=4), options=QUICK)
     # 16 videos of 3 clips, each 4 rows of 4x4 cells of 8 channels and an exponent, 2 bytes each
