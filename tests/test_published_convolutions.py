@@ -10,6 +10,8 @@ from ssl_video.apps.weights_file import identify
 from ssl_video.backbones.base import build_backbone, unloaded_backbone
 from ssl_video.backbones.weights.slowfast import to_pytorchvideo
 from ssl_video.errors import UserError
+from tests import published
+from tests.published import filled
 
 S3D = {0: "Conv_1a", 2: "Conv_2b", 3: "Conv_2c", 5: "Mixed_3b", 6: "Mixed_3c", 8: "Mixed_4b", 9: "Mixed_4c"}
 S3D |= {10: "Mixed_4d", 11: "Mixed_4e", 12: "Mixed_4f", 14: "Mixed_5b", 15: "Mixed_5c"}
@@ -109,7 +111,8 @@ def test_a_file_is_recognised_and_every_tensor_comes_to_its_place(tmp_path, kind
     assert fit.key == f"{name}/{entry}" and fit.usable and fit.left_out
     target = build_backbone(name, weights=str(tmp_path / "w.pyth"))
     assert all(torch.equal(v, source.state_dict()[k]) for k, v in target.state_dict().items())
-    assert "unchecked" in target.provenance.weights_report and "left out" in target.provenance.weights_report
+    assert ("unchecked" in target.provenance.weights_report) == (kind != "coclr")
+    assert "left out" in target.provenance.weights_report
 
 
 @pytest.mark.parametrize("kind", ["coclr", "slow"])
@@ -129,6 +132,19 @@ def test_coclrs_batch_norms_have_their_own_epsilon_and_its_clips_their_size(tmp_
     assert {m.eps for m in backbone.modules() if isinstance(m, nn.BatchNorm3d)} == {1e-5}
     assert (backbone.clip.size, backbone.clip.frames) == (128, 32)
     assert {m.eps for m in build_backbone("s3d").modules() if isinstance(m, nn.BatchNorm3d)} == {1e-3}
+
+
+def test_coclrs_network_filled_without_randomness_gives_the_number_of_its_code(tmp_path):
+    state, _ = published_state("s3d")
+    shapes = {in_coclr(n): t.shape for n, t in state.items() if "num_batches" not in n}
+    weights = filled(shapes)  # no name has "norm" in it
+    weights = {n: t + ("bn" in n and n.endswith(("weight", "running_var"))) for n, t in weights.items()}
+    weights |= {in_coclr(n): t for n, t in state.items() if "num_batches" in n}
+    torch.save({f"encoder_q.0.{n}": t for n, t in weights.items()}, tmp_path / "w.pth")
+    backbone = build_backbone("s3d", weights=str(tmp_path / "w.pth")).double().eval()
+    with torch.no_grad():
+        found = backbone(published.clip(16, 64, batch=1)).abs().mean().item()
+    assert found == pytest.approx(0.02976613204814245, abs=1e-10)
 
 
 def test_layers_that_a_file_holds_twice_must_be_equal(tmp_path):

@@ -85,5 +85,5 @@ def test_the_list_of_weights_says_clips_pixels_licence_and_what_is_unchecked():
     lines = lines_of("weights")
     pixels = "mean 0.485 0.456 0.406, std 0.229 0.224 0.225"
     assert f"16 frames, stride 4; {pixels}; CC-BY-NC-4.0" in lines["vit/videomae-k400"]
-    assert "; unchecked; of a file that you have" in lines["s3d/coclr-k400"]
+    assert "; unchecked; of a file that you have" in lines["slow_r50/pyslowfast-k400"]
     assert "checked: parity with transformers' VJEPA2Model" in lines["vit/vjepa2"]

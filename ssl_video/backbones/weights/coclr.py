@@ -74,6 +74,7 @@ WEIGHTS.register("s3d/coclr-k400")(
         licence="code Apache-2.0; that of the weights is not stated",
         trained_on="Kinetics-400, without labels",
         lists=("kinetics400:train",),
+        checked="a committed number of the authors' network, written again and filled without randomness",
         layout=Layout(
             lambda o: "Conv_1a.conv1.weight" in o and o["Conv_1a.conv1.weight"].shape[1] == 3,
             lambda _outline, _given: {},
