@@ -324,5 +324,5 @@ def _built(name: str, options: dict[str, object]) -> Backbone:
 
 def with_statistics_of(entry: Entry, clip: ClipSpec) -> ClipSpec:
     """The clips that a published network was trained on, where its entry says other than the network's builder."""
-    known = {"mean": entry.mean, "std": entry.std, "frames": entry.frames}
+    known = {"mean": entry.mean, "std": entry.std, "frames": entry.frames, "size": entry.size}
     return replace(clip, **{k: v for k, v in known.items() if v is not None})

@@ -43,10 +43,11 @@ class Entry:
         layout: how the file looks, for an entry whose file the user has; it takes the place of ``rename``.
         rename: its tensors -> the same under the names of the network, the published ones where it has such.
         mean: of the pixels that it was trained on, scaled to [0, 1]; None: those of the network's clips, as for the
-            next three.
+            next four.
         std: of these pixels.
         frames: of its clips.
         stride: between these frames.
+        size: of these frames, in pixels a side.
         sha256: first digits of the file's digest, compared whenever it is read; empty if none is published.
         licence: under which it is published.
         trained_on: data sets, in words.
@@ -63,6 +64,7 @@ class Entry:
     std: tuple[float, ...] | None = None
     frames: int | None = None
     stride: int | None = None
+    size: int | None = None
     sha256: str = ""
     licence: str = ""
     trained_on: str = ""

@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from ssl_video.backbones.weights.files import read_outline
+from ssl_video.backbones.weights.names import own_names
 from ssl_video.errors import UserError
 
 Outline = Mapping[str, Tensor]
@@ -71,8 +73,16 @@ class Layout:
         return kept, tuple(name for name in common if name not in kept)
 
 
+def published_to_own(weights: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """Weights under the names of the network that a backbone is made of (``Published``) -> the backbone's own."""
+    of: Any = backbone
+    return own_names(weights, of.provenance.names)
+
+
 def outline(path: Path) -> Outline:
     """The outline of a file, read again only if it was changed. Raises UserError."""
+    if not path.is_file():
+        return read_outline(path)  # which says so
     state = path.stat()
     return _outline(str(path), state.st_mtime_ns, state.st_size)
 

@@ -38,6 +38,7 @@ WEIGHTS.register("vit/levjepa-videomix")(
         licence="CC-BY-NC-4.0",
         trained_on="Kinetics 400, 600 and 700, Something-Something v2, Walking Tours and PE-Video, without labels",
         lists=("kinetics400:train", "kinetics600:train", "kinetics700:train", "ssv2:train"),
+        checked="a committed number of the authors' encoder, written again and filled without randomness",
         layout=Layout(is_levjepa, options, adapt_2, common_names, left_out=("projector.",)),
     )
 )

@@ -38,6 +38,7 @@ WEIGHTS.register("vit/mae_st-k400")(
         licence="CC-BY-NC-4.0",
         trained_on="Kinetics-400",
         lists=("kinetics400:train",),
+        checked="a committed number of the authors' encoder, written again and filled without randomness",
         layout=Layout(
             lambda o: {"pos_embed_spatial", "pos_embed_temporal", "pos_embed_class", "cls_token"} <= set(o),
             options,
