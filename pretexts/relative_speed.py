@@ -51,6 +51,8 @@ class RelativeSpeedConfig(Bounded):
     """Probability with which they lose their colours."""
     dim: Count = 128
     """Numbers that each head describes a clip by."""
+    head_norm: bool = False
+    """Batch norm before the heads takes away what all clips have in common; ours, for short trainings."""
     temperature: Positive = 0.07
     """Similarities are divided by it, before the margin."""
     margin: NotNegative = 2.0
@@ -78,8 +80,7 @@ class RelativeSpeed(Pretext):
     def __init__(self, config: RelativeSpeedConfig, backbone: Backbone):
         super().__init__(config, backbone)
         self.span = (config.frames - 1) * config.speed * config.stride + 1
-        self.head_a = nn.Linear(backbone.feature_dim, config.dim)
-        self.head_m = nn.Linear(backbone.feature_dim, config.dim)
+        self.head_a, self.head_m = (head(backbone.feature_dim, config) for _ in range(2))
         self.teacher = teacher_of(self._student)
         self.queue = KeyQueue(config.queue, config.dim)
 
@@ -132,6 +133,8 @@ class RelativeSpeed(Pretext):
         of a tie); ``same_video``: how often head A finds it more like than all other videos of the queue.
         """
         c, B = self.config, len(batch["clips_3THWC"])
+        if B == 1 and self.training and c.head_norm:
+            raise UserError("head_norm needs two videos of a process in a batch; use a larger --batch-size.")
         x_B3CTHW = self._normalised(batch["clips_3THWC"], ctx)
         features_BD = self.backbone(x_B3CTHW[:, 0]).mean((2, 3, 4))
         said_2BE = self.head_a(features_BD), self.head_m(features_BD)
@@ -181,6 +184,12 @@ class RelativeSpeed(Pretext):
             colours["matrix_B33"] = grayed(colours["matrix_B33"], ctx.uniform(2 * B, 1, 1) < c.gray)
             colours = {name: x.unflatten(0, (B, 2))[:, [0, 1, 1]].flatten(0, 1) for name, x in colours.items()}
         return self.backbone.normalise(clips_B3THWC.flatten(0, 1), **colours).unflatten(0, (B, 3))
+
+
+def head(width: int, config: RelativeSpeedConfig) -> nn.Module:
+    """A linear layer, with ``head_norm`` behind a batch norm."""
+    linear = nn.Linear(width, config.dim)
+    return nn.Sequential(nn.BatchNorm1d(width, affine=False), linear) if config.head_norm else linear
 
 
 def appearance(alike_B2: Tensor, others_BK: Tensor) -> Tensor:

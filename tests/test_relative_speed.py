@@ -177,6 +177,17 @@ def test_the_teacher_follows_at_one_pace_and_takes_no_gradient():
     assert pretext.exported() is pretext.backbone
 
 
+def test_a_batch_norm_before_the_heads_takes_away_what_all_clips_have_in_common():
+    pretext = make(head_norm=True).train()
+    features_BD = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    for head in (pretext.head_a, pretext.head_m):
+        torch.testing.assert_close(head(features_BD), head(features_BD + 3), atol=1e-5, rtol=1e-4)
+    assert pretext.head_a[0] is not pretext.head_m[0]
+    assert torch.isfinite(pretext(batch_of(pretext), context()).loss)
+    with pytest.raises(UserError, match="head_norm needs two videos"):
+        pretext(batch_of(pretext, 1), context())
+
+
 def test_what_cannot_be_is_said_at_once():
     with pytest.raises(UserError, match="crop_area is two fractions"):
         make(crop_area=(0.0, 0.2))
