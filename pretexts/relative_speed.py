@@ -57,6 +57,8 @@ class RelativeSpeedConfig(Bounded):
     """Similarities are divided by it, before the margin."""
     margin: NotNegative = 2.0
     """By so much the clip at the query's speed should be more like it than the other one."""
+    ranking_weight: NotNegative = 1.0
+    """Weight of the ranking of head M; the contrast of head A has 1."""
     momentum: Fraction = 0.999
     """What the teacher keeps of itself in a step."""
     queue: Count = 16384
@@ -156,7 +158,7 @@ class RelativeSpeed(Pretext):
         same_video = (alike_a_B2[:, 0] > others_BK.amax(1)).double().mean()
         metrics = {"accuracy": right_B.mean(), "same_video": same_video, "contrast": contrast, "ranking": ranking}
         metrics = {name: value.detach() for name, value in metrics.items()}
-        return Output(contrast + ranking, metrics, features_BD.detach(), right_B.detach())
+        return Output(contrast + c.ranking_weight * ranking, metrics, features_BD.detach(), right_B.detach())
 
     def after_step(self, progress: Progress) -> None:
         """The teacher follows, and new keys join the queue."""

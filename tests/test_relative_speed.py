@@ -94,6 +94,9 @@ def test_the_loss_is_that_of_the_obvious_loop_over_queries_clips_and_keys():
     assert output.metrics["ranking"].item() == pytest.approx(ranking / 6, rel=1e-9)
     assert output.loss.item() == pytest.approx((contrast + ranking) / 6, rel=1e-9)
     assert output.metrics["accuracy"].item() == pytest.approx(right / 6)
+    weighed = make(ranking_weight=3.0).double().eval()
+    weighed.load_state_dict(pretext.state_dict())
+    assert weighed(batch, context()).loss.item() == pytest.approx((contrast + 3 * ranking) / 6, rel=1e-9)
 
 
 @pytest.mark.parametrize(("frames", "stride", "speed"), [(4, 1, 2), (5, 2, 2), (16, 1, 4), (7, 3, 3)])
