@@ -25,6 +25,11 @@ def drawn(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, Ten
     return {name: 0.2 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
+def wide(shapes: Shapes) -> Shapes:
+    """Four times as wide, a width of which the number of heads is known."""
+    return {name: tuple(4 * n if n % WIDTH == 0 else n for n in shape) for name, shape in shapes.items()}
+
+
 def clip(frames: int, side: int, batch: int = 2) -> Tensor:
     """clip_BCTHW of sin(.37 j), numbered in the order (B, T, C, H, W); float64."""
     numbers = torch.arange(batch * frames * 3 * side * side, dtype=torch.float64)

@@ -13,13 +13,13 @@ from ssl_video.errors import UserError
 from ssl_video.model.loading import load_model
 from ssl_video.tensors import save_tensors
 from tests import published
-from tests.published import drawn
+from tests.published import drawn, wide
 
 
 @pytest.fixture
 def file(tmp_path):
     """MAE-ST's, tiny."""
-    torch.save({"model_state": drawn(published.mae_st())}, tmp_path / "mae & st.pth")
+    torch.save({"model_state": drawn(wide(published.mae_st()))}, tmp_path / "mae & st.pth")
     return tmp_path / "mae & st.pth"
 
 
@@ -43,7 +43,7 @@ def test_the_command_prints_entry_licence_what_is_left_out_and_what_to_type(file
 
 
 def test_what_is_missing_or_too_much_is_said_before_anything_is_loaded(tmp_path, capsys):
-    weights = drawn(published.mae_st())
+    weights = drawn(wide(published.mae_st()))
     del weights["blocks.1.mlp.fc2.bias"]
     torch.save(weights | {"stranger": torch.ones(3)}, tmp_path / "w.pth")
     (fit,) = identify(tmp_path / "w.pth").fits
@@ -53,8 +53,17 @@ def test_what_is_missing_or_too_much_is_said_before_anything_is_loaded(tmp_path,
     assert "refused    tensors are missing" in capsys.readouterr().out
 
 
+def test_heads_that_no_tensor_tells_are_asked_for(tmp_path):
+    torch.save(drawn(published.mae_st()), tmp_path / "w.pth")
+    (fit,) = identify(tmp_path / "w.pth").fits
+    assert not fit.usable and "No tensor tells the heads of a network of width 48" in fit.problem
+    with pytest.raises(UserError, match=r"width 48; give them \(weights=FILE&heads=N\)"):
+        build_backbone("vit", weights=str(tmp_path / "w.pth"))
+    assert build_backbone("vit", weights=str(tmp_path / "w.pth"), heads="3").provenance.options["heads"] == 3
+
+
 def test_all_entries_that_a_file_may_be_of_are_said(tmp_path):
-    torch.save(drawn(published.videomae()), tmp_path / "w.pth")
+    torch.save(drawn(wide(published.videomae())), tmp_path / "w.pth")
     assert [fit.key for fit in identify(tmp_path / "w.pth").fits] == [
         "vit/videomae-k400",
         "vit/videomae-ssv2",

@@ -93,9 +93,10 @@ def _fit(path: Path, key: str, entry: Entry, layout: Layout) -> Fit:
     source = f"{name}:{as_named(path)}"
     common = layout.common(outline(path), str(path))
     kept, left_out = layout.parted(common)
-    options = {**entry.options, **layout.options(common, {})}
+    options: dict[str, object] = {}
     model = f"net:{network}?weights={quote(source, safe='/:')}"
     try:
+        options = {**entry.options, **layout.options(common, {})}
         with torch.device("meta"):
             backbone = unloaded_backbone(network, **options)
             adapted = layout.adapt(kept, backbone)

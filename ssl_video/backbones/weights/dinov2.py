@@ -20,9 +20,9 @@ from ssl_video.backbones.weights.transformer_names import (
 )
 
 
-def options(outline: Outline, _given: Mapping[str, object]) -> dict[str, object]:
+def options(outline: Outline, given: Mapping[str, object]) -> dict[str, object]:
     """Sizes, registers, and the side of the frames that the positions are laid out for."""
-    found, patch = sizes(outline), outline["patch_embed.proj.weight"].shape[3]
+    found, patch = sizes(outline, given), outline["patch_embed.proj.weight"].shape[3]
     del found["tubelet"]
     registers = outline["register_tokens"].shape[1] if "register_tokens" in outline else 0
     return {**found, "patch": patch, "registers": registers, **side_of(outline["pos_embed"].shape[1] - 1, patch)}

@@ -97,8 +97,10 @@ class Found:
     brings: Mapping[str, object] = field(default_factory=dict)
 
 
-def found(source: str, name: str, given: Mapping[str, object]) -> Found:
+def found(source: str, name: str, given: Mapping[str, object] | None) -> Found:
     """What ``source`` names for the backbone called ``name``, of the options that are ``given``.
+
+    None: the network is there, and nobody asks what a file brings.
 
     It is an entry's name, ``ENTRY:FILE`` for a file that the user has, or a file, whose entry is found by its layout.
     A file that is not there, as that of a resumed training may be, brings nothing.
@@ -129,7 +131,8 @@ def found(source: str, name: str, given: Mapping[str, object]) -> Found:
     for entry in fitting.values():
         assert entry.layout is not None
         outlined = entry.layout.common(outline(file), str(file))
-        return Found(source, entry, file, {**entry.options, **entry.layout.options(outlined, given)})
+        brings = {} if given is None else {**entry.options, **entry.layout.options(outlined, given)}
+        return Found(source, entry, file, brings)
     return Found(source, None, file)
 
 
@@ -159,7 +162,7 @@ def fitting_entries(file: Path, entries: Mapping[str, Entry]) -> dict[str, Entry
 
 def _entry_of(source: str, name: str, published: Published | None) -> Entry | None:
     """The entry that ``source`` names, of the backbone called ``name`` or of the network that it is made of."""
-    entry = found(source, name, {}).entry
+    entry = found(source, name, None).entry
     if entry is None and published is not None and published.torchvision is not None:
         entry = own_entry(source, published.torchvision)
     return entry
@@ -182,7 +185,7 @@ def start_from(source: str, backbone: nn.Module, name: str, published: Published
     Raises:
         UserError: if there are no such weights, or they do not fit.
     """
-    whole = found(source, name, {})
+    whole = found(source, name, None)
     if whole.entry is not None and whole.entry.layout is not None and whole.file is not None:
         return _laid_out(whole.entry, whole.entry.layout, whole.file, backbone)
     entry = _entry_of(source, name, published)

@@ -17,7 +17,7 @@ def is_levjepa(outline: Outline) -> bool:
     return blocks and not has(outline, r".*pos_embed.*|time_embed|blocks\.0\.ls1\.gamma|register_tokens")
 
 
-def options(outline: Outline, _given: Mapping[str, object]) -> dict[str, object]:
+def options(outline: Outline, given: Mapping[str, object]) -> dict[str, object]:
     """Sizes and what no tensor tells."""
     return {
         "positions": "rope3d",
@@ -25,7 +25,7 @@ def options(outline: Outline, _given: Mapping[str, object]) -> dict[str, object]
         "attention": "block_causal",
         "frames": 16,
         "side": 224,
-        **sizes(outline),
+        **sizes(outline, given),
     }
 
 

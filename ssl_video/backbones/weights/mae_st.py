@@ -12,12 +12,12 @@ from ssl_video.backbones.weights.layouts import Layout, Outline
 from ssl_video.backbones.weights.transformer_names import common_names, fused, ours, side_of, sizes
 
 
-def options(outline: Outline, _given: Mapping[str, object]) -> dict[str, object]:
+def options(outline: Outline, given: Mapping[str, object]) -> dict[str, object]:
     """Sizes, and the clips that the positions are laid out for."""
     kernel = outline["patch_embed.proj.weight"].shape
     frames = outline["pos_embed_temporal"].shape[1] * kernel[2]
     side = side_of(outline["pos_embed_spatial"].shape[1], kernel[3])
-    return {"positions": "learned", "cls": True, "frames": frames, **sizes(outline), **side}
+    return {"positions": "learned", "cls": True, "frames": frames, **sizes(outline, given), **side}
 
 
 def adapt(common: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:

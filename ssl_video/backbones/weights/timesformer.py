@@ -20,10 +20,10 @@ def is_timesformer(outline: Outline, classes: int) -> bool:
     return short and has(outline, r"blocks\.0\.temporal_fc\.weight") and (head is None or head.shape[0] == classes)
 
 
-def options(outline: Outline, _given: Mapping[str, object]) -> dict[str, object]:
+def options(outline: Outline, given: Mapping[str, object]) -> dict[str, object]:
     """Sizes, and the clips that the positions are laid out for."""
     frames, cells = outline["time_embed"].shape[1], outline["pos_embed"].shape[1] - 1
-    found = sizes(outline) | {"positions": "learned", "cls": True, "attention": "divided", "frames": frames}
+    found = sizes(outline, given) | {"positions": "learned", "cls": True, "attention": "divided", "frames": frames}
     return {**found, **side_of(cells, outline["patch_embed.proj.weight"].shape[3])}
 
 

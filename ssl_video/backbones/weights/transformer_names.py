@@ -140,14 +140,21 @@ def has(outline: Outline, pattern: str) -> bool:
     return any(re.fullmatch(pattern, name) for name in outline)
 
 
-def sizes(outline: Outline, heads: Mapping[int, int] = HEADS) -> dict[str, object]:
-    """width, depth, heads, mlp_ratio and tubelet of the network that an outline is for, where it tells."""
+def sizes(outline: Outline, given: Mapping[str, object], heads: Mapping[int, int] = HEADS) -> dict[str, object]:
+    """width, depth, heads, mlp_ratio and tubelet of the network that an outline is for, where it tells.
+
+    Raises UserError for a width that is not published, unless heads are ``given``: other ones would load all the same.
+    """
     found: dict[str, object] = {}
     kernel = outline.get("patch_embed.proj.weight")
     if kernel is not None and kernel.ndim in (4, 5):
         width, _, *tubelet = kernel.shape
         found |= {"width": width, "tubelet": (*([1] if len(tubelet) == 2 else []), *tubelet)}
-        found |= {"heads": heads[width]} if width in heads else {}
+        if width not in heads and "heads" not in given:
+            raise UserError(
+                f"No tensor tells the heads of a network of width {width}; give them (weights=FILE&heads=N)."
+            )
+        found |= {"heads": given.get("heads", heads.get(width))}
         if (first := outline.get("blocks.0.mlp.fc1.weight")) is not None:
             found["mlp_ratio"] = first.shape[0] / width
     numbers = [int(name.split(".")[1]) for name in outline if re.match(r"blocks\.\d+\.", name)]

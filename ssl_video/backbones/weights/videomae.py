@@ -24,10 +24,10 @@ def is_of(outline: Outline, tuned: bool, classes: int = 0) -> bool:
     return blocks and fits_head and ("fc_norm.weight" in outline if tuned else "norm.weight" in outline)
 
 
-def options(outline: Outline, _given: Mapping[str, object]) -> dict[str, object]:
+def options(outline: Outline, given: Mapping[str, object]) -> dict[str, object]:
     """Sizes, fixed positions, and a last norm where the file has one: a fine-tuned network has it behind the mean."""
     norm = "tokens" if "norm.weight" in outline else "none"
-    return {"positions": "sincos1d", "frames": 16, "side": 224, "norm": norm, **sizes(outline)}
+    return {"positions": "sincos1d", "frames": 16, "side": 224, "norm": norm, **sizes(outline, given)}
 
 
 def adapt(common: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:

@@ -30,7 +30,7 @@ def is_vivit(outline: Outline) -> bool:
 def options(outline: Outline, given: Mapping[str, object]) -> dict[str, object]:
     """Sizes, and the side of the frames that the positions are laid out for."""
     frames, kernel = int(str(given.get("frames", 32))), outline["patch_embed.proj.weight"].shape
-    found = {"positions": "learned", "cls": True, "frames": frames, "gelu": "tanh", **sizes(outline)}
+    found = {"positions": "learned", "cls": True, "frames": frames, "gelu": "tanh", **sizes(outline, given)}
     return {**found, **side_of((outline["pos_embed"].shape[1] - 1) * kernel[2] // frames, kernel[3])}
 
 

@@ -40,7 +40,7 @@ def _tokens(outline: Outline) -> int:
 def options_1(outline: Outline, given: Mapping[str, object]) -> dict[str, object]:
     """Sizes, and the side of the frames that the stored positions are laid out for."""
     frames = int(str(given.get("frames", 16)))
-    found = {"positions": "sincos3d", "frames": frames, **sizes(outline)}
+    found = {"positions": "sincos3d", "frames": frames, **sizes(outline, given)}
     kernel = outline["patch_embed.proj.weight"].shape
     return {**found, **side_of(_tokens(outline) * kernel[2] // frames, kernel[3])}
 
@@ -52,9 +52,9 @@ def adapt_1(common: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, Tens
     return ours(weights, backbone)
 
 
-def options_2(outline: Outline, _given: Mapping[str, object]) -> dict[str, object]:
+def options_2(outline: Outline, given: Mapping[str, object]) -> dict[str, object]:
     """Sizes; positions are rotary."""
-    return {"positions": "rope3d", "frames": 64, "side": 256, **sizes(outline, {**HEADS, 1408: 22})}
+    return {"positions": "rope3d", "frames": 64, "side": 256, **sizes(outline, given, {**HEADS, 1408: 22})}
 
 
 def adapt_2(common: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
