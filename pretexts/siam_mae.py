@@ -83,6 +83,7 @@ class SiamMAE(Pretext):
 
     Config = SiamMAEConfig
     config: SiamMAEConfig
+    span_limits = (("gap_s", 0.04),)
     needs = Needs(max_temporal_stride=1)
     positions_SE: Tensor
 

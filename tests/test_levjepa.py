@@ -13,6 +13,9 @@ from tests.nets import tiny_backbone, video_set
 OPTIONS = {"frames": 4, "fps": 25.0, "short_side": 36, "size": 32, "view_size": 16, "views": 2, "hidden": 16}
 OPTIONS |= {"embedding": 6, "directions": 10, "drop": 0.75}
 
+PAPER = ("AdamW", 0.9, 0.04, False, 3072, 1, {1_200: 4e-4, 60_000: 4e-4, 119_999: 4e-4})
+"""The optimiser of the authors' code, for ``test_papers``."""
+
 
 def make(**options) -> Pretext:
     torch.manual_seed(0)

@@ -1,5 +1,7 @@
 """SiamMAE: pairs of frames or of crops, what is hidden, and that the first frame is what helps."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,17 @@ from tests.nets import tiny_backbone
 
 OPTIONS = {"short_side": 36, "size": 32, "mask": 0.9, "decoder_width": 16, "decoder_heads": 2, "decoder_depth": 1}
 OPTIONS |= {"decoder_hidden": 16, "dropout": 0.0}
+
+PAPER = (
+    "AdamW",
+    0.9,
+    0.05,
+    False,
+    2048,
+    1,
+    {n: 4e-4 * (1 + math.cos(math.pi * at / 557)) for n, at in ((20, 1), (399, 556))},
+)
+"""The optimiser of the authors' code, for ``test_papers``: 20 of 400 epochs of warm-up, then a cosine to 0."""
 
 
 def make(**options) -> Pretext:

@@ -1,5 +1,7 @@
 """VideoMAE: which patches are hidden, what is painted, and that a slow computation of the targets agrees."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,10 @@ from tests.nets import tiny_backbone, video_set
 
 OPTIONS = {"frames": 4, "stride": 1, "short_side": 36, "size": 32, "mask": 0.75, "decoder_width": 12}
 OPTIONS |= {"decoder_heads": 2, "decoder_depth": 1}
+
+LAST = 1e-5 + (6e-4 - 1e-5) * (1 + math.cos(math.pi * 2224 / 2227)) / 2
+PAPER = ("AdamW", 0.9, 0.05, False, 1024, 1, {40: 6e-4, 799: LAST})
+"""The optimiser of the authors' code, for ``test_papers``: 40 of 800 epochs of warm-up, then a cosine to 0.00001."""
 
 
 def network():

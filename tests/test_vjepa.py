@@ -17,6 +17,9 @@ from tests.nets import tiny_backbone
 OPTIONS = {"frames": 4, "stride": 1, "short_side": 36, "size": 32, "predictor_width": 12, "predictor_heads": 2}
 OPTIONS |= {"predictor_depth": 1, "momentum": 0.9}
 
+PAPER = ("AdamW", 0.9, 0.04, False, 3072, 1, {12_000: 6.25e-4, 51_000: 3.13e-4, 89_999: 1e-6})
+"""The optimiser of the authors' code, for ``test_papers``."""
+
 
 def network(depth: int = 1):
     torch.manual_seed(0)
