@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from ssl_video.video.pictures import of_pictures
 from ssl_video.video.reader import VideoError, iterate_frames
 from ssl_video.video.upright import Each
 from ssl_video.video.view import View
+
+T = TypeVar("T")
 
 PORTION = 1 << 23
 """Bytes of the clips of a video that are held at a time in a reading process, and travel together."""
@@ -101,21 +103,26 @@ class Features:
         """(N,) class indices, where every video has one label."""
         return np.array([v.label for v in self.videos])
 
+    def some(self, numbers: Sequence[int]) -> "Features":
+        """Those of the videos at these places, and all problems."""
+        videos = [self.videos[n] for n in numbers]
+        return Features(videos, [self.clips_KD[n] for n in numbers], [self.starts[n] for n in numbers], self.problems)
+
     def targets_NK(self, classes: int) -> np.ndarray:
         """(N, K) True where a video has a label, one or several."""
         return targets_of([v.labels for v in self.videos], classes)
 
 
 class FeatureStore:
-    """The features of training and test lists that were extracted already, by whatever they depend on.
+    """What was extracted of training and test lists already, features or maps, by whatever it depends on.
 
     Two protocols on one network, whose tasks hold one store, extract them once.
     """
 
     def __init__(self):
-        self._found: dict[Hashable, tuple[Features, Features]] = {}
+        self._found: dict[Hashable, Any] = {}
 
-    def get(self, key: Hashable, make: Callable[[], tuple[Features, Features]]) -> tuple[Features, Features]:
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """What is there under ``key``, else what ``make`` makes, which is there from then on."""
         if key not in self._found:
             self._found[key] = make()

@@ -9,8 +9,9 @@ from ssl_video.bounds import Bounds, Count
 from ssl_video.encoders.base import Encoder
 from ssl_video.eval.accuracy import accuracies, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
-from ssl_video.eval.features import FeatureOptions
+from ssl_video.eval.features import FeatureOptions, Features
 from ssl_video.eval.linear import standardise
+from ssl_video.eval.low_shot import check_shots, low_shot
 from ssl_video.eval.results import predictions_of
 from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model
@@ -22,6 +23,8 @@ class KnnConfig(FeatureOptions):
 
     k: Count = 5
     """Neighbours that vote."""
+    shots: Count | None = None
+    """Training videos of each class that vote, by three fixed draws over which metrics are averaged; None: all."""
     temperature: Annotated[float, Bounds(least=0.002)] = 0.1
     """A neighbour's vote weighs exp(cosine / temperature), which below 0.002 is no number any more."""
 
@@ -36,13 +39,22 @@ class Knn(Evaluation[KnnConfig]):
 
     def measure(self, model: Model | Encoder, task: Task, config: KnnConfig, seed: int) -> Outcome:
         """The training list votes, the test list is classified; nothing is drawn at random."""
+        if config.shots is not None:
+            check_shots(task.train.videos, task.train.classes, config.shots)
         train, test = train_and_test_features(model, task, config.extraction, calibrate=config.calibrate)
-        x_train, x_test = standardise(train.mean_ND, test.mean_ND)
-        scores = knn_scores(x_train, train.labels_N, x_test, len(task.train.classes), config.k, config.temperature)
-        counts = {"train": len(train.videos), "test": len(test.videos), "classes": len(task.train.classes)}
-        found = accuracies(scores, test.labels_N)
+        classes = task.train.classes
+
+        def scored(part: Features) -> tuple[np.ndarray, dict[str, float]]:
+            x_train, x_test = standardise(part.mean_ND, test.mean_ND)
+            scores = knn_scores(x_train, part.labels_N, x_test, len(classes), config.k, config.temperature)
+            return scores, accuracies(scores, test.labels_N)
+
+        if config.shots is not None:
+            return low_shot(train, test, classes, config.shots, scored)
+        scores, found = scored(train)
+        counts = {"train": len(train.videos), "test": len(test.videos), "classes": len(classes)}
         confused = confusion(scores, test.labels_N)
-        predictions = predictions_of(test.videos, task.train.classes, scores)
+        predictions = predictions_of(test.videos, classes, scores)
         return Outcome(found, counts, train.problems + test.problems, confused, predictions=predictions)
 
 

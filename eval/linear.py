@@ -14,6 +14,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.features import Extraction, FeatureOptions, Features
+from ssl_video.eval.low_shot import check_shots, low_shot
 from ssl_video.eval.multilabel import multilabel_numbers
 from ssl_video.eval.results import predictions_of
 from ssl_video.eval.shards import Rows, train_and_test_features
@@ -52,6 +53,8 @@ class LinearConfig(FeatureOptions):
     """Epochs at which the learning rate is multiplied by gamma (sgd, adam)."""
     gamma: NotNegative = 0.1
     """Factor of the learning rate at a milestone (sgd, adam)."""
+    shots: Count | None = None
+    """Training videos of each class, by three fixed draws over which metrics are averaged; None: all."""
     still: bool = False
     """Control: every clip shows its middle frame only, repeated."""
     shuffle: bool = False
@@ -102,18 +105,28 @@ class Linear(Evaluation[LinearConfig]):
 
     def measure(self, model: Model | Encoder, task: Task, config: LinearConfig, seed: int) -> Outcome:
         """Train on the training list, test on the test list."""
+        if config.shots is not None:
+            check_shots(task.train.videos, task.train.classes, config.shots)
         train, test = train_and_test_features(model, task, config.extraction, calibrate=config.calibrate)
         assert task.test is not None
         classes, problems = len(task.train.classes), train.problems + test.problems
         counts = {"train": len(train.videos), "test": len(test.videos), "classes": classes}
         multi_label = task.train.multi_label or task.test.multi_label
-        scores_NK, clips_KC = classify(train, test, classes, config, seed, multi_label)
-        predictions = predictions_of(test.videos, task.train.classes, scores_NK)
+
+        def scored(part: Features) -> tuple[np.ndarray, dict[str, float]]:
+            scores_NK, clips_KC = classify(part, test, classes, config, seed)
+            return scores_NK, accuracies(scores_NK, test.labels_N) | clip_accuracy(clips_KC, test.labels_N)
+
+        if config.shots is not None:
+            return low_shot(train, test, task.train.classes, config.shots, scored)
         if multi_label:
+            scores_NK, _ = classify(train, test, classes, config, seed, multi_label)
             metrics, counted = multilabel_numbers(scores_NK, test.targets_NK(classes))
+            predictions = predictions_of(test.videos, task.train.classes, scores_NK)
             return Outcome(metrics, counts | counted, problems, predictions=predictions)
-        found = accuracies(scores_NK, test.labels_N) | clip_accuracy(clips_KC, test.labels_N)
+        scores_NK, found = scored(train)
         confused = confusion(scores_NK, test.labels_N)
+        predictions = predictions_of(test.videos, task.train.classes, scores_NK)
         return Outcome(found, counts, problems, confused, predictions=predictions)
 
 

@@ -1,9 +1,11 @@
 """Label propagation: what is drawn on the first frame of a video is carried to the others by affinity, and compared.
 
-The settings of three papers are presets; where a paper and its released code differ, they are those of the code, whose
+The settings of some papers are presets; where a paper and its released code differ, they are those of the code, whose
 numbers the published ones are:
 
 * ``crw-...``: A. Jabri, A. Owens, A. Efros: "Space-Time Correspondence as a Contrastive Random Walk", NeurIPS 2020.
+* ``siam-davis``: A. Eymaël et al.: "Efficient Image Pre-Training with Siamese Cropped Masked Autoencoders", ECCV 2024,
+  for transformers of single frames.
 * ``timecycle-davis``: X. Wang, A. Jabri, A. Efros: "Learning Correspondence from the Cycle-Consistency of Time", CVPR
   2019.
 """
@@ -106,6 +108,7 @@ class Propagation(Evaluation[PropagationConfig]):
         "crw-davis-240": replace(CRW_DAVIS, side=240),
         "crw-jhmdb": replace(CRW_DAVIS, measure="points", side=320, square=True, context=7, points="rounded"),
         "crw-vip": replace(CRW_DAVIS, measure="parts", side=560, square=True, context=4, first_frame=True),
+        "siam-davis": replace(CRW_DAVIS, side=480, radius=20, top_k=7, temperature=0.7),
         "timecycle-davis": TIMECYCLE_DAVIS,
     }
     takes: ClassVar[Takes] = Videos()

@@ -66,7 +66,7 @@ def train_and_test_features(
         UserError: if no video can be read, features are not finite, or for an option that an encoder does not have.
     """
     assert task.test is not None
-    test, lists = task.test, (_files(task.train), _files(task.test))
+    test, lists = task.test, lists_of(task)
     if isinstance(model, Encoder):
         if what.still or what.shuffle or what.reversed or what.stage is not None:
             raise UserError(
@@ -80,8 +80,10 @@ def train_and_test_features(
     return task.features.get(key, lambda: _extracted(model, task, test, what, calibrate, weights))
 
 
-def _files(videos: VideoSet) -> tuple[str, tuple[str, ...]]:
-    return videos.hash, tuple(v.path for v in videos.videos)
+def lists_of(task: Task) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What says which videos both lists of a task are of, and which files are read for them."""
+    lists = (task.train,) if task.test is None else (task.train, task.test)
+    return tuple((videos.hash, tuple(v.path for v in videos.videos)) for videos in lists)
 
 
 def _extracted(

@@ -22,7 +22,7 @@ from ssl_video.bounds import Bounded, Count, Fraction, LessThanOne, NotNegative
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View
-from ssl_video.video.colours import LUMINANCE
+from ssl_video.pretexts.looks import grayed
 
 POSITIVE, TEMPORAL, SPATIAL, EASY = 1, -1, -3, 0
 
@@ -154,9 +154,8 @@ class DensePredictiveCoding(Pretext):
         changes = ctx.colours(frames, self.config.colour)
         if changes:
             matrix_N33, shift_N = changes["matrix_B33"], changes["shift_B"]
-        gray_33 = torch.tensor(LUMINANCE, device=ctx.device).expand(3, 3)
         is_gray_N11 = ctx.uniform(frames, 1, 1) < self.config.gray
-        return {"matrix_B33": torch.where(is_gray_N11, matrix_N33 @ gray_33, matrix_N33), "shift_B": shift_N}
+        return {"matrix_B33": grayed(matrix_N33, is_gray_N11), "shift_B": shift_N}
 
 
 def as_rows(maps_BPDhw: Tensor) -> Tensor:

@@ -76,6 +76,15 @@ class TokenNetwork(Protocol):
         ...
 
 
+@runtime_checkable
+class WholeTokens(Protocol):
+    """A network whose tokens can be had, its class token among them, whether or not some may be left out."""
+
+    def tokens(self, clip_BCTHW: Tensor) -> Tokens:
+        """All tokens behind the last block; those of frames that are read one by one each with its own class token."""
+        ...
+
+
 CAN: dict[type, str] = {
     HeatMaps: "says where a clip speaks for which answer (a run of speediness or arrow_of_time, or a fine-tuned one)",
     FrameEmbeddings: "embeds single frames",

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ssl_video.backbones.base import backbone_options
-from ssl_video.backbones.weights import own_entry
+from ssl_video.backbones.weights import found, whole_source
 from ssl_video.backbones.weights.packaged import packaged, packaged_names
 from ssl_video.bounds import counted, replaced
 from ssl_video.config import from_mapping, make_options, option_type, plain
 from ssl_video.datasets import spec as datasets
 from ssl_video.errors import UserError
-from ssl_video.files import as_named, there
 from ssl_video.model.loading import weights_file
 from ssl_video.pretexts.base import PRETEXTS
 from ssl_video.readback import of_type, reading
@@ -53,8 +52,8 @@ class PretrainConfig:
         cls, name = PRETEXTS[self.pretext.name], self.backbone.name
         pretext = make_options(cls, f"pretext {self.pretext.name}", self.pretext.options)
         weights = self.backbone.options.get("weights")
-        entry = own_entry(str(weights), name) if weights else None  # it brings options of its network
-        options = {**(entry.options if entry else {}), **self.backbone.options}
+        brings = found(str(weights), name, self.backbone.options).brings if weights not in (None, "None") else {}
+        options = {**brings, **self.backbone.options}
         backbone = vars(from_mapping(backbone_options(name), options, f"backbone {name}"))
         object.__setattr__(self, "pretext", Choice(self.pretext.name, pretext))
         object.__setattr__(self, "backbone", Choice(name, backbone))
@@ -81,8 +80,8 @@ class PretrainConfig:
 def anywhere(config: PretrainConfig) -> PretrainConfig:
     """The configuration with whole paths, so that it can be noted in a run and read in any folder."""
     options, weights = config.backbone.options, config.backbone.options.get("weights")
-    if isinstance(weights, str) and weights and there(weights):
-        options = {**options, "weights": str(as_named(weights))}
+    if isinstance(weights, str) and weights:
+        options = {**options, "weights": whole_source(weights)}
     data = dataclasses.replace(config.data, spec=datasets.anywhere(config.data.spec))
     return dataclasses.replace(config, backbone=Choice(config.backbone.name, options), data=data)
 

@@ -30,6 +30,7 @@ from ssl_video.train.distributed import Ranks, choose_device, joined
 from ssl_video.train.extras import check_packages
 from ssl_video.train.lists import check_same, lists_from, lists_of, offered, shown
 from ssl_video.train.loop import train
+from ssl_video.train.pace import measure_pace
 from ssl_video.train.parallel import check
 from ssl_video.train.report import chance_of, held_out_result, write_report
 from ssl_video.train.span import fit_span, in_flags
@@ -124,6 +125,9 @@ def _pretrain(
         if fitted:
             config = with_span(config, fitted)
             pretext = untrained(config)
+        if config.training.minutes is not None:
+            timed, its = config, pretext
+            config = ranks.first_does(lambda: with_minutes_as_steps(timed, its, lists.training, ranks))
         noted, own = config, pretext
 
         def note() -> None:
@@ -157,10 +161,14 @@ def _start(run: Run, config: PretrainConfig, resume: Resume, say: Say) -> Start:
 
 
 def as_begun(run: Run, config: PretrainConfig) -> PretrainConfig:
-    """A configuration whose span is to be fitted, with the span that it got when the run began."""
-    if not config.fit_span or not run.started:
+    """A configuration whose span is to be fitted, or whose steps are to be timed, as it was when the run began."""
+    if not run.started or not (config.fit_span or config.training.minutes):
         return config
     noted = PretrainConfig.from_mapping(noted_by(run), f"configuration {run.config_file}")
+    if config.training.minutes:
+        config = replace(config, training=replace(config.training, steps=noted.training.steps, minutes=None))
+    if not config.fit_span:
+        return config
     if noted.pretext.name != config.pretext.name:
         return config
     span = {name: noted.pretext.options[name] for name, _ in PRETEXTS[config.pretext.name].span_limits}
@@ -184,6 +192,16 @@ def _choose(
 def with_span(config: PretrainConfig, span: Mapping[str, Any]) -> PretrainConfig:
     """With these options of its pretext."""
     return replace(config, pretext=Choice(config.pretext.name, {**config.pretext.options, **span}))
+
+
+def with_minutes_as_steps(config: PretrainConfig, pretext: Pretext, videos: VideoSet, ranks: Ranks) -> PretrainConfig:
+    """With as many steps as take its minutes here: some are timed and thrown away (``measure_pace``)."""
+    training = config.training
+    assert training.minutes is not None
+    dataset = ClipDataset(videos, pretext, training.seed, partial(read_video, reader=config.data.reader))
+    step_s = measure_pace(pretext, dataset, training, ranks).step_s
+    steps = max(1, round(60 * training.minutes / step_s))
+    return replace(config, training=replace(training, steps=steps, minutes=None))
 
 
 @dataclass(frozen=True)

@@ -165,12 +165,32 @@ def _sums_up(parts: zipfile.ZipFile, name: str) -> bool:
     return False
 
 
-def load_state(path: Path) -> Any:
-    """What torch pickled, compared first (``check_state``). Raises one of ``UNREADABLE``; nothing is executed."""
+def load_state(path: Path, mapped: bool = False) -> Any:
+    """What torch pickled, compared first (``check_state``). Raises one of ``UNREADABLE``; nothing is executed.
+
+    ``mapped``: numbers stay in the file until they are used, for a file that nobody changes meanwhile.
+    """
     check_state(path)
     with warnings.catch_warnings():  # torch's remarks on strange files; the caller says what is wrong
         warnings.simplefilter("ignore")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
+
+
+def outline_of_state(path: Path) -> Any:
+    """What torch pickled, with tensors on the meta device: none of their numbers is read. Raises as ``load_state``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(path))
+
+
+def outline_of_tensors(path: Path) -> dict[str, Tensor]:
+    """Names and shapes of a safetensors file, as tensors on the meta device. Raises UserError if it is no whole one."""
+    try:
+        with safe_open(path, "pt") as file:
+            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  (not a dict)
+    except UNREADABLE as error:
+        raise _damaged(path, error) from None
+    return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
 
 
 def not_finite(module: nn.Module, weights: Mapping[str, Tensor] | None = None) -> list[str]:

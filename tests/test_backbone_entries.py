@@ -22,7 +22,8 @@ def test_an_entry_is_of_a_network_that_there_is_and_says_what_is_known_of_it(key
     assert name and (network in BACKBONES.names() or network in BORROWED)
     if network not in BORROWED:
         from_mapping(backbone_options(network), entry.options, key)
-    assert entry.source and entry.licence and entry.trained_on
+    assert bool(entry.source) != (entry.layout is not None)  # it has an address, or the user has the file
+    assert entry.licence and entry.trained_on
     assert entry.lists or videos_seen(entry.source)
     assert all(re.fullmatch(r"[a-z_0-9]+:[a-z]+\d*", name) for name in entry.lists)
     assert (entry.mean is None) == (entry.std is None)

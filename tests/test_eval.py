@@ -4,9 +4,7 @@ import torch
 from sklearn.linear_model import RidgeClassifier
 from torch import nn
 
-from ssl_video.datasets.base import VideoSet
 from ssl_video.errors import UserError
-from ssl_video.eval import features as features_module
 from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion, draw_confusion
 from ssl_video.eval.base import EVALUATIONS, Task, evaluate
 from ssl_video.eval.calibration import calibrate_batch_norm
@@ -14,9 +12,9 @@ from ssl_video.eval.features import ClipsOfVideos, Extraction, clip_starts
 from ssl_video.eval.knn import knn_scores
 from ssl_video.eval.linear import LinearConfig, ridge_scores, sgd_scores, standardise
 from ssl_video.eval.retrieval import recall_at
-from ssl_video.model import Model, digest, pool
+from ssl_video.model import digest, pool
 from ssl_video.video.view import View
-from tests.nets import drawn_frames, tiny_backbone, video_set
+from tests.nets import drawn_frames, drawn_task, tiny_model
 
 
 def blobs(count=120, classes=3, dimensions=6, spread=0.8, seed=0):
@@ -28,15 +26,12 @@ def blobs(count=120, classes=3, dimensions=6, spread=0.8, seed=0):
 
 @pytest.fixture
 def task(monkeypatch):
-    monkeypatch.setattr(features_module, "read_video", drawn_frames)
-    whole = video_set(24)
-    train, test = (VideoSet(n, whole.videos[a:b], whole.classes) for n, a, b in (("train", 0, 16), ("test", 16, 24)))
-    return Task("drawn", 1, train, test, workers=0)
+    return drawn_task(monkeypatch)
 
 
 @pytest.fixture
 def model():
-    return Model("tiny", tiny_backbone().eval(), View(4, 2, 12, 8), {}, torch.device("cpu"))
+    return tiny_model()
 
 
 def test_ridge_agrees_with_scikit_learn_at_the_same_penalty():

@@ -338,3 +338,18 @@ def test_a_recipe_without_a_name_is_a_sentence(capsys):
 def test_another_word_behind_resume_is_a_sentence(tmp_path, capsys):
     assert main(["pretrain", "--out", str(tmp_path), "--resume", "maybe"]) == 2
     assert "--resume is given alone, or as --resume auto, not as '--resume maybe'" in capsys.readouterr().err
+
+
+def test_minutes_become_steps_that_were_timed_here_and_the_same_line_resumes_them(
+    videos, tmp_path, monkeypatch, capsys
+):
+    of_a_step = pace.Pace(reading_s=0.0, computing_s=3.0, workers=0, cores=1, shared=True)
+    monkeypatch.setattr("ssl_video.pretraining.measure_pace", lambda *_a, **_k: of_a_step)
+    line = ["pretrain", "--data", str(videos), "--out", str(tmp_path / "run"), "--resume", "auto", "--minutes", "0.15"]
+    line += flags({name: value for name, value in (QUICK | TINY).items() if name != "steps"})
+    assert main(line) == 0
+    noted = Run(tmp_path / "run").config()
+    assert (noted["steps"], noted["minutes"], noted["epochs"]) == (3, None, None)
+    monkeypatch.setattr("ssl_video.pretraining.measure_pace", None)  # nothing is timed a second time
+    assert main(line) == 0 and "is finished already" in capsys.readouterr().out
+    assert main([*line, "--steps", "3"]) == 2 and "say one thing in two units" in capsys.readouterr().err

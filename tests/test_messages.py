@@ -11,6 +11,7 @@ from ssl_video.apps.catalogue import KINDS
 from ssl_video.backbones.base import unloaded_backbone
 from ssl_video.cli import COMMANDS
 from ssl_video.cli.parsing import RENAMED
+from ssl_video.cli.pretrain_command import configure
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS
 from ssl_video.recipes import load_recipe, serving
@@ -63,11 +64,11 @@ def test_no_message_names_an_extra_as_if_the_project_were_on_an_index():
 
 @pytest.mark.parametrize("name", OURS)
 def test_the_network_that_a_message_names_serves_the_pretext(name):
-    words = serving(name).split()
-    backbone = unloaded_backbone(words[1].rstrip(","))
-    PRETEXTS[name].needs.check(name, backbone)
+    flags, _, recipe = serving(name).rpartition(", or --config ")
+    config = configure([*flags.split(), "--pretext", name, "--data", "x", "--config", f"{name}:small"]).config
+    PRETEXTS[name].needs.check(name, unloaded_backbone(config.backbone.name, **config.backbone.options))
     assert serving(PRETEXTS[name].__name__) == serving(name)
-    assert words[-2] == "--config" and load_recipe(words[-1])["pretext"]["name"] == name
+    assert load_recipe(recipe)["pretext"]["name"] == name
 
 
 def test_a_network_that_is_too_coarse_is_refused_with_one_that_is_not():

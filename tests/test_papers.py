@@ -1,5 +1,6 @@
 """Presets and recipes have the settings that they claim, told apart from how the library states them."""
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,6 +141,10 @@ PAPER = {
     "cycle_tracking": ("Adam", 0.5, 0.0, False, 36, 1, dict.fromkeys(range(30), 2e-4)),
     "dense_predictive_coding": ("Adam", 0.9, 1e-5, True, 128, 1, dict.fromkeys(range(300), 1e-3)),
 }
+# the test of a pretext may have its own, as PAPER
+for _name in set(PRETEXTS.names()) - set(PAPER):
+    if paper := getattr(importlib.import_module(f"tests.test_{_name}"), "PAPER", None):
+        PAPER[_name] = paper
 UNKNOWN = {"cubic_puzzles", "speediness"}
 """No code of the authors was found, and no statement of the optimiser."""
 
@@ -163,7 +168,7 @@ def test_a_paper_recipe_trains_as_the_code_does(name):
     assert (training.batch_size, training.optim.accumulate) == (batch, accumulated)
     clips = 3000 * training.clips_per_video
     steps = training.steps_over(3000)
-    assert steps == (max(rates) + 1 if training.steps else round(len(rates) * clips / batch))
+    assert steps == (max(rates) + 1 if training.steps else round((max(rates) + 1) * clips / batch))
     for at, rate in rates.items():
         step = at if training.steps else -(-at * clips // batch)  # the first whole step of an epoch
         assert learning_rate(training.optim, Progress(step, steps)) == pytest.approx(rate), at
@@ -175,11 +180,11 @@ def test_a_paper_recipe_trains_as_the_code_does(name):
     set_schedules(optimizer, training.optim, Progress(0, steps))
     assert type(optimizer).__name__ == kind
     for group in optimizer.param_groups:
-        assert (group["betas"][0] if kind == "Adam" else group["momentum"]) == beta
+        assert (group["betas"][0] if kind in ("Adam", "AdamW") else group["momentum"]) == beta
         decayed = everything or all(p.ndim > 1 for p in group["params"])
         assert group["weight_decay"] == (decay if decayed else 0.0)
-    assert training.optim.clip_norm == (10 if name == "cycle_tracking" else None)
-    assert training.optim.ema is None
+    assert training.optim.clip_norm == (10 if name in ("cycle_tracking", "vjepa") else None)
+    assert (training.optim.ema is None) == (name != "levjepa")
 
 
 def test_vcop_holds_800_videos_out_of_its_pretraining():

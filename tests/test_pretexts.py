@@ -98,7 +98,8 @@ def test_losses_and_changed_pixels_are_of_full_precision_in_a_run_of_bf16(name, 
     """Eight bits of mantissa are too few for a loss, and for what frames of one video differ in."""
     pretext = make(name).train()
     seen = []
-    first = next(m for m in pretext.backbone.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Conv3d))
+    layers = torch.nn.Conv2d | torch.nn.Conv3d | torch.nn.Linear
+    first = next(m for m in pretext.backbone.modules() if isinstance(m, layers))
     with (
         first.register_forward_pre_hook(lambda _, args: seen.append(args[0].dtype)),
         torch.autocast("cpu", torch.bfloat16),
@@ -170,7 +171,7 @@ class Apart(Context):
 def test_the_losses_of_two_ranks_average_to_the_loss_of_their_whole_batch(name, batch_of):
     pretext = make(name).double().train()
     for module in pretext.modules():  # each rank has its own batch statistics and drops its own units
-        if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
+        if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.MultiheadAttention)):
             module.eval()
     batch = batch_of(pretext)
     whole = pretext(batch, Context(Progress(0, 1), torch.Generator().manual_seed(7))).loss.item()

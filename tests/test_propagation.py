@@ -138,6 +138,8 @@ def test_every_preset_names_its_numbers():
     assert davis_480.temperature == 0.05 and small.side == 240
     assert (jhmdb.context, jhmdb.side, jhmdb.measure, jhmdb.points) == (7, 320, "points", "rounded")
     assert (vip.context, vip.side, vip.measure, vip.classes) == (4, 560, "parts", 20)
+    siam = presets["siam-davis"]
+    assert (siam.side, siam.context, siam.radius, siam.top_k, siam.temperature) == (480, 20, 20, 7, 0.7)
     cycle = presets["timecycle-davis"]
     assert (cycle.context, cycle.side, cycle.square, cycle.rule) == (7, 320, True, "per-frame")
 

@@ -87,6 +87,7 @@ def _record(n: int) -> bytes:
 
 CASES = {
     "alignment": Case(lambda t: t.of_network("sequences"), {"episodes": 2, "shots": "1"}),
+    "attentive": Case(Things.of_network, {"clips": 2, "epochs": 2, "batch_size": 4}),
     "features": Case(Things.of_features, {"audio": False, "epochs": 1, "batch_size": 2}),
     "finetune": Case(Things.of_network, {"max_steps": 1, "batch_size": 4, "clips": 1}),
     "fusion": Case(Things.of_classifier, {"clips": 2}),
@@ -95,6 +96,7 @@ CASES = {
     "pretext": Case(Things.of_run, {"clips": 1}),
     "propagation": Case(lambda t: t.of_network("tracks", "dense_resnet_8?width=2"), {"side": 32}),
     "retrieval": Case(Things.of_network, {"clips": 2}),
+    "reversal": Case(Things.of_network, {"clips": 2}),
     "svm": Case(Things.of_network, {"clips": 2}),
 }
 
@@ -213,6 +215,7 @@ def test_what_is_said_of_every_test_video_is_what_the_accuracy_counts(name, resu
 @every_protocol
 def test_what_each_test_video_has_of_a_metric_comes_to_the_metric(name, results):
     shown = {"alignment": "kendalls_tau", "pretext": "accuracy", "propagation": "J&F", "retrieval": "recall@1"}
+    shown["reversal"] = "accuracy"
     metric = shown.get(name, "top1")
     of_videos = results(name).of_videos(metric)
     if name == "features" or metric not in results(name).metrics:  # of features there is no file

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ssl_video.apps.benchmark import of_training, run_table
-from ssl_video.apps.table import Entry, Row, chosen_rows, entries_of, read_table
+from ssl_video.apps.table import Entry, Row, chosen_rows, entries_of, in_a_hurry, read_table
 from ssl_video.apps.table_found import Found, key_of
 from ssl_video.apps.table_margins import HEADER, LEGEND, NOT_MEASURED, margin_of
 from ssl_video.apps.table_page import stored_table
@@ -276,3 +276,19 @@ def test_a_pretraining_from_that_of_another_row_counts_both(measured, tmp_path):
     measured({**CONTENT, "rows": rows})
     text = (tmp_path / "table.md").read_text()
     assert (line_of(text, "before")["clips"], line_of(text, "after")["clips"]) == ("480", "960")
+
+
+def test_a_quick_table_has_one_seed_and_split_short_trainings_and_no_slow_rows():
+    rows = [
+        {"name": "timed", "model": "recipe:speediness:small", "pretrain": {"minutes": 10}},
+        {"name": "counted", "model": "recipe:speediness:small", "pretrain": {"steps": 9}},
+        {"name": "slow", "model": "recipe:speediness:small", "quick": False},
+    ]
+    table = read_table(in_a_hurry({**CONTENT, "title": "T", "rows": rows}), {})
+    assert [row.name for row in table.rows if not row.name.endswith("weights")] == ["timed", "counted"]
+    assert [dict(table.rows[n].pretrain) for n in (0, 2)] == [{"minutes": 2}, {"steps": 9}]
+    assert (
+        table.seeds == 1
+        and table.data["a"].splits == (1,)
+        and table.title == ("T (quick: one seed, 2 minutes, not a result)")
+    )

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from ssl_video.tensors import load_tensors, save_tensors
 from ssl_video.train.config import OptimConfig, TrainingConfig
 from ssl_video.train.data import MAX_ATTEMPTS, BatchKeys, ClipDataset, collate, grouping, usable
 from ssl_video.train.distributed import Ranks
-from ssl_video.train.log import Log, collapse_indicators
+from ssl_video.train.log import Log, Meter, collapse_indicators
 from ssl_video.train.loop import train
 from ssl_video.train.objective import Context, Progress
 from ssl_video.train.optim import LARS, build_optimizer, learning_rate, set_schedules
@@ -452,6 +453,17 @@ def test_the_average_follows_the_weights_by_its_decay(tmp_path):
         assert torch.allclose(value, 0.9 * seen[0][name] + 0.1 * seen[1][name], atol=1e-7), name
 
 
+def test_features_that_become_one_point_are_warned_of_once_where_that_is_a_collapse(tmp_path):
+    pretext = make_pretext()
+    features_ND = torch.arange(8.0)[:, None] * torch.ones(40)  # one direction
+    meter = Meter(8, collapse_below=0.05)
+    for step in (1, 2):
+        meter.add(step, Output(torch.tensor(1.0), {}, features_ND), [])
+        with pytest.warns(UserWarning, match="effective rank of 1.0 of 40 channels") if step == 1 else nullcontext():
+            meter.record(step)
+    assert pretext.collapse_below is None  # of others a low rank is no collapse
+
+
 def test_the_learning_rate_rises_then_falls_to_zero():
     config = OptimConfig(lr=1.0, warmup=0.1)
     rates = [learning_rate(config, Progress(s, 100)) for s in range(100)]
@@ -463,6 +475,12 @@ def test_the_learning_rate_falls_at_milestones():
     config = OptimConfig(lr=1.0, warmup=0.0, schedule="steps", milestones=(0.5, 0.75), gamma=0.1)
     rates = [learning_rate(config, Progress(s, 4)) for s in range(4)]
     assert rates == pytest.approx([1.0, 1.0, 0.1, 0.01])
+
+
+def test_a_cosine_ends_at_the_rate_that_is_asked_for():
+    config = OptimConfig(lr=0.1, lr_end=0.02, warmup=0.0)
+    rates = [learning_rate(config, Progress(s, 100)) for s in (0, 50, 100)]
+    assert rates == pytest.approx([0.1, 0.06, 0.02])
 
 
 def test_the_weight_decay_follows_a_cosine_to_its_end_where_it_decays_at_all():

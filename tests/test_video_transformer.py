@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ssl_video.backbones.base import build_backbone
-from ssl_video.backbones.video_transformer import DividedBlock, JointBlock, Positions, Tubelets
+from ssl_video.backbones.vit_blocks import DividedBlock, JointBlock, Make, Positions, Tubelets
 from ssl_video.capabilities import TokenNetwork, Tokens
 from ssl_video.errors import UserError
 
@@ -79,7 +79,7 @@ def attention_of(module, tokens):
 @torch.no_grad()
 def test_divided_attention_is_over_a_place_in_all_frames_then_over_all_places_of_a_frame():
     torch.manual_seed(0)
-    block = shaken(DividedBlock(6, 2)).double()
+    block = shaken(DividedBlock(6, Make(2))).double()
     x = torch.randn(2, 6, 3, 2, 2, dtype=torch.float64)
     y = x.clone()
     for b in range(2):
@@ -102,7 +102,7 @@ def test_divided_attention_is_over_a_place_in_all_frames_then_over_all_places_of
 @torch.no_grad()
 def test_joint_attention_is_over_all_places_of_all_frames():
     torch.manual_seed(0)
-    block = shaken(JointBlock(6, 2)).double()
+    block = shaken(JointBlock(6, Make(2))).double()
     x = torch.randn(2, 6, 2, 2, 3, dtype=torch.float64)
     y = x.clone()
     places = [(t, i, j) for t in range(2) for i in range(2) for j in range(3)]

@@ -91,10 +91,25 @@ def _line(member: Any, kind: str) -> str:
     says what it is; of anything else, the first line of its docstring.
     """
     if hasattr(member, "trained_on"):
-        return getattr(member, "about", "") or f"trained on {member.trained_on}"
+        return getattr(member, "about", "") or _about_weights(member)
     ours = kind == "datasets" and member.__module__.startswith("ssl_video.")
     about = inspect.getdoc(inspect.getmodule(member) if ours else member) or ""
     return re.sub(r" ?\bRaises \w+.*$", "", about.partition("\n")[0]).replace("``", "")
+
+
+def _about_weights(entry: Any) -> str:
+    """What a published file was trained on, its clips and pixels, its licence, and against what it was checked."""
+    words = [f"trained on {entry.trained_on}"]
+    if entry.frames is not None:
+        words.append(f"{entry.frames} frames" + ("" if entry.stride is None else f", stride {entry.stride}"))
+    if entry.mean is not None:
+        words.append(f"mean {_numbers(entry.mean)}, std {_numbers(entry.std)}")
+    words += [entry.licence, f"checked: {entry.checked}" if entry.checked else "unchecked"]
+    return "; ".join([*words, *([] if entry.source else ["of a file that you have"])])
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:.3g}" for value in values)
 
 
 def _pretexts() -> Registry:

@@ -68,7 +68,7 @@ class TrackOptions(Bounded, flags="--"):
     """Number of the frame that counts as the first one."""
     preset: str = "crw-davis-240"
     """Settings of 'ssl-video evaluate propagation', over which the five options below go: default, crw-davis,
-    crw-davis-240, crw-jhmdb, crw-vip or timecycle-davis."""
+    crw-davis-240, crw-jhmdb, crw-vip, siam-davis or timecycle-davis."""
     side: Natural | None = None
     """Shorter side of the frames that the network sees, in pixels; 0: they keep their size."""
     context: Natural | None = None

@@ -63,7 +63,7 @@ def preview(config: PretrainConfig, out: Path | None = None, resume: Resume = Fa
     serving, lines = _by_length(whole, pretext)
     share = config.data.held_out
     kept = kept_of(serving, share) if share and serving > 1 else 0
-    steps = config.training.steps_over(serving - kept) if serving else None
+    steps = config.training.steps_over(serving - kept) if serving and config.training.minutes is None else None
     in_all = "" if steps is None else f"; {count(steps, 'step')}"
     said += [*lines, f"{count(serving - kept, 'video')} would be trained on, about {kept} held out{in_all}."]
     if not serving:
@@ -74,9 +74,14 @@ def preview(config: PretrainConfig, out: Path | None = None, resume: Resume = Fa
         said.append(why)
         copies = False
     left = steps - run.last_step() if steps else 0
-    if left >= STEPS_TO_TIME and (pace := pace_of(config, pretext, whole, copies)) is not None:
+    timed = left >= STEPS_TO_TIME or config.training.minutes is not None
+    if timed and (pace := pace_of(config, pretext, whole, copies)) is not None:
         more = ", once copies are made" if copies else ""
-        said.append(f"Estimated time on this machine: about {duration(left * pace.step_s)}{more}.")
+        if config.training.minutes is not None:
+            steps = round(60 * config.training.minutes / pace.step_s)
+            said.append(f"{config.training.minutes:g} minutes are about {count(steps, 'step')} on this machine{more}.")
+        else:
+            said.append(f"Estimated time on this machine: about {duration(left * pace.step_s)}{more}.")
     if copies:
         where = copies_dir("clips")
         said.append(f"Copies of the videos ({config.data.cache}) would be made in {where}, where there are none.")

@@ -95,6 +95,8 @@ class Row:
     """Shown beside the name."""
     only: tuple[str, ...] = ()
     """The data sets that it is measured on; all, if none is named."""
+    quick: bool = True
+    """Whether it is measured in a quick table too (``in_a_hurry``)."""
 
 
 @dataclass(frozen=True)
@@ -136,18 +138,22 @@ class Group:
         return entry.data == self.data and self.split in (None, entry.split) and self.seed in (None, entry.seed)
 
 
+QUICK_MINUTES = 2
+"""Of a training, in a quick table."""
 PRETRAINED = "pretrained:"
 UNTRAINED = ": random weights"
 """What the name of a row's twin ends with."""
 OF_A_TABLE = ("rows", "data", "title", "layout", "seeds")
 
 
-def load_table(name: str, specs: Mapping[str, str], seeds: int | None = None) -> Table:
+def load_table(name: str, specs: Mapping[str, str], seeds: int | None = None, quick: bool = False) -> Table:
     """A table by its packaged name or its file, with the recipes that its rows name.
 
-    ``specs`` say where its data sets are; ``seeds`` stands in for its own number. Raises UserError.
+    ``specs`` say where its data sets are; ``seeds`` stands in for its own number; ``quick``: as ``in_a_hurry``. Raises
+    UserError.
     """
     content = load_yaml(table_file(name))
+    content = in_a_hurry(content) if quick else content
     if seeds is not None:
         content["seeds"] = seeds
     try:
@@ -206,6 +212,27 @@ def read_table(content: Mapping[str, Any], specs: Mapping[str, str]) -> Table:
     whole = tuple(r for row in rows for r in (row, *_twin(row, layout)))
     seeds = convert(int, content.get("seeds", 1), "seeds of the table")
     return Table(whole, data, str(content.get("title", "Benchmark")), layout, seeds)
+
+
+def in_a_hurry(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A table's content with one seed and split, ``QUICK_MINUTES`` of training, and without the rows not ``quick``.
+
+    Trainings of a stated number of steps stay as they are. The title says so.
+    """
+    rows = []
+    for row in _list(content, "rows"):
+        given = row.get("pretrain", {})
+        hurried = {**given, "minutes": QUICK_MINUTES} if "minutes" in given else given
+        rows += [{**row, "pretrain": hurried}] if row.get("quick", True) else []
+    data = {name: _first_split(value) for name, value in dict(content.get("data", {})).items()}
+    title = f"{content.get('title', 'Benchmark')} (quick: one seed, {QUICK_MINUTES} minutes, not a result)"
+    return {**content, "rows": rows, "data": data, "seeds": 1, "title": title}
+
+
+def _first_split(data: Any) -> Any:
+    if not isinstance(data, Mapping) or not isinstance(data.get("splits"), list):
+        return data
+    return {**data, "splits": data["splits"][:1], "seed_by_split": False}
 
 
 def _check_order(rows: Sequence[Row]) -> None:

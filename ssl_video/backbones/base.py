@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_video.backbones.taps import Tap, Triple, sized
-from ssl_video.backbones.weights import Entry, Names, Published, own_entry, seen_by, start_from
+from ssl_video.backbones.weights import Entry, Names, Published, found, seen_by, start_from
 from ssl_video.config import from_mapping, option_type
 from ssl_video.errors import UserError
 from ssl_video.registry import Registry
@@ -295,9 +295,10 @@ def unloaded_backbone(name: str, **options: object) -> Backbone:
     """As ``build_backbone``, with fresh weights whatever ``weights`` says: others come from a checkpoint, say."""
     kind = backbone_options(name)
     source = options.get("weights")
-    entry = None if source is None else own_entry(str(source), name)
-    if entry is not None:
-        options = {**entry.options, **options}
+    start = None if source in (None, "None") else found(str(source), name, options)
+    entry = None if start is None else start.entry
+    if start is not None:
+        options = {**start.brings, **options}
     chosen = from_mapping(kind, options, f"backbone {name}")
     own = {f.name: getattr(chosen, f.name) for f in fields(chosen) if f.name != "weights"}
     backbone = _built(name, own)
@@ -323,5 +324,5 @@ def _built(name: str, options: dict[str, object]) -> Backbone:
 
 def with_statistics_of(entry: Entry, clip: ClipSpec) -> ClipSpec:
     """The clips that a published network was trained on, where its entry says other than the network's builder."""
-    known = {"mean": entry.mean, "std": entry.std, "frames": entry.frames}
+    known = {"mean": entry.mean, "std": entry.std, "frames": entry.frames, "size": entry.size}
     return replace(clip, **{k: v for k, v in known.items() if v is not None})

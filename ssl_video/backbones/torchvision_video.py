@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, Backbone, ClipSpec, chain, torchvision_net
 from ssl_video.backbones.weights import Published
+from ssl_video.bounds import Positive
 
 if TYPE_CHECKING:
     from torchvision.models.video.mvit import MViT
@@ -44,15 +45,16 @@ def r2plus1d_18() -> Backbone:
 
 
 @BACKBONES.register("s3d")
-def s3d() -> Backbone:
+def s3d(*, epsilon: Positive = 1e-3) -> Backbone:
     """S3D, 8 M parameters (Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018).
 
-    Batch norms average over tens of steps (momentum 0.1), not over the thousands of torchvision's 0.001.
+    Batch norms average over tens of steps (momentum 0.1), not over the thousands of torchvision's 0.001. ``epsilon`` is
+    theirs; published weights may have another one.
     """
     net = torchvision_net("s3d")
     for m in net.modules():
         if isinstance(m, nn.BatchNorm3d):
-            m.momentum = 0.1
+            m.momentum, m.eps = 0.1, epsilon
     layers = net.features
     assert isinstance(layers, nn.Sequential)
     bounds = {"conv1": (0, 2), "conv2": (2, 5), "mixed3": (5, 8), "mixed4": (8, 14), "mixed5": (14, 16)}

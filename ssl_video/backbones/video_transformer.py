@@ -10,13 +10,13 @@ transformers: width, depth and heads are 192, 12, 3 (tiny), 384, 12, 6 (small) a
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch.nn.functional as F
-from torch import Tensor, arange, nn, zeros
+from torch import Tensor, nn
 
 from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec, chain
+from ssl_video.backbones.vit_blocks import DividedBlock, JointBlock, Make, Positions, Tubelets, embedded, norm
 from ssl_video.bounds import Count
 from ssl_video.capabilities import Tokens
 from ssl_video.errors import UserError
@@ -24,120 +24,6 @@ from ssl_video.errors import UserError
 WIDTHS = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # width, heads
 DEPTH = 12
 HALF = (0.5, 0.5, 0.5)
-
-
-class Tubelets(nn.Module):
-    """Cut a clip into tubelets (t, h, w) that do not overlap, and project each; a rest at the border is left out.
-
-    The same as a convolution whose kernel and stride are the tubelet, as one matrix product.
-    """
-
-    def __init__(self, channels: int, width: int, tubelet: tuple[int, int, int]):
-        super().__init__()
-        self.tubelet = tubelet
-        self.projection = nn.Linear(channels * tubelet[0] * tubelet[1] * tubelet[2], width)
-
-    def forward(self, clip_BCTHW: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, D, T / t, H / h, W / w)."""
-        return self.projection(self.cut(clip_BCTHW)).permute(0, 4, 1, 2, 3)
-
-    def cut(self, clip_BCTHW: Tensor) -> Tensor:
-        """The pixels of each tubelet, (B, T / t, H / h, W / w, C t h w)."""
-        x = clip_BCTHW
-        for axis, side in enumerate(self.tubelet, 2):
-            x = x.unfold(axis, side, side)
-        x_BthwCpqr = x.permute(0, 2, 3, 4, 1, 5, 6, 7)
-        return x_BthwCpqr.flatten(4)
-
-
-class Positions(nn.Module):
-    """Add learned tables to a map, each over the axes where its ``grids`` entry is not 1, interpolated to the map."""
-
-    def __init__(self, width: int, grids: tuple[tuple[int, int, int], ...]):
-        super().__init__()
-        self.tables = nn.ParameterList(nn.init.trunc_normal_(zeros(1, width, *grid), std=0.02) for grid in grids)
-
-    def forward(self, x_BDthw: Tensor) -> Tensor:
-        """The same shape."""
-        for table in self.fitted(x_BDthw.shape[2:]):
-            x_BDthw = x_BDthw + table
-        return x_BDthw
-
-    def fitted(self, grid: tuple[int, ...]) -> Iterator[Tensor]:
-        """The tables (1, D, t, h, w) for a map of ``grid`` cells; 1 along axes that they are not over."""
-        for table in self.tables:
-            size = tuple(1 if side == 1 else n for side, n in zip(table.shape[2:], grid, strict=True))
-            if size != table.shape[2:]:
-                table = F.interpolate(table, size, mode="trilinear", align_corners=False)
-            yield table
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention over the second axis."""
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.projection = nn.Linear(width, width)
-
-    def forward(self, x_BND: Tensor) -> Tensor:
-        """The same shape."""
-        q, k, v = self.qkv(x_BND).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.projection(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-
-def mlp(width: int) -> nn.Sequential:
-    """Norm and two layers, four times as wide between."""
-    return nn.Sequential(norm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-
-def norm(width: int) -> nn.LayerNorm:
-    """A layer norm with the epsilon of image transformers."""
-    return nn.LayerNorm(width, eps=1e-6)
-
-
-class JointBlock(nn.Module):
-    """Every position attends to all others of space and time, then the MLP (ViViT, model 1)."""
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.norm, self.attention, self.mlp = norm(width), Attention(width, heads), mlp(width)
-
-    def forward(self, x_BDthw: Tensor) -> Tensor:
-        """The same shape."""
-        x_BND = self.tokens(x_BDthw.flatten(2).transpose(1, 2))
-        return x_BND.transpose(1, 2).unflatten(2, x_BDthw.shape[2:])
-
-    def tokens(self, x_BND: Tensor) -> Tensor:
-        """The same shape, of any tokens in any order."""
-        x_BND = x_BND + self.attention(self.norm(x_BND))
-        return x_BND + self.mlp(x_BND)
-
-
-class DividedBlock(nn.Module):
-    """A position attends to its place in all frames, then to all places of its frame, then the MLP (TimeSformer).
-
-    The linear layer after attention over time starts at zero, as in the authors' code, so that the network starts as
-    one of single frames.
-    """
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.norm_t, self.attention_t = norm(width), Attention(width, heads)
-        self.linear_t = nn.Linear(width, width)
-        self.norm, self.attention, self.mlp = norm(width), Attention(width, heads), mlp(width)
-
-    def forward(self, x_BDthw: Tensor) -> Tensor:
-        """The same shape."""
-        B, _, t, h, w = x_BDthw.shape
-        x_BStD = x_BDthw.flatten(3).permute(0, 3, 2, 1)
-        y_NtD = self.linear_t(self.attention_t(self.norm_t(x_BStD.flatten(0, 1))))
-        x_BtSD = (x_BStD + y_NtD.unflatten(0, (B, h * w))).transpose(1, 2)
-        y_NSD = self.attention(self.norm(x_BtSD.flatten(0, 1)))
-        x_BtSD = x_BtSD + y_NSD.unflatten(0, (B, t))
-        x_BtSD = x_BtSD + self.mlp(x_BtSD)
-        return x_BtSD.permute(0, 3, 1, 2).unflatten(3, (h, w))
 
 
 class Norm(nn.Module):
@@ -161,16 +47,7 @@ class JointTransformer(nn.Sequential):
         assert isinstance(first, nn.Sequential)
         tubelets, positions = first
         assert isinstance(tubelets, Tubelets) and isinstance(positions, Positions)
-        pixels_BthwP = tubelets.cut(clip_BCTHW)
-        B, t, h, w, _ = pixels_BthwP.shape
-        if keep_BK is None:
-            keep_BK = arange(t * h * w, device=clip_BCTHW.device).expand(B, -1)
-        pixels_BNP = pixels_BthwP.flatten(1, 3)
-        x_BKD = tubelets.projection(pixels_BNP.gather(1, keep_BK[..., None].expand(-1, -1, pixels_BNP.shape[2])))
-        for table_1Dthw in positions.fitted((t, h, w)):
-            table_ND = table_1Dthw.expand(-1, -1, t, h, w).flatten(2)[0].T
-            x_BKD = x_BKD + table_ND[keep_BK]
-        return Tokens(x_BKD, keep_BK, (t, h, w))
+        return embedded(tubelets, positions, clip_BCTHW, keep_BK)
 
     def blocks(self, tokens: Tokens) -> Tokens:
         """The tokens behind all blocks and the last norm."""
@@ -219,7 +96,7 @@ class _Family:
         tubelets = Tubelets(3, width, tubelet)
         stages: dict[str, nn.Module] = {
             "tubelets": nn.Sequential(tubelets, Positions(width, grids)),
-            **{f"block{number}": block(width, heads) for number in range(1, depth + 1)},
+            **{f"block{number}": block(width, Make(heads)) for number in range(1, depth + 1)},
             "norm": Norm(width),
         }
         clip = ClipSpec(frames, side, self.fps, mean=HALF, std=HALF, min_frames=tubelet[0], min_size=max(tubelet[1:]))

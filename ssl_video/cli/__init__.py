@@ -37,6 +37,7 @@ COMMANDS = {
     "export": "for use elsewhere: a network (safetensors, ONNX, torch.export) or vectors (TensorBoard, FiftyOne)",
     "data": "scan, cache or synthesize videos, or compute their optical flow",
     "list": "what there is: pretexts, backbones, encoders, datasets, protocols, recipes, tables, weights",
+    "weights": "which published file a file of weights is, what would be loaded, and how it is used",
     "completion": "the script by which bash or zsh completes commands, flags and choices",
     "doctor": "versions, readers and devices; what is missing and which package brings it",
 }

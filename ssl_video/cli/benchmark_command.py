@@ -39,6 +39,8 @@ class BenchmarkConfig(Bounded, flags="--"):
     """Print the table from its results.json, without data and runs, and measure nothing."""
     seeds: Count | None = None
     """Seeds on the first split of each set, instead of the table's."""
+    quick: bool = False
+    """One seed, trainings of two minutes in the place of longer ones, and no slow rows: a try, not a result."""
     workers: Natural = 2
     """Reading processes."""
     json: Json = False
@@ -55,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
 
     data = dict(pair(text, "--data", "NAME=SPEC") for text in config.data)
     with messages_aside(config.json):
-        table = load_table(config.table, data, config.seeds)
+        table = load_table(config.table, data, config.seeds, config.quick)
         if config.from_ is not None:
             if config.rows or config.json:
                 raise UserError(

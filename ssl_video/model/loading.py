@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ssl_video.backbones.base import Backbone, build_backbone, unloaded_backbone
-from ssl_video.backbones.weights import current_names, load_into, own_names
+from ssl_video.backbones.weights import current_names, load_into, own_names, whole_source
 from ssl_video.backbones.weights.packaged import NETWORK, network_of, packaged, packaged_file, packaged_names
 from ssl_video.bounds import counted
 from ssl_video.config import option_type
@@ -100,8 +100,9 @@ def anywhere(spec: str) -> str:
 
 
 def _whole_weights(option: str) -> str:
-    file = _parsed(f"?{option}")[1].get("weights", "")
-    return f"weights={quote(os.fsencode(as_named(file)), safe='/')}" if file and there(file) else option
+    source = _parsed(f"?{option}")[1].get("weights", "")
+    whole = whole_source(source) if source else source
+    return f"weights={quote(os.fsencode(whole), safe='/:')}" if whole != source else option
 
 
 def names_encoder(spec: str) -> bool:

@@ -4,7 +4,7 @@ from torch import Tensor, cat
 from torch.nn import functional as F
 
 from ssl_video.backbones.base import Backbone
-from ssl_video.capabilities import TokenNetwork
+from ssl_video.capabilities import TokenNetwork, Tokens, WholeTokens
 from ssl_video.errors import UserError
 
 MAP_READOUTS = ("avg", "max", "rich", "conv5")
@@ -33,14 +33,17 @@ def pool(features_BDthw: Tensor, readout: str) -> Tensor:
 
 
 def class_token(backbone: Backbone, clip_BCTHW: Tensor) -> Tensor:
-    """(B, D) class token behind the last block. Raises UserError for a network without one."""
+    """(B, D) class token behind the last block, on average over those of the frames where each frame has one.
+
+    Raises UserError for a network without one.
+    """
     backbone.clip.check(backbone.architecture, clip_BCTHW)
     network = backbone.network
-    if isinstance(network, TokenNetwork):
-        tokens = network.embed(clip_BCTHW)
-        classes_BN = tokens.ids_BN == -1
-        if classes_BN.any(1).all():
-            first_B11 = classes_BN.int().argmax(1)[:, None, None]
-            x_BND = network.blocks(tokens).x_BND
-            return x_BND.gather(1, first_B11.expand(-1, -1, x_BND.shape[2])).squeeze(1)
+    tokens: Tokens | None = None
+    if isinstance(network, WholeTokens):
+        tokens = network.tokens(clip_BCTHW)
+    elif isinstance(network, TokenNetwork):
+        tokens = network.blocks(network.embed(clip_BCTHW))
+    if tokens is not None and (is_class_BN := tokens.ids_BN == -1).any(1).all():
+        return tokens.x_BND[is_class_BN].unflatten(0, (len(clip_BCTHW), -1)).mean(1)
     raise UserError(f"{backbone.architecture} has no class token to read; take one of {', '.join(MAP_READOUTS)}.")

@@ -6,6 +6,7 @@ starts, and under ``paper`` the published setting. ``default`` is one by itself,
 
 import re
 import warnings
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,19 @@ def serving(pretext: str) -> str:
         if name.endswith("small"):
             recipe = load_recipe(name)
             if recipe["pretext"]["name"].replace("_", "") == pretext.replace("_", "").lower():
-                return f"--backbone {recipe['backbone']['name']}, or {as_flag(name)}"
+                return f"--backbone {_in_flags(recipe['backbone'])}, or {as_flag(name)}"
     return "another --backbone"
+
+
+def _in_flags(backbone: Mapping[str, Any]) -> str:
+    """A recipe's network as the rest of a command line: its name and its options."""
+    words = [backbone["name"]]
+    for option, value in backbone.items():
+        flag = f"--backbone.{'no-' if value is False else ''}{option.replace('_', '-')}"
+        if option != "name":
+            values = [] if isinstance(value, bool) else value if isinstance(value, list) else [value]
+            words += [flag, *map(str, values)]
+    return " ".join(words)
 
 
 def as_flag(recipe: str) -> str:

@@ -9,7 +9,7 @@ from ssl_video.video.kinds import CacheKind
 
 Precision = Literal["auto", "fp32", "bf16"]
 STEPS = 10_000
-"""Steps of a training of which neither steps nor epochs are given."""
+"""Steps of a training of which neither steps, epochs nor minutes are given."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class OptimConfig(Bounded, flags="--optim."):
     decay_all: bool = False
     """Weight decay for biases and normalisation layers too."""
     schedule: Literal["cosine", "constant", "steps"] = "cosine"
-    """Course of the learning rate after the warm-up; cosine ends at 0, steps multiplies it by gamma at milestones."""
+    """Course of the learning rate after the warm-up; cosine falls to lr_end, steps multiply it by gamma."""
+    lr_end: NotNegative = 0.0
+    """Learning rate at the end of the cosine."""
     milestones: tuple[Fraction, ...] = ()
     """Fractions of all steps after which the learning rate is multiplied by gamma (schedule steps)."""
     gamma: NotNegative = 0.1
@@ -50,17 +52,19 @@ class OptimConfig(Bounded, flags="--optim."):
 
 @dataclass(frozen=True)
 class TrainingConfig(Bounded, flags="--"):
-    """How anything is trained, for ``STEPS`` where neither steps nor epochs are given.
+    """How anything is trained, for ``STEPS`` where neither steps, epochs nor minutes are given.
 
-    Raises UserError for numbers that cannot be, and for both steps and epochs.
+    Raises UserError for numbers that cannot be, and for two of these three.
     """
 
-    either = (("steps", "epochs"),)
+    either = (("steps", "epochs"), ("steps", "minutes"), ("epochs", "minutes"))
 
     steps: Count | None = None
     """Optimiser steps, instead of --epochs."""
     epochs: Positive | None = None
     """Passes over the videos, instead of --steps; at least one step."""
+    minutes: Positive | None = None
+    """As many steps as take so long on this machine, measured before the training, instead of --steps."""
     batch_size: Count = 32
     """Videos in a batch, over all processes together."""
     clips_per_video: Count = 1
@@ -90,7 +94,7 @@ class TrainingConfig(Bounded, flags="--"):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.steps is None and self.epochs is None:
+        if (self.steps, self.epochs, self.minutes) == (None, None, None):
             object.__setattr__(self, "steps", STEPS)
 
     @property
@@ -99,10 +103,12 @@ class TrainingConfig(Bounded, flags="--"):
         return math.inf if self.steps is None else self.steps * self.batch_size * self.optim.accumulate
 
     def steps_over(self, videos: int) -> int:
-        """Optimiser steps of a training on so many videos: those given, or those of the epochs, one at least."""
+        """Optimiser steps of a training on so many videos: those given, or those of the epochs, one at least.
+
+        Of ``minutes`` the steps are known once one was timed (``pretraining``); until then they are ``STEPS``.
+        """
         if self.epochs is None:
-            assert self.steps is not None
-            return self.steps
+            return STEPS if self.steps is None else self.steps
         per_epoch = videos * self.clips_per_video / self.batch_size / self.optim.accumulate
         return max(1, round(self.epochs * per_epoch))
 

@@ -4,6 +4,7 @@ import json
 import math
 import signal
 import time
+import warnings
 from collections.abc import Iterable, Mapping
 from types import FrameType
 from typing import Any
@@ -62,8 +63,8 @@ def check_weights(modules: Iterable[nn.Module], step: int) -> None:
 class Meter:
     """Gathers the numbers of the steps since the last record. On a GPU nothing is fetched before it is needed."""
 
-    def __init__(self, clips_per_step: int):
-        self.clips_per_step = clips_per_step
+    def __init__(self, clips_per_step: int, collapse_below: float | None = None):
+        self.clips_per_step, self.collapse_below = clips_per_step, collapse_below
         self.features: list[Tensor] = []
         self.replaced: dict[str, str] = {}
         self.last_loss = float("nan")
@@ -128,13 +129,24 @@ class Meter:
         record = {"loss": torch.stack(self.losses).mean().item()}
         record |= {name: torch.stack(values).mean().item() for name, values in self.metrics.items()}
         if self.features:
-            record |= collapse_indicators(torch.cat(self.features))
+            record |= collapse_indicators(features_ND := torch.cat(self.features))
+            self._warn_of_collapse(step, record["effective_rank"], features_ND.shape[1])
         record["clips_per_s"] = done * self.clips_per_step / elapsed
         record["waiting"] = self.wait_s / elapsed
         record["replaced"] = len(self.replaced)
         self._clear()
         self.restart()
         return record
+
+    def _warn_of_collapse(self, step: int, rank: float, channels: int) -> None:
+        """Once, where the objective says what would be one (``Objective.collapse_below``)."""
+        if self.collapse_below is not None and rank < self.collapse_below * channels:
+            self.collapse_below = None
+            warnings.warn(
+                f"After {step} steps the features have an effective rank of {rank:.1f} of {channels} channels: a "
+                f"collapse, if it lasts. Train with a lower --optim.lr, or as the pretext's page says.",
+                stacklevel=3,
+            )
 
 
 class Log:

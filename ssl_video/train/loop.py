@@ -85,7 +85,7 @@ def train(
         groups=grouping(dataset.videos, objective),
     )
     loader = iter(batches(dataset, keys, config.workers, pin=device.type == "cuda"))
-    meter = Meter(config.batch_size * accumulate)
+    meter = Meter(config.batch_size * accumulate, objective.collapse_below if ranks.first else None)
 
     def save(step: int) -> None:
         meter.check(step)

@@ -217,6 +217,8 @@ class Objective(nn.Module, ABC):
     Config: ClassVar[type]
     span_limits: ClassVar[tuple[tuple[str, float], ...]] = ()
     """The options that set the span of a sample, in the order in which it is shortened, and how far each may go."""
+    collapse_below: ClassVar[float | None] = None
+    """The run warns of features whose effective rank is below this fraction of their channels; None: of none."""
     needs: Needs = Needs()  # what the backbone is checked for; an instance may add statistics that its options ask for
 
     def __init__(self, config: Options, backbone: Backbone):

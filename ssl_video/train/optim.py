@@ -14,8 +14,9 @@ from ssl_video.train.objective import Objective, Progress
 def learning_rate(config: OptimConfig, progress: Progress) -> float:
     r"""The learning rate of a step, a pure function, so that nothing about it has to be saved.
 
-    After a linear warm-up of w of S steps, ``cosine`` is $\frac{1}{2} (1 + \cos(\pi (s - w) / (S - w)))$ of the peak in
-    step s, ``steps`` is $\gamma^m$ of it behind m milestones, and ``constant`` all of it.
+    After a linear warm-up of w of S steps ``cosine`` is $\frac{1}{2} (1 + \cos(\pi (s - w) / (S - w)))$ of what is
+    between ``lr_end`` and the peak, in step s, ``steps`` is $\gamma^m$ of the peak behind m milestones, ``constant``
+    all of it.
     """
     step, steps = progress.step, progress.steps
     warmup = round(config.warmup * steps)
@@ -25,7 +26,8 @@ def learning_rate(config: OptimConfig, progress: Progress) -> float:
         return config.lr
     if config.schedule == "steps":
         return config.lr * config.gamma ** sum(step >= round(m * steps) for m in config.milestones)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    share = 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    return config.lr_end + share * (config.lr - config.lr_end)
 
 
 def weight_decay(config: OptimConfig, progress: Progress) -> float:

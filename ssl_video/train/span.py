@@ -68,7 +68,8 @@ def in_flags(options: Mapping[str, Any]) -> str:
 def shorter_spans(objective: Objective) -> Iterator[tuple[dict[str, Any], Objective]]:
     """Options for spans that get shorter and shorter: one option after the other goes to its limit (``span_limits``).
 
-    Numbers of frames go down by one, and so does the first of a pair; a rate goes up. With each the objective that has
+    Numbers of frames go down by one, and so does the first of a pair, by a fifth if it is one of seconds; a rate goes
+    up. With each the objective that has
     them, whose weights are not to be used. What its network cannot take is passed over.
     """
     options: dict[str, Any] = {}
@@ -82,6 +83,11 @@ def shorter_spans(objective: Objective) -> Iterator[tuple[dict[str, Any], Object
 def _towards(value: Any, limit: float) -> Iterator[Any]:
     if isinstance(value, int):
         yield from range(value - 1, int(limit) - 1, -1)
+    elif isinstance(value, tuple) and isinstance(value[0], float):
+        low = value[0]
+        while low > limit:
+            low = max(limit, round(low / FASTER, 3))
+            yield (low, *value[1:])
     elif isinstance(value, tuple):
         yield from ((low, *value[1:]) for low in range(value[0] - 1, int(limit) - 1, -1))
     elif value is not None:

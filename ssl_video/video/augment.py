@@ -45,23 +45,28 @@ def crop(frames_THWC: np.ndarray, size: int, rng: np.random.Generator | None) ->
     return frames_THWC[:, top : top + size, left : left + size]
 
 
-def resized_crop(frames_THWC: np.ndarray, size: int, area: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+def resized_crop(
+    frames_THWC: np.ndarray, size: int, area: tuple[float, float], rng: np.random.Generator, longest: float = 4 / 3
+) -> np.ndarray:
     """A random rectangle, the same in all frames, resized to ``size`` x ``size``.
 
-    Its area is a random fraction of the frame's between the two of ``area``, its aspect ratio between 3/4 and 4/3.
+    Its area is a random fraction of the frame's between the two of ``area``; neither of its sides is more than
+    ``longest`` times the other.
     """
-    top, left, height, width = draw_box(frames_THWC.shape[1:3], area, rng)
+    top, left, height, width = draw_box(frames_THWC.shape[1:3], area, rng, longest)
     return resize(frames_THWC[:, top : top + height, left : left + width], (size, size))
 
 
-def draw_box(size: tuple[int, int], area: tuple[float, float], rng: np.random.Generator) -> tuple[int, int, int, int]:
+def draw_box(
+    size: tuple[int, int], area: tuple[float, float], rng: np.random.Generator, longest: float = 4 / 3
+) -> tuple[int, int, int, int]:
     """Top, left, height and width of a random rectangle of a frame of (H, W), as ``resized_crop`` takes it.
 
     Where ten draws do not fit into the frame: the square in its middle.
     """
     h, w = size
     for _ in range(10):
-        fraction, ratio = rng.uniform(*area), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        fraction, ratio = rng.uniform(*area), np.exp(rng.uniform(np.log(1 / longest), np.log(longest)))
         height, width = round(np.sqrt(fraction * h * w / ratio)), round(np.sqrt(fraction * h * w * ratio))
         if 0 < height <= h and 0 < width <= w:
             top, left = rng.integers(0, (h - height + 1, w - width + 1))

@@ -1,6 +1,15 @@
 """What networks start from: files of weights, how others name them, and entries of published ones, in files here."""
 
-from ssl_video.backbones.weights.entries import WEIGHTS, Entry, own_entry, seen_by, start_from
+from ssl_video.backbones.weights.entries import (
+    WEIGHTS,
+    Entry,
+    Found,
+    found,
+    own_entry,
+    seen_by,
+    start_from,
+    whole_source,
+)
 from ssl_video.backbones.weights.files import (
     LoadReport,
     current_names,
@@ -10,15 +19,19 @@ from ssl_video.backbones.weights.files import (
     read_state_dict,
     seen_in,
 )
+from ssl_video.backbones.weights.layouts import Layout
 from ssl_video.backbones.weights.names import Names, Published, own_names
 
 __all__ = [
     "WEIGHTS",
     "Entry",
+    "Found",
+    "Layout",
     "LoadReport",
     "Names",
     "Published",
     "current_names",
+    "found",
     "load_into",
     "load_weights",
     "noted_as_seen",
@@ -28,4 +41,5 @@ __all__ = [
     "seen_by",
     "seen_in",
     "start_from",
+    "whole_source",
 ]

@@ -12,10 +12,23 @@ from torch import Tensor, nn
 
 from ssl_video.errors import UserError
 from ssl_video.readback import in_short, texts
-from ssl_video.tensors import UNREADABLE, load_state, not_finite, read_header, read_tensors, some_of
+from ssl_video.tensors import (
+    UNREADABLE,
+    load_state,
+    not_finite,
+    outline_of_state,
+    outline_of_tensors,
+    read_header,
+    read_tensors,
+    some_of,
+)
 
+UNCHECKED = "unchecked: no features were compared"
 V01 = re.compile(r"^(backbone\.)?stages\.")  # what names of a backbone's tensors began with in version 0.1
-WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model")  # where checkpoints of others keep the weights
+WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model", "target_encoder", "encoder")
+"""Where checkpoints of others keep the weights; of V-JEPA's two networks the teacher is the one that they evaluate."""
+NOT_OURS = (".npz", ".npy", ".msgpack", ".h5", ".index", ".tflite", ".onnx")
+"""Ends of the names of files of other libraries: JAX, TensorFlow, ONNX."""
 COMPILED = re.compile(r"(^|\.)_orig_mod\.")  # what torch.compile puts before the names of a module's tensors
 PARALLEL, AVERAGED = "module.", "n_averaged"  # likewise DataParallel and AveragedModel, and the counter of the latter
 OTHER_WEIGHTS = "take weights from before their training diverged, or train with a lower learning rate"
@@ -48,17 +61,21 @@ class LoadReport:
     """What was loaded; ``str`` makes a sentence of it.
 
     ``left_out`` are the keys of the file that belong to heads, ``missing`` the counters of batch norms that old files
-    do not have.
+    do not have. ``checked`` is against what an entry's features were compared, None for a file that is of no entry.
     """
 
     source: str
     loaded: tuple[str, ...]
     left_out: tuple[str, ...]
     missing: tuple[str, ...]
+    checked: str | None = None
 
     def __str__(self) -> str:
         some = ", ".join(self.left_out[:4]) + (f" and {len(self.left_out) - 4} more" if len(self.left_out) > 4 else "")
-        return f"loaded {len(self.loaded)} tensors from {self.source}" + (f"; left out {some}" if some else "")
+        unchecked = f"; {UNCHECKED}" if self.checked == "" else ""
+        return (
+            f"loaded {len(self.loaded)} tensors from {self.source}" + (f"; left out {some}" if some else "") + unchecked
+        )
 
 
 def load_weights(module: nn.Module, path: Path | str, heads: tuple[str, ...] = ()) -> LoadReport:
@@ -124,21 +141,43 @@ def current_names(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> d
 
 def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a file, without the wrapping of common checkpoints. Raises UserError; nothing is executed."""
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise UserError(f"There is no file of weights {path}.")
+    path = _to_read(path)
     if path.suffix == ".safetensors":
         return own_tensors(unwrapped(read_tensors(path), str(path)))
+    return own_tensors(unwrapped(_plain(path, lambda file: load_state(file, mapped=True)), str(path)))
+
+
+def read_outline(path: Path | str) -> dict[str, Tensor]:
+    """As ``read_state_dict``, but names and shapes alone, on torch's meta device: no number is read or compared."""
+    path = _to_read(path)
+    if path.suffix == ".safetensors":
+        return own_tensors(unwrapped(outline_of_tensors(path), str(path)))
+    return own_tensors(unwrapped(_plain(path, outline_of_state), str(path)))
+
+
+def _to_read(path: Path | str) -> Path:
+    path = Path(path).expanduser()
+    if path.suffix in NOT_OURS:
+        raise UserError(
+            f"{path} is a file of JAX, TensorFlow or another library, which is not read; convert it to a state dict of "
+            f"torch."
+        )
+    if not path.is_file():
+        raise UserError(f"There is no file of weights {path}.")
+    return path
+
+
+def _plain(path: Path, load: Callable[[Path], Any]) -> Any:
+    """What ``load`` finds in a file that torch pickled, of tensors and what trainings save beside them."""
     try:
         with torch.serialization.safe_globals(BESIDE):
-            content = load_state(path)
+            return load(path)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path} is not a file of plain tensors, and loading more could execute its code; save a state_dict again."
         ) from None
     except UNREADABLE as error:
         raise UserError(f"{path} is not a whole file of weights ({in_short(error)}); fetch it again.") from None
-    return own_tensors(unwrapped(content, str(path)))
 
 
 def unwrapped(content: object, what: str) -> dict[str, Tensor]:

@@ -99,6 +99,7 @@ def _entry(name: str) -> PackagedEntry:
             licence=said["licence"],
             trained_on=said["trained_on"],
             lists=tuple(header["lists"]),
+            checked="measured from this file",
             about=(
                 f"net:{name}, for {said['purpose']}: {found['bytes'] / 1e6:.2f} MB, trained on {said['trained_on']}; "
                 f"{result}"
