@@ -279,5 +279,5 @@ class Objective(nn.Module, ABC):
         """Called after every optimiser step, ``progress.step`` of which are done: momentum encoders, queues."""
 
     def exported(self) -> Backbone:
-        """The network whose weights count when training has ended, and which monitors watch: one that follows it, say."""
+        """The network whose weights count when training has ended, and which monitors watch: a follower, say."""
         return self.backbone
