@@ -240,9 +240,14 @@ def test_no_file_is_left_of_the_maps(task, model, tmp_path):
 
 
 def test_two_protocols_on_one_store_extract_the_maps_once(task, model, monkeypatch):
-    evaluate("attentive", model, task, options=QUICK)
-    monkeypatch.setattr(features_module, "read_video", None)
-    evaluate("attentive", model, task, options={**QUICK, "epochs": 1})
+    read: list[object] = []
+    own = features_module.read_video
+    monkeypatch.setattr(features_module, "read_video", lambda video, *a, **k: read.append(video) or own(video, *a, **k))
+    counts = []
+    for epochs in (2, 1):
+        evaluate("attentive", model, task, options={**QUICK, "epochs": epochs})
+        counts.append(len(read))
+    assert counts[0] == counts[1] > 0
 
 
 def test_it_repeats_bit_for_bit_and_another_seed_is_another_head(task, model):
