@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 
-import torch
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
@@ -84,10 +83,3 @@ def check_kept(keep: int, tokens: int, what: str) -> None:
             f"{what} leaves {keep} of {tokens} patches to see; choose one that keeps at least one and hides one, or "
             f"larger clips."
         )
-
-
-def effective_rank(x_ND: Tensor) -> Tensor:
-    """Of the rows, centred: the exponential of the entropy of their singular values (Roy and Vetterli, 2007)."""
-    values = torch.linalg.svdvals((x_ND - x_ND.mean(0)).float())
-    p = values / values.sum().clamp_min(1e-12)
-    return torch.exp(-(p * p.clamp_min(1e-12).log()).sum())

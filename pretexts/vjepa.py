@@ -26,7 +26,6 @@ from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Progress
 from ssl_video.pretexts.teacher import follow, load_teacher, teacher_of
 from ssl_video.pretexts.tokens import (
     blocks,
-    effective_rank,
     grid_of,
     kept_and_hidden,
     of_ids,
@@ -34,6 +33,7 @@ from ssl_video.pretexts.tokens import (
     start_linear,
     token_network,
 )  # fmt: skip
+from ssl_video.train.log import effective_rank
 from ssl_video.video import augment
 
 Kind = tuple[int, float]

@@ -38,10 +38,15 @@ def collapse_indicators(features_ND: Tensor) -> dict[str, float]:
     x = features_ND.detach().float()
     unit = torch.nn.functional.normalize(x, dim=1)
     std = unit.std(0).mean() * x.shape[1] ** 0.5
-    values = torch.linalg.svdvals(x - x.mean(0))
+    return {"feature_std": std.item(), "effective_rank": effective_rank(x).item()}
+
+
+def effective_rank(x_ND: Tensor) -> Tensor:
+    """A scalar, of the rows; see ``collapse_indicators``."""
+    x_ND = x_ND.float()
+    values = torch.linalg.svdvals(x_ND - x_ND.mean(0))
     p = values / values.sum().clamp_min(1e-12)
-    rank = torch.exp(-(p * p.clamp_min(1e-12).log()).sum())
-    return {"feature_std": std.item(), "effective_rank": rank.item()}
+    return torch.exp(-(p * p.clamp_min(1e-12).log()).sum())
 
 
 def diverged(what: str) -> UserError:
