@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_video.backbones.base import Backbone
 from ssl_video.datasets.base import Video, in_fixed_order
 from ssl_video.errors import UserError
 from ssl_video.eval.calibration import BYTES, batch_norms, settle
@@ -29,7 +30,7 @@ LAB_CELL = 8
 
 
 def network_features(model: Model, stage: str | None = None, side: int = 0, square: bool = False) -> FrameFeatures:
-    """The map of a network that sees one frame at a time, at a stage.
+    """The map of single frames at a stage of a network, as ``map_of_frame`` has it.
 
     Args:
         model: the network.
@@ -42,10 +43,10 @@ def network_features(model: Model, stage: str | None = None, side: int = 0, squa
     """
     model.check_weights()
     backbone, clip = model.backbone, model.backbone.clip
-    if backbone.strides[0] != 1 or 0 in backbone.strides or clip.smallest[0] > 1 or clip.fixed_size:
+    if 0 in backbone.strides or clip.fixed_size:
         raise UserError(
-            f"{model.name} has no map of single frames of any size; take a network that sees frames one by one, "
-            "such as a run of contrastive_random_walk, cycle_tracking or colorization, dense_resnet_8 or "
+            f"{model.name} has no map of frames of any size; take another, best one that sees frames one by one, such "
+            "as a run of contrastive_random_walk, cycle_tracking or colorization, dense_resnet_8 or "
             "resnet18?output_stride=8."
         )
     if clip.modality != "rgb":
@@ -56,11 +57,34 @@ def network_features(model: Model, stage: str | None = None, side: int = 0, squa
     if stage is None and "layer3" in backbone.stages:
         stage = "layer3"
 
-    def features(frame_HWC: np.ndarray) -> Tensor:
-        small_HWC = resized(frame_HWC, side, square)
-        return F.normalize(model.dense_map(torch.from_numpy(small_HWC[None, None]), stage)[0, :, 0].float(), dim=0)
+    return lambda frame_HWC: map_of_frame(model, resized(frame_HWC, side, square), stage)
 
-    return features
+
+def map_of_frame(model: Model, frame_HWC: np.ndarray, stage: str | None = None) -> Tensor:
+    """(D, h, w) features of length 1 of a uint8 frame at a stage, the last by default.
+
+    A network of clips is shown the frame as the shortest clip that it takes, which stands still, and its map is the
+    mean over time. For one that cuts frames into patches it is resized to a whole number of them, so that nothing of
+    the border is left out.
+    """
+    backbone = model.backbone
+    frames = max(backbone.strides[0], backbone.clip.smallest[0])
+    patch = backbone.strides[1:] if "tubelets" in backbone.stages else (1, 1)
+    clip_1THWC = torch.from_numpy(whole_patches(frame_HWC, patch)).expand(1, frames, -1, -1, -1)
+    return F.normalize(model.dense_map(clip_1THWC, stage)[0].float().mean(1), dim=0)
+
+
+def sees_single_frames(backbone: Backbone) -> bool:
+    """Whether a frame is a clip to the network, so that a map of it costs no more than it must."""
+    return backbone.strides[0] == 1 and backbone.clip.smallest[0] == 1
+
+
+def whole_patches(frame_HWC: np.ndarray, patch: tuple[int, int]) -> np.ndarray:
+    """A frame resized, where it must be, to the nearest size that patches of (height, width) fill; at least one."""
+    height, width = (max(1, round(n / side)) * side for n, side in zip(frame_HWC.shape[:2], patch, strict=True))
+    if (height, width) == frame_HWC.shape[:2]:
+        return np.ascontiguousarray(frame_HWC)
+    return resize(frame_HWC[None], (height, width))[0]
 
 
 def calibrate_on_maps(model: Model, videos: Sequence[Video], side: int = 0, square: bool = False) -> Model:

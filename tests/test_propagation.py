@@ -22,8 +22,9 @@ from ssl_video.eval.carry import carry_masks, carry_points, gaussians, largest, 
 from ssl_video.eval.dense import calibrate_on_maps, lab_features, network_features, resized_mask
 from ssl_video.eval.propagation import Propagation
 from ssl_video.eval.regions import jaccard
-from ssl_video.model import load_model
+from ssl_video.model import Model, load_model
 from ssl_video.train.data import read_video
+from ssl_video.video.augment import resize
 from ssl_video.video.info import VideoInfo
 from tests.tracks import davis, drawn, save_frames, save_mask, save_masks
 
@@ -98,9 +99,39 @@ def test_a_network_is_shown_single_frames_and_its_layer_before_the_last():
     assert network_features(model, "layer4", 64)(frame_HWC).shape[0] == 512
 
 
-@pytest.mark.parametrize("name", ["r3d_10", "r2plus1d_4", "c3d"])
-def test_a_network_without_maps_of_single_frames_is_refused_in_a_sentence(name):
-    with pytest.raises(UserError, match="no map of single frames"):
+@pytest.mark.parametrize(
+    ("name", "frames", "cells"),
+    [
+        ("r2plus1d_4", 8, (4, 5)),
+        ("r3d_10", 8, (4, 5)),
+        ("c3d", 16, (3, 3)),
+        ("vivit_tiny", 2, (4, 4)),
+        ("vit?depth=1", 2, (8, 9)),
+        ("vit?depth=1&tubelet=1,16,16", 1, (4, 4)),
+        ("dinov2?depth=1&width=48", 1, (5, 5)),
+    ],
+)
+def test_a_network_of_clips_is_shown_a_frame_that_stands_still(name, frames, cells, monkeypatch):
+    model, shown = load_model(f"random:{name}"), []
+    dense_map = Model.dense_map
+    monkeypatch.setattr(
+        Model, "dense_map", lambda self, clips, stage: shown.append(clips) or dense_map(self, clips, stage)
+    )
+    found = network_features(model, None)(drawn(frames=1).frames_THWC[0, :64, :70])
+    assert shown[0].shape[1] == frames
+    assert (shown[0] == shown[0][:, :1]).all()
+    assert found.shape[1:] == cells
+
+
+def test_frames_are_resized_to_whole_patches():
+    frame_HWC = drawn(frames=1).frames_THWC[0, :60, :45]
+    features = network_features(load_model("random:vit?depth=1&tubelet=1,16,16"))
+    assert torch.equal(features(frame_HWC), features(resize(frame_HWC[None], (64, 48))[0]))
+
+
+@pytest.mark.parametrize("name", ["late_fusion_pool", "lrcn"])
+def test_a_network_without_maps_is_refused_in_a_sentence(name):
+    with pytest.raises(UserError, match="no map of frames of any size"):
         network_features(load_model(f"random:{name}"))
 
 

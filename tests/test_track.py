@@ -308,7 +308,7 @@ MASK = ["--mask", "mask.png"]
         ([*MASK, "--seed", "-1"], "--seed must be a whole number from 0 to"),
         ([*MASK, "--adapt-lr", "0"], "--adapt-lr must be a number above 0"),
         ([*MASK, "--adapt-steps", "2"], "has no pretext to adapt by"),
-        ([*MASK, "--model", "random:r3d_10"], "has no map of single frames"),
+        ([*MASK, "--model", "random:late_fusion_pool"], "has no map of frames of any size"),
         ([*MASK, "--out", "frames"], "frames exists and is not empty; choose another --out"),
         ([*MASK, "--out", "mask.png"], "mask.png is a file; --out must name a folder"),
     ],

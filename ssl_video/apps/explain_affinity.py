@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import normalize
 
 from ssl_video.apps.options import AffinityOptions
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError
+from ssl_video.eval.dense import map_of_frame
 from ssl_video.figures import figure_to, picture, shortened
 from ssl_video.files import cut
 from ssl_video.model import Model
@@ -110,7 +110,7 @@ def affinity_of(
 ) -> Affinity:
     """The softmax over a frame's cells of their cosine similarity to the cell of a point, for each other frame.
 
-    Every frame of the scanned video is shown to the network as a clip of one frame; for the arguments see
+    Every frame of the scanned video is shown to the network by itself (``map_of_frame``); for the arguments see
     ``explain_affinity``.
 
     Raises:
@@ -133,7 +133,8 @@ def affinity_of(
         read_frames(video.path, numbers, video.info, lambda f, n=n: resize_frame(f, min(n, H, W)))
         for n in (options.short_side, SHOWN)
     )
-    maps_ThwD = torch.cat([_map_of(model, small_HWC, options.stage) for small_HWC in small_THWC])
+    maps_TDhw = [map_of_frame(model, small_HWC, options.stage) for small_HWC in small_THWC]
+    maps_ThwD = torch.stack(maps_TDhw).permute(0, 2, 3, 1).cpu()
     h, w = maps_ThwD.shape[1:3]
     if h * w == 1:
         raise UserError(
@@ -143,12 +144,6 @@ def affinity_of(
     query_D = maps_ThwD[0, y * h // H, x * w // W]
     chances_Shw = ((maps_ThwD[1:] @ query_D) / options.temperature).flatten(1).softmax(1).unflatten(1, (h, w))
     return Affinity(numbers, (H, W), frames_THWC, point, chances_Shw.numpy())
-
-
-def _map_of(model: Model, frame_HWC: np.ndarray, stage: str | None) -> torch.Tensor:
-    """(1, h, w, D) features of length 1."""
-    features_1D1hw = model.dense_map(torch.from_numpy(np.ascontiguousarray(frame_HWC))[None, None], stage)
-    return normalize(features_1D1hw.float().mean(2).permute(0, 2, 3, 1), dim=3).cpu()
 
 
 def draw_affinity(affinity: Affinity, path: Path, fps: float | None = None, title: str = "") -> None:

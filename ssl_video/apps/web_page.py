@@ -27,7 +27,7 @@ from ssl_video.capabilities import HeatMaps, SpeedLogits
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError, needs
-from ssl_video.eval.dense import network_features
+from ssl_video.eval.dense import network_features, sees_single_frames
 from ssl_video.files import legible
 from ssl_video.model import Model, default_model, default_name
 from ssl_video.video.augment import resize_height
@@ -120,12 +120,13 @@ class App:
 
     @cached_property
     def tracker(self) -> Model:
-        """What points are tracked by: the model, or net:dense, which comes with the package, where it cannot."""
+        """What points are tracked by: the model, or net:dense, which comes with the package, if it sees clips."""
         try:
             network_features(self.model, None, TRACKING.side, TRACKING.square)
-            return self.model
+            able = sees_single_frames(self.model.backbone)
         except UserError:
-            return default_model("dense", self.model.device, say=lambda _: None)
+            able = False
+        return self.model if able else default_model("dense", self.model.device, say=lambda _: None)
 
     def dropped(self, path: str | None) -> tuple[str, str]:
         """The video that was dropped, as a browser plays it, and HTML that says what it is."""
