@@ -74,7 +74,7 @@ def map_of_frame(model: Model, frame_HWC: np.ndarray, stage: str | None = None) 
     return F.normalize(model.dense_map(clip_1THWC, stage)[0].float().mean(1), dim=0)
 
 
-def sees_single_frames(backbone: Backbone) -> bool:
+def takes_single_frames(backbone: Backbone) -> bool:
     """Whether a frame is a clip to the network, so that a map of it costs no more than it must."""
     return backbone.strides[0] == 1 and backbone.clip.smallest[0] == 1
 

@@ -27,7 +27,7 @@ from ssl_video.capabilities import HeatMaps, SpeedLogits
 from ssl_video.datasets.base import Video
 from ssl_video.datasets.spec import one_video
 from ssl_video.errors import UserError, needs
-from ssl_video.eval.dense import network_features, sees_single_frames
+from ssl_video.eval.dense import network_features, takes_single_frames
 from ssl_video.files import legible
 from ssl_video.model import Model, default_model, default_name
 from ssl_video.video.augment import resize_height
@@ -123,7 +123,7 @@ class App:
         """What points are tracked by: the model, or net:dense, which comes with the package, if it sees clips."""
         try:
             network_features(self.model, None, TRACKING.side, TRACKING.square)
-            able = sees_single_frames(self.model.backbone)
+            able = takes_single_frames(self.model.backbone)
         except UserError:
             able = False
         return self.model if able else default_model("dense", self.model.device, say=lambda _: None)
