@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from ssl_video.apps.benchmark import of_training, run_table
-from ssl_video.apps.table import Entry, Row, chosen_rows, entries_of, in_a_hurry, read_table
+from ssl_video.apps.table import Entry, Row, chosen_rows, entries_of, read_table
 from ssl_video.apps.table_found import Found, key_of
 from ssl_video.apps.table_margins import HEADER, LEGEND, NOT_MEASURED, margin_of
 from ssl_video.apps.table_page import stored_table
+from ssl_video.apps.table_rows import in_a_hurry
 from ssl_video.cli import main
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
@@ -292,3 +293,21 @@ def test_a_quick_table_has_one_seed_and_split_short_trainings_and_no_slow_rows()
         and table.data["a"].splits == (1,)
         and table.title == ("T (quick: one seed, 2 minutes, not a result)")
     )
+
+
+def test_a_row_that_is_measured_in_several_ways_is_written_once():
+    each = [{"name": "linear"}, {"name": "kNN", "protocol": "knn", "twin": True, "quick": False}]
+    row = {"name": "one", "model": "recipe:speediness:small", "twin": False, "each": each}
+    table = read_table({**CONTENT, "rows": [row]}, {})
+    assert [(row.name, row.protocol, row.quick) for row in table.rows] == [
+        ("one: linear", "linear", True),
+        ("one: kNN", "knn", False),
+        ("one: kNN: random weights", "knn", False),
+    ]
+    assert [row.name for row in read_table(in_a_hurry({**CONTENT, "rows": [row]}), {}).rows] == ["one: linear"]
+
+
+@pytest.mark.parametrize("each", [[], "linear", [{"protocol": "knn"}]])
+def test_a_row_with_nothing_to_measure_is_a_sentence(each):
+    with pytest.raises(UserError, match="Row 'one' needs 'each', a list of mappings with a name each"):
+        read_table({**CONTENT, "rows": [{"name": "one", "each": each}]}, {})

@@ -23,6 +23,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ssl_video.apps.table_rows import in_a_hurry, written_rows
 from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.config import convert, from_mapping
 from ssl_video.errors import UserError, nearest
@@ -96,7 +97,7 @@ class Row:
     only: tuple[str, ...] = ()
     """The data sets that it is measured on; all, if none is named."""
     quick: bool = True
-    """Whether it is measured in a quick table too (``in_a_hurry``)."""
+    """Whether it is measured in a quick table too (``table_rows.in_a_hurry``)."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,6 @@ class Group:
         return entry.data == self.data and self.split in (None, entry.split) and self.seed in (None, entry.seed)
 
 
-QUICK_MINUTES = 2
-"""Of a training, in a quick table."""
 PRETRAINED = "pretrained:"
 UNTRAINED = ": random weights"
 """What the name of a row's twin ends with."""
@@ -171,7 +170,7 @@ def load_table(name: str, specs: Mapping[str, str], seeds: int | None = None, qu
 
 def read_table(content: Mapping[str, Any], specs: Mapping[str, str]) -> Table:
     """The table of a YAML file's content, its data sets' SPECs replaced by ``specs``. Raises UserError."""
-    rows = [from_mapping(Row, r, f"row {n} of the table") for n, r in enumerate(_list(content, "rows"), 1)]
+    rows = [from_mapping(Row, r, f"row {n} of the table") for n, r in enumerate(written_rows(content), 1)]
     given = content.get("data")
     if not isinstance(given, Mapping) or not given:
         raise UserError("The table names no data; write 'data: {NAME: {spec: SPEC}}'.")
@@ -214,27 +213,6 @@ def read_table(content: Mapping[str, Any], specs: Mapping[str, str]) -> Table:
     return Table(whole, data, str(content.get("title", "Benchmark")), layout, seeds)
 
 
-def in_a_hurry(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A table's content with one seed and split, ``QUICK_MINUTES`` of training, and without the rows not ``quick``.
-
-    Trainings of a stated number of steps stay as they are. The title says so.
-    """
-    rows = []
-    for row in _list(content, "rows"):
-        given = row.get("pretrain", {})
-        hurried = {**given, "minutes": QUICK_MINUTES} if "minutes" in given else given
-        rows += [{**row, "pretrain": hurried}] if row.get("quick", True) else []
-    data = {name: _first_split(value) for name, value in dict(content.get("data", {})).items()}
-    title = f"{content.get('title', 'Benchmark')} (quick: one seed, {QUICK_MINUTES} minutes, not a result)"
-    return {**content, "rows": rows, "data": data, "seeds": 1, "title": title}
-
-
-def _first_split(data: Any) -> Any:
-    if not isinstance(data, Mapping) or not isinstance(data.get("splits"), list):
-        return data
-    return {**data, "splits": data["splits"][:1], "seed_by_split": False}
-
-
 def _check_order(rows: Sequence[Row]) -> None:
     """Raise UserError for rows that stand on each other in a circle."""
     stands_on = {row.name: set(referred_by(row)) for row in rows}
@@ -254,13 +232,6 @@ def _check_protocol(row: Row) -> None:
 
 def _referring(row: Row) -> list[str]:
     return [name for name, value in row.options.items() if isinstance(value, str) and value.startswith("row:")]
-
-
-def _list(content: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
-    rows = content.get(key)
-    if not isinstance(rows, list) or not rows or not all(isinstance(r, Mapping) and "name" in r for r in rows):
-        raise UserError(f"The table needs {key!r}, a list of mappings with a name each.")
-    return rows
 
 
 def referred_by(row: Row) -> list[str]:
