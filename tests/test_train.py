@@ -453,13 +453,14 @@ def test_the_average_follows_the_weights_by_its_decay(tmp_path):
         assert torch.allclose(value, 0.9 * seen[0][name] + 0.1 * seen[1][name], atol=1e-7), name
 
 
-def test_features_that_become_one_point_are_warned_of_once_where_that_is_a_collapse(tmp_path):
+def test_features_that_stay_in_one_direction_are_warned_of_once_where_that_is_a_collapse():
     pretext = make_pretext()
-    features_ND = torch.arange(8.0)[:, None] * torch.ones(40)  # one direction
+    line_ND = torch.arange(256.0)[:, None] * torch.ones(40)  # one direction
+    spread_ND = torch.randn(256, 40, generator=torch.Generator().manual_seed(0))
     meter = Meter(8, collapse_below=0.05)
-    for step in (1, 2):
+    for step, features_ND in enumerate([line_ND, line_ND, spread_ND, line_ND, line_ND, line_ND, line_ND], 1):
         meter.add(step, Output(torch.tensor(1.0), {}, features_ND), [])
-        with pytest.warns(UserWarning, match="effective rank of 1.0 of 40 channels") if step == 1 else nullcontext():
+        with pytest.warns(UserWarning, match="effective rank of 1.0 of 40 channels") if step == 6 else nullcontext():
             meter.record(step)
     assert pretext.collapse_below is None  # of others a low rank is no collapse
 

@@ -23,6 +23,8 @@ from ssl_video.video.info import Problem
 
 FEATURES_KEPT = 256
 """Latest features over which the collapse indicators are computed."""
+COLLAPSE_LASTS = 3
+"""Records in a row of a low rank that are a collapse: one alone may be of the first steps."""
 LONGEST_SILENCE_S = 300.0
 """A step that is logged is a line where there is no bar; where these are further apart, there are lines between."""
 
@@ -70,6 +72,7 @@ class Meter:
 
     def __init__(self, clips_per_step: int, collapse_below: float | None = None):
         self.clips_per_step, self.collapse_below = clips_per_step, collapse_below
+        self.low_ranks = 0
         self.features: list[Tensor] = []
         self.replaced: dict[str, str] = {}
         self.last_loss = float("nan")
@@ -144,12 +147,16 @@ class Meter:
         return record
 
     def _warn_of_collapse(self, step: int, rank: float, channels: int) -> None:
-        """Once, where the objective says what would be one (``Objective.collapse_below``)."""
-        if self.collapse_below is not None and rank < self.collapse_below * channels:
+        """Once, if it lasts, where the objective says what would be one (``Objective.collapse_below``)."""
+        if self.collapse_below is None:
+            return
+        self.low_ranks = self.low_ranks + 1 if rank < self.collapse_below * channels else 0
+        if self.low_ranks == COLLAPSE_LASTS:
             self.collapse_below = None
             warnings.warn(
-                f"After {step} steps the features have an effective rank of {rank:.1f} of {channels} channels: a "
-                f"collapse, if it lasts. Train with a lower --optim.lr, or as the pretext's page says.",
+                f"After {step} steps the features have an effective rank of {rank:.1f} of {channels} channels, and so "
+                f"they had in the {COLLAPSE_LASTS - 1} records before: they collapse. Train with a lower --optim.lr, "
+                f"or as the pretext's page says.",
                 stacklevel=3,
             )
 
