@@ -93,7 +93,7 @@ class VJEPA(Pretext):
     Config = VJEPAConfig
     config: VJEPAConfig
     span_limits = (("stride", 1), ("frames", 8))
-    collapse_below = 0.05
+    collapse_below = 0.03
     positions_ND: Tensor
 
     def __init__(self, config: VJEPAConfig, backbone: Backbone):
