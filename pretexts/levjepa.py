@@ -86,7 +86,7 @@ class LeVJEPA(Pretext):
     Config = LeVJEPAConfig
     config: LeVJEPAConfig
     span_limits = (("fps", 25.0), ("frames", 8))
-    collapse_below = 0.03
+    collapse_below = 0.05
 
     def __init__(self, config: LeVJEPAConfig, backbone: Backbone):
         super().__init__(config, backbone)

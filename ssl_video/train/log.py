@@ -138,7 +138,8 @@ class Meter:
         record |= {name: torch.stack(values).mean().item() for name, values in self.metrics.items()}
         if self.features:
             record |= collapse_indicators(features_ND := torch.cat(self.features))
-            self._warn_of_collapse(step, record["effective_rank"], features_ND.shape[1])
+            if len(features_ND) >= FEATURES_KEPT:  # of fewer the rank is low anyway
+                self._warn_of_collapse(step, record["effective_rank"], features_ND.shape[1])
         record["clips_per_s"] = done * self.clips_per_step / elapsed
         record["waiting"] = self.wait_s / elapsed
         record["replaced"] = len(self.replaced)
