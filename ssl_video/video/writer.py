@@ -37,6 +37,8 @@ class Encoding:
 
 TO_LOOK_AT = Encoding({"crf": "18"})
 """Of videos that people look at: hardly to be told from what was drawn."""
+REPEATABLE = {"libx264": {"mbtree": "0"}}
+"""Options without which a codec gives other bytes each time: x264's macroblock tree reads memory that nobody wrote."""
 
 
 def write_video(
@@ -59,7 +61,8 @@ def write_video(
     """
     count = 0
     with written_aside(path) as aside, create_media(aside) as container:
-        stream = container.add_stream(encoding.codec, rate=fps, options=dict(encoding.options))
+        options = {**REPEATABLE.get(encoding.codec, {}), **encoding.options}
+        stream = container.add_stream(encoding.codec, rate=fps, options=options)
         assert isinstance(stream, VideoStream)
         stream.pix_fmt = encoding.pixel_format
         stream.thread_count = 1  # one file a process at a time; and the same bytes on every machine
