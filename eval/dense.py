@@ -63,15 +63,18 @@ def network_features(model: Model, stage: str | None = None, side: int = 0, squa
 def map_of_frame(model: Model, frame_HWC: np.ndarray, stage: str | None = None) -> Tensor:
     """(D, h, w) features of length 1 of a uint8 frame at a stage, the last by default.
 
-    A network of clips is shown the frame as the shortest clip that it takes, which stands still, and its map is the
-    mean over time. For one that cuts frames into patches it is resized to a whole number of them, so that nothing of
+    A network of clips is shown the frame as a clip that stands still, and its map is the mean over time. For one that cuts frames into patches it is resized to a whole number of them, so that nothing of
     the border is left out.
     """
-    backbone = model.backbone
+    map_Dthw = model.dense_map(still_clip(model.backbone, frame_HWC), stage)[0]
+    return F.normalize(map_Dthw.float().mean(1), dim=0)
+
+
+def still_clip(backbone: Backbone, frame_HWC: np.ndarray) -> Tensor:
+    """clip_1THWC of a frame, as long as the network needs for one cell in time, and no shorter than it takes."""
     frames = max(backbone.strides[0], backbone.clip.smallest[0])
     patch = backbone.strides[1:] if "tubelets" in backbone.stages else (1, 1)
-    clip_1THWC = torch.from_numpy(whole_patches(frame_HWC, patch)).expand(1, frames, -1, -1, -1)
-    return F.normalize(model.dense_map(clip_1THWC, stage)[0].float().mean(1), dim=0)
+    return torch.from_numpy(whole_patches(frame_HWC, patch)).expand(1, frames, -1, -1, -1)
 
 
 def takes_single_frames(backbone: Backbone) -> bool:
@@ -101,7 +104,7 @@ def calibrate_on_maps(model: Model, videos: Sequence[Video], side: int = 0, squa
             break
         with suppress(VideoError):  # whoever measures it says so
             (frame_HWC,) = read_video(video, [video.frames // 2])
-            frames.append(torch.from_numpy(resized(frame_HWC, side, square)[None, None]))
+            frames.append(still_clip(model.backbone, resized(frame_HWC, side, square)))
     if not frames:
         return model
     backbone = copy.deepcopy(model.backbone).eval()

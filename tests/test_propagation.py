@@ -123,6 +123,15 @@ def test_a_network_of_clips_is_shown_a_frame_that_stands_still(name, frames, cel
     assert found.shape[1:] == cells
 
 
+@pytest.mark.parametrize("name", ["i3d_r50", "r2plus1d_4"])
+def test_a_network_of_clips_is_calibrated_on_frames_that_stand_still(two, name, monkeypatch):
+    videos, model, shown = scanned(load_splits(f"davis:{two[0]}", 1).train), load_model(f"random:{name}"), []
+    normalise = Model.normalise
+    monkeypatch.setattr(Model, "normalise", lambda self, clips: shown.append(clips.shape[1]) or normalise(self, clips))
+    calibrate_on_maps(model, videos.videos, side=64)
+    assert set(shown) == {max(model.backbone.strides[0], model.backbone.clip.smallest[0])}
+
+
 def test_frames_are_resized_to_whole_patches():
     frame_HWC = drawn(frames=1).frames_THWC[0, :60, :45]
     features = network_features(load_model("random:vit?depth=1&tubelet=1,16,16"))
