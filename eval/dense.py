@@ -63,8 +63,8 @@ def network_features(model: Model, stage: str | None = None, side: int = 0, squa
 def map_of_frame(model: Model, frame_HWC: np.ndarray, stage: str | None = None) -> Tensor:
     """(D, h, w) features of length 1 of a uint8 frame at a stage, the last by default.
 
-    A network of clips is shown the frame as a clip that stands still, and its map is the mean over time. For one that cuts frames into patches it is resized to a whole number of them, so that nothing of
-    the border is left out.
+    A network of clips is shown the frame as a clip that stands still, and its map is the mean over time. For one that
+    cuts frames into patches the frame is resized to a whole number of them, so that nothing of the border is left out.
     """
     map_Dthw = model.dense_map(still_clip(model.backbone, frame_HWC), stage)[0]
     return F.normalize(map_Dthw.float().mean(1), dim=0)
