@@ -6,7 +6,7 @@ import numpy as np
 
 Motion = Literal["flow", "difference"]
 STATISTIC: dict[Motion, str] = {"flow": "flow_magnitude", "difference": "frame_difference"}
-STILL: dict[Motion, float] = {"flow": 0.01, "difference": 0.1}
+STILL: dict[Motion, float] = {"flow": 0.01, "difference": 0.2}
 """Mean motion, in pixels or gray levels a frame, up to which nothing moves but the noise of compression."""
 
 
