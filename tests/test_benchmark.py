@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from ssl_video.apps.benchmark import run_table
+from ssl_video.apps.benchmark import Bench, run_table
 from ssl_video.apps.table import entries_of, read_table
 from ssl_video.apps.table_page import spread
 from ssl_video.cli import main
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
+from ssl_video.eval import shards
 from ssl_video.eval.results import Result
 from ssl_video.pretrain_config import PretrainConfig, changed
 from ssl_video.recipes import load_recipe, table_file, tables
@@ -238,3 +239,29 @@ rows:
     assert main(words) == 0
     assert json.loads(result.read_text())["metrics"] == before
     assert "training videos" in capsys.readouterr().out
+
+
+def test_entries_of_one_network_extract_its_features_once_and_find_them_later(tmp_path, monkeypatch):
+    synthesize(tmp_path / "drawn", SyntheticConfig(train=8, test=8, size=40, frames=16))
+    protocols = ("knn", "linear", "retrieval")
+    rows = [
+        {"name": p, "model": "random:r2plus1d_4?width=4", "protocol": p, "options": {"clips": 1}} for p in protocols
+    ]
+    rows[2] |= {"metric": "recall@1"}
+    content = {"data": {"drawn": {}}, "seeds": 1, "rows": rows}
+    extracted: list[str] = []
+    own = shards.extract
+    monkeypatch.setattr(
+        shards, "extract", lambda m, videos, *a, **k: extracted.append(videos.name) or own(m, videos, *a, **k)
+    )
+
+    def go(rows):
+        table = read_table({**content, "rows": rows}, {"drawn": str(tmp_path / "drawn")})
+        Bench(table, workers=0, device="cpu").run(tmp_path / "out")
+
+    go(rows[:2])
+    assert len(extracted) == 2  # the training list and the test list
+    go(rows)
+    assert len(extracted) == 2
+    go([{**rows[0], "model": "random:r2plus1d_4?width=8"}])
+    assert len(extracted) == 4

@@ -27,8 +27,9 @@ from ssl_video.eval.base import EVALUATIONS, FeatureTask, Task, evaluate
 from ssl_video.eval.features import FeatureStore
 from ssl_video.eval.harness import Reading, task_on
 from ssl_video.eval.results import Result, read_result
+from ssl_video.eval.shards import fingerprint
 from ssl_video.files import clear_dead, write_text
-from ssl_video.model import load_model_or_encoder
+from ssl_video.model import Model, load_model_or_encoder
 from ssl_video.pretrain_config import PretrainConfig, changed, noted_by
 from ssl_video.pretraining import Say, pretrain, silent
 from ssl_video.processes import held
@@ -59,7 +60,7 @@ class Bench(Bounded):
         """Measure all that is not there yet; the path of table.md. Raises UserError and Interrupted."""
         with held(out, "A benchmark"):
             clear_dead(out)
-            run_table(self.table, out, self._measuring(), self.pretrain, self.say, self.rows)
+            run_table(self.table, out, self._measuring(out), self.pretrain, self.say, self.rows)
         return out / "table.md"
 
     def pretrain(self, recipe: str, options: Mapping[str, Any], entry: Entry, folder: Path) -> None:
@@ -75,7 +76,7 @@ class Bench(Bounded):
             content = changed(self.table.recipes[recipe], options)
         pretrain(PretrainConfig.from_mapping(changed(content, here)), folder, resume=True, say=self.say, progress=True)
 
-    def _measuring(self) -> Measure:
+    def _measuring(self, out: Path) -> Measure:
         device = choose_device(self.device)
         tasks: dict[tuple[str, int, bool], Task | FeatureTask] = {}
 
@@ -89,15 +90,21 @@ class Bench(Bounded):
             return tasks[key]
 
         def measure(entry: Entry, model: str, options: Mapping[str, Any], folder: Path) -> Result:
-            task = task_of(entry)
-            if isinstance(task, Task):
-                task = replace(task, features=FeatureStore(), folder=folder)
+            task, row = task_of(entry), entry.row
             torch.manual_seed(entry.seed)
             network = load_model_or_encoder(model, device)
-            row = entry.row
+            if isinstance(task, Task):
+                if isinstance(network, Model) and not EVALUATIONS[row.protocol].trains:
+                    folder = self._of_features(network, entry, out)
+                task = replace(task, features=FeatureStore(), folder=folder)
             return evaluate(row.protocol, network, task, preset=row.preset, options=options, seed=entry.seed)
 
         return measure
+
+    def _of_features(self, network: Model, entry: Entry, out: Path) -> Path:
+        """Where protocols keep what they extract by one network of one split of a set: all entries share it."""
+        what = digest_of([fingerprint(network), self.table.data[entry.data].key])
+        return out / "features" / f"{entry.data}-split{entry.split}-{what}"
 
 
 def run_table(
