@@ -1,6 +1,7 @@
 """A table of margins: paired standard errors, what is not measured, and the small file that it is printed from."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from ssl_video.apps.benchmark import of_training, run_table
 from ssl_video.apps.table import Entry, Row, chosen_rows, entries_of, read_table
-from ssl_video.apps.table_found import Found, key_of
+from ssl_video.apps.table_found import Found, key_of, read_stored
 from ssl_video.apps.table_margins import HEADER, LEGEND, NOT_MEASURED, margin_of
 from ssl_video.apps.table_page import stored_table
 from ssl_video.apps.table_rows import in_a_hurry
@@ -60,9 +61,10 @@ def measured(tmp_path):
             )
         run.backbone_file.write_text("")
 
-    def go(content=CONTENT, rows=(), seeds=3):
+    def go(content=CONTENT, rows=(), seeds=3, elsewhere=None):
         table = read_table({**content, "seeds": seeds}, {})
-        run_table(table, tmp_path, measure, pretrain, lambda _text: None, rows)
+        known = [] if elsewhere is None else read_stored(elsewhere, table)[0]
+        run_table(table, tmp_path, measure, pretrain, lambda _text: None, rows, known)
         return table, asked
 
     return go
@@ -311,3 +313,20 @@ def test_a_row_that_is_measured_in_several_ways_is_written_once():
 def test_a_row_with_nothing_to_measure_is_a_sentence(each):
     with pytest.raises(UserError, match="Row 'one' needs 'each', a list of mappings with a name each"):
         read_table({**CONTENT, "rows": [{"name": "one", "each": each}]}, {})
+
+
+def test_what_was_measured_elsewhere_is_paired_and_not_measured_again(measured, tmp_path):
+    _, asked = measured()
+    whole = len(asked)
+    there = tmp_path / "elsewhere" / "results.json"
+    there.parent.mkdir()
+    entries = json.loads((tmp_path / "results.json").read_text())
+    trained = [one for one in entries[1:] if one["row"] == "trained"]
+    there.write_text(json.dumps([entries[0], *trained]))
+    everything = (tmp_path / "table.md").read_text()
+    (own,) = (f for f in (tmp_path / "entries").glob("trained-*") if "random" not in f.name)
+    shutil.rmtree(own)
+    measured(elsewhere=there)
+    assert len(asked) == whole
+    text = (tmp_path / "table.md").read_text()
+    assert lines_of(text)[0] == lines_of(everything)[0]  # its margin over its twin, which was measured here

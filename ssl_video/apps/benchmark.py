@@ -19,7 +19,7 @@ from ssl_video.apps.table import (
     recipe_of,
     referred_by,
 )
-from ssl_video.apps.table_found import Found, digest_of
+from ssl_video.apps.table_found import Found, digest_of, read_stored
 from ssl_video.apps.table_page import write_table
 from ssl_video.bounds import Bounded, Natural
 from ssl_video.errors import UserError, nearest
@@ -55,12 +55,15 @@ class Bench(Bounded):
     say: Say = silent
     rows: Sequence[str] = ()
     """Patterns of the names of rows: only these are measured, and what is there of others is shown."""
+    measured: Sequence[Path] = ()
+    """Each a results.json of the same table, of another folder or machine: what it holds is not measured again."""
 
     def run(self, out: Path) -> Path:
         """Measure all that is not there yet; the path of table.md. Raises UserError and Interrupted."""
         with held(out, "A benchmark"):
             clear_dead(out)
-            run_table(self.table, out, self._measuring(out), self.pretrain, self.say, self.rows)
+            elsewhere = [one for file in self.measured for one in read_stored(file, self.table)[0]]
+            run_table(self.table, out, self._measuring(out), self.pretrain, self.say, self.rows, elsewhere)
         return out / "table.md"
 
     def pretrain(self, recipe: str, options: Mapping[str, Any], entry: Entry, folder: Path) -> None:
@@ -114,15 +117,18 @@ def run_table(
     pretrain: Pretrain,
     say: Callable[[str], None],
     rows: Sequence[str] = (),
+    elsewhere: Sequence[Found] = (),
 ) -> None:
     """Measure every entry that is not there yet, and write the table after each (``write_table``).
 
-    With patterns of ``rows`` only entries of these are measured; what is there of others is shown.
+    With patterns of ``rows`` only entries of these are measured; what is there of others is shown, and so is what was
+    measured ``elsewhere``.
 
     Raises:
         UserError: if no data set has a SPEC, or a protocol does not give the metric that a row shows.
     """
     found: list[Found] = []
+    known = {_name(one.entry): one for one in elsewhere}
     chosen = chosen_rows(table, rows)
     entries = list(entries_of(table))
     if not entries:
@@ -130,10 +136,14 @@ def run_table(
     for entry in bar(entries, "table", "entry"):
         folder = _folder(entry, table, out)
         kept = folder / "result.json"
-        if not kept.exists() and entry.row.name not in chosen:
+        new = not kept.exists()
+        if new and _name(entry) in known:
+            found.append(known[_name(entry)])
+            continue
+        if new and entry.row.name not in chosen:
             continue
         clear_dead(folder)
-        if not kept.exists():
+        if new:
             say(f"{entry.row.name}: {entry.data}, split {entry.split}, seed {entry.seed}")
             model = _model(entry, table, out, pretrain)
             options = {k: _resolved(v, entry, table, out) for k, v in entry.row.options.items()}
@@ -147,7 +157,13 @@ def run_table(
                     f"{entry.row.protocol} gives no metric {metric!r}, which row {entry.row.name!r} shows; "
                     f"{nearest(metric, found[-1].result.metrics)}"
                 )
-        write_table(table, found, out)
+        if new:
+            write_table(table, found, out)
+    write_table(table, found, out)
+
+
+def _name(entry: Entry) -> tuple[str, str, int, int]:
+    return entry.row.name, entry.data, entry.split, entry.seed
 
 
 def _kept(entry: Entry, kept: Path) -> Found:

@@ -48,6 +48,21 @@ def key_of(entry: Entry, table: Table) -> str:
     return digest_of([*what, *(key_of(replace(entry, row=named(table, n)), table) for n in referred_by(row))])
 
 
+def in_names(found: Sequence[Found]) -> list[Found]:
+    """The same with the test videos called as in the file, so that what was measured elsewhere can be paired."""
+    videos = _videos(found)
+    return [
+        replace(
+            one, of_videos={m: _renamed(numbers, videos[_place(one.entry)]) for m, numbers in one.of_videos.items()}
+        )
+        for one in found
+    ]
+
+
+def _renamed(numbers: Mapping[str, float], names: Mapping[str, str]) -> dict[str, float]:
+    return {names[path]: number for path, number in numbers.items()}
+
+
 def write_stored(path: Path, table: Table, found: Sequence[Found]) -> None:
     """Write what ``read_stored`` reads: an entry a line, videos by their names below the folder of their set."""
     videos = _videos(found)

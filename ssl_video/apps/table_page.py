@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from ssl_video.apps.table import Row, Table, groups_of
-from ssl_video.apps.table_found import Found, read_stored, write_stored
+from ssl_video.apps.table_found import Found, in_names, read_stored, write_stored
 from ssl_video.apps.table_margins import LEGEND, margins
 from ssl_video.apps.table_overview import overview
 from ssl_video.eval.results import Result, between
@@ -24,6 +24,7 @@ PLAIN_LEGEND = (
 
 def write_table(table: Table, found: Sequence[Found], out: Path) -> None:
     """Write table.md, table.csv, table.json and results.json, the small file from which the table is printed again."""
+    found = in_names(found)
     header, rows = summary(table, found)
     write_text(out / "table.md", markdown(table, header, rows, videos(found), _overview(table, found)))
     write_stored(out / "results.json", table, found)

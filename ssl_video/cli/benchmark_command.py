@@ -37,6 +37,9 @@ class BenchmarkConfig(Bounded, flags="--"):
     times."""
     from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="FILE")] = None
     """Print the table from its results.json, without data and runs, and measure nothing."""
+    measured: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="FILE")] = ()
+    """A results.json of this table, of another folder or machine: what it holds is not measured again. May be given
+    several times."""
     seeds: Count | None = None
     """Seeds on the first split of each set, instead of the table's."""
     quick: bool = False
@@ -66,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
             print(stored_table(table, config.from_))
             return 0
         try:
-            written = Bench(table, config.workers, config.device, tell, config.rows).run(config.out)
+            written = Bench(table, config.workers, config.device, tell, config.rows, config.measured).run(config.out)
         except Interrupted as stop:
             print(f"ssl-video: {stop}: the same command resumes the table.", file=sys.stderr)
             return 130
