@@ -133,7 +133,7 @@ def test_heun_is_of_second_order():
 
 def test_with_fresh_noise_samples_have_the_mean_and_the_spread_of_the_data():
     noises = (drawn(20_000, seed=n) for n in itertools.count(1))
-    found = sample(best_for(0.5, 0.4), drawn(20_000), sampling(100, eta=1.0), RIGHT, lambda: next(noises))
+    found = sample(best_for(0.5, 0.4), drawn(20_000), sampling(400, eta=1.0), RIGHT, lambda: next(noises))
     assert found.mean().item() == pytest.approx(0.5, abs=0.01)
     assert found.std().item() == pytest.approx(0.4, abs=0.01)
 
@@ -289,7 +289,7 @@ def test_fresh_noise_is_drawn_once_a_step_for_all_windows():
 def test_overlapping_windows_keep_the_spread_of_fresh_noise():
     best = by_windows(best_for(0, 1), (12, 1, 1), (8, 1, 1))
     noises = (drawn(4000, 1, 12, 1, 1, seed=n) for n in itertools.count(1))
-    found = sample(best, drawn(4000, 1, 12, 1, 1), sampling(100, eta=1.0), RIGHT, lambda: next(noises))
+    found = sample(best, drawn(4000, 1, 12, 1, 1), sampling(400, eta=1.0), RIGHT, lambda: next(noises))
     assert found.std(0).min().item() > 0.95
 
 
