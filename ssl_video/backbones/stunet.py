@@ -125,7 +125,7 @@ class STUNet(nn.Module):
         self.downs = nn.ModuleList(Down(shape, level) for level in levels)
         self.block = ResBlock(last, last, shape.told)
         self.text = TextAttention(last, shape.words, shape.text_dim)
-        frames = -(-shape.frames // shape.strides(len(levels))[0])
+        frames = -(-shape.frames // shape.stride_t ** len(levels))
         self.inflation = AttentionInflation(last, shape.layers, frames)
         self.ups = nn.ModuleList(Up(shape, level) for level in reversed(levels))
         self.head = nn.Sequential(norm(first), nn.SiLU(), zeroed(conv(first, 3 * shape.patch**2)))
