@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_video.bounds import Bounded, Count, Fraction, Natural, NotNegative
 
@@ -141,6 +141,25 @@ class Denoises(Protocol):
     """A network that says of a noisy clip what is clip in it and what noise."""
 
     @property
+    def text_dim(self) -> int:
+        """Channels of the states of an encoder that it reads; 0: none."""
+        ...
+
+    @property
+    def low_resolution(self) -> bool:
+        """True if it is to be shown the clip at a lower resolution too."""
+        ...
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The words that it knows, in the order of their numbers."""
+        ...
+
+    def learn_words(self, words: tuple[str, ...]) -> None:
+        """Give numbers to words that have none yet. Raises UserError where there are not places enough."""
+        ...
+
+    @property
     def part_of(self) -> Mapping[str, str]:
         """Name of each tensor of its state -> spatial (what a network of images has), temporal, given or text."""
         ...
@@ -217,7 +236,7 @@ class Generates(Protocol):
         conditions: Conditions,
         sampling: Sampling,
         generator: torch.Generator,
-        network: Any = None,
+        network: nn.Module | None = None,
     ) -> Tensor:
         """(B, T, H, W, 3) uint8 videos, a function of the arguments and of ``generator`` (on the CPU) alone.
 
@@ -241,7 +260,9 @@ class Upscales(Protocol):
         """How many times as high and wide."""
         ...
 
-    def upscale(self, low_BTHWC: Tensor, sampling: Sampling, generator: torch.Generator, network: Any = None) -> Tensor:
+    def upscale(
+        self, low_BTHWC: Tensor, sampling: Sampling, generator: torch.Generator, network: nn.Module | None = None
+    ) -> Tensor:
         """(B, T, factor H, factor W, 3) uint8 of uint8 videos of any length, as ``Generates.generate`` draws them."""
         ...
 

@@ -136,6 +136,25 @@ class STUNet(nn.Module):
                 module.requires_grad_(shape.temporal)
 
     @property
+    def text_dim(self) -> int:
+        """Channels of the states of an encoder that it reads; 0: none."""
+        return self.shape.text_dim
+
+    @property
+    def low_resolution(self) -> bool:
+        """True if it is to be shown the clip at a lower resolution too."""
+        return self.shape.low_resolution
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The words that it knows, in the order of their numbers."""
+        return self.text.vocabulary
+
+    def learn_words(self, words: tuple[str, ...]) -> None:
+        """Give numbers to words that have none yet. Raises UserError where there are not places enough."""
+        self.text.learn(words)
+
+    @property
     def part_of(self) -> Mapping[str, str]:
         """Name of each tensor of the state -> spatial (what a network of images has), temporal, given or text."""
         parts = {name: module.part for name, module in self.named_modules() if isinstance(module, Added)}
