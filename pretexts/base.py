@@ -36,6 +36,11 @@ class Pretext(Objective):
 
     fitted: ClassVar[tuple[str, ...]] = ()  # buffers that ``fit`` fills; random:RUN keeps those of the run
 
+    @property
+    def supervision(self) -> str:
+        """What people made that it learns from beside the videos, captions say: noted with the weights. "": nothing."""
+        return ""
+
 
 def at_every_cell(linear: nn.Linear, features_BDthw: Tensor) -> Tensor:
     """(B, K, t, h, w): a layer made for pooled features, applied to each cell of a feature map by itself."""

@@ -283,6 +283,8 @@ def write_weights(
     backbone = exported or pretext.exported()
     header = header_of_backbone(backbone, pretext.view, backbone.provenance.trained_on | {digest(v) for v in videos})
     header["pretext"] = {"name": PRETEXTS.name_of(type(pretext)), "options": dataclasses.asdict(pretext.config)}
+    if pretext.supervision:
+        header["supervision"] = pretext.supervision
     run.save_weights(pretext.state_dict(), backbone.state_dict(), header | {"data": dict(data or {})})
 
 

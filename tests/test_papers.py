@@ -145,7 +145,7 @@ PAPER = {
 for _name in set(PRETEXTS.names()) - set(PAPER):
     if paper := getattr(importlib.import_module(f"tests.test_{_name}"), "PAPER", None):
         PAPER[_name] = paper
-UNKNOWN = {"cubic_puzzles", "speediness"}
+UNKNOWN = {"cubic_puzzles", "speediness", "video_diffusion", "video_upscaling"}
 """No code of the authors was found, and no statement of the optimiser."""
 
 

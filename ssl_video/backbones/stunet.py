@@ -1,0 +1,299 @@
+"""A space-time U-Net that denoises: down in space and in time, attention over time at the bottom, and up again.
+
+O. Bar-Tal, H. Chefer, O. Tov, C. Herrmann et al.: "Lumiere: A Space-Time Diffusion Model for Video Generation",
+SIGGRAPH Asia 2024. A network of images, into which modules over time are put that begin as nothing: at its start every
+frame that the temporal strides keep comes out as the network of images has it. The sizes are ours, for a CPU: the first
+layer takes patches of pixels.
+"""
+
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec
+from ssl_video.backbones.stunet_blocks import (
+    Added,
+    AttentionInflation,
+    ConvInflation,
+    NoiseLevel,
+    ResBlock,
+    ResizeInit,
+    TemporalDown,
+    TemporalUp,
+    TextAttention,
+    conv,
+    norm,
+    reached,
+    zeroed,
+)
+from ssl_video.backbones.taps import Tap
+from ssl_video.bounds import Bounds, Count, Natural
+from ssl_video.capabilities import Condition
+from ssl_video.errors import UserError
+
+Widths = tuple[Count, ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of what a network is built; see ``stunet`` for the words."""
+
+    channels: Widths
+    layers: int
+    patch: int
+    stride_t: int
+    frames: int
+    temporal: bool
+    resize_init: ResizeInit
+    words: int
+    text_dim: int
+    low_resolution: bool
+
+    def strides(self, level: int) -> tuple[int, int, int]:
+        """Of the maps of a level, 0 the finest."""
+        side = self.patch * 2**level
+        return (self.stride_t**level if self.temporal else 1), side, side
+
+    @property
+    def told(self) -> int:
+        """Channels of the vector that says how much noise there is."""
+        return 4 * self.channels[0]
+
+
+class Place(nn.Module):
+    """A place whose map can be had: the mean over the passes of an evaluation, (B, C, t, h, w)."""
+
+    def forward(self, x_NCHW: Tensor, T: int, passes: int) -> Tensor:
+        """Of (passes B T, C, H, W)."""
+        x_BTCHW = x_NCHW.unflatten(0, (-1, T))
+        return (x_BTCHW.unflatten(0, (passes, -1)).mean(0) if passes > 1 else x_BTCHW).transpose(1, 2)
+
+
+class GivenStem(Added):
+    """What is given of a clip, and where: its weights begin as zero, and an image network learned nothing of it."""
+
+    part = "given"
+
+    def __init__(self, channels: int, patch: int):
+        super().__init__()
+        self.conv = zeroed(nn.Conv2d(4 * patch**2, channels, 3, padding=1, bias=False))
+
+    def forward(self, patches_NCHW: Tensor) -> Tensor:
+        """(B T, 4 p p, h, w) -> (B T, C, h, w)."""
+        return self.conv(patches_NCHW)
+
+
+class Down(nn.Module):
+    """A level on the way down."""
+
+    def __init__(self, shape: Shape, level: int):
+        super().__init__()
+        own, below = shape.channels[level : level + 2]
+        self.block, self.inflation = ResBlock(own, own, shape.told), ConvInflation(own)
+        self.resize, self.time = conv(own, below, stride=2), TemporalDown(below, shape.stride_t, shape.resize_init)
+
+
+class Up(nn.Module):
+    """A level on the way up. Channels are reduced before there are more pixels, which is cheaper."""
+
+    def __init__(self, shape: Shape, level: int):
+        super().__init__()
+        own, below = shape.channels[level : level + 2]
+        self.resize, self.time = conv(below, own), TemporalUp(own, shape.stride_t, shape.resize_init)
+        self.block, self.inflation = ResBlock(2 * own, own, shape.told), ConvInflation(own)
+
+
+class STUNet(nn.Module):
+    """The network of ``stunet``. In an evaluation, which tells it nothing, it is shown ``noise`` of its own."""
+
+    def __init__(self, shape: Shape, noise: float, ensemble: int):
+        super().__init__()
+        self.shape, self.noise, self.ensemble = shape, noise, ensemble
+        first, last = shape.channels[0], shape.channels[-1]
+        levels = range(len(shape.channels) - 1)
+        self.level = NoiseLevel(shape.told)
+        self.stem = conv(3 * shape.patch**2, first)
+        self.given = GivenStem(first, shape.patch)
+        if shape.low_resolution:
+            self.low, self.low_level = conv(3 * shape.patch**2, first), NoiseLevel(shape.told)
+        self.downs = nn.ModuleList(Down(shape, level) for level in levels)
+        self.block = ResBlock(last, last, shape.told)
+        self.text = TextAttention(last, shape.words, shape.text_dim)
+        frames = -(-shape.frames // shape.stride_t ** len(levels))
+        self.inflation = AttentionInflation(last, shape.layers, frames)
+        self.ups = nn.ModuleList(Up(shape, level) for level in reversed(levels))
+        self.head = nn.Sequential(norm(first), nn.SiLU(), zeroed(conv(first, 3 * shape.patch**2)))
+        names = ("stem", *(f"down{n + 1}" for n in levels), "mid", *(f"up{n + 1}" for n in reversed(levels)))
+        self.places = nn.ModuleDict({name: Place() for name in names})
+        for module in self.modules():
+            if isinstance(module, Added) and module.part == "temporal":
+                module.requires_grad_(shape.temporal)
+
+    @property
+    def text_dim(self) -> int:
+        """Channels of the states of an encoder that it reads; 0: none."""
+        return self.shape.text_dim
+
+    @property
+    def low_resolution(self) -> bool:
+        """True if it is to be shown the clip at a lower resolution too."""
+        return self.shape.low_resolution
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The words that it knows, in the order of their numbers."""
+        return self.text.vocabulary
+
+    def learn_words(self, words: tuple[str, ...]) -> None:
+        """Give numbers to words that have none yet. Raises UserError where there are not places enough."""
+        self.text.learn(words)
+
+    @property
+    def part_of(self) -> Mapping[str, str]:
+        """Name of each tensor of the state -> spatial (what a network of images has), temporal, given or text."""
+        parts = {name: module.part for name, module in self.named_modules() if isinstance(module, Added)}
+        return {
+            name: next((part for prefix, part in parts.items() if name.startswith(f"{prefix}.")), "spatial")
+            for name in self.state_dict()
+        }
+
+    def forward(self, clip_BCTHW: Tensor, condition: Condition | None = None) -> Tensor:
+        """The velocity under a condition, (B, C, T, H, W); without one the map of the last place."""
+        if condition is not None:
+            return self.denoise(clip_BCTHW, condition)[0]
+        theta = 0.5 * math.pi * self.noise
+        noisy_NCTHW = clip_BCTHW
+        if self.noise:
+            members = [
+                math.cos(theta) * clip_BCTHW + math.sin(theta) * own_noise(clip_BCTHW, n) for n in range(self.ensemble)
+            ]
+            noisy_NCTHW = torch.cat(members)
+        theta_N = torch.full((len(noisy_NCTHW),), theta, device=clip_BCTHW.device)
+        low = (torch.zeros_like(noisy_NCTHW), theta_N) if self.shape.low_resolution else ()
+        return self._maps(noisy_NCTHW, Condition(theta_N, None, None, None, *low), self.ensemble)[0]
+
+    def denoise(self, clip_BCTHW: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """The velocity v_BCTHW = cos(theta) noise - sin(theta) clip, and the map (B, D, t, h, w) of the coarsest level.
+
+        Raises UserError for a text longer than it reads.
+        """
+        _, x_NCHW, mid_BDthw = self._maps(clip_BCTHW, condition, 1)
+        T, H, W = clip_BCTHW.shape[2:]
+        v_NCHW = F.pixel_shuffle(self.head(x_NCHW), self.shape.patch)[..., :H, :W]
+        return v_NCHW.unflatten(0, (-1, T)).transpose(1, 2), mid_BDthw
+
+    def _maps(self, clip_BCTHW: Tensor, condition: Condition, passes: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The map of the last place, the same before its mean, and the coarsest."""
+        temporal, T = self.shape.temporal, clip_BCTHW.shape[2]
+        told_BD = self.level(condition.theta_B)
+        x = self._stem(clip_BCTHW, condition)
+        if self.shape.low_resolution:
+            assert condition.low_BCTHW is not None and condition.low_theta_B is not None
+            x = x + self.low(self._patches(condition.low_BCTHW))
+            told_BD = told_BD + self.low_level(condition.low_theta_B)
+        self.places["stem"](x, T, passes)
+        skips: list[tuple[Tensor, int]] = []
+        for number, down in enumerate(self.downs):
+            assert isinstance(down, Down)
+            x = down.block(x, told_BD, T)
+            x = down.inflation(x, T) if temporal else x
+            skips.append((x, T))
+            x = down.resize(x)
+            if temporal:
+                x, T = down.time(x, T), -(-T // self.shape.stride_t)
+            self.places[f"down{number + 1}"](x, T, passes)
+        x = self.text(self.block(x, told_BD, T), condition.text, T)
+        x = self.inflation(x, T) if temporal else x
+        mid_BDthw = self.places["mid"](x, T, passes)
+        last = mid_BDthw
+        for up in self.ups:
+            assert isinstance(up, Up)
+            skip, to = skips.pop()
+            x = F.interpolate(up.resize(x), scale_factor=2)[..., : skip.shape[2], : skip.shape[3]]
+            x = up.time(x, T, to) if temporal else x
+            T = to
+            x = up.block(torch.cat([x, skip], 1), told_BD, T)
+            x = up.inflation(x, T) if temporal else x
+            if not skips:  # an evaluation does not use what is behind
+                x = reached(x, *self.head.parameters())
+            last = self.places[f"up{len(skips) + 1}"](x, T, passes)
+        return last, x, mid_BDthw
+
+    def _stem(self, clip_BCTHW: Tensor, condition: Condition) -> Tensor:
+        x = self.stem(self._patches(clip_BCTHW))
+        if condition.given_BCTHW is None:
+            return reached(x, *self.given.parameters())
+        assert condition.mask_B1THW is not None
+        return x + self.given(self._patches(torch.cat([condition.given_BCTHW, condition.mask_B1THW], 1)))
+
+    def _patches(self, clip_BCTHW: Tensor) -> Tensor:
+        """(B T, C p p, h, w); the border is repeated where a side is no multiple of a patch."""
+        x_NCHW = clip_BCTHW.transpose(1, 2).flatten(0, 1)
+        bottom, right = (-n % self.shape.patch for n in x_NCHW.shape[2:])
+        x_NCHW = F.pad(x_NCHW, (0, right, 0, bottom), mode="replicate") if bottom or right else x_NCHW
+        return F.pixel_unshuffle(x_NCHW, self.shape.patch).contiguous(memory_format=torch.channels_last)
+
+
+def own_noise(clip_BCTHW: Tensor, member: int) -> Tensor:
+    """Noise for each clip, keyed by what the clip shows and by ``member``, so that an evaluation can be repeated.
+
+    Two clips that are matched must not have the same noise: it would say that everything stays where it is.
+    """
+    if clip_BCTHW.is_meta:
+        return torch.zeros_like(clip_BCTHW)
+    drawn = torch.empty(clip_BCTHW.shape)
+    levels = clip_BCTHW.detach().float().mul(127.5).round().to("cpu", torch.int16).contiguous()
+    for row, level in zip(drawn, levels, strict=True):
+        row.normal_(generator=torch.Generator().manual_seed(zlib.crc32(level.numpy().tobytes()) * 1009 + member))
+    return drawn.to(clip_BCTHW)
+
+
+@BACKBONES.register("stunet")
+def stunet(
+    *,
+    channels: Widths = (48, 96, 128),
+    layers: Count = 2,
+    patch: Count = 2,
+    stride_t: Count = 2,
+    frames: Count = 16,
+    temporal: bool = True,
+    resize_init: ResizeInit = "identity",
+    words: Count = 64,
+    text_dim: Natural = 0,
+    low_resolution: bool = False,
+    noise: Annotated[float, Bounds(least=0, below=1)] = 0.0,
+    ensemble: Count = 1,
+) -> Backbone:
+    """Lumiere's space-time U-Net, small: it says of a noisy clip what is clip and what noise, for video_diffusion.
+
+    ``channels`` are those of the levels, from the finest to the coarsest, each of half the size in space and, by
+    ``stride_t``, in time; the coarsest has ``layers`` of attention over time, with positions for clips of ``frames``.
+    ``patch`` is the side in pixels of the patches that the first layer takes. Without ``temporal`` it is a network of
+    images, which sees every frame by itself; its weights have the same names. ``resize_init`` is how the temporal
+    resizing begins. ``words`` is how many words it has places for, ``text_dim`` the channels of an encoder's states,
+    0 without. ``low_resolution``: it is also shown the clip at a lower resolution, for video_upscaling. Evaluations
+    show it clips with ``noise``, a fraction of pi / 2, and take the mean of ``ensemble`` passes with other noise.
+    """
+    if len(channels) < 2:
+        raise UserError(f"stunet has two levels or more; give channels of each, not {len(channels)}.")
+    if ensemble > 1 and noise == 0:
+        raise UserError("An ensemble without noise is the same pass many times; set noise, or ensemble=1.")
+    shape = Shape(
+        tuple(channels), layers, patch, stride_t, frames, temporal, resize_init, words, text_dim, low_resolution
+    )
+    network, depth = STUNet(shape, noise, ensemble), len(channels) - 1
+    level_of = {"stem": 0, "mid": depth}
+    level_of |= {f"down{n + 1}": n + 1 for n in range(depth)} | {f"up{n + 1}": n for n in range(depth)}
+    taps = {
+        name: Tap(place, shape.channels[level_of[name]], shape.strides(level_of[name]))
+        for name, place in network.places.items()
+    }
+    half = (0.5, 0.5, 0.5)
+    clip = ClipSpec(frames, 16 * patch, mean=half, std=half, min_frames=1, min_size=patch * 2**depth)
+    return Backbone(network, taps, clip=clip)
