@@ -26,7 +26,7 @@ class Motion:
     spectrum_F: np.ndarray
 
 
-def motion_of(clips_NTHWC: Sequence[np.ndarray]) -> Motion:
+def motion_of(clips_NTHWC: Sequence[np.ndarray] | np.ndarray) -> Motion:
     """The motion of uint8 clips of at least two frames. Raises UserError without OpenCV."""
     found = [_of_one(clip_THWC) for clip_THWC in clips_NTHWC]
     shares, errors, spectra = zip(*found, strict=True)

@@ -9,6 +9,8 @@ REACH = 2
 """Pixels, in either direction, by which a copy may be shifted."""
 CELL = 4
 """Pixels and frames a side of the cells whose means are compared first."""
+TRIED = 8
+"""Of each training video, the clips and shifts that are compared pixel by pixel."""
 PORTION = 1 << 25
 """Bytes of the clips of a training video that are compared at a time."""
 LOW = 0.01
@@ -29,8 +31,9 @@ class Nearest:
 def nearest(clips_NTHWC: np.ndarray, videos: Iterable[np.ndarray], stride: int = 1, reach: int = REACH) -> Nearest:
     """The nearest clip of ``videos``, frames_THWC of the size of the clips, whose frames lie ``stride`` apart.
 
-    All beginnings and all shifts by up to ``reach`` pixels are compared, without the border that a shift leaves. Exact:
-    means over cells, whose distance is never larger, say which clips need not be compared.
+    All beginnings and all shifts by up to ``reach`` pixels are compared by their means over cells, without the border
+    that a shift leaves; of each video the ``TRIED`` that are nearest so are compared by pixels, unless the distance of
+    their means, which is never larger, is above the best already. A copy is always found, since its distance is 0.
 
     Args:
         clips_NTHWC: uint8 clips.
@@ -66,7 +69,7 @@ def _refined(
 ) -> tuple[float, int]:
     """The smallest distance of the shifted versions of a clip and some others, if below ``known``, and to which."""
     at = -1
-    for place in np.argsort(bound_SO, axis=None):
+    for place in np.argsort(bound_SO, axis=None)[:TRIED]:
         s, o = np.unravel_index(place, bound_SO.shape)
         if bound_SO[s, o] >= known:
             break

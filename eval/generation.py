@@ -12,7 +12,7 @@ from ssl_video.datasets.drawing.prompts import Prompt, prompt_of
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import all_videos, scanned
 from ssl_video.errors import UserError
-from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
+from ssl_video.eval.base import EVALUATIONS, Evaluation, FeatureTask, Outcome, Task
 from ssl_video.eval.clip_motion import Motion, flow_distance, motion_of, spectrum_distance
 from ssl_video.eval.copies import judged, nearest
 from ssl_video.eval.distances import Axes, frechet, mmd
@@ -29,7 +29,7 @@ from ssl_video.video.view import View
 class TwoLists(Videos):
     """A training and a test list, with or without labels."""
 
-    def check(self, protocol: str, task) -> None:
+    def check(self, protocol: str, task: Task | FeatureTask) -> None:
         """Raise UserError if there is one list only, or features without videos."""
         super().check(protocol, task)
         check_two_lists(protocol, task)

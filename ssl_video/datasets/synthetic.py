@@ -263,7 +263,8 @@ def write_one(out: Path, config: SyntheticConfig, number: int) -> dict[str, Any]
         )
         write_video(video, scene.frames_THWC, FPS, EVERY_FRAME_BY_ITSELF)
         with written_aside(annotation) as aside:  # last: where it exists, the video is whole
-            np.savez_compressed(aside, masks_THW=scene.masks_THW, phase_T=scene.phase_T, **scene.notes)
+            notes: dict[str, Any] = {"masks_THW": scene.masks_THW, "phase_T": scene.phase_T, **scene.notes}
+            np.savez_compressed(aside, **notes)
     shown = "" if config.kind == "tracks" else label
     said = drawn_prompt(index, split=split, seed=config.seed).caption if config.kind == "prompts" else None
     facts = asdict(info or scan_one(str(video)))

@@ -9,7 +9,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, map_coordinates, uniform_filter
+from scipy.ndimage import gaussian_filter, map_coordinates, uniform_filter1d
 
 from ssl_video.datasets.drawing.plain import BACKGROUNDS, COLOURS, SHAPES, shape_alpha
 from ssl_video.datasets.drawing.prompts import Prompt
@@ -73,7 +73,8 @@ def _covered(along_THW: np.ndarray, strength: float) -> np.ndarray:
     """How much of each pixel has the colour: none where its neighbourhood has little of it, which noise has."""
     full = float(np.median(along_THW[along_THW > 0.5 * strength]))
     alpha_THW = np.clip(along_THW / full, 0, 1)
-    alpha_THW[(alpha_THW < 0.25) | (uniform_filter(alpha_THW, (0, 3, 3)) < 0.25)] = 0
+    around_THW = uniform_filter1d(uniform_filter1d(alpha_THW, 3, 1), 3, 2)
+    alpha_THW[(alpha_THW < 0.25) | (around_THW < 0.25)] = 0
     return alpha_THW
 
 
@@ -99,7 +100,7 @@ def read_background(clip_THWC: np.ndarray, seen: Seen) -> str:
 def read_shape(seen: Seen) -> str:
     """The shape whose outline is most like that of the half of the frames in which it is largest, averaged."""
     largest = np.argsort(-seen.area_T, kind="stable")[: (len(seen.area_T) + 1) // 2]
-    outline_D = sum(_outline(seen.alpha_THW[t], seen.centre_T2[t], seen.area_T[t]) for t in largest)
+    outline_D = sum(_outline(seen.alpha_THW[t], seen.centre_T2[t], float(seen.area_T[t])) for t in largest)
     names, outlines_ND = _outlines()
     return names[int((outlines_ND @ _unit(np.asarray(outline_D))).argmax())]
 
@@ -122,7 +123,7 @@ def _outlines() -> tuple[list[str], np.ndarray]:
             alpha_HW = _covered(blurred_HW[None], float(blurred_HW.max()))[0]
             y, x = ((alpha_HW.sum(axis) * np.arange(2 * half + 1)).sum() / alpha_HW.sum() for axis in (1, 0))
             names.append(name)
-            rows.append(_unit(_outline(alpha_HW, np.array((x, y)), alpha_HW.sum())))
+            rows.append(_unit(_outline(alpha_HW, np.array((x, y)), float(alpha_HW.sum()))))
     return names, np.stack(rows)
 
 
@@ -147,7 +148,7 @@ def read_motion(seen: Seen) -> str:
 
 def _straightness(x_T: np.ndarray) -> float:
     """How far it comes of the way that it goes: 1 if it never turns back. Noise is smoothed first."""
-    smooth_T = uniform_filter(x_T, max(1, len(x_T) // 8), mode="nearest")
+    smooth_T = uniform_filter1d(x_T, max(1, len(x_T) // 8), mode="nearest")
     return float((smooth_T[-1] - smooth_T[0]) / max(np.abs(np.diff(smooth_T)).sum(), 1e-9))
 
 
