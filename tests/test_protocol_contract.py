@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.spec import load_features, load_splits, scanned
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
@@ -19,6 +20,9 @@ from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, FeatureTask, Task, configured, evaluate
 from ssl_video.eval.results import Result
 from ssl_video.model import Model, load_model
+from ssl_video.pretexts.base import build_pretext
+from ssl_video.pretraining import write_weights
+from ssl_video.run import Run
 from ssl_video.video.reader import iterate_frames
 from ssl_video.video.view import View
 from tests import speed_run, tfrecords
@@ -64,6 +68,15 @@ class Things:
     def of_classifier(self) -> tuple[Model, Task]:
         return load_model(self.classifier()), self.task("clips")
 
+    def of_generator(self) -> tuple[Model, Task]:
+        folder = self.folder / "generator"
+        if not folder.exists():
+            torch.manual_seed(0)
+            backbone = build_backbone("stunet", channels=(8, 16, 24), frames=8)
+            options = {"frames": 4, "stride": 2, "short_side": 18, "size": 16}
+            write_weights(Run(folder), build_pretext("video_diffusion", backbone, options))
+        return load_model(str(folder)), self.task("clips")
+
     def of_features(self) -> tuple[None, FeatureTask]:
         root = self.folder / "yt8m"
         for kind in ("train", "validate"):
@@ -91,6 +104,7 @@ CASES = {
     "features": Case(Things.of_features, {"audio": False, "epochs": 1, "batch_size": 2}),
     "finetune": Case(Things.of_network, {"max_steps": 1, "batch_size": 4, "clips": 1}),
     "fusion": Case(Things.of_classifier, {"clips": 2}),
+    "generation": Case(Things.of_generator, {"clips": 8, "steps": 1, "loss_clips": 1}),
     "knn": Case(Things.of_network, {"clips": 2}),
     "linear": Case(Things.of_network, {"clips": 2}),
     "pretext": Case(Things.of_run, {"clips": 1}),

@@ -19,7 +19,7 @@ from ssl_video.errors import UserError
 from ssl_video.video.reader import read_frames
 from ssl_video.video.scan import scan_one
 
-KINDS: tuple[Kind, ...] = ("clips", "sequences", "tracks")
+KINDS: tuple[Kind, ...] = ("clips", "sequences", "tracks", "prompts", "periodic")
 CHANCE = 1 / len(CLIPS)
 
 
@@ -289,6 +289,8 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
         ({"kind": "tracks", "size": 64}, "at least 128"),
         ({"frames": 0}, "--frames must be a whole number of 8 or more"),
         ({"kind": "sequences", "sprites": 2}, "one object"),
+        ({"kind": "prompts", "sprites": 2}, "Videos of prompts have one object"),
+        ({"kind": "periodic", "size": 30}, "at least 32"),
         ({"sprites": 0}, "--sprites must be a whole number from 1 to 20"),
         ({"train": 0}, "--train must be a whole number of 1 or more"),
         ({"seed": -1}, "--seed must be a whole number from 0 to"),

@@ -1,6 +1,6 @@
 """A synthetic set: drawn videos of known motion, as real files with exact masks and phases beside them.
 
-Three kinds:
+Five kinds:
 
 * ``clips``: eight classes (gravity, pendulum, orbit, Brownian motion, ...) that show in motion only. Textures, shapes,
   sizes, places, directions and the slow drift of the camera are random, so that neither one frame nor the amount of
@@ -9,11 +9,16 @@ Three kinds:
   object. No state comes twice, so that every frame has one right match in another video of the action. A single frame
   does show the phase, and often the action: that is the point of them.
 * ``tracks``: larger objects that wander about and hide each other, with a mask for each; without classes.
+* ``prompts``: one plain shape on a plain background, and a caption that says what it is and does (``drawing.prompts``).
+  Of its test videos half, ten and ten in turn, show combinations of words that no training video shows.
+* ``periodic``: one plain shape in a motion whose period, phase and path are known (``drawing.periodic``).
 
 A set's folder holds ``videos/CLASS/NAME.mp4``, ``annotations/NAME.npz`` (``masks_THW``: uint8, 0 for the background,
-n for the visible part of instance n; ``phase_T``: float32, the phase of instance 1, NaN where the motion has none),
-``synthetic.json`` with the parameters and, written last, ``manifest.csv``: where it exists, the set is complete. Every
-frame is coded by itself with one quantiser, so that the files' structure says nothing of speed.
+n for the visible part of instance n; ``phase_T``: float32, the phase of instance 1, NaN where the motion has none; of
+``periodic`` also ``period``, ``centre_T2`` and ``scale_T``), ``synthetic.json`` with the parameters, of ``prompts``
+also ``prompts.csv`` (every video's words, and whether they are held out together) and, written last, ``manifest.csv``:
+where it exists, the set is complete. Every frame is coded by itself with one quantiser, so that the files' structure
+says nothing of speed.
 
 ``python -m ssl_video.datasets.synthetic FOLDER CONFIG START STOP STEP`` is a child process of ``synthesize``.
 """
@@ -24,8 +29,8 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +38,8 @@ import numpy as np
 
 from ssl_video.datasets.drawing.config import FRAMES, SIZES, Kind, SyntheticConfig
 from ssl_video.datasets.drawing.motions import CLIPS, SEQUENCES
+from ssl_video.datasets.drawing.periodic import CYCLES, periodic_scene
+from ssl_video.datasets.drawing.prompts import MOTIONS, Prompt, choose, prompt_of, prompt_scene
 from ssl_video.datasets.drawing.scene import Scene, clip, sequence, track
 from ssl_video.datasets.manifest import write_manifest
 from ssl_video.errors import UserError
@@ -46,7 +53,13 @@ from ssl_video.video.writer import Encoding, write_video
 
 Numbered = tuple[int, dict[str, Any]]
 
-CLASSES: dict[Kind, tuple[str, ...]] = {"clips": tuple(CLIPS), "sequences": tuple(SEQUENCES), "tracks": ("tracks",)}
+CLASSES: dict[Kind, tuple[str, ...]] = {
+    "clips": tuple(CLIPS),
+    "sequences": tuple(SEQUENCES),
+    "tracks": ("tracks",),
+    "prompts": tuple(MOTIONS),
+    "periodic": tuple(CYCLES),
+}
 FPS = 25
 EVERY_FRAME_BY_ITSELF = Encoding({"qmin": "2", "qmax": "2"}, "mpeg4", gop=1)
 VERSION = 1
@@ -81,7 +94,10 @@ def synthesize(
                 return out / "manifest.csv"
             _claim(out, config)
             rows = dict(_written(out, config, workers, progress))
-            write_manifest(out / "manifest.csv", [rows[number] for number in range(config.train + config.test)])
+            in_order = [rows[number] for number in range(config.train + config.test)]
+            if config.kind == "prompts":
+                _write_prompts(out / "prompts.csv", in_order)
+            write_manifest(out / "manifest.csv", in_order)
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror or error}.") from None
     return out / "manifest.csv"
@@ -102,13 +118,43 @@ def draw(
     Everything random comes from one generator, keyed by seed, kind, split and number, so that splits share no texture.
     """
     size = SIZES[kind] if size is None else size
-    rng = np.random.default_rng((seed, list(CLASSES).index(kind), ("train", "test").index(split), number))
+    rng = _generator(kind, number, split, seed)
     label = CLASSES[kind][number % len(CLASSES[kind])]
+    if kind == "prompts":
+        return prompt_scene(rng, _prompt(rng, number, split), size, frames)
+    if kind == "periodic":
+        return periodic_scene(rng, label, size, frames)
     if kind == "clips":
         return clip(rng, label, size, frames, sprites)
     if kind == "sequences":
         return sequence(rng, label, size, frames)
     return track(rng, label, size, frames, sprites)
+
+
+def drawn_prompt(number: int, *, split: Literal["train", "test"] = "train", seed: int = 0) -> Prompt:
+    """What video ``number`` of the kind ``prompts`` shows, without drawing it."""
+    return _prompt(_generator("prompts", number, split, seed), number, split)
+
+
+def _prompt(rng: np.random.Generator, number: int, split: str) -> Prompt:
+    turn, motion = divmod(number, len(MOTIONS))
+    return choose(rng, list(MOTIONS)[motion], split == "test" and turn % 2 == 1)
+
+
+def _generator(kind: Kind, number: int, split: str, seed: int) -> np.random.Generator:
+    return np.random.default_rng((seed, list(CLASSES).index(kind), ("train", "test").index(split), number))
+
+
+def _write_prompts(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A csv of every video's words, and whether colour, shape and motion are held out together."""
+    lines = ["path,split,colour,shape,motion,background,held_out"]
+    for row in rows:
+        prompt = prompt_of(row["caption"])
+        words = *astuple(prompt), str(prompt.held_out).lower()
+        lines.append(
+            ",".join((f"videos/{Path(row['path']).parent.name}/{Path(row['path']).name}", row["split"], *words))
+        )
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _complete(out: Path, config: SyntheticConfig) -> bool:
@@ -217,11 +263,13 @@ def write_one(out: Path, config: SyntheticConfig, number: int) -> dict[str, Any]
         )
         write_video(video, scene.frames_THWC, FPS, EVERY_FRAME_BY_ITSELF)
         with written_aside(annotation) as aside:  # last: where it exists, the video is whole
-            np.savez_compressed(aside, masks_THW=scene.masks_THW, phase_T=scene.phase_T)
+            notes: dict[str, Any] = {"masks_THW": scene.masks_THW, "phase_T": scene.phase_T, **scene.notes}
+            np.savez_compressed(aside, **notes)
     shown = "" if config.kind == "tracks" else label
+    said = drawn_prompt(index, split=split, seed=config.seed).caption if config.kind == "prompts" else None
     facts = asdict(info or scan_one(str(video)))
     facts["state"] = f"{video.stat().st_size}|"  # without the time: the same set is the same manifest
-    return {"path": str(video), "label": shown, "group": name, "split": split} | facts
+    return {"path": str(video), "label": shown, "group": name, "split": split, "caption": said} | facts
 
 
 def _drawn(video: Path, frames: int) -> VideoInfo | None:

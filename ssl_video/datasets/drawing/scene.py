@@ -1,7 +1,7 @@
 """Scenes: shapes that move over a textured background, under a camera that drifts, drawn with exact instance masks."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,12 +17,14 @@ class Scene:
     """A drawn video: frames (T, H, W, 3) and masks (T, H, W), both uint8, and the phase (T,) of instance 1.
 
     A mask holds 0 for the background and n for what is seen of instance n; instances with higher numbers are in front.
+    ``notes`` are further arrays by their names, for the annotations.
     """
 
     frames_THWC: np.ndarray
     masks_THW: np.ndarray
     phase_T: np.ndarray
     label: str
+    notes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,64 @@
+"""Periodic motions whose period, phase and path are known exactly, in the plain world of ``prompts``.
+
+Periods are 6 to 24 frames. What sees every eighth frame (key frames) cannot tell those below 16 from slower ones, and
+what sees all frames can: that is the point of them.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ssl_video.datasets.drawing.motions import Path
+from ssl_video.datasets.drawing.plain import BACKGROUNDS, COLOURS, REACH, SHAPES, patch, two_shades
+from ssl_video.datasets.drawing.scene import Background, Scene, Sprite, render
+
+PERIODS = (6.0, 24.0)
+"""The shortest and the longest period, in frames; their logarithm is uniform."""
+RADIUS = 0.15
+"""Of a shape, as a share of the side."""
+
+Cycle = Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""Of the phase, 0 to 1, and the reach in pixels: x, y and the scale."""
+
+
+def _bounce(phase_T: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.zeros_like(phase_T), reach - 8 * reach * phase_T * (1 - phase_T), np.ones_like(phase_T)
+
+
+def _pulse(phase_T: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    zero_T = np.zeros_like(phase_T)
+    return zero_T, zero_T, np.exp(0.3 * np.sin(2 * np.pi * phase_T))
+
+
+def _orbit(phase_T: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    angle_T = 2 * np.pi * phase_T
+    return reach * np.cos(angle_T), reach * np.sin(angle_T), np.ones_like(phase_T)
+
+
+def _swing(phase_T: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    share_T = np.sin(2 * np.pi * phase_T)
+    return reach * share_T, -0.3 * reach * share_T**2, np.ones_like(phase_T)
+
+
+CYCLES: dict[str, Cycle] = {"bounce": _bounce, "pulse": _pulse, "orbit": _orbit, "swing": _swing}
+
+
+def periodic_scene(rng: np.random.Generator, label: str, size: int, frames: int) -> Scene:
+    """One shape in the motion ``label``; its period in frames and its path are among the scene's ``notes``.
+
+    ``notes``: ``period`` (), ``centre_T2`` (x and y in pixels) and ``scale_T``, all float64.
+    """
+    period = float(np.exp(rng.uniform(*np.log(PERIODS))))
+    phase_T = (np.arange(frames) / period + rng.random()) % 1
+    radius = rng.uniform(0.87, 1) * RADIUS * size
+    free = (size - 1) / 2 - REACH * radius * np.exp(0.3 * (label == "pulse")) - 0.5
+    reach = rng.uniform(0.65, 0.95) * free
+    x_T, y_T, scale_T = CYCLES[label](phase_T, reach)
+    x, y = rng.uniform(-1, 1, 2) * (free - (0 if label == "pulse" else reach))
+    centre_T2 = np.stack((x + x_T, y + y_T), -1) + (size - 1) / 2
+    path = Path(centre_T2, np.zeros(frames), np.stack((scale_T, scale_T), -1), phase_T)
+    colour, shape, gray = (str(rng.choice(list(names))) for names in (COLOURS, SHAPES, BACKGROUNDS))
+    background = Background(two_shades(rng, gray, size + 2), np.zeros((frames, 2)))
+    scene = render(background, [Sprite(patch(rng, shape, colour, radius), path)], size, label)
+    notes = {"period": np.array(period), "centre_T2": centre_T2, "scale_T": scale_T}
+    return Scene(scene.frames_THWC, scene.masks_THW, scene.phase_T, label, notes)
