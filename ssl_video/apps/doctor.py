@@ -24,6 +24,7 @@ MODULES = {
     "pyarrow (extra)": ("pyarrow", "pyarrow"),
     "wandb (extra)": ("wandb", "wandb"),
     "gradio (extra)": ("gradio", "gradio"),
+    "transformers (extra)": ("transformers", "transformers"),
 }
 """Name -> module, and the package that brings it."""
 NEEDED = ("torch", "torchvision", "av", "numpy")
