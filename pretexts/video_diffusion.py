@@ -82,7 +82,7 @@ class VideoDiffusion(Pretext):
     Config = VideoDiffusionConfig
     config: VideoDiffusionConfig
     span_limits = (("stride", 1), ("frames", 8))
-    fitted = ("backbone.network.text.letters_WL",)
+    fitted = ("backbone.network.mid.text.letters_WL",)
 
     def __init__(self, config: VideoDiffusionConfig, backbone: Backbone):
         super().__init__(config, backbone)
@@ -150,7 +150,15 @@ class VideoDiffusion(Pretext):
         return batch
 
     def fit(self, samples: Iterable[Mapping[str, Any]], rng: np.random.Generator) -> None:
-        """Every word of the captions gets a number. Raises UserError if the network has fewer places."""
+        """Every word of the captions gets a number.
+
+        Raises UserError if the network has fewer places, or if it is to keep what it never got from one of images.
+        """
+        if self.config.freeze_spatial and not self.backbone.provenance.weights_report:
+            raise UserError(
+                "freeze_spatial keeps what a network of images has learned; name its run by --backbone.weights "
+                "IMAGES/backbone.safetensors, or leave the option out."
+            )
         if self.config.captions and not self.config.encoder:
             captions = [caption for sample in samples for caption in captions_of(sample["caption_L"])]
             words = sorted({word for caption in captions for word in words_of(caption)})

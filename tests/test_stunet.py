@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,10 @@ from ssl_video.backbones.stunet import STUNet, own_noise
 from ssl_video.backbones.stunet_blocks import Added
 from ssl_video.capabilities import Condition, Denoises, Text
 from ssl_video.errors import UserError
+from ssl_video.eval.base import EVALUATIONS, configured
+from ssl_video.eval.dense import network_features
 from ssl_video.model import load_model
+from tests.nets import drawn_task, tiny_model
 
 TINY = {"channels": (8, 16, 24), "frames": 16}
 N = 4
@@ -156,6 +160,13 @@ def test_the_taps_have_the_sizes_that_they_say(name, dim, strides):
     assert backbone(clip(), until=name).shape == (1, dim, *(n // s for n, s in zip((16, 16, 16), strides, strict=True)))
 
 
+def test_the_stages_hold_the_layers_that_make_their_maps_so_that_they_can_be_frozen():
+    backbone = build_backbone("stunet", **TINY)
+    held = {id(p) for stage in backbone.stages.values() for p in stage.parameters()}
+    left = {name.split(".")[0] for name, p in network_of(backbone).named_parameters() if id(p) not in held}
+    assert left == {"level", "head"}
+
+
 def test_an_image_networks_maps_have_all_frames():
     backbone = build_backbone("stunet", **TINY, temporal=False)
     assert backbone(clip(T=6), until="mid").shape == (1, 24, 6, 2, 2)
@@ -168,7 +179,7 @@ def test_more_levels_have_more_taps():
 
 
 def test_positions_in_time_are_stretched_for_clips_longer_than_trained():
-    inflation = tiny(frames=8).inflation
+    inflation = tiny(frames=8).mid.inflation
     assert len(inflation.position_PC) == 2
     found = inflation.positions(3)
     torch.testing.assert_close(found[[0, 2]], inflation.position_PC)
@@ -231,15 +242,15 @@ def test_the_order_of_words_counts():
 
 def test_words_are_learned_once_and_kept_in_the_weights():
     network = tiny(words=4)
-    network.text.learn(("red", "circle"))
-    network.text.learn(("circle", "blue", "ö"))
+    network.mid.text.learn(("red", "circle"))
+    network.mid.text.learn(("circle", "blue", "ö"))
     again = tiny(words=4)
     again.load_state_dict(network.state_dict())
-    assert again.text.vocabulary == ("red", "circle", "blue", "ö")
+    assert again.mid.text.vocabulary == ("red", "circle", "blue", "ö")
     with pytest.raises(UserError, match=r"5 words, and the network has places for 4; use --backbone\.words 5"):
-        network.text.learn(("green",))
+        network.mid.text.learn(("green",))
     with pytest.raises(UserError, match="too long"):
-        tiny().text.learn(("a" * 40,))
+        tiny().mid.text.learn(("a" * 40,))
 
 
 def test_a_text_that_is_too_long_is_refused():
@@ -318,6 +329,24 @@ def test_an_ensemble_without_noise_and_a_single_level_are_refused():
         build_backbone("stunet", ensemble=4)
     with pytest.raises(UserError, match="two levels or more"):
         build_backbone("stunet", channels=(8,))
+
+
+@pytest.mark.parametrize("protocol", ["knn", "linear"])
+def test_protocols_read_the_stage_that_they_are_told(protocol, monkeypatch):
+    task, read = drawn_task(monkeypatch), []
+    model = tiny_model(build_backbone("stunet", **TINY))
+    maps = model._map
+    monkeypatch.setattr(model, "_map", lambda clips, stage=None: read.append(stage) or maps(clips, stage))
+    config = configured(protocol, "default", {"stage": "up2"})
+    metrics = EVALUATIONS[protocol]().measure(model, task, config, 0).metrics
+    assert 0 <= metrics["top1"] <= 1 and set(read) == {"up2"}
+
+
+def test_maps_of_single_frames_are_read_at_a_stage_for_propagation():
+    model = tiny_model(build_backbone("stunet", **TINY))
+    features = network_features(model, "mid", side=16)
+    frame = np.random.default_rng(0).integers(0, 255, (16, 24, 3), dtype=np.uint8)
+    assert features(frame).shape == (24, 2, 3)
 
 
 def test_a_stage_is_read_by_clips_and_by_frames():

@@ -246,9 +246,23 @@ def test_the_untrained_twin_knows_the_words_too(phases):
     assert twin.need(Generates).vocabulary == ("a", "blue", "dot", "fast", "red")
 
 
+def test_a_runs_network_can_be_judged_at_another_noise(phases):
+    _, videos, *_ = phases
+    options = "channels=8,16,24&frames=4&words=8"
+    clean, noisy = (load_model(f"net:stunet?weights={videos.backbone_file}&{options}&noise={n}") for n in (0, 0.2))
+    clips = frames()
+    torch.testing.assert_close(clean.dense_map(clips, "up2"), load_model(str(videos)).dense_map(clips, "up2"))
+    assert not torch.allclose(clean.dense_map(clips, "up2"), noisy.dense_map(clips, "up2"), atol=1e-3)
+
+
 def test_freezing_all_that_there_is_is_refused():
     with pytest.raises(UserError, match=r"leaves out; drop one of the two"):
         make({"temporal": False}, freeze_spatial=True)
+
+
+def test_freezing_what_no_image_network_has_learned_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"name its run by --backbone\.weights"):
+        trained(Run(tmp_path / "run"), config({"freeze_spatial": True}, steps=1))
 
 
 def test_a_resumed_training_ends_as_one_that_did_not_stop(tmp_path):

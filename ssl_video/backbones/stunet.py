@@ -34,7 +34,7 @@ from ssl_video.backbones.stunet_blocks import (
 )
 from ssl_video.backbones.taps import Tap
 from ssl_video.bounds import Bounds, Count, Natural
-from ssl_video.capabilities import Condition
+from ssl_video.capabilities import Condition, Text
 from ssl_video.errors import UserError
 
 Widths = tuple[Count, ...]
@@ -66,11 +66,11 @@ class Shape:
         return 4 * self.channels[0]
 
 
-class Place(nn.Module):
-    """A place whose map can be had: the mean over the passes of an evaluation, (B, C, t, h, w)."""
+class Stage(nn.Module):
+    """A place whose map can be had. It is run by ``run``; calling it with what that gave says the map."""
 
     def forward(self, x_NCHW: Tensor, T: int, passes: int) -> Tensor:
-        """Of (passes B T, C, H, W)."""
+        """(B, C, t, h, w), the mean over the passes of an evaluation, of (passes B T, C, H, W)."""
         x_BTCHW = x_NCHW.unflatten(0, (-1, T))
         return (x_BTCHW.unflatten(0, (passes, -1)).mean(0) if passes > 1 else x_BTCHW).transpose(1, 2)
 
@@ -89,24 +89,85 @@ class GivenStem(Added):
         return self.conv(patches_NCHW)
 
 
-class Down(nn.Module):
+class Stem(Stage):
+    """Patches of the noisy clip, of what is given of it, and of the clip at a lower resolution."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.patch, channels = shape.patch, shape.channels[0]
+        self.conv, self.given = conv(3 * shape.patch**2, channels), GivenStem(channels, shape.patch)
+        self.low = conv(3 * shape.patch**2, channels) if shape.low_resolution else None
+
+    def run(self, clip_BCTHW: Tensor, condition: Condition) -> Tensor:
+        """(B T, C, h, w)."""
+        x = self.conv(self.patches(clip_BCTHW))
+        if self.low is not None:
+            assert condition.low_BCTHW is not None, "a network of low_resolution is shown a clip at one"
+            x = x + self.low(self.patches(condition.low_BCTHW))
+        if condition.given_BCTHW is None:
+            return reached(x, *self.given.parameters())
+        assert condition.mask_B1THW is not None
+        return x + self.given(self.patches(torch.cat([condition.given_BCTHW, condition.mask_B1THW], 1)))
+
+    def patches(self, clip_BCTHW: Tensor) -> Tensor:
+        """(B T, C p p, h, w); the border is repeated where a side is no multiple of a patch."""
+        x_NCHW = clip_BCTHW.transpose(1, 2).flatten(0, 1)
+        bottom, right = (-n % self.patch for n in x_NCHW.shape[2:])
+        x_NCHW = F.pad(x_NCHW, (0, right, 0, bottom), mode="replicate") if bottom or right else x_NCHW
+        return F.pixel_unshuffle(x_NCHW, self.patch).contiguous(memory_format=torch.channels_last)
+
+
+class Down(Stage):
     """A level on the way down."""
 
     def __init__(self, shape: Shape, level: int):
         super().__init__()
         own, below = shape.channels[level : level + 2]
+        self.temporal = shape.temporal
         self.block, self.inflation = ResBlock(own, own, shape.told), ConvInflation(own)
         self.resize, self.time = conv(own, below, stride=2), TemporalDown(below, shape.stride_t, shape.resize_init)
 
+    def run(self, x_NCHW: Tensor, told_BD: Tensor, T: int) -> tuple[Tensor, Tensor]:
+        """What is handed down, and across."""
+        across = self.block(x_NCHW, told_BD, T)
+        across = self.inflation(across, T) if self.temporal else across
+        down = self.resize(across)
+        return (self.time(down, T) if self.temporal else down), across
 
-class Up(nn.Module):
+
+class Mid(Stage):
+    """The coarsest level."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        own, depth = shape.channels[-1], len(shape.channels) - 1
+        self.temporal = shape.temporal
+        self.block, self.text = ResBlock(own, own, shape.told), TextAttention(own, shape.words, shape.text_dim)
+        self.inflation = AttentionInflation(own, shape.layers, -(-shape.frames // shape.stride_t**depth))
+
+    def run(self, x_NCHW: Tensor, told_BD: Tensor, text: Text | None, T: int) -> Tensor:
+        """(B T, C, H, W), as many."""
+        x = self.text(self.block(x_NCHW, told_BD, T), text, T)
+        return self.inflation(x, T) if self.temporal else x
+
+
+class Up(Stage):
     """A level on the way up. Channels are reduced before there are more pixels, which is cheaper."""
 
     def __init__(self, shape: Shape, level: int):
         super().__init__()
         own, below = shape.channels[level : level + 2]
+        self.temporal = shape.temporal
         self.resize, self.time = conv(below, own), TemporalUp(own, shape.stride_t, shape.resize_init)
         self.block, self.inflation = ResBlock(2 * own, own, shape.told), ConvInflation(own)
+
+    def run(self, x_NCHW: Tensor, across_NCHW: Tensor, told_BD: Tensor, frames: tuple[int, int]) -> Tensor:
+        """As many frames and pixels as come ``across``; ``frames`` are those below and here."""
+        height, width = across_NCHW.shape[2:]
+        x = F.interpolate(self.resize(x_NCHW), scale_factor=2)[..., :height, :width]
+        x = self.time(x, *frames) if self.temporal else x
+        x = self.block(torch.cat([x, across_NCHW], 1), told_BD, frames[1])
+        return self.inflation(x, frames[1]) if self.temporal else x
 
 
 class STUNet(nn.Module):
@@ -115,25 +176,23 @@ class STUNet(nn.Module):
     def __init__(self, shape: Shape, noise: float, ensemble: int):
         super().__init__()
         self.shape, self.noise, self.ensemble = shape, noise, ensemble
-        first, last = shape.channels[0], shape.channels[-1]
-        levels = range(len(shape.channels) - 1)
+        first, levels = shape.channels[0], range(len(shape.channels) - 1)
         self.level = NoiseLevel(shape.told)
-        self.stem = conv(3 * shape.patch**2, first)
-        self.given = GivenStem(first, shape.patch)
-        if shape.low_resolution:
-            self.low, self.low_level = conv(3 * shape.patch**2, first), NoiseLevel(shape.told)
+        self.low_level = NoiseLevel(shape.told) if shape.low_resolution else None
+        self.stem, self.mid = Stem(shape), Mid(shape)
         self.downs = nn.ModuleList(Down(shape, level) for level in levels)
-        self.block = ResBlock(last, last, shape.told)
-        self.text = TextAttention(last, shape.words, shape.text_dim)
-        frames = -(-shape.frames // shape.stride_t ** len(levels))
-        self.inflation = AttentionInflation(last, shape.layers, frames)
         self.ups = nn.ModuleList(Up(shape, level) for level in reversed(levels))
         self.head = nn.Sequential(norm(first), nn.SiLU(), zeroed(conv(first, 3 * shape.patch**2)))
-        names = ("stem", *(f"down{n + 1}" for n in levels), "mid", *(f"up{n + 1}" for n in reversed(levels)))
-        self.places = nn.ModuleDict({name: Place() for name in names})
         for module in self.modules():
             if isinstance(module, Added) and module.part == "temporal":
                 module.requires_grad_(shape.temporal)
+
+    @property
+    def stages(self) -> dict[str, Stage]:
+        """The places whose maps can be had, in order."""
+        downs = {f"down{n + 1}": down for n, down in enumerate(self.downs)}
+        ups = {f"up{len(self.ups) - n}": up for n, up in enumerate(self.ups)}
+        return {"stem": self.stem, **downs, "mid": self.mid, **ups}  # pyright: ignore[reportReturnType]
 
     @property
     def text_dim(self) -> int:
@@ -148,11 +207,11 @@ class STUNet(nn.Module):
     @property
     def vocabulary(self) -> tuple[str, ...]:
         """The words that it knows, in the order of their numbers."""
-        return self.text.vocabulary
+        return self.mid.text.vocabulary
 
     def learn_words(self, words: tuple[str, ...]) -> None:
         """Give numbers to words that have none yet. Raises UserError where there are not places enough."""
-        self.text.learn(words)
+        self.mid.text.learn(words)
 
     @property
     def part_of(self) -> Mapping[str, str]:
@@ -190,54 +249,27 @@ class STUNet(nn.Module):
 
     def _maps(self, clip_BCTHW: Tensor, condition: Condition, passes: int) -> tuple[Tensor, Tensor, Tensor]:
         """The map of the last place, the same before its mean, and the coarsest."""
-        temporal, T = self.shape.temporal, clip_BCTHW.shape[2]
         told_BD = self.level(condition.theta_B)
-        x = self._stem(clip_BCTHW, condition)
-        if self.shape.low_resolution:
-            assert condition.low_BCTHW is not None and condition.low_theta_B is not None
-            x = x + self.low(self._patches(condition.low_BCTHW))
+        if self.low_level is not None:
+            assert condition.low_theta_B is not None
             told_BD = told_BD + self.low_level(condition.low_theta_B)
-        self.places["stem"](x, T, passes)
-        skips: list[tuple[Tensor, int]] = []
-        for number, down in enumerate(self.downs):
+        x, frames, across = self.stem.run(clip_BCTHW, condition), [clip_BCTHW.shape[2]], []
+        self.stem(x, frames[-1], passes)
+        for down in self.downs:
             assert isinstance(down, Down)
-            x = down.block(x, told_BD, T)
-            x = down.inflation(x, T) if temporal else x
-            skips.append((x, T))
-            x = down.resize(x)
-            if temporal:
-                x, T = down.time(x, T), -(-T // self.shape.stride_t)
-            self.places[f"down{number + 1}"](x, T, passes)
-        x = self.text(self.block(x, told_BD, T), condition.text, T)
-        x = self.inflation(x, T) if temporal else x
-        mid_BDthw = self.places["mid"](x, T, passes)
-        last = mid_BDthw
+            x, other = down.run(x, told_BD, frames[-1])
+            across.append(other)
+            frames.append(-(-frames[-1] // self.shape.stride_t) if self.shape.temporal else frames[-1])
+            down(x, frames[-1], passes)
+        x = self.mid.run(x, told_BD, condition.text, frames[-1])
+        last = mid = self.mid(x, frames[-1], passes)
         for up in self.ups:
             assert isinstance(up, Up)
-            skip, to = skips.pop()
-            x = F.interpolate(up.resize(x), scale_factor=2)[..., : skip.shape[2], : skip.shape[3]]
-            x = up.time(x, T, to) if temporal else x
-            T = to
-            x = up.block(torch.cat([x, skip], 1), told_BD, T)
-            x = up.inflation(x, T) if temporal else x
-            if not skips:  # an evaluation does not use what is behind
+            x = up.run(x, across.pop(), told_BD, (frames.pop(), frames[-1]))
+            if not across:  # an evaluation does not use what is behind
                 x = reached(x, *self.head.parameters())
-            last = self.places[f"up{len(skips) + 1}"](x, T, passes)
-        return last, x, mid_BDthw
-
-    def _stem(self, clip_BCTHW: Tensor, condition: Condition) -> Tensor:
-        x = self.stem(self._patches(clip_BCTHW))
-        if condition.given_BCTHW is None:
-            return reached(x, *self.given.parameters())
-        assert condition.mask_B1THW is not None
-        return x + self.given(self._patches(torch.cat([condition.given_BCTHW, condition.mask_B1THW], 1)))
-
-    def _patches(self, clip_BCTHW: Tensor) -> Tensor:
-        """(B T, C p p, h, w); the border is repeated where a side is no multiple of a patch."""
-        x_NCHW = clip_BCTHW.transpose(1, 2).flatten(0, 1)
-        bottom, right = (-n % self.shape.patch for n in x_NCHW.shape[2:])
-        x_NCHW = F.pad(x_NCHW, (0, right, 0, bottom), mode="replicate") if bottom or right else x_NCHW
-        return F.pixel_unshuffle(x_NCHW, self.shape.patch).contiguous(memory_format=torch.channels_last)
+            last = up(x, frames[-1], passes)
+        return last, x, mid
 
 
 def own_noise(clip_BCTHW: Tensor, member: int) -> Tensor:
@@ -291,8 +323,8 @@ def stunet(
     level_of = {"stem": 0, "mid": depth}
     level_of |= {f"down{n + 1}": n + 1 for n in range(depth)} | {f"up{n + 1}": n for n in range(depth)}
     taps = {
-        name: Tap(place, shape.channels[level_of[name]], shape.strides(level_of[name]))
-        for name, place in network.places.items()
+        name: Tap(stage, shape.channels[level_of[name]], shape.strides(level_of[name]))
+        for name, stage in network.stages.items()
     }
     half = (0.5, 0.5, 0.5)
     clip = ClipSpec(frames, 16 * patch, mean=half, std=half, min_frames=1, min_size=patch * 2**depth)

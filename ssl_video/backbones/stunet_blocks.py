@@ -71,7 +71,7 @@ class NoiseLevel(nn.Module):
 
     def forward(self, theta_B: Tensor) -> Tensor:
         """(B, D)."""
-        return self.layers(level_embedding(theta_B, self.width, self.layers[0].weight.dtype))
+        return self.layers(level_embedding(theta_B, self.width, next(self.parameters()).dtype))
 
 
 class ResBlock(nn.Module):
