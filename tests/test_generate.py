@@ -1,5 +1,6 @@
 """Videos that are drawn: what is given stays, weights of a style, windows, seeds, kills, and what is refused."""
 
+import copy
 import itertools
 import json
 import os
@@ -182,21 +183,27 @@ def test_a_style_of_weight_0_is_none_and_of_weight_1_has_its_spatial_weights(mod
 
 
 def test_half_of_a_style_lies_in_the_middle_and_changes_neither_network(model, place):
-    painters = Painters(model, load_model(str(place / "plain")))
-    before = model.backbone.network.stem.weight.clone()  # pyright: ignore
-    mixed = styled(painters, replace(QUICK, style_weight=0.5)).network.stem.weight  # pyright: ignore
-    theirs = painters.style.backbone.network.stem.weight  # pyright: ignore
-    torch.testing.assert_close(mixed, (before + theirs) / 2)
-    assert torch.equal(model.backbone.network.stem.weight, before)  # pyright: ignore
+    style = load_model(str(place / "plain"))
+    networks = [one.backbone.network for one in (model, style)]
+    before = [{name: tensor.clone() for name, tensor in one.state_dict().items()} for one in networks]
+    mixed = styled(Painters(model, style), replace(QUICK, style_weight=0.5)).network.state_dict()
+    for name, part in networks[0].part_of.items():  # pyright: ignore
+        own, theirs = (one[name] for one in before)
+        torch.testing.assert_close(mixed[name], (own + theirs) / 2 if part == "spatial" else own)
+    for one, was in zip(networks, before, strict=True):
+        assert all(torch.equal(tensor, was[name]) for name, tensor in one.state_dict().items())
 
 
 def test_the_weights_that_count_draw_and_not_those_that_were_trained(model):
-    moved = load_model(model.name)
+    assert model.pretext is not None
+    before, student = drawn(model), copy.deepcopy(model.backbone)
     with torch.no_grad():
-        moved.pretext.backbone.network.stem.weight.mul_(3)  # pyright: ignore
-    assert (drawn(moved) != drawn(model)).any()  # where both are one network, that is the one
-    moved.backbone = load_model(model.name).backbone
-    assert (drawn(moved) == drawn(model)).all()
+        for parameter in student.parameters():
+            parameter.mul_(1.5)
+    model.pretext.backbone = student
+    assert (drawn(model) == before).all()
+    model.backbone = student
+    assert (drawn(model) != before).any()
 
 
 def test_what_is_longer_and_larger_than_in_training_is_drawn_without_a_frame_of_nothing_or_twice(model):

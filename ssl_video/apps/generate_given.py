@@ -164,19 +164,20 @@ def _of_video(given: Given, video: Video, view: View, options: GenerateOptions) 
             f"{video.frames}; ask for fewer, or leave --frames out."
         )
     numbers_T = numbers_T[: options.frames or view.frames]
+
+    def small(frame_HWC: np.ndarray) -> np.ndarray:  # one frame is held as it was decoded
+        return fitted(frame_HWC[None], side, options.crop, video.source)[0]
+
     try:
-        whole_THWC = read_frames(video.path, numbers_T.tolist(), video.info)
-        frames_THWC = fitted(whole_THWC, side, options.crop, video.source)
-        start_THWC = frames_THWC if options.edit is not None else None
-        known_THW = None
-        if given.mask is not None:
-            masks = masks_of_frames(given.mask, video, numbers_T)
-            known_THW = ~fitted_masks(marked(masks, whole_THWC.shape[1:3], given.mask, video.source), side)
+        frames_THWC = read_frames(video.path, numbers_T.tolist(), video.info, small)
     except VideoError as error:
         raise UserError(f"{video.source} cannot be used: {error}.") from None
+    start_THWC, known_THW = frames_THWC if options.edit is not None else None, None
+    if given.mask is not None:
+        masks, size = masks_of_frames(given.mask, video, numbers_T), (video.info.height, video.info.width)
+        known_THW = ~fitted_masks(marked(masks, size, given.mask, video.source), side)
     fps = rate_of(view.fps or video.info.fps / view.stride)
-    size = (len(numbers_T), side, side)
-    return Known(size, fps, None if known_THW is None else frames_THWC, known_THW, start_THWC)
+    return Known((len(numbers_T), side, side), fps, None if known_THW is None else frames_THWC, known_THW, start_THWC)
 
 
 def frames_of(video: Video, view: View) -> np.ndarray:
