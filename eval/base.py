@@ -157,6 +157,7 @@ def evaluate(
         data_hash=f"{task.train.hash}-{test.hash}",
         transductive=bool(seen),
         seen=seen,
+        supervision=str(model.run.get("supervision", "")) if isinstance(model, Model) else "",
         skipped=[{"path": p.path, "reason": p.reason} for p in skipped],
         versions={
             "ssl-video": __version__,

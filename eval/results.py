@@ -75,6 +75,7 @@ class Result:
     ``per_video``: metrics of test videos by their names. ``seen``: paths of the test videos that the model was
     pretrained on, and by what that is known (``ssl_video.model.seen``): ``content``, ``list SET:LIST``, or ``name``, as
     version 0.1 noted it; ``transductive`` is true if there are any (also in results of 0.1, which named none).
+    ``supervision``: what people made that the model learned from beside its videos, captions say; "" for nothing.
     """
 
     protocol: str
@@ -89,6 +90,7 @@ class Result:
     data_hash: str = ""
     transductive: bool = False
     seen: dict[str, str] = field(default_factory=dict)
+    supervision: str = ""
     skipped: list[dict[str, str]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
@@ -136,6 +138,7 @@ class Result:
             "left_out": len(self.skipped),
             "transductive": self.transductive,
             "seen": len(self.seen),
+            "supervision": self.supervision,
             **dict(flat(self.options, "options")),
         }
 
@@ -212,7 +215,17 @@ def _in_json(content: Any) -> Any:
 
 def _checked(result: Result) -> Result:
     """The result, whose fields have to be of the types that they say. Raises one of ``DAMAGE``."""
-    texts([result.protocol, result.preset, result.model, result.data, result.data_hash, *texts(result.classes)])
+    texts(
+        [
+            result.protocol,
+            result.preset,
+            result.model,
+            result.data,
+            result.data_hash,
+            result.supervision,
+            *texts(result.classes),
+        ]
+    )
     _ = of_type(result.split, int), of_type(result.seed, int), of_type(result.transductive, bool)
     numbered(result.metrics)
     if any(of_type(count, int) < 0 for count in result.counts.values()):

@@ -108,8 +108,9 @@ class VideoDiffusion(Pretext):
 
     @property
     def supervision(self) -> str:
-        """Captions, where they are read."""
-        return "captions" if self.config.captions else ""
+        """Captions, where they are read, or were by the network that it started from."""
+        known = denoiser(None, self.backbone, "video_diffusion").vocabulary
+        return "captions" if self.config.captions or known else ""
 
     @property
     def view(self) -> View:

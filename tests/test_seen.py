@@ -14,6 +14,7 @@ from ssl_video.apps.export import export
 from ssl_video.backbones.base import build_backbone
 from ssl_video.backbones.weights import WEIGHTS, Entry
 from ssl_video.cli import main
+from ssl_video.cli.evaluate_command import show
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.manifest import manifest_rows, write_manifest
 from ssl_video.datasets.prepare import copy_videos
@@ -218,6 +219,18 @@ def test_a_result_names_the_test_videos_that_were_seen_and_says_how_that_is_know
     said = result.seen_in_words
     assert "3 of the test videos" in said and "1 by content" in said and "1 by the list kinetics400:train" in said
     assert "1 by folder and name, as version 0.1 noted them, which may be chance" in said and test[0].path in said
+
+
+def test_a_result_says_what_the_model_learned_from_beside_videos(task, tmp_path, capsys):
+    model = tiny()
+    assert evaluate("knn", model, task).supervision == ""
+    model.run = {"supervision": "captions"}
+    result = evaluate("knn", model, task)
+    assert result.row()["supervision"] == "captions"
+    write_results(tmp_path / "r.json", [result])
+    assert read_results(tmp_path / "r.json")[0].supervision == "captions"
+    show(result)
+    assert "was pretrained with captions, which are supervision" in capsys.readouterr().out
 
 
 def test_a_seen_training_list_alone_is_not_transductive(task):

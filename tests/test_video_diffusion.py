@@ -303,6 +303,9 @@ def test_a_video_without_a_caption_is_skipped_only_where_captions_are_asked_for(
 def test_captions_are_off_and_mark_a_run_where_they_are_on():
     assert "caption_L" not in batch_of(make(), captioned())
     assert make().supervision == "" and make(captions=True).supervision == "captions"
+    later = make()  # as one that starts from such a network
+    later.backbone.network.learn_words(("red",))
+    assert later.supervision == "captions"
 
 
 def test_clips_are_not_mirrored_where_captions_may_say_left():

@@ -128,7 +128,8 @@ def _made(about: Exported) -> str:
     elif provenance.weights_report:
         made = "with the weights of a file"
     if pretext or about.model.classifier:
-        made = f"trained without labels by `{pretext['name']}`" if pretext else "trained to classify"
+        how = f"with {markdown(about.header['supervision'])}" if about.header.get("supervision") else "without labels"
+        made = f"trained {how} by `{pretext['name']}`" if pretext else "trained to classify"
     if data:
         made += f" on {data['videos']} videos of {markdown(data['spec'])} (split {data['split']})"
     return made

@@ -58,6 +58,7 @@ def write_stored(path: Path, table: Table, found: Sequence[Found]) -> None:
         content |= {"data": e.data, "split": e.split, "seed": e.seed}
         content["metrics"] = {name: round(value, DIGITS + 2) for name, value in r.metrics.items()}
         content |= {"counts": r.counts, "left_out": len(r.skipped), "seen": len(r.seen) or int(r.transductive)}
+        content |= {"supervision": r.supervision} if r.supervision else {}
         content |= {"minutes": None if one.minutes is None else round(one.minutes, 2), "clips": one.clips}
         names = videos[_place(e)]
         content["of_videos"] = {metric: _packed(names, numbers) for metric, numbers in one.of_videos.items()}
@@ -145,6 +146,7 @@ def _found(entry: Entry, one: Mapping[str, Any], names: Sequence[str]) -> Found:
         skipped=left_out,
         seen=seen,
         transductive=bool(seen),
+        supervision=of_type(one.get("supervision", ""), str),
     )
     budget = numbered({name: one[name] for name in ("minutes", "clips") if one[name] is not None})
     clips = budget.get("clips")

@@ -104,7 +104,8 @@ def videos(found: Sequence[Found]) -> list[str]:
         counts = ", ".join(f"{number} {what}" for what, number in result.counts.items())
         skipped = f", {len(result.skipped)} left out" if result.skipped else ""
         seen = f", {len(result.seen) or 'some'} of the test seen in pretraining" if result.transductive else ""
-        rows.setdefault((entry.data, f"split {entry.split}: {counts}{skipped}{seen}"), {})[entry.row.name] = None
+        told = f", pretrained with {result.supervision}" if result.supervision else ""
+        rows.setdefault((entry.data, f"split {entry.split}: {counts}{skipped}{seen}{told}"), {})[entry.row.name] = None
     return [f"* {data}, {what}: {'; '.join(names)}." for (data, what), names in rows.items()]
 
 

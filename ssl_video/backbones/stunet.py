@@ -226,16 +226,14 @@ class STUNet(nn.Module):
         """The velocity under a condition, (B, C, T, H, W); without one the map of the last place."""
         if condition is not None:
             return self.denoise(clip_BCTHW, condition)[0]
-        theta = 0.5 * math.pi * self.noise
-        noisy_NCTHW = clip_BCTHW
+        theta, members = 0.5 * math.pi * self.noise, range(self.ensemble)
+        clips_NCTHW = torch.cat([clip_BCTHW for _ in members])
+        theta_N = torch.full((len(clips_NCTHW),), theta, device=clip_BCTHW.device)
+        low = (clips_NCTHW, torch.zeros_like(theta_N)) if self.shape.low_resolution else ()
         if self.noise:
-            members = [
-                math.cos(theta) * clip_BCTHW + math.sin(theta) * own_noise(clip_BCTHW, n) for n in range(self.ensemble)
-            ]
-            noisy_NCTHW = torch.cat(members)
-        theta_N = torch.full((len(noisy_NCTHW),), theta, device=clip_BCTHW.device)
-        low = (torch.zeros_like(noisy_NCTHW), theta_N) if self.shape.low_resolution else ()
-        return self._maps(noisy_NCTHW, Condition(theta_N, None, None, None, *low), self.ensemble)[0]
+            e_NCTHW = torch.cat([own_noise(clip_BCTHW, member) for member in members])
+            clips_NCTHW = math.cos(theta) * clips_NCTHW + math.sin(theta) * e_NCTHW
+        return self._maps(clips_NCTHW, Condition(theta_N, None, None, None, *low), self.ensemble)[0]
 
     def denoise(self, clip_BCTHW: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """The velocity v_BCTHW = cos(theta) noise - sin(theta) clip, and the map (B, D, t, h, w) of the coarsest level.

@@ -113,5 +113,7 @@ def show(result: "Result") -> None:
     if result.skipped:
         first = result.skipped[0]
         print(f"  {len(result.skipped)} videos were left out; the first: {first['path']}: {first['reason']}")
+    if result.supervision:
+        print(f"  the model was pretrained with {result.supervision}, which are supervision")
     if result.transductive:
         print(f"  warning: {result.seen_in_words}; the result is marked transductive")
