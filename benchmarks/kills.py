@@ -21,6 +21,11 @@ TRAINING = [
     "--pretext.short-side=18", "--pretext.crop=16", "--pretext.min-size=16", "--pretext.max-size=16", "--steps=4",
     "--batch-size=4", "--workers=0", "--device=cpu", "--log-every=2", "--monitor-every=2", "--checkpoint-every=2",
 ]  # fmt: skip
+DENOISING = [
+    "--pretext=video_diffusion", "--data=drawn", "--backbone.channels", "8", "16", "--backbone.frames=4",
+    "--pretext.frames=4", "--pretext.stride=1", "--pretext.short-side=16", "--pretext.size=16", "--steps=4",
+    "--batch-size=4", "--workers=0", "--device=cpu",
+]  # fmt: skip
 FINETUNING = ["epochs=1", "batch_size=4", "frames=4", "stride=1", "short_side=18", "size=16"]
 TABLE = f"""
 title: Drawn videos
@@ -44,6 +49,7 @@ COMMANDS = {
     + " ".join(f"--option {one}" for one in FINETUNING),
     "benchmark": "benchmark table.yaml --data drawn=drawn --workers 0 --device cpu --out out",
     "track": "track drawn/videos/bounce/train-00000.mp4 --points 8,8 --model random:dense_resnet_8 --side 32 --out out",
+    "generate": "generate --model painter --steps 2 --number 2 --out out",
 }
 """Name -> a line that writes the folder ``out``."""
 
@@ -52,7 +58,8 @@ def prepared(folder: Path) -> None:
     """What the commands read."""
     (folder / "table.yaml").write_text(TABLE)
     drawn = "data synthesize --train 8 --test 8 --size 32 --frames 16 --workers 1 --out drawn"
-    for line in (drawn, " ".join(["pretrain", *TRAINING, "--out run"])):
+    trainings = (" ".join(["pretrain", *words]) for words in ([*TRAINING, "--out run"], [*DENOISING, "--out painter"]))
+    for line in (drawn, *trainings):
         done = command(line.split(), folder)
         if done.returncode:
             sys.exit(done.stderr)

@@ -236,7 +236,7 @@ class VideoDiffusion(Pretext):
         by = denoiser(network, self.backbone, "video_diffusion")
         clip_BCTHW = followed(by, told, Way(x_t, start, generator), sampling, (c.frames, c.size, c.size))
         frames_BTHWC = as_frames(clip_BCTHW)
-        if conditions.given_BTHWC is None or conditions.mask_BTHW is None:
+        if conditions.given_BTHWC is None or conditions.mask_BTHW is None or not conditions.pasted:
             return frames_BTHWC
         known_BTHW1 = conditions.mask_BTHW.to(own.device)[..., None]
         return torch.where(known_BTHW1, conditions.given_BTHWC.to(own.device), frames_BTHWC)

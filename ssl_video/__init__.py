@@ -7,6 +7,7 @@ from ssl_video.errors import UserError
 
 if TYPE_CHECKING:
     from ssl_video.api import compare, embed, evaluate, index, pretrain, search, track
+    from ssl_video.api_video import generate
     from ssl_video.apps.catalogue import (
         list_backbones,
         list_datasets,
@@ -29,6 +30,7 @@ __all__ = [
     "compare",
     "embed",
     "evaluate",
+    "generate",
     "index",
     "list_backbones",
     "list_datasets",
@@ -45,7 +47,13 @@ __all__ = [
     "track",
 ]
 
-_HOMES = {"PretrainConfig": "pretrain_config", "Run": "run", "load_backbone": "model", "load_model": "model"}
+_HOMES = {
+    "PretrainConfig": "pretrain_config",
+    "Run": "run",
+    "generate": "api_video",
+    "load_backbone": "model",
+    "load_model": "model",
+}
 
 
 def __getattr__(name: str):  # torch is imported only when something is asked for

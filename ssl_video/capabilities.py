@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_video.bounds import Bounded, Count, Fraction, Natural, NotNegative
+from ssl_video.sampling import Sampling as Sampling
 
 
 @runtime_checkable
@@ -173,26 +173,6 @@ class Denoises(Protocol):
 
 
 @dataclass(frozen=True)
-class Sampling(Bounded):
-    """How videos are drawn from a network that denoises."""
-
-    steps: Count = 50
-    """Steps from noise to video."""
-    guidance: NotNegative = 1.0
-    """How far beyond what the text alone would give: 1 is the text, 0 none, 3 three times the difference."""
-    solver: Literal["ddim", "heun"] = "ddim"
-    """ddim, or heun, of second order at twice the passes."""
-    eta: Fraction = 0.0
-    """Fraction of fresh noise in each step (ddim): 0 is deterministic once it has started."""
-    clip: bool = True
-    """Keep what is predicted of the clean video within the range of pixels."""
-    overlap: Natural = 2
-    """Frames that neighbouring windows of a long video have in common."""
-    overlap_side: Natural = 8
-    """Pixels that neighbouring windows of a large video have in common."""
-
-
-@dataclass(frozen=True)
 class Conditions:
     """What is known of the videos that are asked for, all B of them; frames are uint8, of the size asked for.
 
@@ -202,6 +182,7 @@ class Conditions:
         mask_BTHW: where they are known: the first frame, say, or everything but a box.
         start_BTHWC: videos to start from, for editing: noise is added to ``strength`` and taken away again.
         strength: from 0, which gives back ``start_BTHWC``, to 1, which forgets it.
+        pasted: False: pixels that are known come back as the network draws them, to be compared with what they are.
     """
 
     texts: tuple[str, ...] | None = None
@@ -209,6 +190,7 @@ class Conditions:
     mask_BTHW: Tensor | None = None
     start_BTHWC: Tensor | None = None
     strength: float = 1.0
+    pasted: bool = True
 
 
 @runtime_checkable

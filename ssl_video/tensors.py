@@ -48,12 +48,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
         place = plain.untyped_storage().data_ptr()
         whole[key] = plain.clone() if place in seen else plain  # the format has no tensors that share memory
         seen.add(place)
-    said = {**header, DIGEST: _digest(whole, header)}
+    said = {**header, DIGEST: content_digest(whole, header)}
     with written_aside(path) as aside:
         save_file(whole, aside, {KEY: json.dumps(said)})
 
 
-def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
+def content_digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
     """SHA-256 of the header and of all names, types, shapes and bytes."""
     digest = hashlib.sha256(json.dumps(header).encode())
     for name in sorted(tensors):
@@ -81,7 +81,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
             header = _header_in(file)
         noted = header.pop(DIGEST, None) if isinstance(header, dict) else None
-        if noted is not None and noted != _digest(tensors, header):
+        if noted is not None and noted != content_digest(tensors, header):
             raise ValueError(ALTERED)
         return tensors
     except UNREADABLE as error:

@@ -33,7 +33,7 @@ def registered(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 def verb(file: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Is it a public verb, whose options are named by whoever calls it, as a command's flags are?"""
-    return file == "ssl_video/api.py" and len(function.args.args) <= 7
+    return file in ("ssl_video/api.py", "ssl_video/api_video.py") and len(function.args.args) <= 7
 
 
 def printing(tree: ast.AST) -> Iterator[ast.Call]:

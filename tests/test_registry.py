@@ -23,7 +23,7 @@ FLOORS = [
             "yaml_files",
             "config",
         ),
-        *("capabilities", "tensors", "progress"),
+        *("sampling", "capabilities", "tensors", "progress"),
     ],
     ["video"],
     ["datasets"],
@@ -35,7 +35,7 @@ FLOORS = [
     ["eval"],
     ["pretrain_config", "pretrain_plan", "pretraining"],
     ["apps"],
-    ["api"],
+    ["api", "api_video"],
     ["cli", "torchrun"],
 ]
 

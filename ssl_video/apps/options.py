@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from ssl_video.bounds import Bounded, Bounds, Count, Natural, Positive, Seed
+from ssl_video.bounds import Bounded, Bounds, Count, Fraction, Natural, Positive, Seed
 from ssl_video.figures import PictureFormat
+from ssl_video.sampling import Sampling
 
 Method = Literal["dtw", "nearest"]
 Form = Literal["duration", "mean"]
@@ -99,6 +100,28 @@ class AlignOptions(Bounded, flags="--"):
     """Height of the result in pixels, at most."""
     format: PictureFormat = "png"
     """Of the figure: png with 200 dots an inch, pdf or svg."""
+
+
+@dataclass(frozen=True)
+class GenerateOptions(Sampling, flags="--"):
+    """How many videos are drawn, how large, and how far from what is given."""
+
+    number: Count = 1
+    """Videos to draw; of each prompt, where there are several."""
+    seed: Seed = 0
+    """Seed of the noise that they begin as; the n-th video of every prompt begins as the same noise."""
+    frames: Count | None = None
+    """Frames of a video; by default as in training, or as many as a shorter --video has. More are drawn in windows."""
+    size: Count | None = None
+    """Height and width in pixels; by default as in training. What is larger is drawn in windows."""
+    crop: bool = False
+    """Take the square in the middle of an image or a video that is no square."""
+    edit: Fraction | None = None
+    """Draw --video anew from so much noise: 0 gives it back, 1 forgets it."""
+    style_weight: Fraction | None = None
+    """How much the spatial weights are those of --style: 0.7 by default, 0 is none."""
+    lossless: bool = False
+    """Keep the frames of each film exactly, too, as NUMBER.npy."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ COMMANDS = {
     "align": "play two videos of one action in step",
     "speediness": "measure along a video where it looks as if played at its normal speed",
     "speedup": "speed up a video, most where little happens",
+    "generate": "draw videos: from nothing, from a text, an image or a video, by a run of video_diffusion",
     "explain": "pictures of a video's optical flow, of a network's class activation maps and affinities",
     "compare": "what differs between runs, in configuration and results, and their curves on one sheet",
     "report": "a page on a run: its curves, the pretext's inputs, neighbours before and after training",

@@ -14,6 +14,7 @@ REMEDIES: Mapping[str, str] = {
     "explain affinity": "a smaller --short-side, or fewer frames with --to",
     "explain flow": "a smaller --short-side or --at-most",
     "track": "a smaller --side or --context",
+    "generate": "fewer --frames or a smaller --size",
     "report": "fewer --samples and --queries",
     "data scan": "fewer --workers",
     "data cache": "fewer --workers or a smaller --short-side",
