@@ -25,16 +25,12 @@ PIECE = 256
 
 @dataclass(frozen=True)
 class Clips:
-    """uint8 clips (N, T, H, W, C), the video of each, and why videos were left out."""
+    """uint8 clips (N, T, H, W, C), what is said of each, of real ones the video, and why videos were left out."""
 
     clips_NTHWC: np.ndarray
-    videos: tuple[Video, ...]
+    captions: tuple[str | None, ...]
+    videos: tuple[Video, ...] = ()
     problems: tuple[Problem, ...] = ()
-
-    @property
-    def captions(self) -> tuple[str | None, ...]:
-        """What is said of each clip's video."""
-        return tuple(video.caption for video in self.videos)
 
 
 def clips_of(videos: VideoSet, view: View, count: int, seed: int) -> Clips:
@@ -67,7 +63,8 @@ def clips_of(videos: VideoSet, view: View, count: int, seed: int) -> Clips:
     if not found:
         raise UserError(f"No video of {videos.name} could be read; the first: {next(iter(problems.values())).reason}.")
     kept = [(video, clip_THWC) for video, clip_THWC in found if video.source not in problems]
-    return Clips(np.stack([c for _, c in kept]), tuple(v for v, _ in kept), tuple(problems.values()))
+    captions, videos_N = tuple(v.caption for v, _ in kept), tuple(v for v, _ in kept)
+    return Clips(np.stack([c for _, c in kept]), captions, videos_N, tuple(problems.values()))
 
 
 def _frames(video: Video, positions_T: np.ndarray, view: View) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Generation: how near drawn videos are to real ones, how they move, what of the text they show, and what is copied."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -8,12 +8,13 @@ import numpy as np
 
 from ssl_video.bounds import Bounded, Bounds, Count, NotNegative
 from ssl_video.capabilities import Generates, Sampling
+from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.drawing.prompts import Prompt, prompt_of
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import all_videos, scanned
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Evaluation, FeatureTask, Outcome, Task
-from ssl_video.eval.clip_motion import Motion, flow_distance, motion_of, spectrum_distance
+from ssl_video.eval.clip_motion import flow_distance, motion_of, spectrum_distance
 from ssl_video.eval.copies import judged, nearest
 from ssl_video.eval.distances import Axes, frechet, mmd
 from ssl_video.eval.generated import Clips, clips_of, drawn, features_of, frozen, noise, pieces, shuffled
@@ -23,6 +24,9 @@ from ssl_video.eval.takes import Takes, Videos, check_two_lists
 from ssl_video.model import Model, load_model
 from ssl_video.train.data import usable
 from ssl_video.video.view import View
+
+ORDER = ("test", "generated", "images", "noise")
+"""Kinds of clips, the nearest to real ones first, if a network draws well and the features are good."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,8 @@ class GenerationConfig(Bounded):
     """Samples of each test video for the model's own loss."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What takes part: the view of all clips, reference clips of the training list, and rungs of the ladder by name."""
-
-    view: View
-    reference: Clips
-    test: Clips
-    rungs: Mapping[str, np.ndarray]
+Ladder = Mapping[str, Callable[[], np.ndarray]]
+"""Kinds of clips by name, each made when it is measured."""
 
 
 @EVALUATIONS.register("generation")
@@ -90,58 +88,56 @@ class Generation(Evaluation[GenerationConfig]):
         view = network.view if model is None else model.view
         if view.frames < 2:
             raise UserError("generation measures clips, and this model draws single frames; name it by images=RUN.")
-        there, asked, trained_on = self._clips(model, task, config, view, seed)
-        metrics = distances(network, there) | motions(there) | copied(there, task)
-        if asked is not None:
-            metrics |= of_clips(list(there.rungs["generated"]), asked)
-        if model is not None:
-            metrics |= own_loss(model, task, config, seed)
-        counts = {"clips": len(there.rungs["generated"]), "reference": len(there.reference.videos)}
-        counts["axes"] = int(metrics.pop("axes"))
-        counts |= {"train": len(task.train.videos), "test": len(task.test.videos) if task.test else 0}
-        problems = [*there.reference.problems, *there.test.problems]
-        return Outcome(metrics, counts, problems, trained_on=network.trained_on | trained_on)
-
-    def _clips(
-        self, model: Model | None, task: Task, config: GenerationConfig, view: View, seed: int
-    ) -> tuple[Measured, list[Prompt] | None, frozenset[str]]:
-        """All clips, what the generated ones were asked to show, and on what the model of the images was trained."""
         assert task.test is not None  # TwoLists
         reference, test = (clips_of(videos, view, config.clips, seed) for videos in (task.train, task.test))
-        captions, trained_on = test.captions, frozenset[str]()
-        sampling = Sampling(config.steps, config.guidance)
-        texts = [c for c in captions if c]
-        count = config.clips
-        rungs = {"test": test.clips_NTHWC}
+        generated = self._generated(model, test, config, view, seed)
+        real_NTHWC, images = test.clips_NTHWC, load_model(config.images, network.device) if config.images else None
+        ladder: dict[str, Callable[[], np.ndarray]] = {
+            "test": lambda: real_NTHWC,
+            "generated": lambda: generated.clips_NTHWC,
+            "frozen": lambda: frozen(real_NTHWC),
+            "shuffled": lambda: shuffled(real_NTHWC, seed),
+            "noise": lambda: noise(real_NTHWC, seed),
+        }
+        if images is not None:
+            ladder["images"] = lambda: unordered(images, view, config, seed)
+        metrics = compared(network, reference.clips_NTHWC, ladder)
+        metrics |= copied(generated.clips_NTHWC, real_NTHWC, task.train, view)
+        if (asked := prompts_of(generated.captions)) is not None:
+            metrics |= of_clips(generated.clips_NTHWC, asked)
+        if model is not None:
+            metrics |= own_loss(model, task, config, seed)
+        counts = {"clips": len(generated.clips_NTHWC), "reference": len(reference.videos)}
+        counts |= {"train": len(task.train.videos), "test": len(task.test.videos)}
+        trained_on = network.trained_on | (images.trained_on if images is not None else frozenset())
+        problems = [*reference.problems, *test.problems, *generated.problems]
+        return Outcome(metrics, counts, problems, trained_on=trained_on)
+
+    def _generated(self, model: Model | None, test: Clips, config: GenerationConfig, view: View, seed: int) -> Clips:
+        """What is measured, with the captions that it was to show."""
         if config.videos:
-            given = clips_of(scanned(all_videos(config.videos)), view, count, seed)
-            rungs["generated"], captions = given.clips_NTHWC, given.captions
-        else:
-            assert model is not None
-            texts = texts if model.need(Generates).takes_text and len(texts) == len(captions) else None
-            rungs["generated"] = drawn(model, len(captions) if texts else count, texts, sampling, seed)
-            captions = texts or ()
-        rungs |= {"frozen": frozen(test.clips_NTHWC), "shuffled": shuffled(test.clips_NTHWC, seed)}
-        if config.images:
-            images = load_model(config.images, "cpu" if model is None else model.device)
-            rungs["images"] = unordered(images, view, count, sampling, seed)
-            trained_on = images.trained_on
-        rungs["noise"] = noise(test.clips_NTHWC, seed)
-        return Measured(view, reference, test, rungs), prompts_of(captions), trained_on
+            return clips_of(scanned(all_videos(config.videos)), view, config.clips, seed)
+        assert model is not None
+        texts = [caption for caption in test.captions if caption]
+        sampling = Sampling(config.steps, config.guidance)
+        if model.need(Generates).takes_text and len(texts) == len(test.captions):
+            return Clips(drawn(model, len(texts), texts, sampling, seed), test.captions)
+        return Clips(drawn(model, config.clips, None, sampling, seed), ())
 
 
-def unordered(images: Model, view: View, count: int, sampling: Sampling, seed: int) -> np.ndarray:
-    """``count`` clips of frames that a network draws one by one. Raises UserError for one of clips or another size."""
+def unordered(images: Model, view: View, config: GenerationConfig, seed: int) -> np.ndarray:
+    """Clips of frames that a network draws one by one. Raises UserError if it draws clips, or another size."""
     if (images.view.frames, images.view.size) != (1, view.size):
         raise UserError(
             f"images={images.name} draws {images.view.frames} frames of {images.view.size} pixels at a time, where "
             f"single frames of {view.size} pixels are needed; train a run with --pretext.frames 1."
         )
-    frames_NHWC = drawn(images, count * view.frames, None, sampling, seed)[:, 0]
-    return frames_NHWC.reshape(count, view.frames, *frames_NHWC.shape[1:])
+    sampling = Sampling(config.steps, config.guidance)
+    frames_NHWC = drawn(images, config.clips * view.frames, None, sampling, seed)[:, 0]
+    return frames_NHWC.reshape(config.clips, view.frames, *frames_NHWC.shape[1:])
 
 
-def prompts_of(captions: tuple[str | None, ...] | list[str]) -> list[Prompt] | None:
+def prompts_of(captions: Sequence[str | None]) -> list[Prompt] | None:
     """What captions of the drawn kind ``prompts`` say; None if there are none, or one says something else."""
     try:
         return [prompt_of(caption or "") for caption in captions] or None
@@ -149,38 +145,31 @@ def prompts_of(captions: tuple[str | None, ...] | list[str]) -> list[Prompt] | N
         return None
 
 
-def distances(network: Model, there: Measured) -> dict[str, float]:
-    """Frechet distance and MMD of every rung from the reference, and whether the ladder is in order."""
-    reference_ND = features_of(network, there.reference.clips_NTHWC)
+def compared(network: Model, reference_NTHWC: np.ndarray, ladder: Ladder) -> dict[str, float]:
+    """Distances of every kind of clips from the reference, by features and motion, and whether they are in order."""
+    reference_ND, moving = features_of(network, reference_NTHWC), motion_of(reference_NTHWC)
     axes = Axes.of(reference_ND)
     real_NK = axes.of_features(reference_ND)
-    rungs = {name: axes.of_features(features_of(network, clips)) for name, clips in there.rungs.items()}
-    of_gaussians = {name: frechet(x_NK, real_NK) for name, x_NK in rungs.items()}
-    metrics = {f"frechet of {name}": value for name, value in of_gaussians.items()}
-    metrics |= {f"mmd of {name}": mmd(x_NK, real_NK) for name, x_NK in rungs.items()}
-    ladder = [of_gaussians[name] for name in ("test", "generated", "images", "noise") if name in of_gaussians]
-    return metrics | {"ladder in order": float(ladder == sorted(ladder)), "axes": float(real_NK.shape[1])}
-
-
-def motions(there: Measured) -> dict[str, float]:
-    """How every rung moves beside the reference: distances of flow and spectrum, and the ratio of warp errors."""
-    real = motion_of(there.reference.clips_NTHWC)
     metrics: dict[str, float] = {}
-    for name, clips_NTHWC in there.rungs.items():
-        motion: Motion = motion_of(clips_NTHWC)
-        metrics[f"flow distance of {name}"] = flow_distance(motion, real)
-        metrics[f"warp error of {name}"] = motion.warp_error / max(real.warp_error, 1e-9)
-        metrics[f"spectrum distance of {name}"] = spectrum_distance(motion, real)
-    return metrics
+    for name, make in ladder.items():
+        clips_NTHWC = make()
+        x_NK, motion = axes.of_features(features_of(network, clips_NTHWC)), motion_of(clips_NTHWC)
+        metrics[f"frechet of {name}"] = frechet(x_NK, real_NK)
+        metrics[f"mmd of {name}"] = mmd(x_NK, real_NK)
+        metrics[f"flow distance of {name}"] = flow_distance(motion, moving)
+        metrics[f"warp error of {name}"] = motion.warp_error / max(moving.warp_error, 1e-9)
+        metrics[f"spectrum distance of {name}"] = spectrum_distance(motion, moving)
+    rungs = [metrics[f"frechet of {name}"] for name in ORDER if name in ladder]
+    return metrics | {"ladder in order": float(rungs == sorted(rungs))}
 
 
-def copied(there: Measured, task: Task) -> dict[str, float]:
+def copied(generated_NTHWC: np.ndarray, test_MTHWC: np.ndarray, training: VideoSet, view: View) -> dict[str, float]:
     """How near generated clips are to training videos, beside test clips; {} where no video is as long as a clip."""
-    view, clips = there.view, (there.rungs["generated"], there.rungs["test"])
     if view.fps is not None:  # the distance of frames differs from video to video
         return {}
-    found = nearest(np.concatenate(clips), pieces(task.train, view), stride=view.stride)
-    distance_N, of_test_M = np.split(found.distance_N, [len(clips[0])])
+    both = np.concatenate((generated_NTHWC, test_MTHWC))
+    found = nearest(both, pieces(training, view), stride=view.stride)
+    distance_N, of_test_M = np.split(found.distance_N, [len(generated_NTHWC)])
     if not np.isfinite(found.distance_N).all():
         return {}
     copies = judged(distance_N, of_test_M)

@@ -46,7 +46,7 @@ def _matches(read: Sequence[str | None], asked: Sequence[str]) -> np.ndarray:
     return np.array([[r == a for a in asked] for r in read])
 
 
-def of_clips(clips_NTHWC: Sequence[np.ndarray], asked: Sequence[Prompt]) -> dict[str, float]:
+def of_clips(clips_NTHWC: Sequence[np.ndarray] | np.ndarray, asked: Sequence[Prompt]) -> dict[str, float]:
     """The numbers of uint8 clips by name: of all, and of seen and held-out combinations of words apart.
 
     ``motion right (held out)`` and the like, beside ``motion by chance`` and ``motion with shuffled prompts``.
