@@ -7,6 +7,7 @@ from ssl_video.errors import UserError
 
 if TYPE_CHECKING:
     from ssl_video.api import compare, embed, evaluate, index, pretrain, search, track
+    from ssl_video.api_video import represent
     from ssl_video.apps.catalogue import (
         list_backbones,
         list_datasets,
@@ -41,11 +42,15 @@ __all__ = [
     "load_backbone",
     "load_model",
     "pretrain",
+    "represent",
     "search",
     "track",
 ]
 
-_HOMES = {"PretrainConfig": "pretrain_config", "Run": "run", "load_backbone": "model", "load_model": "model"}
+_HOMES = {
+    **{"PretrainConfig": "pretrain_config", "Run": "run", "load_backbone": "model", "load_model": "model"},
+    "represent": "api_video",
+}
 
 
 def __getattr__(name: str):  # torch is imported only when something is asked for

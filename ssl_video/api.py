@@ -174,7 +174,7 @@ def embed(
     if isinstance(videos, str | Path):
         videos = [videos]
     with showing(progress):
-        network = _loaded(model, "clips", device)
+        network = loaded(model, "clips", device)
         if isinstance(videos, Sequence) and videos and all(isinstance(v, str | Path) for v in videos):
             return embed_videos([Path(v) for v in videos], network, clips, readout)
         return embed_frames(videos, network, clips, readout)
@@ -205,7 +205,7 @@ def index(
     with showing(progress):
         from ssl_video.train.distributed import choose_device
 
-        network = None if model is None else _loaded(model, "clips", device)
+        network = None if model is None else loaded(model, "clips", device)
         work = Work(device=choose_device(device), progress=progress)
         return index_videos(videos, network, out, options, work)
 
@@ -265,10 +265,10 @@ def track(
     """
     marks = Marks(None if mask is None else Path(mask), _numbers(boxes), _numbers(points))
     with showing(progress):
-        return track_marks(video, _loaded(model, "dense"), marks, out, options, progress=progress)
+        return track_marks(video, loaded(model, "dense"), marks, out, options, progress=progress)
 
 
-def _loaded(model: Named | None, task: Task, device: str = "auto") -> Model:
+def loaded(model: Named | None, task: Task, device: str = "auto") -> Model:
     """The model, or the one that serves for a task where none is named."""
     from ssl_video.train.distributed import choose_device
 

@@ -27,7 +27,7 @@ FLOORS = [
     ],
     ["video"],
     ["datasets"],
-    ["backbones", "encoders"],
+    ["backbones", "encoders", "implicit"],
     ["run"],
     ["train"],
     ["pretexts"],
@@ -35,7 +35,7 @@ FLOORS = [
     ["eval"],
     ["pretrain_config", "pretrain_plan", "pretraining"],
     ["apps"],
-    ["api"],
+    ["api", "api_video"],
     ["cli", "torchrun"],
 ]
 
