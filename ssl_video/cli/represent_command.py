@@ -52,7 +52,9 @@ class RepresentConfig:
 def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(RepresentConfig, argv, "represent", "Learn one video by one network; paint on it, render it anew.")
-    if (config.video / "network.safetensors").is_file():
+    from ssl_video.apps.represent_folder import Folder
+
+    if Folder(config.video).network.is_file():
         return _make_film(config)
     if config.edit_foreground or config.edit_background:
         raise UserError(
