@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ssl_video.apps.film import Shot, film
-from ssl_video.apps.paint import PALETTE, paint_mask, write_mask
+from ssl_video.apps.paint import paint_mask, write_mask
 from ssl_video.errors import UserError
 from ssl_video.files import check_not_over, is_empty, write_text, written_aside
 from ssl_video.implicit.atlas import LayeredAtlas, Start
@@ -261,4 +261,4 @@ def _masked(folder: Folder, atlas: LayeredAtlas, footage: Footage, rate: Fractio
             write_mask(folder.path / "masks" / f"{t:05d}.png", mask_HW)
             yield Shot((paint_mask(footage.frames_THWC[t].numpy(), mask_HW),), (float(t / rate),))
 
-    return film(shots(), ("foreground",), [(PALETTE[1], "mask")])
+    return film(shots(), ("mask",))

@@ -9,7 +9,7 @@ import tyro
 
 from ssl_video.apps.options import RepresentOptions
 from ssl_video.cli import tell
-from ssl_video.cli.parsing import Device, ModelName, VideoFile, model_or_default, parse
+from ssl_video.cli.parsing import ModelName, VideoFile, model_or_default, parse
 from ssl_video.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ class RepresentConfig:
     model: ModelName | None = None
     """Network that carries the mask to the other frames; by default net:dense, which comes with ssl-video."""
     options: Annotated[RepresentOptions, tyro.conf.arg(name="")] = RepresentOptions()
-    device: Device = "auto"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -62,11 +61,10 @@ def main(argv: Sequence[str]) -> int:
             f"'ssl-video represent VIDEO --out DIR' makes one."
         )
     from ssl_video.apps.represent import represent
-    from ssl_video.train.distributed import choose_device
 
     model = None
     if config.mask is not None and config.options.kind == "atlas":
-        model = model_or_default(config.model, "dense", choose_device(config.device))
+        model = model_or_default(config.model, "dense", "cpu")
     _tell(represent(config.video, config.out, config.options, mask=config.mask, model=model))
     return 0
 

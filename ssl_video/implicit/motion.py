@@ -1,7 +1,7 @@
 """Where a layered atlas starts: the camera's path, a coarse mask of what moves otherwise, and the path of that."""
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d
 
 from ssl_video.implicit.footage import Footage
 from ssl_video.video.cues import homography
@@ -9,8 +9,13 @@ from ssl_video.video.flow import opencv
 
 LEAST = 0.3
 """Pixels from one learned frame to the next below which no motion counts as an object's own."""
-SMOOTH_S, SMOOTH = 1.0, 1.5
-"""Standard deviations, in learned frames and in pixels, by which an object's own motion is smoothed."""
+FASTEST, MOVES, STILL = 99, 0.5, 0.3
+"""The percentile that stands for the fastest motion of a frame, and fractions of it above which a pixel is likely of an
+object, and below which it is not."""
+ROUNDS, KEPT = 3, 0.2
+"""Of GrabCut: how often it is repeated, and the fraction of what moves that it has to keep to be believed."""
+SMOOTH_S = 1.0
+"""Standard deviation, in learned frames, by which an object's motion and path are smoothed."""
 
 
 def camera_motion(flow_HW2: np.ndarray) -> np.ndarray:
@@ -51,30 +56,43 @@ def between_learned(values_SD: np.ndarray, footage: Footage) -> np.ndarray:
 
 
 def moving_masks(footage: Footage) -> np.ndarray:
-    """(S, H, W) float32, 0 or 1: pixels that move otherwise than most of their frame, over a few frames.
+    """(S, H, W) float32, 0 or 1: what moves otherwise than most of its frame.
 
-    The motion that is left when the dominant homography is taken away is smoothed over time and parted in two
-    (Otsu's threshold).
+    Of the motion that is left when the dominant homography is taken away, to the frame before or after, the lesser
+    counts, smoothed over time. Flow spreads beyond an object, so that colours decide where it ends (C. Rother et al.:
+    "GrabCut", SIGGRAPH 2004; OpenCV): between what moves half as much as the fastest and what moves little.
     """
-    cv2 = opencv()
+    own_SHW = gaussian_filter1d(own_motion(footage), SMOOTH_S, axis=0)
+    frames = footage.frames_THWC[footage.trained_S].numpy()
+    return np.stack([_cut(f, own_HW) for f, own_HW in zip(frames, own_SHW, strict=True)]).astype(np.float32)
+
+
+def own_motion(footage: Footage) -> np.ndarray:
+    """(S, H, W) float32 pixels a learned frame by which pixels move otherwise than most of their frame."""
     _, height, width = footage.size
     y_HW, x_HW = np.mgrid[:height, :width].astype(np.float32)
     here_HW2 = np.stack([x_HW, y_HW], -1)
-    sums_SHW, counts_S = np.zeros((len(footage.trained_S), height, width), np.float32), np.zeros(len(footage.trained_S))
+    own_SHW = np.full((len(footage.trained_S), height, width), np.inf, np.float32)
     for fields_RHW2, first in ((footage.ahead_RHW2.numpy(), 0), (footage.behind_RHW2.numpy(), 1)):
-        for r, flow_HW2 in enumerate(fields_RHW2):
-            own_HW2 = flow_HW2 - (cv2.perspectiveTransform(here_HW2, camera_motion(flow_HW2)) - here_HW2)
-            sums_SHW[r + first] += np.linalg.norm(own_HW2, axis=-1)
-            counts_S[r + first] += 1
-    own_SHW = gaussian_filter(sums_SHW / np.maximum(counts_S, 1)[:, None, None], (SMOOTH_S, SMOOTH, SMOOTH))
-    return (own_SHW > max(LEAST, _otsu(own_SHW))).astype(np.float32)
+        for s, flow_HW2 in enumerate(fields_RHW2, first):
+            of_camera_HW2 = opencv().perspectiveTransform(here_HW2, camera_motion(flow_HW2)) - here_HW2
+            own_SHW[s] = np.minimum(own_SHW[s], np.linalg.norm(flow_HW2 - of_camera_HW2, axis=-1))
+    return np.where(np.isfinite(own_SHW), own_SHW, 0)  # one frame has no flow
 
 
-def _otsu(values: np.ndarray) -> float:
-    """The value that parts numbers in two classes of the least variance (Otsu 1979)."""
-    top = max(float(np.percentile(values, 99.5)), 1e-6)
-    bytes_N = np.clip(values.reshape(1, -1) * (255 / top), 0, 255).astype(np.uint8)
-    return opencv().threshold(bytes_N, 0, 255, opencv().THRESH_OTSU)[0] * top / 255
+def _cut(frame_HWC: np.ndarray, own_HW: np.ndarray) -> np.ndarray:
+    """(H, W) bool the object, by its own motion and its colours."""
+    cv2, fastest = opencv(), float(np.percentile(own_HW, FASTEST))
+    sure_HW = own_HW > max(LEAST, MOVES * fastest)
+    marks_HW = np.where(sure_HW, cv2.GC_PR_FGD, np.where(own_HW > STILL * fastest, cv2.GC_PR_BGD, cv2.GC_BGD))
+    if not sure_HW.any() or sure_HW.all():
+        return sure_HW
+    marks_HW = marks_HW.astype(np.uint8)
+    cv2.setRNGSeed(0)  # the first clusters of colours are drawn
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(np.ascontiguousarray(frame_HWC), marks_HW, None, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
+    cut_HW = marks_HW == cv2.GC_PR_FGD
+    return cut_HW if cut_HW.sum() > KEPT * sure_HW.sum() else sure_HW  # colours that tell nothing leave little
 
 
 def object_path(footage: Footage, masks_SHW: np.ndarray) -> tuple[np.ndarray, float]:

@@ -15,8 +15,8 @@ Box = tuple[float, float, float, float]
 """A part of an atlas: u and v of its top left and of its bottom right."""
 SEEN = 0.5
 """Opacity from which a point shows the foreground, and below which the background."""
-DENSITY, LARGEST = 4, 1024
-"""Pixels of a picture of an atlas for one of the video, and of its longer side at most."""
+SIDE = 512
+"""Pixels of the longer side of a picture of an atlas."""
 POINTS = 1 << 16
 """Points that are computed at a time."""
 
@@ -101,8 +101,7 @@ def atlas_picture(atlas: LayeredAtlas, layer: int, box: Box, size: tuple[int, in
     """
     pixel = float(atlas.scales_2[layer]) / atlas.half
     cells = [max(2, round((box[d + 2] - box[d]) / pixel)) for d in (0, 1)]
-    zoom = min(DENSITY, LARGEST / max(cells))
-    w, h = (max(2, round(n * zoom)) for n in cells)
+    w, h = (max(2, round(n * SIDE / max(cells))) for n in cells)
     uv_N2 = lattice((h, w), (1, 1), 0)[:, :2] + 0.5  # 0 to 1
     uv_N2 = torch.tensor(box[:2]) + uv_N2 * (torch.tensor(box[2:]) - torch.tensor(box[:2]))
     colours = torch.cat([atlas.colour(layer, part) for part in uv_N2.split(POINTS)]).view(h, w, 3)
