@@ -30,7 +30,7 @@ from ssl_video.implicit.footage import (
     resized_flow,
 )
 from ssl_video.implicit.motion import camera_path, moving_masks, object_path
-from ssl_video.implicit.numbers import overlap, psnr
+from ssl_video.implicit.numbers import consistency, overlap, psnr
 from ssl_video.implicit.rendering import atlas_picture, boxes_of, frames_of, painted_at
 from ssl_video.implicit.training import keyed, train
 
@@ -337,6 +337,18 @@ def test_far_rigidity_and_the_coarse_mask_end_and_the_given_mask_does_not():
     names = {done: set(losses.atlas_losses(atlas, one, 16, generator(), done)) for done in (0.0, 0.06, 0.16)}
     assert names[0.0] - names[0.06] == {"rigid_front_far", "rigid_back_far"}
     assert names[0.06] - names[0.16] == {"bootstrap"} and "given" in names[0.16]
+
+
+def test_an_edit_on_an_atlas_that_follows_the_motion_is_consistent_and_a_pasted_one_is_not():
+    one = footage(panned(6, 2))
+    following = LayeredAtlas(one.size, start_of(one, np.zeros((6, H, W))))
+    following.opacity[-1].bias.data.fill_(3.0)
+    path = np.stack([(W - 1) / 2 - 2 * np.arange(6), np.full(6, (H - 1) / 2)], 1)
+    following.front_T2.copy_(torch.from_numpy(path))
+    found = consistency(following, one)
+    assert found["consistency_edit"] < 0.05 and found["consistency_pasted"] > 0.15
+    following.opacity[-1].bias.data.fill_(-3.0)
+    assert consistency(following, one) == {}  # no foreground
 
 
 # networks and training

@@ -22,7 +22,7 @@ def draw(out: Path) -> None:
         for t, frame_HWC in enumerate(scene.frames_THWC[::EVERY]):
             Image.fromarray(frame_HWC).save(folder / "frames" / f"{t:03d}.png")
         Image.fromarray(scene.masks_THW[0]).save(folder / "mask.png")
-        options = RepresentOptions(frames=FRAMES, steps=1500)
+        options = RepresentOptions(frames=FRAMES, steps=1000)
         learned = represent(folder / "frames", folder / "out", options, mask=folder / "mask.png")
         paintings = {name: _painted(learned.folder / f"{name}.png") for name in ("foreground", "background")}
         edited = list(learned.edited(paintings))

@@ -99,8 +99,8 @@ def _tell(learned: "Learned") -> None:
         )
     if "consistency_edit" in found:
         print(
-            f"An edit's colour along the flow changes by {found['consistency_edit']:.3f}; left at its place in the "
-            f"frame, by {found['consistency_pasted']:.3f}."
+            f"Colour of an edit at what corresponds to the first frame: {found['consistency_edit']:.3f} off; left at "
+            f"its place in the frame, {found['consistency_pasted']:.3f} off (0 to 1)"
         )
     if "iou_coarse_masks" in found:
         given = f", with the given mask {found['iou_given_mask']:.3f}" if "iou_given_mask" in found else ""

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from ssl_video.implicit.atlas import LayeredAtlas
-from ssl_video.implicit.footage import Footage, along_flow, colours_at, flow_between, lattice
+from ssl_video.implicit.footage import FlowPair, Footage, along_flow, colours_at, flow_between, lattice
 from ssl_video.implicit.rendering import SEEN, frames_of
+from ssl_video.video.flow import opencv
 
-TILE = 3.0
-"""Pixels of the video of a tile of the edit that consistency is measured with."""
+WAVE = 12.0
+"""Pixels of the video of a wave of the edit that consistency is measured with."""
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:
@@ -53,36 +54,45 @@ def _moved(footage: Footage, t: int) -> np.ndarray:
 
 @torch.no_grad()
 def consistency(atlas: LayeredAtlas, footage: Footage) -> dict[str, float]:
-    """Mean absolute difference, 0 to 1, of an edit's colour at pixels of the foreground that flow from frame to frame.
+    """Mean absolute difference, 0 to 1, of an edit's colour in a frame to that in the first, at what corresponds.
 
-    ``edit`` is tiles painted on the foreground's atlas; ``pasted`` the same tiles as they lie in the first frame, left
-    at their places. Left out where no flow agrees within the foreground.
+    Pixels of the foreground of the first frame are followed along the optical flow from frame to frame, for as long as
+    that agrees there and back. ``edit`` is waves painted on the foreground's atlas; ``pasted`` the same as they lie in
+    the first frame, left at their places. Nothing is said of a video whose first frame shows no foreground that can be
+    followed.
     """
     frames_THWC, size = footage.frames_THWC.numpy(), footage.size[1:]
-    points = [lattice(size, size, t) for t in range(len(frames_THWC))]
-    pasted_N3 = _tiles(atlas, points[0])
-    sums, count = np.zeros(2), 0
-    for t in range(len(frames_THWC) - 1):
-        pair = flow_between(frames_THWC[t], frames_THWC[t + 1], size)
-        shown_N = torch.from_numpy(pair.agree_HW).view(-1) & (atlas.layers_at(points[t]).opacity_N > SEEN)
-        here_N3 = points[t][shown_N]
-        land_N3 = here_N3.clone()
-        land_N3[:, :2] += torch.from_numpy(pair.ahead_HW2).view(-1, 2)[shown_N]
-        land_N3[:, 2] += 1
-        moved = (_tiles(atlas, here_N3) - _tiles(atlas, land_N3)).abs().mean(1)
-        picture = (pasted_N3.view(1, *size, 3) * 255).round().to(torch.uint8)
-        there = colours_at(picture, land_N3[:, :2], torch.zeros(len(land_N3), dtype=torch.long))
-        fixed = (pasted_N3[shown_N] - there).abs().mean(1)
-        sums += float(moved.sum()), float(fixed.sum())
+    first_N3 = lattice(size, size, 0)
+    pasted_1HWC = (_waves(atlas, first_N3).view(1, *size, 3) * 255).round().to(torch.uint8)
+    first_N3 = first_N3[atlas.layers_at(first_N3).opacity_N > SEEN]
+    xy_N2, sums, count = first_N3[:, :2].numpy(), np.zeros(2), 0
+    for t in range(1, len(frames_THWC)):
+        xy_N2, kept_N = _followed(xy_N2, flow_between(frames_THWC[t - 1], frames_THWC[t], size))
+        xy_N2, first_N3 = xy_N2[kept_N], first_N3[torch.from_numpy(kept_N)]
+        now_N3 = torch.cat([torch.from_numpy(xy_N2), torch.full((len(xy_N2), 1), float(t))], 1)
+        moved = (_waves(atlas, now_N3) - _waves(atlas, first_N3)).abs().mean(1)
+        none_N = torch.zeros(len(xy_N2), dtype=torch.long)
+        here, there = (colours_at(pasted_1HWC, xyt_N3[:, :2], none_N) for xyt_N3 in (first_N3, now_N3))
+        sums += float(moved.sum()), float((here - there).abs().mean(1).sum())
         count += len(moved)
     return {"consistency_edit": sums[0] / count, "consistency_pasted": sums[1] / count} if count else {}
 
 
-def _tiles(atlas: LayeredAtlas, xyt_N3: torch.Tensor) -> torch.Tensor:
+def _followed(xy_N2: np.ndarray, pair: FlowPair) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 2) float32 where places of one frame are in the next, and (N,) bool whether the flow there can be trusted."""
+    cv2 = opencv()
+    if not len(xy_N2):
+        return xy_N2, np.zeros(0, bool)
+    places = xy_N2.astype(np.float32)[None]
+    agree_1N = cv2.remap(pair.agree_HW.astype(np.float32), places, None, cv2.INTER_LINEAR)
+    return xy_N2 + cv2.remap(pair.ahead_HW2, places, None, cv2.INTER_LINEAR)[0], agree_1N[0] > SEEN
+
+
+def _waves(atlas: LayeredAtlas, xyt_N3: torch.Tensor) -> torch.Tensor:
     """(N, 3) colours of points, 0 to 1: waves of another phase for each colour, painted on the foreground's atlas."""
     pixels_N2 = atlas.layers_at(xyt_N3).front_N2 * atlas.half / atlas.scales_2[0]
-    turns_N = torch.pi / TILE * pixels_N2
-    waves = [turns_N[:, 0].sin(), turns_N[:, 1].sin(), (turns_N[:, 0] + turns_N[:, 1]).cos()]
+    turns_N2 = 2 * torch.pi / WAVE * pixels_N2
+    waves = [turns_N2[:, 0].sin(), turns_N2[:, 1].sin(), (turns_N2[:, 0] + turns_N2[:, 1]).cos()]
     return (torch.stack(waves, 1) + 1) / 2
 
 
