@@ -11,7 +11,7 @@ import torch
 
 from ssl_video.datasets.synthetic import draw
 from ssl_video.implicit import atlas_losses as losses
-from ssl_video.implicit.atlas import LayeredAtlas, start_of
+from ssl_video.implicit.atlas import LayeredAtlas
 from ssl_video.implicit.coordinates import CoordinateNetwork
 from ssl_video.implicit.encodings import Fourier, HashGrid, at_hashes, hashed, resolutions
 from ssl_video.implicit.footage import (
@@ -29,7 +29,7 @@ from ssl_video.implicit.footage import (
     learned_of,
     resized_flow,
 )
-from ssl_video.implicit.motion import camera_path, moving_masks, object_path
+from ssl_video.implicit.motion import camera_path, moving_masks, object_path, start_of
 from ssl_video.implicit.numbers import consistency, overlap, psnr
 from ssl_video.implicit.rendering import atlas_picture, boxes_of, frames_of, painted_at
 from ssl_video.implicit.training import keyed, train
@@ -68,6 +68,13 @@ def moving(shift: float, frames: int = 3) -> Footage:
     there[..., 0] = shift
     pair = FlowPair(there, np.ones((H, W), bool), -there, np.ones((H, W), bool))
     return footage_of(np.stack([texture(H, W)] * frames), range(frames), [pair] * (frames - 1))
+
+
+def opaque(atlas: LayeredAtlas, raw: float) -> None:
+    """Put the opacity, before it is squeezed, to about ``raw`` everywhere."""
+    bias = atlas.opacity[-1].bias
+    assert isinstance(bias, torch.Tensor)
+    bias.data.fill_(raw)
 
 
 # encodings
@@ -322,7 +329,7 @@ def test_the_mask_loss_is_binary_cross_entropy():
 
 def test_a_still_video_on_a_still_atlas_has_no_flow_loss_and_the_least_rigidity():
     one = moving(0.0)
-    terms = losses.atlas_losses(LayeredAtlas(one.size), one, 64, generator(), 0.0)
+    terms = LayeredAtlas(one.size).losses(one, 64, generator(), 0.0)
     assert terms["flow"] < 1e-3 and terms["opacity_flow"] < 1e-3
     for name in ("rigid_front", "rigid_back"):
         assert terms[name].item() == pytest.approx(2 * math.sqrt(2), abs=2e-2)
@@ -334,7 +341,7 @@ def test_far_rigidity_and_the_coarse_mask_end_and_the_given_mask_does_not():
     masks = torch.zeros(3, H, W)
     one = replace(moving(0.0), masks_SHW=masks, given_HW=masks[0])
     atlas = LayeredAtlas(one.size)
-    names = {done: set(losses.atlas_losses(atlas, one, 16, generator(), done)) for done in (0.0, 0.06, 0.16)}
+    names = {done: set(atlas.losses(one, 16, generator(), done)) for done in (0.0, 0.06, 0.16)}
     assert names[0.0] - names[0.06] == {"rigid_front_far", "rigid_back_far"}
     assert names[0.06] - names[0.16] == {"bootstrap"} and "given" in names[0.16]
 
@@ -342,12 +349,12 @@ def test_far_rigidity_and_the_coarse_mask_end_and_the_given_mask_does_not():
 def test_an_edit_on_an_atlas_that_follows_the_motion_is_consistent_and_a_pasted_one_is_not():
     one = footage(panned(6, 2))
     following = LayeredAtlas(one.size, start_of(one, np.zeros((6, H, W))))
-    following.opacity[-1].bias.data.fill_(3.0)
+    opaque(following, 3.0)
     path = np.stack([(W - 1) / 2 - 2 * np.arange(6), np.full(6, (H - 1) / 2)], 1)
     following.front_T2.copy_(torch.from_numpy(path))
     found = consistency(following, one)
     assert found["consistency_edit"] < 0.05 and found["consistency_pasted"] > 0.15
-    following.opacity[-1].bias.data.fill_(-3.0)
+    opaque(following, -3.0)
     assert consistency(following, one) == {}  # no foreground
 
 
@@ -356,9 +363,9 @@ def test_an_edit_on_an_atlas_that_follows_the_motion_is_consistent_and_a_pasted_
 
 def test_opacity_lies_between_its_ends():
     atlas = LayeredAtlas((2, H, W))
-    atlas.opacity[-1].bias.data.fill_(100.0)
+    opaque(atlas, 100.0)
     assert atlas.layers_at(lattice((H, W), (H, W), 0)).opacity_N.max().item() == pytest.approx(0.991, abs=1e-6)
-    atlas.opacity[-1].bias.data.fill_(-100.0)
+    opaque(atlas, -100.0)
     assert atlas.layers_at(lattice((H, W), (H, W), 0)).opacity_N.min().item() == pytest.approx(0.001, abs=1e-6)
 
 
@@ -447,7 +454,7 @@ def test_the_picture_of_a_still_background_is_the_frame():
     torch.manual_seed(0)
     one = footage_of(texture(H, W)[None], [0], [])
     atlas = LayeredAtlas(one.size)
-    atlas.opacity[-1].bias.data.fill_(-3.0)
+    opaque(atlas, -3.0)
     train(atlas, replace(one, masks_SHW=torch.zeros(1, H, W), given_HW=torch.zeros(H, W)), 200, 256)
     boxes = boxes_of(atlas, one.size)
     picture = atlas_picture(atlas, 1, boxes[1], one.size)

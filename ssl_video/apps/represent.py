@@ -21,9 +21,9 @@ from ssl_video.errors import UserError
 from ssl_video.eval.carry import carry_masks
 from ssl_video.eval.dense import network_features
 from ssl_video.files import sha256
-from ssl_video.implicit.atlas import LayeredAtlas, start_of
+from ssl_video.implicit.atlas import LayeredAtlas
 from ssl_video.implicit.footage import Footage, flow_between, footage_of, learned_of
-from ssl_video.implicit.motion import moving_masks
+from ssl_video.implicit.motion import moving_masks, start_of
 from ssl_video.implicit.numbers import consistency, fidelity, overlap
 from ssl_video.implicit.rendering import opacities_of
 from ssl_video.implicit.training import train
@@ -110,8 +110,9 @@ def _check(source: Source) -> None:
 def _learned(source: Source, folder: Folder, noted: dict[str, Any], model: Model | None) -> Learned:
     since, options = time.perf_counter(), source.options
     footage = footage_from(source, model)
-    torch.manual_seed(options.seed)
-    network = network_of(options.kind, footage.size, options.encoding, _start(footage))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        network = network_of(options.kind, footage.size, options.encoding, _start(footage))
     state = folder.state()
     if state is not None:
         announce(f"{folder.path} is resumed after step {state['step']}.")

@@ -22,9 +22,10 @@ from ssl_video.apps.film import Shot, film
 from ssl_video.apps.paint import paint_mask, write_mask
 from ssl_video.errors import UserError
 from ssl_video.files import check_not_over, is_empty, write_text, written_aside
-from ssl_video.implicit.atlas import LayeredAtlas, Start
+from ssl_video.implicit.atlas import LayeredAtlas
 from ssl_video.implicit.coordinates import CoordinateNetwork, Encoding
 from ssl_video.implicit.footage import Footage
+from ssl_video.implicit.motion import Start
 from ssl_video.implicit.rendering import LAYERS, SEEN, Box, atlas_picture, boxes_of, frames_of, opacities_of
 from ssl_video.readback import of_type, reading
 from ssl_video.tensors import UNREADABLE, load_state, load_tensors, read_header, save_state, save_tensors

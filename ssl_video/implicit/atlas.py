@@ -6,20 +6,23 @@ mappings take a point of the video to the foreground's and to the background's a
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_video.implicit.atlas_losses import Start, Terms, atlas_losses
+from ssl_video.implicit import atlas_losses as losses
 from ssl_video.implicit.coordinates import RATE, TABLE_RATE
 from ssl_video.implicit.encodings import HashGrid, layers, resolutions
-from ssl_video.implicit.footage import Footage
-from ssl_video.implicit.motion import camera_path, object_path
+from ssl_video.implicit.footage import Footage, colours_at, draw_between, draw_matches, draw_pixels
+from ssl_video.implicit.motion import Start
 
 HIDDEN = 64
 LEVELS, FEATURES = 8, 4
-SPREAD, ROOM, LARGEST = 0.8, 0.9, 2.0
-"""How much of an atlas a frame that does not move fills, how much of it all frames may, and the largest enlargement."""
+FAR = 100 / 768
+"""Distance over which mappings have to be rigid at first, of the longer side: 100 of the paper's 768 pixels."""
+FAR_UNTIL, BOOTSTRAP_UNTIL = 0.05, 0.15
+"""How much of the training is over when that, and the coarse mask, no longer count. Theirs are numbers of steps."""
+
+Terms = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,12 @@ class LayeredAtlas(nn.Module):
         start: where the mappings begin, see ``start_of``.
     """
 
+    front_T2: Tensor
+    back_T23: Tensor
+    middle_2: Tensor
+    scales_2: Tensor
+    last_3: Tensor
+
     def __init__(self, size: tuple[int, int, int], start: Start | None = None):
         super().__init__()
         start = start or Start.still(size)
@@ -57,7 +66,7 @@ class LayeredAtlas(nn.Module):
             self.grids.append(HashGrid(resolutions((8, 8), (cells, cells), LEVELS), FEATURES))
             self.colours.append(layers([LEVELS * FEATURES, HIDDEN, HIDDEN, 3]))
         self.register_buffer("last_3", torch.tensor(last, dtype=torch.float32), persistent=False)
-        self.half = max(width, height) / 2
+        self.half_side = max(width, height) / 2
         for name in ("front_T2", "back_T23", "middle_2", "scales_2"):
             self.register_buffer(name, torch.as_tensor(getattr(start, name)).clone())
 
@@ -69,10 +78,10 @@ class LayeredAtlas(nn.Module):
         middle_N2 = torch.lerp(self.front_T2[low_N], self.front_T2[high_N], share_N1)
         camera_N23 = torch.lerp(self.back_T23[low_N], self.back_T23[high_N], share_N1[..., None])
         frames = self.last_3[2] + 1
-        scaled_N3 = torch.cat([xyt_N3[:, :2] / self.half, xyt_N3[:, 2:] / (frames / 2)], 1) - 1
+        scaled_N3 = torch.cat([xyt_N3[:, :2] / self.half_side, xyt_N3[:, 2:] / (frames / 2)], 1) - 1
         camera_N2 = (camera_N23[:, :, :2] @ xyt_N3[:, :2, None])[..., 0] + camera_N23[:, :, 2]
-        front_N2 = (xyt_N3[:, :2] - middle_N2) / self.half * self.scales_2[0] + self.front_map(scaled_N3)
-        back_N2 = (camera_N2 - self.middle_2) / self.half * self.scales_2[1] + self.back_map(scaled_N3)
+        front_N2 = (xyt_N3[:, :2] - middle_N2) / self.half_side * self.scales_2[0] + self.front_map(scaled_N3)
+        back_N2 = (camera_N2 - self.middle_2) / self.half_side * self.scales_2[1] + self.back_map(scaled_N3)
         raw_N = self.opacity(self.opacity_grid(xyt_N3 / self.last_3))[:, 0]
         return Layers(front_N2, back_N2, 0.99 * (raw_N.tanh() + 1) / 2 + 0.001)
 
@@ -94,26 +103,108 @@ class LayeredAtlas(nn.Module):
         return [{"params": tables, "lr": TABLE_RATE / 2}, {"params": others, "lr": RATE}]
 
     def losses(self, footage: Footage, pixels: int, generator: torch.Generator, done: float) -> Terms:
-        """The weighted terms at ``pixels`` learned points; ``done`` is how much of the training is over, 0 to 1."""
-        return atlas_losses(self, footage, pixels, generator, done)
+        """The weighted terms at ``pixels`` learned points; ``done`` is how much of the training is over, 0 to 1.
+
+        Half as many points between learned frames count for the colour, see ``footage.draw_between``.
+        """
+        batch = _drawn(footage, pixels, generator)
+        at = self.layers_at(torch.cat([batch.seen_M3, batch.match_K3]))
+        terms = _colour_terms(self, batch, at) | _rigid_terms(self, batch, at, done)
+        if len(batch.match_K3):
+            terms |= _flow_terms(self, batch, at)
+        return terms | _mask_terms(footage, batch, at, done)
 
 
 def _last_zero(network: nn.Sequential) -> nn.Sequential:
     """The layers, which give 0 everywhere at first."""
-    nn.init.zeros_(network[-1].weight)
-    nn.init.zeros_(network[-1].bias)
+    for parameter in network[-1].parameters():
+        nn.init.zeros_(parameter)
     return network
 
 
-def start_of(footage: Footage, masks_SHW: np.ndarray) -> Start:
-    """Mappings that follow the middle of the masks and the camera, and fit on their atlases."""
-    _, height, width = footage.size
-    half = max(width, height) / 2
-    front_T2, reach = object_path(footage, masks_SHW)
-    camera_T23 = camera_path(footage)
-    corners_34 = np.array([[0, width - 1, 0, width - 1], [0, 0, height - 1, height - 1], [1, 1, 1, 1]])
-    seen_T24 = camera_T23 @ corners_34
-    low_2, high_2 = seen_T24.min((0, 2)), seen_T24.max((0, 2))
-    wide = max(1e-6, float((high_2 - low_2).max()) / 2 / half)
-    scales = (min(LARGEST, 0.7 * half / reach), min(SPREAD, ROOM / wide))
-    return Start(front_T2, camera_T23.astype(np.float32), ((low_2 + high_2) / 2).astype(np.float32), np.float32(scales))
+@dataclass(frozen=True)
+class Batch:
+    """What a step looks at: N learned points at places s among the learned frames, and what lies beside them.
+
+    ``seen_M3`` are points with the colours ``true_M3``: the N, those to their right, those below, and then half as many
+    between learned frames. ``inside_N`` is 0 where one of the first three lies outside of the frame. ``match_K3`` are
+    where the N points are in another frame, with weights; K is 0 for a video of one frame, and N otherwise.
+    """
+
+    s_N: Tensor
+    xyt_N3: Tensor
+    seen_M3: Tensor
+    true_M3: Tensor
+    inside_N: Tensor
+    match_K3: Tensor
+    weight_K: Tensor
+
+
+def _drawn(footage: Footage, count: int, generator: torch.Generator) -> Batch:
+    s_N, xyt_N3 = draw_pixels(footage, count, generator)
+    right_N3, below_N3 = xyt_N3 + xyt_N3.new_tensor([1, 0, 0]), xyt_N3 + xyt_N3.new_tensor([0, 1, 0])
+    inside_N = ((right_N3[:, 0] < footage.size[2]) & (below_N3[:, 1] < footage.size[1])).float()
+    seen_M3 = torch.cat([xyt_N3, right_N3, below_N3])
+    true_M3 = colours_at(footage.frames_THWC, seen_M3[:, :2], seen_M3[:, 2].long())
+    if len(footage.trained_S) == 1:
+        return Batch(s_N, xyt_N3, seen_M3, true_M3, inside_N, xyt_N3[:0], inside_N[:0])
+    between_B3, moved_B3 = draw_between(footage, max(1, count // 2), generator)
+    match_N3, weight_N = draw_matches(footage, s_N, xyt_N3, generator)
+    seen_M3, true_M3 = torch.cat([seen_M3, between_B3]), torch.cat([true_M3, moved_B3])
+    return Batch(s_N, xyt_N3, seen_M3, true_M3, inside_N, match_N3, weight_N)
+
+
+def _colour_terms(atlas: LayeredAtlas, batch: Batch, at: Layers) -> Terms:
+    n, m = len(batch.xyt_N3), len(batch.seen_M3)
+    front_M3, opacity_M1 = atlas.colour(0, at.front_N2[:m]), at.opacity_N[:m, None]
+    mixed_M3, true_M3 = torch.lerp(atlas.colour(1, at.back_N2[:m]), front_M3, opacity_M1), batch.true_M3
+    mixed_3N3, true_3N3 = mixed_M3[: 3 * n].view(3, n, 3), true_M3[: 3 * n].view(3, n, 3)
+    terms = {
+        "colour": losses.COLOUR * losses.colour_loss(mixed_M3[:n], true_M3[:n]),
+        "gradient": losses.GRADIENT * losses.gradient_loss(mixed_3N3, true_3N3, batch.inside_N),
+        "sparse": losses.SPARSE * losses.sparsity_loss(front_M3[:n], opacity_M1[:n, 0]),
+    }
+    if m > 3 * n:
+        terms["between"] = losses.COLOUR * losses.colour_loss(mixed_M3[3 * n :], true_M3[3 * n :])
+    return terms
+
+
+def _rigid_terms(atlas: LayeredAtlas, batch: Batch, at: Layers, done: float) -> Terms:
+    """Rigidity over a pixel, and at first over larger distances."""
+    n, far = len(batch.xyt_N3), max(1, round(FAR * 2 * atlas.half_side))
+    steps = [batch.xyt_N3.new_tensor(step) for step in ([far, 0, 0], [0, far, 0])]
+    there = atlas.layers_at(torch.cat([batch.xyt_N3 + step for step in steps])) if done < FAR_UNTIL else None
+    terms = {}
+    for layer, name in enumerate(("front_N2", "back_N2")):
+        uv, pixel = getattr(at, name), float(atlas.scales_2[layer]) / atlas.half_side
+        near = losses.rigidity_loss(uv[:n], uv[n : 2 * n], uv[2 * n : 3 * n], pixel)
+        terms[f"rigid_{name[:-3]}"] = losses.RIGID * near
+        if there is not None:
+            uv_there = getattr(there, name)
+            loss = losses.rigidity_loss(uv[:n], uv_there[:n], uv_there[n:], pixel * far)
+            terms[f"rigid_{name[:-3]}_far"] = losses.RIGID_FAR[layer] * loss
+    return terms
+
+
+def _flow_terms(atlas: LayeredAtlas, batch: Batch, at: Layers) -> Terms:
+    """What corresponds lies at one place of the layer that it is seen on, and is as opaque."""
+    n, m = len(batch.match_K3), len(batch.seen_M3)
+    opacity_N, match_N = at.opacity_N[:n], at.opacity_N[m:]
+    front, back = (float(scale) / atlas.half_side for scale in atlas.scales_2)
+    seen_N = opacity_N.detach()  # the loss pulls places together; it is not to make what moves oddly transparent
+    of_front = losses.flow_loss(at.front_N2[:n], at.front_N2[m:], batch.weight_K * seen_N, front)
+    of_back = losses.flow_loss(at.back_N2[:n], at.back_N2[m:], batch.weight_K * (1 - seen_N), back)
+    of_opacity = losses.opacity_flow_loss(opacity_N, match_N, batch.weight_K)
+    return {"flow": losses.FLOW * (of_front + of_back), "opacity_flow": losses.OPACITY_FLOW * of_opacity}
+
+
+def _mask_terms(footage: Footage, batch: Batch, at: Layers, done: float) -> Terms:
+    """The coarse mask, at first, and the mask that was given, to the end."""
+    (x_N, y_N), opacity_N = batch.xyt_N3[:, :2].long().unbind(1), at.opacity_N[: len(batch.s_N)]
+    terms = {}
+    if footage.masks_SHW is not None and done < BOOTSTRAP_UNTIL:
+        terms["bootstrap"] = losses.BOOTSTRAP * losses.mask_loss(opacity_N, footage.masks_SHW[batch.s_N, y_N, x_N])
+    if footage.given_HW is not None:
+        first_N = (batch.s_N == 0).float()
+        terms["given"] = losses.BOOTSTRAP * losses.mask_loss(opacity_N, footage.given_HW[y_N, x_N], first_N)
+    return terms

@@ -27,18 +27,18 @@ class CoordinateNetwork(nn.Module):
     Args:
         size: frames, rows and columns of the video.
         encoding: hash (a grid of features, down to a cell a pixel and a frame) or fourier (waves).
-        seed: of the first weights.
     """
 
-    def __init__(self, size: tuple[int, int, int], encoding: Encoding = "hash", seed: int = 0):
+    last_3: Tensor
+
+    def __init__(self, size: tuple[int, int, int], encoding: Encoding = "hash"):
         super().__init__()
         last = [max(1, n - 1) for n in size[::-1]]
-        generator = torch.Generator().manual_seed(seed)
         if encoding == "hash":
             coarsest = [min(a, b) for a, b in zip(COARSEST, last, strict=True)]
             self.encoding: HashGrid | Fourier = HashGrid(resolutions(coarsest, last, LEVELS), FEATURES)
         else:
-            self.encoding = Fourier([c * n for c, n in zip(CYCLES, last, strict=True)], WAVES, generator)
+            self.encoding = Fourier([c * n for c, n in zip(CYCLES, last, strict=True)], WAVES)
         self.colour = layers([self.encoding.width, HIDDEN, HIDDEN, 3])
         self.register_buffer("last_3", torch.tensor(last, dtype=torch.float32), persistent=False)
 
@@ -62,6 +62,6 @@ class CoordinateNetwork(nn.Module):
         colours_N3 = colours_at(footage.frames_THWC, xyt_N3[:, :2], xyt_N3[:, 2].long())
         if len(footage.trained_S) == 1:
             return {"colour": (self(xyt_N3) - colours_N3).square().mean()}
-        between_M3, moved_M3 = draw_between(footage, pixels // 2, generator)
+        between_M3, moved_M3 = draw_between(footage, max(1, pixels // 2), generator)
         errors = (self(torch.cat([xyt_N3, between_M3])) - torch.cat([colours_N3, moved_M3])).square().mean(1)
         return {"colour": errors[:pixels].mean(), "between": errors[pixels:].mean()}

@@ -97,6 +97,8 @@ class Fourier(nn.Module):
         generator: of the frequencies.
     """
 
+    frequencies_DW: Tensor
+
     def __init__(self, bandwidth: Sequence[float], waves: int = 64, generator: torch.Generator | None = None):
         super().__init__()
         normal_DW = torch.randn(len(bandwidth), waves, generator=generator)

@@ -1,5 +1,9 @@
 """Where a layered atlas starts: the camera's path, a coarse mask of what moves otherwise, and the path of that."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
@@ -16,6 +20,8 @@ ROUNDS, KEPT = 3, 0.2
 """Of GrabCut: how often it is repeated, and the fraction of what moves that it has to keep to be believed."""
 SMOOTH_S = 1.0
 """Standard deviation, in learned frames, by which an object's motion and path are smoothed."""
+SPREAD, ROOM, LARGEST = 0.8, 0.9, 2.0
+"""How much of an atlas a frame that does not move fills, how much of it all frames may, and the largest enlargement."""
 
 
 def camera_motion(flow_HW2: np.ndarray) -> np.ndarray:
@@ -62,9 +68,9 @@ def moving_masks(footage: Footage) -> np.ndarray:
     counts, smoothed over time. Flow spreads beyond an object, so that colours decide where it ends (C. Rother et al.:
     "GrabCut", SIGGRAPH 2004; OpenCV): between what moves half as much as the fastest and what moves little.
     """
-    own_SHW = gaussian_filter1d(own_motion(footage), SMOOTH_S, axis=0)
+    own_SHW = np.asarray(gaussian_filter1d(own_motion(footage), SMOOTH_S, axis=0))
     frames = footage.frames_THWC[footage.trained_S].numpy()
-    return np.stack([_cut(f, own_HW) for f, own_HW in zip(frames, own_SHW, strict=True)]).astype(np.float32)
+    return np.stack([_cut(frames[s], own_SHW[s]) for s in range(len(frames))]).astype(np.float32)
 
 
 def own_motion(footage: Footage) -> np.ndarray:
@@ -116,3 +122,41 @@ def object_path(footage: Footage, masks_SHW: np.ndarray) -> tuple[np.ndarray, fl
         ) / 2
     all_S2 = np.stack([np.interp(np.arange(len(masks_SHW)), seen, xy) for xy in np.stack(middles, 1)], 1)
     return between_learned(gaussian_filter1d(all_S2, SMOOTH_S, axis=0, mode="nearest"), footage), reach
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where mappings begin: the foreground's follows points ``front_T2``, the background's affine maps ``back_T23``.
+
+    ``middle_2`` is what the latter puts in the middle of its atlas, and ``scales_2`` how much of the atlas, of 1, half
+    of a frame's longer side fills on each layer. All are in pixels otherwise.
+    """
+
+    front_T2: np.ndarray
+    back_T23: np.ndarray
+    middle_2: np.ndarray
+    scales_2: np.ndarray
+
+    @classmethod
+    def still(cls, size: tuple[int, int, int]) -> Start:
+        """Nothing moves."""
+        frames, height, width = size
+        middle_2 = np.array([(width - 1) / 2, (height - 1) / 2], np.float32)
+        still_T23 = np.tile(np.eye(2, 3, dtype=np.float32), (frames, 1, 1))
+        return cls(np.tile(middle_2, (frames, 1)), still_T23, middle_2, np.array((SPREAD, SPREAD), np.float32))
+
+
+def start_of(footage: Footage, masks_SHW: np.ndarray) -> Start:
+    """Mappings that follow the middle of the masks and the camera, and fit on their atlases."""
+    _, height, width = footage.size
+    half = max(width, height) / 2
+    front_T2, reach = object_path(footage, masks_SHW)
+    camera_T23 = camera_path(footage)
+    corners_34 = np.array([[0, width - 1, 0, width - 1], [0, 0, height - 1, height - 1], [1, 1, 1, 1]])
+    seen_T24 = camera_T23 @ corners_34
+    low_2, high_2 = seen_T24.min((0, 2)), seen_T24.max((0, 2))
+    wide = max(1e-6, float((high_2 - low_2).max()) / 2 / half)
+    scales = (min(LARGEST, 0.7 * half / reach), min(SPREAD, ROOM / wide))
+    return Start(
+        front_T2, camera_T23.astype(np.float32), ((low_2 + high_2) / 2).astype(np.float32), np.array(scales, np.float32)
+    )

@@ -90,7 +90,7 @@ def _followed(xy_N2: np.ndarray, pair: FlowPair) -> tuple[np.ndarray, np.ndarray
 
 def _waves(atlas: LayeredAtlas, xyt_N3: torch.Tensor) -> torch.Tensor:
     """(N, 3) colours of points, 0 to 1: waves of another phase for each colour, painted on the foreground's atlas."""
-    pixels_N2 = atlas.layers_at(xyt_N3).front_N2 * atlas.half / atlas.scales_2[0]
+    pixels_N2 = atlas.layers_at(xyt_N3).front_N2 * atlas.half_side / atlas.scales_2[0]
     turns_N2 = 2 * torch.pi / WAVE * pixels_N2
     waves = [turns_N2[:, 0].sin(), turns_N2[:, 1].sin(), (turns_N2[:, 0] + turns_N2[:, 1]).cos()]
     return (torch.stack(waves, 1) + 1) / 2

@@ -36,7 +36,7 @@ def frames_of(
     """
     for t in times:
         parts = lattice(size, of, t).split(POINTS)
-        colours = torch.cat([edited(network, p, edits) if edits else network(p) for p in parts])  # pyright: ignore
+        colours = torch.cat([edited(network, part, edits or {}) for part in parts])
         yield (colours.clamp(0, 1) * 255).round().view(*size, 3).to(torch.uint8).numpy()
 
 
@@ -50,12 +50,14 @@ def opacities_of(
         yield torch.cat([atlas.layers_at(p).opacity_N for p in parts]).view(size).numpy()
 
 
-def edited(atlas: LayeredAtlas, xyt_N3: Tensor, edits: Mapping[int, tuple[Tensor, Box]]) -> Tensor:
-    """(N, 3) colours of points, with what is painted on layers over the colours of these."""
-    at = atlas.layers_at(xyt_N3)
+def edited(network: nn.Module, xyt_N3: Tensor, edits: Mapping[int, tuple[Tensor, Box]]) -> Tensor:
+    """(N, 3) colours of points, with what is painted on layers of an atlas over the colours of these."""
+    if not isinstance(network, LayeredAtlas) or not edits:
+        return network(xyt_N3)
+    at = network.layers_at(xyt_N3)
     found = []
     for layer, uv_N2 in enumerate((at.front_N2, at.back_N2)):
-        colours_N3 = atlas.colour(layer, uv_N2)
+        colours_N3 = network.colour(layer, uv_N2)
         if layer in edits:
             paint_N4 = painted_at(*edits[layer], uv_N2)
             colours_N3 = paint_N4[:, :3] + (1 - paint_N4[:, 3:]) * colours_N3
@@ -85,7 +87,7 @@ def boxes_of(atlas: LayeredAtlas, size: tuple[int, int, int]) -> list[Box]:
                 low[layer] = torch.minimum(low[layer], places.min(0).values)
                 high[layer] = torch.maximum(high[layer], places.max(0).values)
     boxes = []
-    for layer, pixel in enumerate((atlas.scales_2 / atlas.half).tolist()):
+    for layer, pixel in enumerate((atlas.scales_2 / atlas.half_side).tolist()):
         if bool((low[layer] >= high[layer]).any()):
             low[layer], high[layer] = -1.0, 1.0
         a, b = (low[layer] - pixel).clamp(min=-1).tolist(), (high[layer] + pixel).clamp(max=1).tolist()
@@ -99,7 +101,7 @@ def atlas_picture(atlas: LayeredAtlas, layer: int, box: Box, size: tuple[int, in
 
     The background is opaque everywhere.
     """
-    pixel = float(atlas.scales_2[layer]) / atlas.half
+    pixel = float(atlas.scales_2[layer]) / atlas.half_side
     cells = [max(2, round((box[d + 2] - box[d]) / pixel)) for d in (0, 1)]
     w, h = (max(2, round(n * SIDE / max(cells))) for n in cells)
     uv_N2 = lattice((h, w), (1, 1), 0)[:, :2] + 0.5  # 0 to 1

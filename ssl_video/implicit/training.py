@@ -52,7 +52,8 @@ def train(
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * END ** (step / steps)
             optimizer.zero_grad(set_to_none=True)
-            loss = sum(network.losses(footage, pixels, keyed(seed, step), step / steps).values())
+            terms = network.losses(footage, pixels, keyed(seed, step), step / steps)
+            loss = torch.stack(list(terms.values())).sum()
             if not torch.isfinite(loss):
                 raise UserError(f"The loss is {float(loss)} at step {step}; try another --seed.")
             loss.backward()
