@@ -50,6 +50,7 @@ COMMANDS = {
     "benchmark": "benchmark table.yaml --data drawn=drawn --workers 0 --device cpu --out out",
     "track": "track drawn/videos/bounce/train-00000.mp4 --points 8,8 --model random:dense_resnet_8 --side 32 --out out",
     "generate": "generate --model painter --steps 2 --number 2 --out out",
+    "represent": "represent drawn/videos/bounce/train-00000.mp4 --size 24 --frames 6 --steps 20 --points 32 --out out",
 }
 """Name -> a line that writes the folder ``out``."""
 

@@ -7,7 +7,7 @@ from ssl_video.errors import UserError
 
 if TYPE_CHECKING:
     from ssl_video.api import compare, embed, evaluate, index, pretrain, search, track
-    from ssl_video.api_video import generate
+    from ssl_video.api_video import generate, represent
     from ssl_video.apps.catalogue import (
         list_backbones,
         list_datasets,
@@ -43,6 +43,7 @@ __all__ = [
     "load_backbone",
     "load_model",
     "pretrain",
+    "represent",
     "search",
     "track",
 ]
@@ -53,6 +54,7 @@ _HOMES = {
     "generate": "api_video",
     "load_backbone": "model",
     "load_model": "model",
+    "represent": "api_video",
 }
 
 

@@ -1,4 +1,4 @@
-"""More public verbs: ``import ssl_video as sv``, then ``sv.generate(...)``; see ``api``."""
+"""More public verbs, of drawn videos and of one video that is learned; see ``api``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,9 @@ from ssl_video.api import Named, loaded
 from ssl_video.apps.generate import Generated, Painters
 from ssl_video.apps.generate import generate as generate_by
 from ssl_video.apps.generate_given import Given
-from ssl_video.apps.options import GenerateOptions
+from ssl_video.apps.options import GenerateOptions, RepresentOptions
+from ssl_video.apps.represent import represent as represent_by
+from ssl_video.apps.represent_folder import Learned
 from ssl_video.progress import showing
 
 
@@ -56,3 +58,35 @@ def generate(
     with showing(progress):
         others = [None if one is None else loaded(one, "clips", device) for one in (style, upscale)]
         return generate_by(Painters(loaded(model, "clips", device), *others), given, out, options, progress=progress)
+
+
+def represent(
+    video: str | Path,
+    out: str | Path = "learned",
+    *,
+    mask: str | Path | None = None,
+    model: Named | None = None,
+    options: RepresentOptions = RepresentOptions(),
+    progress: bool = True,
+) -> Learned:
+    """Learn one video by one network, to render it at any size and time, and to paint on it.
+
+    ::
+
+        learned = sv.represent("a.mp4", "learned", mask="first_frame.png")
+        frames = list(learned.edited({"foreground": "painted.png"}))
+
+    Args:
+        video: a file, or a folder with a picture for each frame.
+        out: a folder; the same call resumes what was begun there, or finds it done.
+        mask: a picture of the foreground in the first frame.
+        model: carries that mask to the other frames; by default net:dense, which comes with the package.
+        options: see ``ssl_video.apps.options.RepresentOptions``.
+        progress: show how far it has come.
+
+    Raises:
+        UserError: if anything of this does not fit, or the video cannot be read.
+    """
+    with showing(progress):
+        carrier = None if model is None else loaded(model, "dense")
+        return represent_by(video, out, options, mask=mask, model=carrier)

@@ -27,7 +27,7 @@ FLOORS = [
     ],
     ["video"],
     ["datasets"],
-    ["backbones", "encoders"],
+    ["backbones", "encoders", "implicit"],
     ["run"],
     ["train"],
     ["pretexts"],

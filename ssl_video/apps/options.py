@@ -10,6 +10,7 @@ from ssl_video.sampling import Sampling
 
 Method = Literal["dtw", "nearest"]
 Form = Literal["duration", "mean"]
+RepresentKind = Literal["atlas", "coordinates"]
 MapMethod = Literal["tsne", "pca", "umap"]
 Format = Literal["safetensors", "onnx", "torch-export"]
 VectorFormat = Literal["projector", "fiftyone"]
@@ -88,6 +89,33 @@ class TrackOptions(Bounded, flags="--"):
     """Learning rate of these steps."""
     seed: Seed = 0
     """Seed of these steps."""
+
+
+@dataclass(frozen=True)
+class RepresentOptions(Bounded, flags="--"):
+    """How a video is learned by a network of its own."""
+
+    kind: RepresentKind = "atlas"
+    """atlas: two pictures to paint on, a foreground and a background, and where each point of the video lies on them;
+    coordinates: a network from place and time to colour, nearer to the frames, with nothing to paint on."""
+    size: Annotated[int, Bounds(least=16)] | None = None
+    """Longer side in pixels at which the video is learned, 128 by default; larger takes longer. Of a film that is made
+    of a learned video: its longer side, by default as learned."""
+    frames: Count | None = None
+    """Frames that are learned, at most, 60 by default. Of a film that is made of a learned video: how many it has, over
+    the whole time of it, by default as many as were learned."""
+    start: Natural = 0
+    """Number of the first frame that is learned."""
+    kept_out: Annotated[int, Bounds(least=2)] | Literal[0] = 4
+    """Every so-manyth frame is kept out of the training, to measure with; 0: none is."""
+    steps: Count | None = None
+    """Steps of the training; by default 3000 of an atlas, 1500 of coordinates."""
+    points: Count = 2048
+    """Points of the video in a step."""
+    encoding: Literal["hash", "fourier"] = "hash"
+    """Of coordinates: hash, a grid of learned features, or fourier, waves."""
+    seed: Seed = 0
+    """Seed of the first weights and of what is drawn in each step."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ COMMANDS = {
     "query": "find the nearest neighbours of a video in an index",
     "map": "a picture of an index: videos that look alike lie near each other",
     "track": "carry objects or points of a video's first frame to its other frames",
+    "represent": "learn one video by one network: paint on it, render it at any size and time",
     "align": "play two videos of one action in step",
     "speediness": "measure along a video where it looks as if played at its normal speed",
     "speedup": "speed up a video, most where little happens",

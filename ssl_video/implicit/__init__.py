@@ -1,0 +1,1 @@
+"""One video learned by one network: a coordinate network and a layered atlas."""
