@@ -1,7 +1,7 @@
 """Pretraining: from videos to a run."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +14,7 @@ from ssl_video.backbones.base import Backbone, build_backbone, unloaded_backbone
 from ssl_video.backbones.weights import seen_by
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.spec import load_splits
+from ssl_video.digests import Digests
 from ssl_video.errors import UserError
 from ssl_video.eval.base import Task
 from ssl_video.eval.harness import Say, compare, silent
@@ -52,7 +53,7 @@ class Start:
     config: PretrainConfig
     begun: bool
     finished: bool
-    seen_before: frozenset[str] | None
+    seen_before: Set[str] | None
 
 
 def pretrain(
@@ -235,7 +236,7 @@ def _train(run: Run, config: PretrainConfig, pretext: Pretext, lists: Lists, sho
 
 
 def untrained(
-    config: PretrainConfig, say: Say = silent, *, weights: bool = True, seen_before: frozenset[str] | None = None
+    config: PretrainConfig, say: Say = silent, *, weights: bool = True, seen_before: Set[str] | None = None
 ) -> Pretext:
     """The pretext and its network as a training starts with them. Raises UserError.
 
@@ -281,7 +282,8 @@ def write_weights(
     ``data`` says in the header what it was trained on, and ``videos`` are known again by their digests (``digest``).
     """
     backbone = exported or pretext.exported()
-    header = header_of_backbone(backbone, pretext.view, backbone.provenance.trained_on | {digest(v) for v in videos})
+    seen = Digests.of(digest(video) for video in videos) | backbone.provenance.trained_on
+    header = header_of_backbone(backbone, pretext.view, seen)
     header["pretext"] = {"name": PRETEXTS.name_of(type(pretext)), "options": dataclasses.asdict(pretext.config)}
     run.save_weights(pretext.state_dict(), backbone.state_dict(), header | {"data": dict(data or {})})
 
