@@ -8,8 +8,8 @@ from ssl_video.datasets.base import VideoSet, in_fixed_order
 from ssl_video.eval.accuracy import accuracies
 from ssl_video.eval.calibration import calibrate_batch_norm
 from ssl_video.eval.features import Extraction, extract
-from ssl_video.eval.linear import ridge_scores
 from ssl_video.eval.pretext import PretextConfig, check_loss, measured
+from ssl_video.eval.ridge import ridge_scores
 from ssl_video.model import Model
 from ssl_video.train.loop import Monitor
 from ssl_video.train.objective import Objective

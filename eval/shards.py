@@ -34,27 +34,6 @@ CALIBRATION = 2
 """Version of ``calibrate_batch_norm``: features that are kept of another one are not those of today."""
 
 
-class Rows:
-    """The rows of several arrays, one array below the other; only those that are indexed are read from disk."""
-
-    def __init__(self, parts: Sequence[np.ndarray]):
-        self.parts = parts
-        self.starts = np.cumsum([0, *map(len, parts)])
-        self.shape = int(self.starts[-1]), parts[0].shape[1]
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
-        wanted = np.arange(len(self))[rows]
-        parts = np.searchsorted(self.starts, wanted, "right") - 1
-        out = np.empty((len(wanted), self.shape[1]), self.parts[0].dtype)
-        for part in np.unique(parts):
-            here = np.flatnonzero(parts == part)
-            out[here] = self.parts[part][wanted[here] - self.starts[part]]
-        return out
-
-
 def train_and_test_features(
     model: Model | Encoder, task: Task, what: Extraction, *, calibrate: bool
 ) -> tuple[Features, Features]:

@@ -21,12 +21,13 @@ from ssl_video.eval.alignment import AlignmentConfig, Embedded, measure
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task, configured, evaluate
 from ssl_video.eval.dense import network_features
 from ssl_video.eval.features import Extraction, extract
-from ssl_video.eval.linear import LinearConfig, classify, logistic_scores, ridge_scores, sgd_scores
+from ssl_video.eval.linear import LinearConfig, classify, logistic_scores, sgd_scores
 from ssl_video.eval.multilabel import multilabel_numbers
 from ssl_video.eval.online import monitors_for
 from ssl_video.eval.pretext import check_loss
 from ssl_video.eval.results import Result, predictions_of
 from ssl_video.eval.retrieval import neighbours
+from ssl_video.eval.ridge import ridge_scores
 from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
 from ssl_video.model import Model, count_bad
 from ssl_video.model.finite import LARGEST
@@ -243,26 +244,6 @@ def test_no_query_and_no_gallery_that_is_not_finite_has_neighbours():
     for queries, gallery in ((wrong, x), (x, wrong)):
         with pytest.raises(ValueError, match="not finite"):
             neighbours(queries, gallery, 2)
-
-
-def test_a_place_that_could_not_be_filled_is_no_row_of_the_gallery(monkeypatch):
-    import faiss
-
-    class Sparse:
-        def __init__(self, _dim):
-            pass
-
-        def add(self, _x):
-            pass
-
-        def search(self, queries, _k):
-            found = np.array([[1, 0, -1]]).repeat(len(queries), 0)
-            return np.array([[0.9, 0.5, -3e38]]).repeat(len(queries), 0), found
-
-    monkeypatch.setattr(faiss, "IndexFlatIP", Sparse)
-    banned = np.array([[False, True, True]])
-    assert neighbours(np.eye(3)[:1], np.eye(3), 3)[0].rows_k.tolist() == [1, 0]
-    assert neighbours(np.eye(3)[:1], np.eye(3), 3, banned)[0].rows_k.tolist() == [0]
 
 
 def test_measures_that_are_not_defined_are_left_out_and_what_they_count_is_said():

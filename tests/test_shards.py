@@ -16,7 +16,7 @@ from ssl_video.eval import features as features_module
 from ssl_video.eval import shards as shards_module
 from ssl_video.eval.base import Task, evaluate
 from ssl_video.eval.features import Extraction, FeatureStore, extract
-from ssl_video.eval.shards import FeatureFolder, Rows, extract_to, fingerprint, shard_size
+from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint, shard_size
 from ssl_video.model import Model
 from ssl_video.train.data import read_video
 from ssl_video.video.reader import VideoError
@@ -62,15 +62,6 @@ def test_kept_features_are_those_of_a_plain_extraction(tmp_path, model):
     assert str(tmp_path / "f" / "00001.npy") in Path("/proc/self/maps").read_text()  # mapped, not read
     with pytest.raises(ValueError, match="read-only"):
         found.clips_KD[0][0] = 1
-
-
-def test_rows_of_several_arrays_are_those_of_their_concatenation():
-    rng = np.random.default_rng(0)
-    parts = [rng.normal(size=(n, 3)) for n in (4, 1, 0, 5)]
-    rows, whole = Rows(parts), np.concatenate(parts)
-    assert rows.shape == whole.shape and (rows[:] == whole).all()
-    for wanted in (np.array([9, 0, 4, 4]), slice(3, 7), np.array([], int)):
-        assert (rows[wanted] == whole[wanted]).all()
 
 
 def test_an_interrupted_extraction_is_resumed_where_it_was(tmp_path, model, reads):
