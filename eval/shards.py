@@ -120,7 +120,7 @@ def extract_to(
 
     Raises:
         UserError: if the folder holds features of another model, other videos or other options, or features, now made
-            or kept, are not finite.
+            or kept, are not finite, or a rank does not see the folder.
     """
     with ExitStack() as until_the_end:
 
@@ -135,6 +135,7 @@ def extract_to(
             return Plan(shard, tuple(n for n in numbers if not finished(kept.note(n))))
 
         plan = ranks.first_does(claim)
+        ranks.all_see(kept.folder)
         mine = {n: plan.of_shard(videos, n) for n in plan.missing[ranks.rank :: ranks.world_size]}
         with Bar("extract", sum(map(len, mine.values())), "video", progress and ranks.first) as done:
             for number, of_shard in mine.items():

@@ -75,7 +75,7 @@ def pretrain(
         progress: show bars, where there is a terminal.
 
     Raises:
-        UserError: if the videos, the options or the folder cannot serve.
+        UserError: if the videos, the options or the folder cannot serve, or a process does not see that folder.
         Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
     """
     with joined(choose_device(config.training.device)) as ranks:
@@ -116,6 +116,7 @@ def _pretrain(
     run = ranks.first_does(lambda: Run(new_folder(config.pretext.name) if out is None else Path(out)))
     with ExitStack() as until_the_end:
         ranks.first_does(lambda: until_the_end.enter_context(run.held(made=out is None)))
+        ranks.all_see(run.folder)
         start = ranks.first_does(lambda: _start(run, config, resume, say))
         if start.finished:
             say(f"{run} is finished already.")
