@@ -22,6 +22,7 @@ FLOORS = [
             "registry",
             "yaml_files",
             "config",
+            "constants",
             "digests",
         ),
         *("capabilities", "tensors", "progress"),

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 from ssl_video.errors import UserError
 from ssl_video.files import aside_of
@@ -28,6 +29,7 @@ SEES_S = 45.0
 LAST_S = 10.0
 """How long the first rank, which ends last, waits for the others to leave."""
 _meetings = itertools.count()
+_side: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,6 @@ class Ranks:
         """True on the one process that writes files and talks to the terminal."""
         return self.rank == 0
 
-    def any(self, flag: bool) -> bool:
-        """True on every rank if ``flag`` is true on one."""
-        if self.world_size == 1:
-            return flag
-        shared = torch.tensor(int(flag), device=self.device)
-        dist.all_reduce(shared, dist.ReduceOp.MAX)
-        return bool(shared.item())
-
     def mean(self, numbers: dict[str, float]) -> dict[str, float]:
         """The means over all ranks."""
         if self.world_size == 1:
@@ -58,6 +52,30 @@ class Ranks:
         shared = torch.tensor(list(numbers.values()), dtype=torch.float64, device=self.device)
         dist.all_reduce(shared)
         return dict(zip(numbers, (shared / self.world_size).tolist(), strict=True))
+
+    def begin_max(self, x: Tensor) -> Any:
+        """Begin to put the largest of all ranks' ``x`` into it, between the CPUs; ``wait()`` for what is returned."""
+        return dist.all_reduce(x, dist.ReduceOp.MAX, group=_side_group(), async_op=True)
+
+    def gathered(self, thing: T) -> list[T]:
+        """What every rank has, in their order, on every rank, between the CPUs; for as long as it takes."""
+        if self.world_size == 1:
+            return [thing]
+        self.barrier()
+        things: list[Any] = [None] * self.world_size
+        dist.all_gather_object(things, thing, group=_side_group())
+        return things
+
+    def equalise(self, module: nn.Module) -> None:
+        """Give all ranks the first one's buffers, statistics of batch norms, which are each one's own between steps."""
+        if self.world_size == 1:
+            return
+        state = {name: x.cpu() for name, x in module.named_buffers()} if self.first else {}
+        self.barrier()
+        box = [state]
+        dist.broadcast_object_list(box, src=0, group=_side_group())
+        for name, x in module.named_buffers():
+            x.data.copy_(box[0][name])
 
     @contextmanager
     def first_then_others(self) -> Iterator[None]:
@@ -163,6 +181,13 @@ def join(device: torch.device) -> Ranks:
     return Ranks(dist.get_rank(), dist.get_world_size(), device)
 
 
+def _side_group() -> Any:
+    """Of all ranks, between the CPUs: what is told there makes no device wait."""
+    if "group" not in _side:
+        _side["group"] = dist.new_group(backend="gloo", timeout=TIME_OUT)
+    return _side["group"]
+
+
 def _written(mark: Path) -> str:
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
@@ -197,6 +222,7 @@ def leave() -> None:
     if dist.is_initialized():
         with contextlib.suppress(dist.DistError):  # the others have ended already
             _end_last()
+        _side.clear()
         dist.destroy_process_group()
 
 
