@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from ssl_video.eval.linear import logistic_scores, ridge_scores, standardise
+from ssl_video.eval.linear import logistic_scores
+from ssl_video.eval.ridge import ridge_scores, standardise
 
 PENALTIES = (0.1, 0.01, 0.001, 0.0001)
 

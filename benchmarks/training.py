@@ -121,7 +121,7 @@ def main() -> None:
     start = time.perf_counter()
     pretext.eval()
     with torch.no_grad():
-        for monitor in monitors_for(videos, kept, device):
+        for monitor in monitors_for(videos, kept, Ranks(device=device)):
             monitor(pretext, 0)
     pretext.train()
     monitors_s = time.perf_counter() - start

@@ -3,7 +3,7 @@
 import math
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
@@ -87,7 +87,7 @@ class Outcome:
     confusion_KK: np.ndarray | None = None
     per_video: dict[str, dict[str, float]] = field(default_factory=dict)
     predictions: Sequence[Prediction] = ()
-    trained_on: frozenset[str] = frozenset()
+    trained_on: Set[str] = frozenset()
 
 
 class Evaluation(ABC, Generic[C]):

@@ -96,7 +96,10 @@ class Features:
     @property
     def mean_ND(self) -> np.ndarray:
         """(N, D) mean over each video's clips."""
-        return np.stack([c.mean(0) for c in self.clips_KD])
+        out_ND = np.empty((len(self.clips_KD), self.clips_KD[0].shape[1]), self.clips_KD[0].dtype)
+        for mean_D, clips_KD in zip(out_ND, self.clips_KD, strict=True):  # not a list of a million small arrays
+            mean_D[:] = clips_KD.mean(0)
+        return out_ND
 
     @property
     def labels_N(self) -> np.ndarray:

@@ -12,6 +12,7 @@ from ssl_video.config import from_mapping, plain
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.flow import for_modality
 from ssl_video.datasets.spec import held_out
+from ssl_video.digests import Digests
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
@@ -253,7 +254,7 @@ def _training(config: FinetuneConfig, videos: int, run: Run, workers: int, seed:
 
 def save(run: Run, classification: Classification, start: Model, videos: VideoSet) -> None:
     """Write the network and its classifier as a model that knows all videos it was trained on."""
-    seen = start.trained_on | {digest(v) for v in videos.videos}
+    seen = Digests.of(digest(video) for video in videos.videos) | start.trained_on
     header = header_of_backbone(classification.backbone, classification.view, seen)
     header["classes"] = list(classification.classifier.classes)
     run.save_classifier(classification.classifier.state_dict(), classification.backbone.state_dict(), header)

@@ -9,8 +9,8 @@ from ssl_video.bounds import Bounds, Count
 from ssl_video.encoders.base import Encoder
 from ssl_video.eval.accuracy import accuracies, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
+from ssl_video.eval.blocks import Blocks, Standard, nearest
 from ssl_video.eval.features import FeatureOptions, Features
-from ssl_video.eval.linear import standardise
 from ssl_video.eval.low_shot import check_shots, low_shot
 from ssl_video.eval.results import predictions_of
 from ssl_video.eval.shards import train_and_test_features
@@ -42,11 +42,12 @@ class Knn(Evaluation[KnnConfig]):
         if config.shots is not None:
             check_shots(task.train.videos, task.train.classes, config.shots)
         train, test = train_and_test_features(model, task, config.extraction, calibrate=config.calibrate)
-        classes = task.train.classes
+        classes, x_test_MD = task.train.classes, test.mean_ND
 
         def scored(part: Features) -> tuple[np.ndarray, dict[str, float]]:
-            x_train, x_test = standardise(part.mean_ND, test.mean_ND)
-            scores = knn_scores(x_train, part.labels_N, x_test, len(classes), config.k, config.temperature)
+            standard = Standard.of(x_ND := part.mean_ND)
+            pair = Blocks(x_ND, standard), Blocks(x_test_MD, standard)
+            scores = knn_scores(pair[0], part.labels_N, pair[1], len(classes), config.k, config.temperature)
             return scores, accuracies(scores, test.labels_N)
 
         if config.shots is not None:
@@ -64,13 +65,16 @@ def unit(x_ND: np.ndarray) -> np.ndarray:
 
 
 def knn_scores(
-    x_ND: np.ndarray, labels_N: np.ndarray, x_test_MD: np.ndarray, classes: int, k: int, temperature: float
+    x_ND: np.ndarray | Blocks,
+    labels_N: np.ndarray,
+    x_test_MD: np.ndarray | Blocks,
+    classes: int,
+    k: int,
+    temperature: float,
 ) -> np.ndarray:
     r"""(M, classes) summed votes $\exp(\cos(x, y) / \tau)$ of the k nearest rows y of ``x_ND``; tau: temperature."""
-    similarity_MN = unit(x_test_MD) @ unit(x_ND).T
-    k = min(k, len(x_ND))
-    nearest_Mk = np.argsort(-similarity_MN, axis=1, kind="stable")[:, :k]
-    votes_Mk = np.exp(np.take_along_axis(similarity_MN, nearest_Mk, 1).astype(np.float64) / temperature)
-    scores = np.zeros((len(x_test_MD), classes))
-    np.add.at(scores, (np.arange(len(x_test_MD))[:, None], labels_N[nearest_Mk]), votes_Mk)
-    return scores
+    scores_MK = np.zeros((len(x_test_MD), classes))
+    for here, rows_Bk, similarity_Bk in nearest(Blocks(x_test_MD, unit), Blocks(x_ND, unit), k):
+        votes_Bk = np.exp(similarity_Bk / temperature)
+        np.add.at(scores_MK[here], (np.arange(len(rows_Bk))[:, None], labels_N[rows_Bk]), votes_Bk)
+    return scores_MK

@@ -13,11 +13,13 @@ from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
+from ssl_video.eval.blocks import Blocks, Rows
 from ssl_video.eval.features import Extraction, FeatureOptions, Features
 from ssl_video.eval.low_shot import check_shots, low_shot
 from ssl_video.eval.multilabel import multilabel_numbers
 from ssl_video.eval.results import predictions_of
-from ssl_video.eval.shards import Rows, train_and_test_features
+from ssl_video.eval.ridge import principal_axes, ridge_scores, standardised
+from ssl_video.eval.shards import train_and_test_features
 from ssl_video.eval.takes import LabelledVideos, Takes
 from ssl_video.model import Model
 from ssl_video.progress import announce, bar, count
@@ -147,9 +149,9 @@ def classify(
     if config.classifier in ("auto", "ridge", "logistic"):  # of the others a bar counts the epochs
         announce_fit("linear classifier", *x_train.shape)
     if config.classifier == "ridge" or (config.classifier == "auto" and not multi_label):
-        scores = ridge_scores(x_train[:], y_train, x_test[:], classes)
+        scores = ridge_scores(x_train, y_train, x_test, classes)
     elif config.classifier in ("auto", "logistic"):
-        scores = logistic_scores(x_train[:], y_train, x_test[:], classes, seed)
+        scores = logistic_scores(x_train, y_train, x_test, classes, seed)
     else:
         scores = sgd_scores(x_train, y_train, x_test, classes, config, seed)
     if not np.isfinite(scores).all():
@@ -175,61 +177,10 @@ def diverged(what: str) -> UserError:
     )
 
 
-def standardise(train_ND: np.ndarray, test_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both with the training features' mean and standard deviation; constant dimensions become 0."""
-    mean, std = train_ND.mean(0), train_ND.std(0)
-    scale = np.where(std > 1e-6 * max(1e-12, float(np.abs(train_ND).max())), 1 / np.maximum(std, 1e-30), 0.0)
-    return (train_ND - mean) * scale, (test_ND - mean) * scale
-
-
-def principal_axes(x_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """axes_DR and x_ND on them (N, R): orthogonal columns, those without any spread left out; R is at most N and D.
-
-    A penalty on squared weights is the same on these axes, and there it acts on every column by itself.
-    """
-    N, D = x_ND.shape
-    if D <= N:
-        squares, axes_DR = np.linalg.eigh(x_ND.T @ x_ND)
-    else:
-        squares, U = np.linalg.eigh(x_ND @ x_ND.T)
-        axes_DR = x_ND.T @ (U / np.sqrt(np.maximum(squares, 1e-300)))
-    axes_DR = axes_DR[:, squares > 1e-12 * max(float(squares[-1]), 1e-300)]
-    return axes_DR, x_ND @ axes_DR
-
-
-def ridge_scores(
-    x_ND: np.ndarray,
-    labels_N: np.ndarray,
-    x_test_ND: np.ndarray,
-    classes: int,
-    penalties: tuple[float, ...] = tuple(10.0**p for p in range(-2, 6)),
-) -> np.ndarray:
-    """Scores of a ridge classifier (targets +1 and -1), its penalty that of the best leave-one-out accuracy.
-
-    The leave-one-out residual of ridge regression is the residual over 1 - h, h the diagonal of the hat matrix, so
-    that one decomposition serves every penalty and every left-out video.
-    """
-    x, x_test = standardise(x_ND.astype(np.float64), x_test_ND.astype(np.float64))
-    y = np.where(np.arange(classes) == labels_N[:, None], 1.0, -1.0)
-    offset = y.mean(0)
-    axes_DR, z_NR = principal_axes(x)
-    squares_R, projected_RK = (z_NR**2).sum(0), z_NR.T @ (y - offset)
-    best, best_penalty = (-1.0, 0.0), penalties[0]
-    for penalty in penalties:
-        shrink_R = 1 / (squares_R + penalty)
-        leverage = z_NR**2 @ shrink_R + 1 / len(x)  # the offset is fitted as well
-        residual = (y - offset - z_NR @ (shrink_R[:, None] * projected_RK)) / np.maximum(1 - leverage, 1e-9)[:, None]
-        held_out = y - residual
-        quality = float((held_out.argmax(1) == labels_N).mean()), -float((residual**2).mean())
-        if quality > best:
-            best, best_penalty = quality, penalty
-    return x_test @ axes_DR @ (projected_RK / (squares_R + best_penalty)[:, None]) + offset
-
-
 def logistic_scores(
-    x_ND: np.ndarray,
+    x_ND: np.ndarray | Rows,
     targets: np.ndarray,
-    x_test_ND: np.ndarray,
+    x_test_ND: np.ndarray | Rows,
     classes: int,
     seed: int,
     penalties: tuple[float, ...] = (1.0, 0.1, 0.01, 0.001, 0.0001),
@@ -239,11 +190,12 @@ def logistic_scores(
     The loss is ``loss_of``, a mean over the rows, plus half the penalty times the sum of the squared weights. Penalties
     are tried one after the other, each from the weights of the one before, with a random fifth of the rows held out,
     until the loss on these grows; the best one is then used with all rows. ``targets`` are (N,) classes, or (N, K) True
-    where a video has a label.
+    where a video has a label. The rows are held on their principal axes, in single precision.
     """
-    x, x_test = standardise(x_ND.astype(np.float64), x_test_ND.astype(np.float64))
-    axes_DR, z_NR = principal_axes(x)
-    z, y = torch.from_numpy(z_NR).float(), torch.from_numpy(targets)
+    train, test = standardised(x_ND, x_test_ND)
+    axes_DR = principal_axes(train)
+    z, z_test = (torch.from_numpy(Blocks(x, lambda x_ND: x_ND @ axes_DR).whole(np.float32)) for x in (train, test))
+    y = torch.from_numpy(targets)
     weights = torch.zeros(classes, z.shape[1]), torch.zeros(classes)
     order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))
     out, kept = order[: len(z) // 5], order[len(z) // 5 :]
@@ -255,7 +207,7 @@ def logistic_scores(
             break
         best, smallest, best_weights = penalty, loss, weights
     weights = fit_logistic(z, y, best, *best_weights)
-    return F.linear(torch.from_numpy(x_test @ axes_DR).float(), *weights).numpy()
+    return F.linear(z_test, *weights).numpy()
 
 
 def fit_logistic(z: Tensor, y: Tensor, penalty: float, weight_KR: Tensor, bias_K: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,15 +2,14 @@
 
 from dataclasses import replace
 
-import torch
-
 from ssl_video.datasets.base import VideoSet, in_fixed_order
 from ssl_video.eval.accuracy import accuracies
 from ssl_video.eval.calibration import calibrate_batch_norm
-from ssl_video.eval.features import Extraction, extract
-from ssl_video.eval.linear import ridge_scores
+from ssl_video.eval.features import Extraction, Features, check_some, extract
 from ssl_video.eval.pretext import PretextConfig, check_loss, measured
+from ssl_video.eval.ridge import ridge_scores
 from ssl_video.model import Model
+from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import Monitor
 from ssl_video.train.objective import Objective
 
@@ -20,26 +19,39 @@ CLIPS = 64
 """Clips for the batch-norm statistics of the probe."""
 
 
-def monitors_for(train: VideoSet, held_out: VideoSet, device: torch.device) -> list[Monitor]:
-    """The pretext's own numbers on held-out videos; with one label each, a ridge probe from ``train`` to these."""
-    some = thinned(held_out, AT_MOST)
+def monitors_for(train: VideoSet, held_out: VideoSet, ranks: Ranks, workers: int = 0) -> list[Monitor]:
+    """The pretext's own numbers on held-out videos; with one label each, a ridge probe from ``train`` to these.
+
+    The ranks share the videos, which ``workers`` processes of each read; what they find is the same on all.
+    """
+    probed, tested = thinned(train, AT_MOST), thinned(held_out, AT_MOST)
 
     def pretext_on_held_out(pretext: Objective, _step: int) -> dict[str, float]:
-        numbers, _ = measured(pretext, some, device, PretextConfig(clips=2), seed=0, workers=0)
+        numbers, _ = measured(pretext, tested, ranks, PretextConfig(clips=2), seed=0, workers=workers)
         check_loss("the network in training on held-out videos", numbers)
         return {f"held_out_{name}": value for name, value in numbers.items()}
 
-    probed, tested = thinned(train, AT_MOST), thinned(held_out, AT_MOST)
-
     def probe(pretext: Objective, _step: int) -> dict[str, float]:
-        model = Model("The network in training", pretext.exported(), pretext.view, {}, device)
-        model = calibrate_batch_norm(model, probed, at_most=CLIPS, workers=0)
-        x, x_test = (extract(model, videos, Extraction(2, "rich"), workers=0) for videos in (probed, tested))
+        model = Model("The network in training", pretext.exported(), pretext.view, {}, ranks.device)
+        model = calibrate_batch_norm(model, probed, at_most=CLIPS, workers=workers)
+        x, x_test = (_features(model, videos, ranks, workers) for videos in (probed, tested))
         scores = ridge_scores(x.mean_ND, x.labels_N, x_test.mean_ND, len(train.classes))
         return {"probe_top1": accuracies(scores, x_test.labels_N)["top1"]}
 
     one_label = train.labelled and held_out.labelled and not (train.multi_label or held_out.multi_label)
     return [pretext_on_held_out, probe] if one_label else [pretext_on_held_out]
+
+
+def _features(model: Model, videos: VideoSet, ranks: Ranks, workers: int) -> Features:
+    """Features of all videos on every rank, each of which extracts those of a part."""
+    part = replace(videos, videos=videos.videos[ranks.rank :: ranks.world_size])
+    found = extract(model, part, Extraction(2, "rich"), workers=workers, none_is_an_error=ranks.world_size == 1)
+    whole = Features([], [], [], [])
+    for one in ranks.gathered(found):
+        for all_of_it, more in zip(vars(whole).values(), vars(one).values(), strict=True):
+            all_of_it.extend(more)
+    check_some(whole, videos)
+    return whole
 
 
 def thinned(videos: VideoSet, at_most: int) -> VideoSet:

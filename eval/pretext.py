@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -81,7 +81,7 @@ class PretextTest(Evaluation[PretextConfig]):
         if config.calibrate and batch_norms(pretext):
             pretext = calibrated(pretext, looked_at(task.train), model.device, config, task.workers)
         fit = looked_at(videos)
-        metrics, per_video = measured(pretext, fit, model.device, config, seed, task.workers)
+        metrics, per_video = measured(pretext, fit, Ranks(device=model.device), config, seed, task.workers)
         check_loss(model.name, metrics)
         problems = list(fit.problems[len(videos.problems) :])
         counts = {"videos": len(fit.videos), "samples": len(fit.videos) * config.clips}
@@ -96,13 +96,23 @@ def check_loss(name: str, numbers: Mapping[str, float]) -> None:
         raise UserError(f"The loss of the pretext of {name} is {numbers['loss']}, which is no result; {OTHER_WEIGHTS}.")
 
 
+@dataclass
+class _Shown:
+    """What came of the batches that a rank has shown, by their numbers; ``right``: path and share of each sample."""
+
+    means: dict[int, dict[str, float]] = field(default_factory=dict)
+    right: dict[int, list[tuple[str, float]]] = field(default_factory=dict)
+    replaced: set[str] = field(default_factory=set)
+
+
 @torch.no_grad()
 def measured(
-    pretext: Objective, videos: VideoSet, device: torch.device, config: PretextConfig, seed: int, workers: int
+    pretext: Objective, videos: VideoSet, ranks: Ranks, config: PretextConfig, seed: int, workers: int
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Means of loss and metrics over ``clips`` samples of every video; ``pretext`` must be in eval mode.
 
-    Metrics that are not defined are left out. Whether the loss is finite, the caller checks (``check_loss``).
+    Metrics that are not defined are left out. Whether the loss is finite, the caller checks (``check_loss``). Of
+    several ranks each shows every so manyth batch, and all get the numbers that one would have.
 
     Returns:
         The metrics, and by the paths of the videos the accuracy of each one's samples. A video that could not be read,
@@ -110,21 +120,28 @@ def measured(
     """
     assert not pretext.training
     groups = _groups(pretext, videos, config.clips, config.batch_size)
-    dataset = ClipDataset(videos, pretext, seed)
+    mine, shown = range(len(groups))[ranks.rank :: ranks.world_size], _Shown()
+    loader = batches(ClipDataset(videos, pretext, seed), [groups[number] for number in mine], workers)
+    state = torch.get_rng_state()
+    for number, batch in zip(mine, bar(loader, "pretext", "batch", total=len(mine)), strict=True):
+        inputs = config.changed(tensors(batch, ranks.device))
+        output = pretext(inputs, context_of(seed, Progress(number, 1), Ranks(device=ranks.device)))
+        shown.means[number] = {name: float(x) for name, x in {"loss": output.loss, **output.metrics}.items()}
+        shown.replaced |= {problem.path for problem in batch["problems"]}
+        if output.right_B is not None:
+            paths = [videos.videos[video].source for _, video, _ in groups[number]]
+            shown.right[number] = list(zip(paths, output.right_B.tolist(), strict=True))
+    torch.set_rng_state(state)
+    parts = ranks.gathered(shown)
     sums: dict[str, float] = {}
     right: dict[str, list[float]] = {}
-    replaced: set[str] = set()
-    state = torch.get_rng_state()
-    for number, batch in enumerate(bar(batches(dataset, groups, workers), "pretext", "batch", total=len(groups))):
-        shown = config.changed(tensors(batch, device))
-        output = pretext(shown, context_of(seed, Progress(number, 1), Ranks(device=device)))
-        for name, value in {"loss": output.loss, **output.metrics}.items():
-            sums[name] = sums.get(name, 0.0) + float(value) * len(groups[number])
-        replaced |= {problem.path for problem in batch["problems"]}
-        if output.right_B is not None:
-            for (_, video, _), share in zip(groups[number], output.right_B.tolist(), strict=True):
-                right.setdefault(videos.videos[video].source, []).append(share)
-    torch.set_rng_state(state)
+    for number, group in enumerate(groups):  # in the order in which one process would have shown them
+        of_batch = parts[number % ranks.world_size]
+        for name, mean in of_batch.means[number].items():
+            sums[name] = sums.get(name, 0.0) + mean * len(group)
+        for path, share in of_batch.right.get(number, ()):
+            right.setdefault(path, []).append(share)
+    replaced = set().union(*(part.replaced for part in parts))
     means = {name: total / sum(map(len, groups)) for name, total in sums.items()}
     defined = {name: mean for name, mean in means.items() if name == "loss" or math.isfinite(mean)}
     return defined, {path: {"accuracy": float(np.mean(x))} for path, x in right.items() if path not in replaced}

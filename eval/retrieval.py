@@ -1,7 +1,7 @@
 """Video retrieval: each test video is a query, the training videos are searched."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,9 +11,9 @@ from ssl_video.datasets.base import Video
 from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
+from ssl_video.eval.blocks import Blocks, Standard, nearest
 from ssl_video.eval.features import FeatureOptions
 from ssl_video.eval.knn import unit
-from ssl_video.eval.linear import standardise
 from ssl_video.eval.results import BEST, Prediction, names_of
 from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model
@@ -58,14 +58,14 @@ class Retrieval(Evaluation[RetrievalConfig]):
         """Queries are the test list, the gallery is the training list."""
         gallery, queries = train_and_test_features(model, task, config.extraction, calibrate=config.calibrate)
         x_gallery, x_queries = gallery.mean_ND, queries.mean_ND
+        of_gallery = of_queries = np.asarray
         if config.centre == "own":
-            x_gallery, x_queries = x_gallery - x_gallery.mean(0), x_queries - x_queries.mean(0)
+            of_gallery, of_queries = (replace(Standard.of(x), scale_D=np.float32(1)) for x in (x_gallery, x_queries))
         elif config.centre == "train":
-            x_gallery, x_queries = standardise(x_gallery, x_queries)
-        banned = None
-        if config.other_groups:
-            banned = np.array([[bool(q.group) and q.group == g.group for g in gallery.videos] for q in queries.videos])
-        found = neighbours(unit(x_queries), unit(x_gallery), max(config.ks), banned)
+            of_gallery = of_queries = Standard.of(x_gallery)
+        groups = group_numbers(queries.videos, gallery.videos) if config.other_groups else None
+        centred = Blocks(x_queries, of_queries), Blocks(x_gallery, of_gallery)
+        found = neighbours(*(Blocks(x, unit) for x in centred), max(config.ks), groups)
         recalls = recalls_of(found, queries.labels_N, gallery.labels_N, config.ks)
         counts = {"queries": len(queries.videos), "gallery": len(gallery.videos), "classes": len(task.train.classes)}
         predictions = nearest_classes(found, queries.videos, gallery.videos, task.train.classes)
@@ -80,29 +80,34 @@ class Neighbours:
     similarities_k: np.ndarray
 
 
+Groups = tuple[np.ndarray, np.ndarray]
+"""(M,) and (N,) numbers of the groups of queries and of a gallery; a negative one is of no group."""
+
+
+def group_numbers(queries: Sequence[Video], gallery: Sequence[Video]) -> Groups:
+    """The numbers of the videos' groups."""
+    numbers = {group: n for n, group in enumerate(dict.fromkeys(v.group for v in (*queries, *gallery) if v.group))}
+    of_queries, of_gallery = (np.array([numbers.get(v.group, -1) for v in videos]) for videos in (queries, gallery))
+    return of_queries, of_gallery
+
+
 def neighbours(
-    queries_MD: np.ndarray, gallery_ND: np.ndarray, k: int, banned_MN: np.ndarray | None = None
+    queries_MD: np.ndarray | Blocks, gallery_ND: np.ndarray | Blocks, k: int, groups: Groups | None = None
 ) -> list[Neighbours]:
     """The ``k`` nearest of each query, by exact inner-product search; fewer if the gallery, or what is allowed, has.
 
-    Raises ValueError for vectors that are not finite, of which faiss finds none.
+    With ``groups`` a query's own group is left out: as many more are searched as the largest group has videos.
+
+    Raises ValueError for vectors that are not finite.
     """
-    import faiss
-
-    if not (np.isfinite(queries_MD).all() and np.isfinite(gallery_ND).all()):
-        raise ValueError("vectors that are not finite have no neighbours")
-    index = faiss.IndexFlatIP(gallery_ND.shape[1])
-    index.add(np.ascontiguousarray(gallery_ND, np.float32))  # pyright: ignore[reportCallIssue]
-    depth = len(gallery_ND) if banned_MN is not None else min(k, len(gallery_ND))
-    found = index.search(np.ascontiguousarray(queries_MD, np.float32), depth)  # pyright: ignore[reportCallIssue]
-
-    def kept(similarities_k: np.ndarray, rows_k: np.ndarray, query: int) -> Neighbours:
-        there = rows_k >= 0  # of places that it cannot fill faiss says -1
-        rows_k, similarities_k = rows_k[there], similarities_k[there]
-        those = slice(None) if banned_MN is None else ~banned_MN[query][rows_k]
-        return Neighbours(rows_k[those][:k], similarities_k[those][:k])
-
-    return [kept(*pair, query) for query, pair in enumerate(zip(*found, strict=True))]
+    of_queries, of_gallery = groups or (np.full(len(queries_MD), -1), np.full(len(gallery_ND), -1))
+    more = int(np.bincount(of_gallery[of_gallery >= 0], minlength=1).max()) if groups else 0
+    found = []
+    for here, rows_Bk, similarities_Bk in nearest(Blocks(queries_MD), Blocks(gallery_ND), k + more):
+        for group, rows_k, similarities_k in zip(of_queries[here], rows_Bk, similarities_Bk, strict=True):
+            those = (of_gallery[rows_k] != group) | (group < 0)
+            found.append(Neighbours(rows_k[those][:k], similarities_k[those][:k]))
+    return found
 
 
 def recalls_of(
@@ -130,7 +135,7 @@ def recall_at(
     labels_M: np.ndarray,
     labels_N: np.ndarray,
     ks: tuple[int, ...],
-    banned_MN: np.ndarray | None = None,
+    groups: Groups | None = None,
 ) -> dict[str, float]:
     """``recall@k`` for each k, see ``neighbours`` and ``recalls_of``."""
-    return recalls_of(neighbours(queries_MD, gallery_ND, max(ks), banned_MN), labels_M, labels_N, ks)
+    return recalls_of(neighbours(queries_MD, gallery_ND, max(ks), groups), labels_M, labels_N, ks)

@@ -10,7 +10,7 @@ from ssl_video.bounds import Bounded, Natural
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.features import Extraction, Features
-from ssl_video.eval.linear import principal_axes, standardise
+from ssl_video.eval.ridge import principal_axes, standardise
 from ssl_video.eval.shards import train_and_test_features
 from ssl_video.eval.takes import LabelledVideos, Takes
 from ssl_video.model import Model
@@ -108,7 +108,8 @@ def told_apart(train_N2D: np.ndarray, test_M2D: np.ndarray) -> np.ndarray:
     flat_ND, flat_MD = (x.reshape(-1, x.shape[2]).astype(np.float64) for x in (train_N2D, test_M2D))
     x, x_test = standardise(flat_ND, flat_MD)
     y = np.tile([-1.0, 1.0], len(train_N2D))
-    axes_DR, z_NR = principal_axes(x)
+    axes_DR = principal_axes(x)
+    z_NR = x @ axes_DR
     squares_R, projected_R, z_N2R = (z_NR**2).sum(0), z_NR.T @ y, z_NR.reshape(-1, 2, z_NR.shape[1])
     best, best_penalty = (-1.0, 0.0), PENALTIES[0]
     for penalty in PENALTIES:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ssl_video.datasets.noted import problem_from
 from ssl_video.errors import UserError
@@ -69,7 +70,22 @@ def vectors_of(file: Path, rows: Sequence[dict[str, Any]], advice: str) -> np.nd
             raise ValueError("it holds no vectors")
         if len(vectors_KD) != sum(len(row["starts"]) for row in rows):
             raise ValueError(f"it holds {len(vectors_KD)} vectors, and its videos have another number of clips")
-        return vectors_KD
+        return without_file(vectors_KD) if isinstance(vectors_KD, np.memmap) else vectors_KD
+
+
+def without_file(mapped: np.memmap) -> np.ndarray:
+    """The same array, mapped by torch, which closes the file; numpy holds it open for as long as the array lives.
+
+    A list of features has thousands of files, and a process may have 256 of them open, or 1024.
+    """
+    assert mapped.filename is not None
+    file = Path(mapped.filename)
+    try:
+        bytes_N = torch.from_file(str(file), size=file.stat().st_size, dtype=torch.uint8).numpy()
+    except UnicodeEncodeError:  # a name that is not UTF-8, which torch does not take
+        return mapped
+    bytes_N.flags.writeable = False
+    return np.ndarray(mapped.shape, mapped.dtype, bytes_N, mapped.offset, mapped.strides)
 
 
 def stored_shards(folder: Path) -> Iterator[tuple[list[dict[str, Any]], np.ndarray]]:

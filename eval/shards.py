@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,30 +27,11 @@ from ssl_video.train.distributed import Ranks
 from ssl_video.video.view import View
 
 SHARD = 256
-"""Videos whose features are written together."""
+"""Videos whose features are written together, at most, but for a list of which that would be more files than SHARDS."""
+SHARDS = 30_000
+"""Files of a list's features: each is mapped, and Linux maps 65,530 of them for a process."""
 CALIBRATION = 2
 """Version of ``calibrate_batch_norm``: features that are kept of another one are not those of today."""
-
-
-class Rows:
-    """The rows of several arrays, one array below the other; only those that are indexed are read from disk."""
-
-    def __init__(self, parts: Sequence[np.ndarray]):
-        self.parts = parts
-        self.starts = np.cumsum([0, *map(len, parts)])
-        self.shape = int(self.starts[-1]), parts[0].shape[1]
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
-        wanted = np.arange(len(self))[rows]
-        parts = np.searchsorted(self.starts, wanted, "right") - 1
-        out = np.empty((len(wanted), self.shape[1]), self.parts[0].dtype)
-        for part in np.unique(parts):
-            here = np.flatnonzero(parts == part)
-            out[here] = self.parts[part][wanted[here] - self.starts[part]]
-        return out
 
 
 def train_and_test_features(
@@ -132,59 +113,72 @@ def extract_to(
 ) -> Features:
     """As ``extract``, but kept in a folder, shard by shard: an interrupted extraction is resumed, and ranks share it.
 
-    A shard is ``NUMBER.npy``, the vectors of the clips of up to 256 videos, and ``NUMBER.json``, which says whose they
-    are and is written last. The features that are returned are mapped from these files, and may be of no video at all
-    (``check_some``). Tables of parquet cannot be mapped: then ``clips_KD`` is empty.
+    A shard is ``NUMBER.npy``, the vectors of the clips of up to 256 videos, as many for each rank, and ``NUMBER.json``,
+    which says whose they are and is written last. The features that are returned are mapped from these files, none of
+    which stays open, and may be of no video at all (``check_some``). Tables of parquet cannot be mapped: then
+    ``clips_KD`` is empty.
 
     Raises:
         UserError: if the folder holds features of another model, other videos or other options, or features, now made
-            or kept, are not finite.
+            or kept, are not finite, or a rank does not see the folder.
     """
     with ExitStack() as until_the_end:
 
-        def claim() -> None:
+        def claim() -> Plan:
             until_the_end.enter_context(held(kept.folder, "An extraction"))
             clear_dead(kept.folder)
-            about = {"weights": kept.weights, "data": videos.hash, "videos": len(videos.videos), "shard": SHARD}
-            _claim(kept.folder, what.noted() | about | ({"format": "parquet"} if kept.tables else {}), videos)
+            shard = shard_size(len(videos.videos), ranks.world_size)
+            about = {"weights": kept.weights, "data": videos.hash, "videos": len(videos.videos), "shard": shard}
+            about |= what.noted() | ({"format": "parquet"} if kept.tables else {})
+            shard = _claim(kept.folder, about, videos)
+            numbers = range(-(-len(videos.videos) // shard))
+            return Plan(shard, tuple(n for n in numbers if not finished(kept.note(n))))
 
-        ranks.first_does(claim)
-        return _shards(kept, model, videos, what, workers, ranks, progress)
-
-
-def _shards(
-    kept: FeatureFolder,
-    model: Model,
-    videos: VideoSet,
-    what: Extraction,
-    workers: int,
-    ranks: Ranks,
-    progress: bool,
-) -> Features:
-    """Extract the shards of this rank that are not there, and read those of all ranks."""
-    numbers = range(-(-len(videos.videos) // SHARD))
-    mine = numbers[ranks.rank :: ranks.world_size]
-    parts = {n: videos.videos[n * SHARD : (n + 1) * SHARD] for n in mine if not finished(kept.note(n))}
-    with Bar("extract", sum(map(len, parts.values())), "video", progress and ranks.first) as done:
-        for number, of_shard in parts.items():
-            part = VideoSet(videos.name, of_shard, videos.classes)
-            found = extract(model, part, what, workers=workers, none_is_an_error=False, done=done)
-            _write_shard(kept, number, part, found, model.view)
-    ranks.barrier()
-    whole = Features([], [], [], [])
-    for number in numbers:
-        _read_shard(kept, number, videos.videos[number * SHARD : (number + 1) * SHARD], whole)
-    ranks.barrier()  # who called may remove the folder now
-    return whole
+        plan = ranks.first_does(claim)
+        ranks.all_see(kept.folder)
+        mine = {n: plan.of_shard(videos, n) for n in plan.missing[ranks.rank :: ranks.world_size]}
+        with Bar("extract", sum(map(len, mine.values())), "video", progress and ranks.first) as done:
+            for number, of_shard in mine.items():
+                part = VideoSet(videos.name, of_shard, videos.classes)
+                found = extract(model, part, what, workers=workers, none_is_an_error=False, done=done)
+                _write_shard(kept, number, part, found, model.view)
+        ranks.barrier()
+        whole = Features([], [], [], [])
+        for number in range(-(-len(videos.videos) // plan.shard)):
+            _read_shard(kept, number, plan.of_shard(videos, number), whole)
+        ranks.barrier()  # who called may remove the folder now
+        return whole
 
 
-def _claim(folder: Path, about: dict[str, Any], videos: VideoSet) -> None:
+def shard_size(videos: int, ranks: int) -> int:
+    """Videos of a shard, for a list of so many: at most ``SHARD``, and each rank gets as many shards as the others."""
+    if ranks == 1:
+        return max(SHARD, -(-videos // SHARDS))
+    rounds = max(1, -(-videos // (SHARD * ranks)))
+    return max(1, -(-videos // (ranks * rounds)), -(-videos // SHARDS))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Videos of a shard, and the numbers of the shards that are not there yet, as the first rank found the folder."""
+
+    shard: int
+    missing: tuple[int, ...]
+
+    def of_shard(self, videos: VideoSet, number: int) -> tuple[Video, ...]:
+        """Its videos."""
+        return videos.videos[number * self.shard : (number + 1) * self.shard]
+
+
+def _claim(folder: Path, about: dict[str, Any], videos: VideoSet) -> int:
+    """Note what a new folder holds, or compare what one has noted; its videos a shard. Raises UserError."""
     noted = folder / "about.json"
     if noted.exists():
         with reading(noted, f"remove {folder}, and its features are extracted again"):
             before = of_type(parsed(noted.read_text(encoding="utf-8")), dict)
-            of_data = of_type(before["data"], str)
-        if {**before, "data": ""} != {**about, "data": ""} or not videos.has_hash(of_data):
+            of_data, shard = of_type(before["data"], str), max(1, of_type(before["shard"], int))
+        free = {"data": "", "shard": 0}  # shards are as large as for the ranks that began
+        if before | free != about | free or not videos.has_hash(of_data):
             raise UserError(
                 f"{folder} holds features of another model, other videos or options; "
                 "choose another folder (--out of extract, --run of evaluate)."
@@ -195,6 +189,8 @@ def _claim(folder: Path, about: dict[str, Any], videos: VideoSet) -> None:
         )
     else:
         write_text(noted, json.dumps(about, indent=1) + "\n")
+        shard = about["shard"]
+    return shard
 
 
 def _write_shard(kept: FeatureFolder, number: int, part: VideoSet, found: Features, view: View) -> None:

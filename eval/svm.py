@@ -12,8 +12,9 @@ from ssl_video.eval.accuracy import accuracies, confusion
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.features import FeatureOptions
 from ssl_video.eval.knn import unit
-from ssl_video.eval.linear import announce_fit, standardise
+from ssl_video.eval.linear import announce_fit
 from ssl_video.eval.results import predictions_of
+from ssl_video.eval.ridge import standardise
 from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model
 

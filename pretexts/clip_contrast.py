@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
 from ssl_video.bounds import Bounded, Bounds, Count, Fraction, Positive
+from ssl_video.constants import constant
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Progress, Sample, Skip, View
@@ -218,7 +219,7 @@ class ClipContrast(Pretext):
         x_NCTHW = self.backbone.normalise(clips_NTHWC, matrix_B33=matrix_N33, shift_B=colours["shift_B"])
         if not any(c.blur):
             return x_NCTHW
-        share_V = torch.tensor([c.blur[0]] + [c.blur[1]] * (V - 1), device=ctx.device)
+        share_V = constant((c.blur[0], *[c.blur[1]] * (V - 1)), ctx.device)
         is_blurred_N = (ctx.uniform(B, V) < share_V).flatten()
         return blurred(x_NCTHW, ctx.uniform(B * V, low=BLUR[0], high=BLUR[1]) * is_blurred_N)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
 from ssl_video.bounds import Bounded, Bounds, Count, LessThanOne, Natural
+from ssl_video.constants import constant
 from ssl_video.datasets.base import Video
 from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View, place
 from ssl_video.pretexts.orders import in_every_order, in_words
@@ -57,7 +58,7 @@ class ClipOrder(Pretext):
     def __init__(self, config: ClipOrderConfig, backbone: Backbone):
         super().__init__(config, backbone)
         self.span = (config.clips * config.frames + (config.clips - 1) * config.gap - 1) * config.stride + 1
-        self.orders = list(itertools.permutations(range(config.clips)))
+        self.orders = tuple(itertools.permutations(range(config.clips)))
         self.head = PairwiseHead(backbone.feature_dim, config.clips, config.width, len(self.orders), config.dropout)
 
     @property
@@ -98,7 +99,7 @@ class ClipOrder(Pretext):
         features_ND = self.backbone(x_NCTHW).mean((2, 3, 4))
         features_BVD = features_ND.unflatten(0, clips_BVTHWC.shape[:2])
         if self.training and self.config.every_order:
-            order_BV = torch.tensor(self.orders, device=classes_B.device)[classes_B]
+            order_BV = constant(self.orders, classes_B.device)[classes_B]
             features_BVD, classes_B = in_every_order(features_BVD, order_BV, self.orders, range(len(self.orders)))
         logits_BK = self.head(features_BVD).to(x_NCTHW.dtype)
         loss = F.cross_entropy(logits_BK, classes_B)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
 from ssl_video.bounds import Bounded, Bounds, Count, NotNegative, Positive
+from ssl_video.constants import constant
 from ssl_video.datasets.base import Video
 from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Redraw, Sample, Skip, View, place
 from ssl_video.video import augment
@@ -189,7 +190,7 @@ def left_out(lab_BTHWC: Tensor, missing_B2: Tensor) -> Tensor:
 
     As in MAST's code, what is left of three channels is 3 / (channels left) times as far from L = 50 and a = b = 0.
     """
-    neutral_3 = torch.tensor([127.5, 128.0, 128.0], device=lab_BTHWC.device)
+    neutral_3 = constant((127.5, 128.0, 128.0), lab_BTHWC.device)
     there_B3 = F.pad(~missing_B2, (1, 0), value=True).to(lab_BTHWC)
     factor_B3 = there_B3 * 3 / there_B3.sum(1, keepdim=True)
     return neutral_3 + (lab_BTHWC - neutral_3) * factor_B3[:, None, None, None]

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone
 from ssl_video.bounds import Bounded, Count, Fraction, LessThanOne
+from ssl_video.constants import constant
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View, place
@@ -137,7 +137,7 @@ class CubicPuzzles(Pretext):
         features_ND = self.backbone(x_NCTHW).mean((2, 3, 4))
         features_BPD = features_ND.unflatten(0, (-1, 4))
         if self.training and self.config.every_order:
-            order_BP = torch.tensor(PERMUTATIONS, device=classes_B.device)[classes_B]
+            order_BP = constant(PERMUTATIONS, classes_B.device)[classes_B]
             features_BPD, classes_B = in_every_order(features_BPD, order_BP, PERMUTATIONS, range(len(PERMUTATIONS)))
         logits_BK = self.head(features_BPD.flatten(1)).to(x_NCTHW.dtype)
         loss = F.cross_entropy(logits_BK, classes_B)

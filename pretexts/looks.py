@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from ssl_video.constants import constant
 from ssl_video.train.objective import Context
 from ssl_video.video.colours import LUMINANCE
 
@@ -23,7 +24,7 @@ def hues(turns_B: Tensor) -> Tensor:
 
 def grayed(matrix_B33: Tensor, is_gray_B11: Tensor) -> Tensor:
     """Changes of colours that first take all colour away, where ``is_gray_B11``."""
-    gray_33 = torch.tensor(LUMINANCE, device=matrix_B33.device).expand(3, 3)
+    gray_33 = constant(LUMINANCE, matrix_B33.device).expand(3, 3)
     return torch.where(is_gray_B11, matrix_B33 @ gray_33, matrix_B33)
 
 

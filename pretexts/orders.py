@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ssl_video.constants import constant
+
 
 def in_every_order(
     shown_BVD: Tensor, order_BV: Tensor, orders: Sequence[Sequence[int]], classes: Sequence[int]
@@ -25,8 +27,8 @@ def in_every_order(
     """
     true_BVD = torch.take_along_dim(shown_BVD, order_BV.argsort(1)[..., None], 1)
     device = shown_BVD.device
-    tuples_BKVD = true_BVD[:, torch.tensor(orders, device=device)]
-    return tuples_BKVD.flatten(0, 1), torch.tensor(classes, device=device).repeat(len(shown_BVD))
+    tuples_BKVD = true_BVD[:, constant(tuple(map(tuple, orders)), device)]
+    return tuples_BKVD.flatten(0, 1), constant(tuple(classes), device).repeat(len(shown_BVD))
 
 
 def in_words(orders: Sequence[Sequence[int]]) -> tuple[str, ...]:

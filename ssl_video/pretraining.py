@@ -1,7 +1,7 @@
 """Pretraining: from videos to a run."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +14,7 @@ from ssl_video.backbones.base import Backbone, build_backbone, unloaded_backbone
 from ssl_video.backbones.weights import seen_by
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.spec import load_splits
+from ssl_video.digests import Digests
 from ssl_video.errors import UserError
 from ssl_video.eval.base import Task
 from ssl_video.eval.harness import Say, compare, silent
@@ -52,7 +53,7 @@ class Start:
     config: PretrainConfig
     begun: bool
     finished: bool
-    seen_before: frozenset[str] | None
+    seen_before: Set[str] | None
 
 
 def pretrain(
@@ -74,7 +75,7 @@ def pretrain(
         progress: show bars, where there is a terminal.
 
     Raises:
-        UserError: if the videos, the options or the folder cannot serve.
+        UserError: if the videos, the options or the folder cannot serve, or a process does not see that folder.
         Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
     """
     with joined(choose_device(config.training.device)) as ranks:
@@ -115,6 +116,7 @@ def _pretrain(
     run = ranks.first_does(lambda: Run(new_folder(config.pretext.name) if out is None else Path(out)))
     with ExitStack() as until_the_end:
         ranks.first_does(lambda: until_the_end.enter_context(run.held(made=out is None)))
+        ranks.all_see(run.folder)
         start = ranks.first_does(lambda: _start(run, config, resume, say))
         if start.finished:
             say(f"{run} is finished already.")
@@ -215,7 +217,7 @@ class Show:
 def _train(run: Run, config: PretrainConfig, pretext: Pretext, lists: Lists, show: Show, ranks: Ranks) -> None:
     training, held = lists.training, lists.held_out
     dataset = ClipDataset(training, pretext, config.training.seed, partial(read_video, reader=config.data.reader))
-    monitors = monitors_for(training, held, ranks.device) if held.videos else []
+    monitors = monitors_for(training, held, ranks, config.training.workers) if held.videos else []
     if ranks.first:
         for line in plan_of(config, pretext, lists, dataset, run.folder, run.last_step(), ranks).sentences():
             show.say(line)
@@ -235,7 +237,7 @@ def _train(run: Run, config: PretrainConfig, pretext: Pretext, lists: Lists, sho
 
 
 def untrained(
-    config: PretrainConfig, say: Say = silent, *, weights: bool = True, seen_before: frozenset[str] | None = None
+    config: PretrainConfig, say: Say = silent, *, weights: bool = True, seen_before: Set[str] | None = None
 ) -> Pretext:
     """The pretext and its network as a training starts with them. Raises UserError.
 
@@ -281,7 +283,8 @@ def write_weights(
     ``data`` says in the header what it was trained on, and ``videos`` are known again by their digests (``digest``).
     """
     backbone = exported or pretext.exported()
-    header = header_of_backbone(backbone, pretext.view, backbone.provenance.trained_on | {digest(v) for v in videos})
+    seen = Digests.of(digest(video) for video in videos) | backbone.provenance.trained_on
+    header = header_of_backbone(backbone, pretext.view, seen)
     header["pretext"] = {"name": PRETEXTS.name_of(type(pretext)), "options": dataclasses.asdict(pretext.config)}
     if pretext.supervision:
         header["supervision"] = pretext.supervision

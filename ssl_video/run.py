@@ -11,6 +11,7 @@ pretext.safetensors     what was trained, whole, with its heads and fitted buffe
 classifier.safetensors  of a fine-tuning
 report.md, report.png   a page
 probe.json              results of the trained and the untrained network, with --probe
+videos-*.npy            digests of very many training videos, which the weights beside it name
 best/                   a fine-tuning's weights of the best validation, a model of its own
 """
 
@@ -18,7 +19,7 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,16 +30,17 @@ from torch import Tensor
 from ssl_video.config import save_yaml
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.noted import as_lines, from_lines
+from ssl_video.digests import Digests, from_note, to_note
 from ssl_video.errors import UserError
 from ssl_video.files import clear_dead, is_empty, write_text
 from ssl_video.processes import LOCK, held
-from ssl_video.readback import DAMAGE, in_short, numbered, of_type, parsed, reading, texts
+from ssl_video.readback import in_short, numbered, of_type, parsed, reading, texts
+from ssl_video.records import Record, cut_records, read_records
 from ssl_video.tensors import UNREADABLE, is_whole, load_state, load_tensors, save_state, save_tensors
 from ssl_video.yaml_files import load_yaml
 
 KEEP = 2
 """Checkpoints that are kept: the newest, and one more in case the newest cannot be read."""
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -200,15 +202,16 @@ class Run:
 
     def note_seen_before(self, seen: Iterable[str]) -> None:
         """Note what the weights that the training starts from were trained on: their file may go, the note stays."""
-        write_text(self.folder / "lists" / "seen_before.json", json.dumps(sorted(seen)) + "\n")
+        file = self.folder / "lists" / "seen_before.json"
+        write_text(file, json.dumps(to_note(file.parent, seen)) + "\n")
 
-    def seen_before(self) -> frozenset[str] | None:
+    def seen_before(self) -> Set[str] | None:
         """Digests of videos and names of published lists; None if the run has not noted them."""
         file = self.folder / "lists" / "seen_before.json"
         if not file.is_file():
             return None
         with reading(file, "bring it back, or start a new run with another --out"):
-            return frozenset(texts(parsed(file.read_text("utf-8"))))
+            return Digests.of(from_note(file.parent, parsed(file.read_text("utf-8"))))
 
     def _list(self, name: str) -> Path:
         return self.folder / "lists" / f"{name}.jsonl"
@@ -226,15 +229,7 @@ class Run:
 
     def records(self) -> list[Record]:
         """The records, numbers only, up to a line cut off by a crash; none if nothing was noted."""
-        found: list[Record] = []
-        if not self.records_file.is_file():
-            return found
-        for line in self.records_file.read_text(encoding="utf-8", errors="replace").splitlines():
-            record = _record(line)
-            if record is None:
-                break
-            found.append({k: v for k, v in record.items() if type(v) in (int, float)})
-        return found
+        return read_records(self.records_file)
 
     def open_records(self) -> TextIO:
         """To write more lines at the end."""
@@ -243,15 +238,7 @@ class Run:
 
     def cut_records(self, step: int) -> None:
         """Drop the records after ``step``: a resumed run writes them again."""
-        if not self.records_file.exists():
-            return
-        kept = []
-        for line in self.records_file.read_text(encoding="utf-8", errors="replace").splitlines():
-            record = _record(line)
-            if record is None or record["step"] > step:
-                break
-            kept.append(line + "\n")
-        write_text(self.records_file, "".join(kept))
+        cut_records(self.records_file, step)
 
     def replaced(self) -> dict[str, str]:
         """Videos whose place others took, with the reason."""
@@ -340,11 +327,3 @@ class Run:
     def header(self) -> Record:
         """What was written with the weights. Raises UserError if there are none."""
         return load_tensors(self.backbone_file)[1]
-
-
-def _record(line: str) -> Record | None:
-    try:
-        record = parsed(line, numbers=False)
-    except DAMAGE:  # cut off by a crash
-        return None
-    return record if isinstance(record, dict) and type(record.get("step")) is int else None

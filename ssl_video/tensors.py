@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ssl_video.digests import Digests, from_note, to_note
 from ssl_video.errors import UserError
 from ssl_video.files import running_sha256, written_aside
 from ssl_video.readback import DAMAGE, in_short, parsed
@@ -40,7 +41,10 @@ STATISTICS = ("running_mean", "running_var")
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and a header, aside, then renamed."""
+    """Write tensors and a header, aside, then renamed; of digests in it that are many, their own file beside it.
+
+    (``digests.to_note``; safetensors takes no header of more than 100 MB.)
+    """
     whole: dict[str, Tensor] = {}
     seen: set[int] = set()
     for key, tensor in tensors.items():
@@ -48,7 +52,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
         place = plain.untyped_storage().data_ptr()
         whole[key] = plain.clone() if place in seen else plain  # the format has no tensors that share memory
         seen.add(place)
-    said = {**header, DIGEST: content_digest(whole, header)}
+    plainly = {k: to_note(path.parent, v) if isinstance(v, Digests) else v for k, v in header.items()}
+    said = {**plainly, DIGEST: content_digest(whole, plainly)}
     with written_aside(path) as aside:
         save_file(whole, aside, {KEY: json.dumps(said)})
 
@@ -93,12 +98,12 @@ def read_header(path: Path) -> dict[str, Any] | None:
     try:
         with safe_open(path, "pt") as file:
             header = _header_in(file)
+        if not isinstance(header, dict):
+            return None
+        header.pop(DIGEST, None)
+        return {k: from_note(path.parent, v) if k == "videos" else v for k, v in header.items()}
     except UNREADABLE as error:
         raise _damaged(path, error) from None
-    if not isinstance(header, dict):
-        return None
-    header.pop(DIGEST, None)
-    return header
 
 
 def _header_in(file: Any) -> Any:

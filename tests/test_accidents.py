@@ -283,7 +283,7 @@ def long():
 numbers = [ranks.first_does(long)]
 with ranks.first_then_others():
     numbers.append(ranks.share(7))
-print(f"{numbers[1]} {ranks.any(ranks.first)}\\n", end="", flush=True)
+print(f"{numbers[1]} {any(ranks.gathered(ranks.first))}\\n", end="", flush=True)
 distributed.leave()
 """
 

@@ -10,8 +10,9 @@ from ssl_video.eval.base import EVALUATIONS, Task, evaluate
 from ssl_video.eval.calibration import calibrate_batch_norm
 from ssl_video.eval.features import ClipsOfVideos, Extraction, clip_starts
 from ssl_video.eval.knn import knn_scores
-from ssl_video.eval.linear import LinearConfig, ridge_scores, sgd_scores, standardise
+from ssl_video.eval.linear import LinearConfig, sgd_scores
 from ssl_video.eval.retrieval import recall_at
+from ssl_video.eval.ridge import ridge_scores, standardise
 from ssl_video.model import digest, pool
 from ssl_video.video.view import View
 from tests.nets import drawn_frames, drawn_task, tiny_model
@@ -97,8 +98,8 @@ def test_recall_counts_a_hit_among_the_k_nearest():
     gallery, queries = np.eye(3), np.array([[1.0, 0.5, 0.1]])
     found = recall_at(queries, gallery, np.array([7]), np.array([5, 7, 7]), (1, 2, 50))
     assert found == {"recall@1": 0.0, "recall@2": 1.0, "recall@50": 1.0}
-    banned = np.array([[True, False, False]])
-    assert recall_at(queries, gallery, np.array([7]), np.array([5, 7, 7]), (1,), banned) == {"recall@1": 1.0}
+    groups = np.array([3]), np.array([3, -1, 4])
+    assert recall_at(queries, gallery, np.array([7]), np.array([5, 7, 7]), (1,), groups) == {"recall@1": 1.0}
 
 
 def test_clips_cover_the_video_from_its_first_to_its_last_frame():

@@ -21,16 +21,18 @@ from ssl_video.eval.alignment import AlignmentConfig, Embedded, measure
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task, configured, evaluate
 from ssl_video.eval.dense import network_features
 from ssl_video.eval.features import Extraction, extract
-from ssl_video.eval.linear import LinearConfig, classify, logistic_scores, ridge_scores, sgd_scores
+from ssl_video.eval.linear import LinearConfig, classify, logistic_scores, sgd_scores
 from ssl_video.eval.multilabel import multilabel_numbers
 from ssl_video.eval.online import monitors_for
 from ssl_video.eval.pretext import check_loss
 from ssl_video.eval.results import Result, predictions_of
 from ssl_video.eval.retrieval import neighbours
+from ssl_video.eval.ridge import ridge_scores
 from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
 from ssl_video.model import Model, count_bad
 from ssl_video.model.finite import LARGEST
 from ssl_video.tensors import not_finite
+from ssl_video.train.distributed import Ranks
 from ssl_video.video.view import View
 from tests.nets import tiny_backbone, video_set
 
@@ -182,7 +184,7 @@ def test_a_monitor_says_so_of_the_network_in_training():
         def exported(self):
             return model_of().backbone
 
-    _, probe = monitors_for(video_set(10), video_set(10), torch.device("cpu"))
+    _, probe = monitors_for(video_set(10), video_set(10), Ranks())
     with pytest.raises(UserError, match=r"^The network in training cannot be used: its features of 2 of the first 10"):
         probe(Odd(), 1)  # pyright: ignore[reportArgumentType]
 
@@ -243,26 +245,6 @@ def test_no_query_and_no_gallery_that_is_not_finite_has_neighbours():
     for queries, gallery in ((wrong, x), (x, wrong)):
         with pytest.raises(ValueError, match="not finite"):
             neighbours(queries, gallery, 2)
-
-
-def test_a_place_that_could_not_be_filled_is_no_row_of_the_gallery(monkeypatch):
-    import faiss
-
-    class Sparse:
-        def __init__(self, _dim):
-            pass
-
-        def add(self, _x):
-            pass
-
-        def search(self, queries, _k):
-            found = np.array([[1, 0, -1]]).repeat(len(queries), 0)
-            return np.array([[0.9, 0.5, -3e38]]).repeat(len(queries), 0), found
-
-    monkeypatch.setattr(faiss, "IndexFlatIP", Sparse)
-    banned = np.array([[False, True, True]])
-    assert neighbours(np.eye(3)[:1], np.eye(3), 3)[0].rows_k.tolist() == [1, 0]
-    assert neighbours(np.eye(3)[:1], np.eye(3), 3, banned)[0].rows_k.tolist() == [0]
 
 
 def test_measures_that_are_not_defined_are_left_out_and_what_they_count_is_said():

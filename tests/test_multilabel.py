@@ -15,7 +15,8 @@ from ssl_video.eval import features as features_module
 from ssl_video.eval import multilabel
 from ssl_video.eval.base import EVALUATIONS, FeatureTask, Task, evaluate
 from ssl_video.eval.feature_probe import FeatureProbeConfig, Scores, pool, shuffled, train_probe
-from ssl_video.eval.linear import LinearConfig, logistic_scores, sgd_scores, standardise
+from ssl_video.eval.linear import LinearConfig, logistic_scores, sgd_scores
+from ssl_video.eval.ridge import standardise
 from ssl_video.model import Model
 from ssl_video.video.view import View
 from tests import tfrecords as made

@@ -9,6 +9,7 @@ from ssl_video.eval.base import Task, evaluate
 from ssl_video.eval.calibration import batch_norms
 from ssl_video.eval.pretext import PretextConfig, backwards, calibrated, measured, stilled
 from ssl_video.model import load_model
+from ssl_video.train.distributed import Ranks
 from tests import speed_run
 
 
@@ -50,7 +51,7 @@ def test_an_untrained_pretext_is_calibrated_on_the_training_list_when_it_is_aske
     settled = calibrated(pretext, train, torch.device("cpu"), PretextConfig(), workers=0)
     (norm, *_), (as_it_was, *_) = batch_norms(settled), batch_norms(pretext)
     norm.register_forward_pre_hook(lambda _norm, given: seen.append(given[0].transpose(0, 1).flatten(1)))
-    measured(settled, train, torch.device("cpu"), PretextConfig(clips=1), seed=0, workers=0)
+    measured(settled, train, Ranks(), PretextConfig(clips=1), seed=0, workers=0)
     x_CN = torch.cat(seen, 1)
     assert torch.allclose(norm.running_mean, x_CN.mean(1), atol=1e-4)
     assert torch.allclose(norm.running_var, x_CN.var(1), rtol=1e-3)

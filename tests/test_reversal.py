@@ -11,8 +11,8 @@ from ssl_video.backbones.base import ClipSpec, chain
 from ssl_video.datasets.base import VideoSet
 from ssl_video.errors import UserError
 from ssl_video.eval.base import evaluate
-from ssl_video.eval.linear import standardise
 from ssl_video.eval.reversal import PENALTIES, told_apart
+from ssl_video.eval.ridge import standardise
 from tests.nets import drawn_task, tiny_backbone, tiny_model, video_set
 
 

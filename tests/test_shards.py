@@ -16,7 +16,7 @@ from ssl_video.eval import features as features_module
 from ssl_video.eval import shards as shards_module
 from ssl_video.eval.base import Task, evaluate
 from ssl_video.eval.features import Extraction, FeatureStore, extract
-from ssl_video.eval.shards import FeatureFolder, Rows, extract_to, fingerprint
+from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint, shard_size
 from ssl_video.model import Model
 from ssl_video.train.data import read_video
 from ssl_video.video.reader import VideoError
@@ -59,16 +59,9 @@ def test_kept_features_are_those_of_a_plain_extraction(tmp_path, model):
     assert [v.path for v in found.videos] == [v.path for v in plain.videos] and len(found.videos) == 9
     assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(found.clips_KD, plain.clips_KD, strict=True))
     assert found.problems == plain.problems
-    assert isinstance(found.clips_KD[0], np.memmap)
-
-
-def test_rows_of_several_arrays_are_those_of_their_concatenation():
-    rng = np.random.default_rng(0)
-    parts = [rng.normal(size=(n, 3)) for n in (4, 1, 0, 5)]
-    rows, whole = Rows(parts), np.concatenate(parts)
-    assert rows.shape == whole.shape and (rows[:] == whole).all()
-    for wanted in (np.array([9, 0, 4, 4]), slice(3, 7), np.array([], int)):
-        assert (rows[wanted] == whole[wanted]).all()
+    assert str(tmp_path / "f" / "00001.npy") in Path("/proc/self/maps").read_text()  # mapped, not read
+    with pytest.raises(ValueError, match="read-only"):
+        found.clips_KD[0][0] = 1
 
 
 def test_an_interrupted_extraction_is_resumed_where_it_was(tmp_path, model, reads):
@@ -140,6 +133,54 @@ def test_a_video_that_the_machine_kept_from_being_read_is_extracted_later(tmp_pa
     assert len(again.videos) == 4 and not again.problems
 
 
+@pytest.mark.parametrize(("videos", "ranks"), [(84, 2), (84, 8), (300, 2), (1000, 3), (3, 8), (260_352, 64)])
+def test_every_rank_gets_as_many_videos_as_the_others_give_or_take_a_shard(videos, ranks, monkeypatch):
+    monkeypatch.setattr(shards_module, "SHARD", 256)
+    shard = shard_size(videos, ranks)
+    shards = [min(shard, videos - first) for first in range(0, videos, shard)]
+    of_ranks = [sum(shards[rank::ranks]) for rank in range(ranks)]
+    assert shard <= 256 and max(of_ranks) <= 1.02 * videos / ranks + 1
+
+
+def test_a_list_of_any_length_has_no_more_shards_than_can_be_mapped():
+    assert all(20_000_000 / shard_size(20_000_000, ranks) <= 30_000 for ranks in (1, 64))
+
+
+def test_an_extraction_that_one_rank_began_keeps_its_shards(tmp_path, model, monkeypatch):
+    whole = extract_to(kept(tmp_path, model), model, video_set(10), Extraction(1), workers=0).mean_ND
+    monkeypatch.setattr(shards_module, "SHARD", 3)
+    assert (extract_to(kept(tmp_path, model), model, video_set(10), Extraction(1), workers=0).mean_ND == whole).all()
+
+
+MANY = """
+import os, resource, sys
+from pathlib import Path
+import numpy as np
+import ssl_video.eval.shards as shards
+from ssl_video.eval.features import Extraction, Features
+from ssl_video.eval.shard_files import FeatureFolder
+from tests.nets import tiny_model, video_set
+
+def extracted(model, part, *_args, **_more):
+    clips_KD = np.full((1, 2), float(Path(part.videos[0].path).stem), np.float32)
+    return Features(list(part.videos), [clips_KD], [np.zeros(1, int)], [])
+
+os.fsync = lambda _file: None
+shards.SHARD, shards.extract = 1, extracted
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+found = shards.extract_to(FeatureFolder(Path(sys.argv[1]), "w"), tiny_model(), video_set(2000), Extraction(1))
+assert found.mean_ND[:, 0].tolist() == list(range(2000))
+"""
+
+
+def test_features_in_more_files_than_a_process_may_open_are_read(tmp_path):
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-c", MANY, str(tmp_path / "f")]
+    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list((tmp_path / "f").glob("*.npy"))) == 2000
+
+
 def test_a_probe_resumes_from_kept_features(tmp_path, model, reads):
     whole = video_set(16)
     train, test = (replace(whole, videos=whole.videos[a:b]) for a, b in ((0, 10), (10, 16)))
@@ -163,7 +204,9 @@ def test_the_command_shares_the_work_of_two_processes(tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "6 videos, 0 were left out" in done.stdout and "4 videos" in done.stdout
     assert main([*words[:3], *("--data", str(tmp_path / "drawn")), *words[5:], "--out", str(tmp_path / "one")]) == 0
-    one, two = (np.load(tmp_path / name / "train" / "00000.npy") for name in ("one", "two"))
-    assert one.shape == (6, 32) and np.allclose(one, two, atol=1e-5)
+    one = np.load(tmp_path / "one" / "train" / "00000.npy")
+    parts = [np.load(tmp_path / "two" / "train" / f"0000{rank}.npy") for rank in (0, 1)]
+    assert one.shape == (6, 32) and [len(part) for part in parts] == [3, 3]  # each rank has extracted half
+    assert np.allclose(one, np.concatenate(parts), atol=1e-5)
     note = json.loads((tmp_path / "one" / "train" / "00000.json").read_text())
     assert len(note["rows"]) == 6 and note["rows"][0]["labels"] == [0]

@@ -119,11 +119,13 @@ def standardisation(parts_KD: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndar
 def _vectors(found: Features, mean: np.ndarray, scale: np.ndarray) -> Iterator[np.ndarray]:
     """Standardised vectors of length 1, some videos at a time."""
     waiting: list[np.ndarray] = []
+    clips = 0
     for number, clips_KD in enumerate(found.clips_KD):
         waiting.append(clips_KD)
-        if sum(map(len, waiting)) >= BLOCK or number == len(found.clips_KD) - 1:
+        clips += len(clips_KD)
+        if clips >= BLOCK or number == len(found.clips_KD) - 1:
             yield unit((np.concatenate(waiting) - mean) * scale)
-            waiting.clear()
+            waiting, clips = [], 0
 
 
 def _entries(extracted: Extracted, first: int) -> list[Entry]:

@@ -2,10 +2,11 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -185,8 +186,8 @@ def _say(work: Work) -> Callable[[str], None]:
 
 def _all_again(stored: Stored, more: VideoList | None, gone: set[str]) -> VideoList:
     """The videos of an index but for those that are ``gone``, and ``more``, which are taken as they are named there."""
-    named = {indexed_path(video) for video in more.videos} if more else set()
-    again = tuple(ListedVideo(e.path) for e in stored.entries if e.path not in gone | named)
+    left = gone | {indexed_path(video) for video in more.videos} if more else gone
+    again = tuple(ListedVideo(e.path) for e in stored.entries if e.path not in left)
     if more is None:
         return VideoList(str(stored.folder), again)
     return replace(more, videos=again + tuple(more.videos))
@@ -213,19 +214,31 @@ def _settled(options: IndexOptions, stored: Stored | None) -> IndexOptions:
 
 
 def _to_remove(stored: Stored, remove: Sequence[Path], prune: bool) -> set[str]:
-    gone = {e.path for e in stored.entries if prune and not Path(e.path).exists()}
-    for named in remove:
-        path, real = as_named(named), named.resolve()
-        these = {e.path for e in stored.entries if _below(e.path, path) or _below(e.path, real)}
-        these = these or {e.path for e in stored.entries if _below(os.path.realpath(e.path), real)}
-        if not these:
-            raise UserError(f"{stored.folder} holds no video {path} and none below it; nothing was removed.")
-        gone |= these
-    return gone
+    paths = [e.path for e in stored.entries]
+    gone = {path for path in paths if prune and not Path(path).exists()}
+    wanted = {named: {_name(as_named(named)), _name(named.resolve())} for named in remove}
+    found = _below(paths, set().union(*wanted.values()))
+    missed = {_name(named.resolve()): named for named, names in wanted.items() if not names & found.keys()}
+    behind_links = _below(map(os.path.realpath, paths), missed.keys()) if missed else {}
+    for name, named in missed.items():
+        if name not in behind_links:
+            raise UserError(f"{stored.folder} holds no video {as_named(named)} and none below it; nothing was removed.")
+    return gone.union(*([paths[n] for n in numbers] for numbers in (*found.values(), *behind_links.values())))
 
 
-def _below(path: str, named: Path) -> bool:
-    return named in (Path(path), *Path(path).parents)
+def _name(path: Path) -> str:
+    return str(path).rstrip("/")
+
+
+def _below(paths: Iterable[str], names: Set[str]) -> dict[str, list[int]]:
+    """Of each of the names that are a path or a folder above one: the places of those paths."""
+    found: dict[str, list[int]] = {}
+    for number, path in enumerate(paths):
+        parts = path.split("/")
+        for above in itertools.accumulate(parts, lambda folder, name: f"{folder}/{name}"):
+            if above in names:
+                found.setdefault(above, []).append(number)
+    return found
 
 
 def _todo(videos: VideoList | None, stored: Stored | None, problems: list[Problem]) -> Todo:
@@ -308,13 +321,13 @@ def _compared(
 ) -> tuple[list[Entry], Changes]:
     """The entries that stay as they are, and what changes."""
     known = {e.path: e for e in stored.entries} if stored else {}
-    readable = {indexed_path(v) for v in found.videos}
-    taken = gone | todo.paths | todo.replaced
+    extracted, readable = todo.paths, {indexed_path(v) for v in found.videos}
+    taken = gone | extracted | todo.replaced
     kept = [replace(e, path=todo.renamed.get(e.path, e.path)) for e in known.values() if e.path not in taken]
     changes = Changes(
         added=tuple(sorted(readable - known.keys())),
         refreshed=tuple(sorted(readable & known.keys())),
-        removed=tuple(sorted((gone | todo.replaced | (todo.paths & known.keys())) - readable)),
+        removed=tuple(sorted((gone | todo.replaced | (extracted & known.keys())) - readable)),
         problems=tuple(problems),
         videos=len(kept) + len(readable),
     )

@@ -21,9 +21,10 @@ from ssl_video.errors import UserError
 from ssl_video.eval.base import Task
 from ssl_video.eval.features import Extraction
 from ssl_video.eval.knn import unit
-from ssl_video.eval.linear import standardise
 from ssl_video.eval.results import between, wilson
+from ssl_video.eval.retrieval import neighbours as nearest_of
 from ssl_video.eval.retrieval import recall_at
+from ssl_video.eval.ridge import standardise
 from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import Pretext
@@ -285,12 +286,12 @@ def neighbours_of(models: Mapping[str, Model], videos: Shown, options: ReportOpt
 
 @dataclass(frozen=True)
 class _Ranked:
-    """Readable videos of both lists, cosines between them, and recall at k where every video has one label."""
+    """Readable videos of both lists, their vectors of length 1, and recall at k where every video has one label."""
 
     gallery: list[Video]
     queries: list[Video]
     x_queries_MD: np.ndarray
-    similarity_MN: np.ndarray
+    x_gallery_ND: np.ndarray
     recalls: dict[str, float]
     unreadable: int
 
@@ -302,7 +303,7 @@ def _rank(model: Model, task: Task) -> _Ranked:
     if all(len(v.labels) == 1 for v in (*gallery.videos, *queries.videos)):
         recalls = recall_at(x_queries, x_gallery, queries.labels_N, gallery.labels_N, (1, 5))
     unreadable = len(gallery.problems) + len(queries.problems)
-    return _Ranked(gallery.videos, queries.videos, x_queries, x_queries @ x_gallery.T, recalls, unreadable)
+    return _Ranked(gallery.videos, queries.videos, x_queries, x_gallery, recalls, unreadable)
 
 
 def _map_of(ranked: Mapping[str, _Ranked], videos: VideoSet) -> bytes:
@@ -315,10 +316,11 @@ def _map_of(ranked: Mapping[str, _Ranked], videos: VideoSet) -> bytes:
 
 def _nearest(found: _Ranked, m: int, neighbours: int, name: str, videos: VideoSet) -> list[Picture]:
     own, pictures = found.queries[m].labels, []
-    for rank, n in enumerate(np.argsort(-found.similarity_MN[m], kind="stable")[:neighbours].tolist(), 1):
+    (one,) = nearest_of(found.x_queries_MD[m : m + 1], found.x_gallery_ND, neighbours)
+    for rank, (n, similarity) in enumerate(zip(one.rows_k.tolist(), one.similarities_k.tolist(), strict=True), 1):
         video = found.gallery[n]
         frame = SAME if own and video.labels == own else OTHER
-        caption = f"{found.similarity_MN[m, n]:.2f} {_name(video, videos)}"
+        caption = f"{similarity:.2f} {_name(video, videos)}"
         pictures.append(_thumbnail(video, f"{name}_{rank}.jpg", caption, frame))
     return pictures
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from typing import Any
 
@@ -81,7 +81,7 @@ class Provenance:
     architecture: str = ""
     options: Mapping[str, object] = field(default_factory=dict)
     weights_report: str = ""
-    trained_on: frozenset[str] = frozenset()
+    trained_on: Set[str] = frozenset()
     names: Names | None = None
     entry: Entry | None = None
 

@@ -1,7 +1,6 @@
 """``ssl-video pretrain``: train a backbone on videos without labels."""
 
 import dataclasses
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -107,19 +106,25 @@ def main(argv: Sequence[str]) -> int:
     if asks_help(argv) and not any(a.startswith(("--pretext", "--backbone", "--config")) for a in argv):
         parse(Choices, argv, "pretrain", _described(f"{SPEEDINESS}:small"), _bare())  # prints the help and leaves
     from ssl_video.pretraining import pretrain
+    from ssl_video.train.distributed import choose_device, joined
     from ssl_video.train.loop import Interrupted
 
-    given = configure(argv)
-    if given.dry_run:
-        _preview(given)
-        return 0
-    try:
-        run = pretrain(given.config, given.out, resume=given.resume, say=tell, progress=True)
-    except Interrupted as stop:
-        print(f"ssl-video: {stop}: use --resume.", file=sys.stderr)
-        return 130
-    if os.environ.get("RANK", "0") == "0":  # one of torchrun's processes tells
-        _tell(given.config, run)
+    if asks_help(argv):
+        configure(argv)  # prints the help and leaves
+    with joined(choose_device(name_given(argv, "--device") or "auto")) as ranks:
+        given = ranks.first_does(lambda: configure(argv))  # the folder to resume may lie on its machine alone
+        if given.dry_run:
+            if ranks.first:
+                _preview(given)
+            return 0
+        try:
+            run = pretrain(given.config, given.out, resume=given.resume, say=tell, progress=True)
+        except Interrupted as stop:
+            if ranks.first:
+                print(f"ssl-video: {stop}: use --resume.", file=sys.stderr)
+            return 130
+        if ranks.first:
+            _tell(given.config, run)
     return 0
 
 

@@ -1,6 +1,6 @@
 """A trained (or random) network as evaluations and applications hold it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -59,7 +59,7 @@ class Model:
     classifier: Classifier | None = None
 
     @property
-    def trained_on(self) -> frozenset[str]:
+    def trained_on(self) -> Set[str]:
         """Digests of the pretraining videos (``digest``), and names of published lists of them (SET:LIST)."""
         return self.backbone.provenance.trained_on | seen_in(self.run)
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from ssl_video.datasets.base import Video
+from ssl_video.digests import Digests
 
 CONTENT, NAME = "content", "name"
 """How a video was recognised: by the digest of its content; by the 8 digits of folder and name that version 0.1 noted,
@@ -29,7 +30,7 @@ def seen_among(videos: Iterable[Video], trained_on: Collection[str]) -> dict[str
 
     ``trained_on`` are digests of videos and names of published lists (``Model.trained_on``).
     """
-    lists = [name for name in trained_on if ":" in name]
+    lists = [name for name in Digests.of(trained_on).others if ":" in name]
     listed: dict[str, bool] = {"": False}
     found = {}
     for video in videos:

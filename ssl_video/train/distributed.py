@@ -1,25 +1,35 @@
 """One process or many, started by torchrun."""
 
+import contextlib
 import itertools
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 from ssl_video.errors import UserError
+from ssl_video.files import aside_of
 from ssl_video.processes import LOOK_S, end_with_parent
 
 T = TypeVar("T")
 CPU = torch.device("cpu")
 TIME_OUT = timedelta(minutes=30)
 """How long a rank waits for another within a collective: a batch may come from a slow disk, all else waits outside."""
+SEES_S = 45.0
+"""How long a rank waits for what another wrote to a shared disk: a network's disk may show it some seconds late."""
+LAST_S = 10.0
+"""How long the first rank, which ends last, waits for the others to leave."""
 _meetings = itertools.count()
+_side: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -35,14 +45,6 @@ class Ranks:
         """True on the one process that writes files and talks to the terminal."""
         return self.rank == 0
 
-    def any(self, flag: bool) -> bool:
-        """True on every rank if ``flag`` is true on one."""
-        if self.world_size == 1:
-            return flag
-        shared = torch.tensor(int(flag), device=self.device)
-        dist.all_reduce(shared, dist.ReduceOp.MAX)
-        return bool(shared.item())
-
     def mean(self, numbers: dict[str, float]) -> dict[str, float]:
         """The means over all ranks."""
         if self.world_size == 1:
@@ -50,6 +52,30 @@ class Ranks:
         shared = torch.tensor(list(numbers.values()), dtype=torch.float64, device=self.device)
         dist.all_reduce(shared)
         return dict(zip(numbers, (shared / self.world_size).tolist(), strict=True))
+
+    def begin_max(self, x: Tensor) -> Any:
+        """Begin to put the largest of all ranks' ``x`` into it, between the CPUs; ``wait()`` for what is returned."""
+        return dist.all_reduce(x, dist.ReduceOp.MAX, group=_side_group(), async_op=True)
+
+    def gathered(self, thing: T) -> list[T]:
+        """What every rank has, in their order, on every rank, between the CPUs; for as long as it takes."""
+        if self.world_size == 1:
+            return [thing]
+        self.barrier()
+        things: list[Any] = [None] * self.world_size
+        dist.all_gather_object(things, thing, group=_side_group())
+        return things
+
+    def equalise(self, module: nn.Module) -> None:
+        """Give all ranks the first one's buffers, statistics of batch norms, which are each one's own between steps."""
+        if self.world_size == 1:
+            return
+        state = {name: x.cpu() for name, x in module.named_buffers()} if self.first else {}
+        self.barrier()
+        box = [state]
+        dist.broadcast_object_list(box, src=0, group=_side_group())
+        for name, x in module.named_buffers():
+            x.data.copy_(box[0][name])
 
     @contextmanager
     def first_then_others(self) -> Iterator[None]:
@@ -89,6 +115,34 @@ class Ranks:
             raise UserError(wrong)
         return cast(T, result)
 
+    def all_say(self, words: str) -> list[str]:
+        """What every rank says here, in their order, on every rank; outside collectives, as ``barrier``."""
+        if self.world_size == 1:
+            return [words]
+        meeting = f"ssl_video/said/{next(_meetings)}"
+        _store().set(f"{meeting}/{self.rank}", words)
+        self.barrier()
+        return [_store().get(f"{meeting}/{rank}").decode() for rank in range(self.world_size)]
+
+    def all_see(self, folder: Path) -> None:
+        """Raise UserError, on every rank, unless all of them see what the first one writes into ``folder``.
+
+        They do not where it lies on a disk of the first one's machine; a shared disk has ``SEES_S`` to show it.
+        """
+        if self.world_size == 1:
+            return
+        mark = aside_of(folder / "shared")  # which is cleared away if this process dies here
+        name = self.first_does(lambda: _written(mark))
+        blind = self.all_say("" if self.first or _appears(folder / name) else socket.gethostname())
+        if self.first:
+            mark.unlink(missing_ok=True)
+        if any(blind):
+            rank = next(rank for rank, host in enumerate(blind) if host)
+            raise UserError(
+                f"Process {rank} of {self.world_size}, on {blind[rank]}, does not see what the first one writes into "
+                f"{folder.absolute()}; name a folder on a disk that all machines have there."
+            )
+
     def barrier(self) -> None:
         """Wait for all ranks, for as long as it takes: no collective, and its time-out, begins before all are here.
 
@@ -119,8 +173,43 @@ def join(device: torch.device) -> Ranks:
             torch.cuda.set_device(device)
         if "TORCHELASTIC_RUN_ID" in os.environ:  # what ranks that were started by hand outlive is not ours to say
             end_with_parent()
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIME_OUT)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        store, rank, world_size = next(dist.rendezvous("env://", timeout=TIME_OUT))
+        if os.environ.get("LOCAL_WORLD_SIZE") == str(world_size):  # torchrun's store outlives processes that are lost
+            store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=TIME_OUT)
     return Ranks(dist.get_rank(), dist.get_world_size(), device)
+
+
+def _side_group() -> Any:
+    """Of all ranks, between the CPUs: what is told there makes no device wait."""
+    if "group" not in _side:
+        _side["group"] = dist.new_group(backend="gloo", timeout=TIME_OUT)
+    return _side["group"]
+
+
+def _written(mark: Path) -> str:
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    return mark.name
+
+
+def _appears(path: Path) -> bool:
+    """True once a file is there."""
+    until = time.monotonic() + SEES_S
+    while path.name not in _names(path.parent):
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOOK_S)
+    return True
+
+
+def _names(folder: Path) -> set[str]:
+    """What lies in a folder, read anew: that a single file is missing would be remembered by some network's disks."""
+    try:
+        return {entry.name for entry in folder.iterdir()}
+    except OSError:
+        return set()
 
 
 def _store() -> Any:
@@ -131,7 +220,20 @@ def _store() -> Any:
 def leave() -> None:
     """Leave the process group, if one was joined."""
     if dist.is_initialized():
+        with contextlib.suppress(dist.DistError):  # the others have ended already
+            _end_last()
+        _side.clear()
         dist.destroy_process_group()
+
+
+def _end_last() -> None:
+    """Without torchrun, which keeps it, the store ends with the first rank, and others may have to look into it yet."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return
+    left, until = _store().add("ssl_video/left", 1), time.monotonic() + LAST_S
+    while dist.get_rank() == 0 and left < dist.get_world_size() and time.monotonic() < until:
+        time.sleep(0.05)
+        left = _store().add("ssl_video/left", 0)
 
 
 @contextmanager

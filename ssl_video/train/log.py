@@ -1,12 +1,10 @@
-"""What a run tells while it trains: metrics.jsonl, a progress bar, collapse indicators, and how it takes signals."""
+"""What a run tells while it trains: metrics.jsonl, a progress bar and collapse indicators."""
 
 import json
 import math
-import signal
 import time
 import warnings
 from collections.abc import Iterable, Mapping
-from types import FrameType
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from ssl_video.progress import Bar
 from ssl_video.run import Run
 from ssl_video.tensors import not_finite, some_of
 from ssl_video.train.config import TrainingConfig
+from ssl_video.train.distributed import CPU
 from ssl_video.train.objective import Output, Progress
 from ssl_video.video.info import Problem
 
@@ -68,10 +67,15 @@ def check_weights(modules: Iterable[nn.Module], step: int) -> None:
 
 
 class Meter:
-    """Gathers the numbers of the steps since the last record. On a GPU nothing is fetched before it is needed."""
+    """Gathers the numbers of the steps since the last record.
 
-    def __init__(self, clips_per_step: int, collapse_below: float | None = None):
+    On a CPU it looks at the loss of each step; another ``device`` would be waited for, so that nothing is fetched
+    before it is needed.
+    """
+
+    def __init__(self, clips_per_step: int, collapse_below: float | None = None, device: torch.device = CPU):
         self.clips_per_step, self.collapse_below = clips_per_step, collapse_below
+        self.at_once = device.type == "cpu"
         self.low_ranks = 0
         self.features: list[Tensor] = []
         self.replaced: dict[str, str] = {}
@@ -104,7 +108,7 @@ class Meter:
         while self.features and sum(map(len, self.features)) - len(self.features[0]) >= FEATURES_KEPT:
             self.features.pop(0)
         self.replaced |= {p.path: p.reason for p in problems}
-        if output.loss.device.type == "cpu":
+        if self.at_once:
             self.check(step)
 
     def clipped(self, step: int, norm: Tensor | None) -> None:
@@ -112,7 +116,7 @@ class Meter:
         if norm is None:
             return
         self.norms.append((step, norm.detach()))
-        if norm.device.type == "cpu":
+        if self.at_once:
             self.check(step)
 
     def check(self, step: int) -> None:
@@ -233,27 +237,3 @@ def _wandb(run: Run, config: TrainingConfig):
         raise needs("--wandb", "wandb", "wandb") from None
     started = wandb.init(project="ssl-video", name=run.folder.name, dir=str(run), config=plain(config))
     return lambda numbers, step: started.log(numbers, step=step)
-
-
-class StopSignals:
-    """In this context SIGTERM and Ctrl-C set ``requested``, so that a step can end and be saved; a second one acts."""
-
-    def __enter__(self) -> "StopSignals":
-        self.requested = False
-        self.before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            for number in self.before:
-                signal.signal(number, self._request)
-        except ValueError:  # not the main thread: the program around us keeps its signals
-            self.before = {}
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _request(self, number: int, _frame: FrameType | None) -> None:
-        if self.requested:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.requested = True

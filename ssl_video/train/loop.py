@@ -14,14 +14,18 @@ from ssl_video.run import Run
 from ssl_video.train.config import TrainingConfig
 from ssl_video.train.data import BatchKeys, ClipDataset, batches, clips_in, grouping, samples_to_fit, tensors
 from ssl_video.train.distributed import Ranks
-from ssl_video.train.log import Log, Meter, StopSignals, check_weights
+from ssl_video.train.log import Log, Meter, check_weights
 from ssl_video.train.objective import Context, Objective, Progress
 from ssl_video.train.optim import build_optimizer, set_schedules
 from ssl_video.train.parallel import clip_gradients, load_state, no_sync, state_of, wrap
 from ssl_video.train.precision import channels_last, choose_precision, fp32_where_bf16_is_wrong
+from ssl_video.train.stopping import StopSignals
 
 Monitor = Callable[[Objective, int], dict[str, float]]
-"""What is trained (its moving average where the configuration asks for one) and the steps done, to numbers."""
+"""What is trained (its moving average where the configuration asks for one) and the steps done, to numbers.
+
+Every rank calls it, with the same weights and buffers.
+"""
 
 
 class Interrupted(Exception):
@@ -67,6 +71,7 @@ def train(
     average = None
     if config.optim.ema is not None:
         average = AveragedModel(objective, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema), use_buffers=True)
+        average.n_averaged = average.n_averaged.cpu()  # which is looked at in every step
         modules["average"] = average
     counts = cast(Objective, average.module) if average is not None else objective
 
@@ -85,7 +90,7 @@ def train(
         groups=grouping(dataset.videos, objective),
     )
     loader = iter(batches(dataset, keys, config.workers, pin=device.type == "cuda"))
-    meter = Meter(config.batch_size * accumulate, objective.collapse_below if ranks.first else None)
+    meter = Meter(config.batch_size * accumulate, objective.collapse_below if ranks.first else None, device)
 
     def save(step: int) -> None:
         meter.check(step)
@@ -95,7 +100,7 @@ def train(
             run.save_checkpoint(step, state_of(modules, optimizer, step))
         ranks.barrier()
 
-    with StopSignals() as stop, Log(run, Progress(start, steps), config, ranks.first, progress) as log:
+    with StopSignals(ranks) as stop, Log(run, Progress(start, steps), config, ranks.first, progress) as log:
         for step in range(start, steps):
             lr = set_schedules(optimizer, config.optim, Progress(step, steps))
             optimizer.zero_grad(set_to_none=True)
@@ -118,16 +123,16 @@ def train(
             if average is not None:
                 average.update_parameters(objective)
 
-            stopping, enough = ranks.any(stop.requested), False
+            stopping, enough = stop.stopping(done), False
             watching = done % config.monitor_every == 0 or done == steps
             if watching or done % config.log_every == 0:
                 seen = done * clips * ranks.world_size  # every step shows as many
                 record = {"step": done, "lr": lr, "clips": seen} | ranks.mean(meter.record(done))
                 if watching:
                     check_weights(modules.values(), done)
-                    record |= _watch(monitors, counts, done) if ranks.first else {}
-                    ranks.barrier()  # its monitors may take long
-                    enough = ranks.any("stop" in record)
+                    ranks.equalise(counts)
+                    record |= _watch(monitors, counts, done)
+                    enough = "stop" in ranks.all_say("stop" if "stop" in record else "")  # outside collectives
                     meter.restart()
                 log.write(record, meter.replaced)
             log.tick(done)

@@ -8,7 +8,8 @@ from typing import IO, Any
 from ssl_video.datasets.base import VideoSet
 from ssl_video.figures import COLOURS, chance_line, figure_to, shortened
 from ssl_video.files import write_text
-from ssl_video.run import Record, Run
+from ssl_video.records import Record
+from ssl_video.run import Run
 from ssl_video.train.objective import Objective
 
 Records = list[Record]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_video.constants import constant
 from ssl_video.video.upright import ELONGATED, scaled_size
 
 
@@ -104,7 +105,7 @@ def to_float(
     mixes the channels as changes of hue, saturation and white balance do. Normalising and changing colours is one
     matrix product for the batch.
     """
-    mean_C, std_C = (torch.tensor(x, dtype=dtype, device=clip_BTHWC.device) for x in (mean, std))
+    mean_C, std_C = (constant(tuple(x), clip_BTHWC.device, dtype) for x in (mean, std))
     if matrix_B33 is None or shift_B is None:
         return clip_BTHWC.to(dtype, copy=True).mul_(1 / (255 * std_C)).sub_(mean_C / std_C).permute(0, 4, 1, 2, 3)
     matrix_B33, shift_B11 = matrix_B33.to(mean_C), shift_B.to(mean_C)[:, None, None]

@@ -5,6 +5,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ssl_video.constants import constant
+
 Colours = Literal["rgb", "gray", "lab"]
 COLOURS: tuple[str, ...] = get_args(Colours)
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -48,6 +50,6 @@ def in_colours(clip_BTHWC: Tensor, colours: Colours) -> Tensor:
         return gray_BTHW.unsqueeze(-1).expand(clip_BTHWC.shape).contiguous()
     if colours == "lab":
         lab_BTHWC = rgb_to_lab(clip_BTHWC.float())
-        code_23 = torch.tensor([[2.55, 1.0, 1.0], [0.0, 128.0, 128.0]], device=clip_BTHWC.device)
+        code_23 = constant(((2.55, 1.0, 1.0), (0.0, 128.0, 128.0)), clip_BTHWC.device)
         return lab_BTHWC * code_23[0] + code_23[1]
     return clip_BTHWC

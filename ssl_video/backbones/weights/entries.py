@@ -1,7 +1,7 @@
 """Published files of weights, one entry each: what it takes to use them, and what is known of them."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -168,7 +168,7 @@ def _entry_of(source: str, name: str, published: Published | None) -> Entry | No
     return entry
 
 
-def seen_by(source: str, name: str, published: Published | None) -> frozenset[str]:
+def seen_by(source: str, name: str, published: Published | None) -> Set[str]:
     """What initial weights say that they were trained on: digests of videos, and names of lists. See ``start_from``."""
     entry = _entry_of(source, name, published)
     if entry is None:

@@ -2,7 +2,7 @@
 
 import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssl_video.digests import Digests
 from ssl_video.errors import UserError
 from ssl_video.readback import in_short, texts
 from ssl_video.tensors import (
@@ -227,7 +228,7 @@ def without_shared_prefix(weights: Mapping[str, Tensor], own: Mapping[str, Tenso
     return shorter
 
 
-def videos_seen(source: str) -> frozenset[str]:
+def videos_seen(source: str) -> Set[str]:
     """What weights were trained on, where their file says so, as those of our runs do; see ``seen_in``."""
     path = Path(source).expanduser()
     if path.suffix != ".safetensors" or not path.is_file():
@@ -235,15 +236,17 @@ def videos_seen(source: str) -> frozenset[str]:
     return seen_in(read_header(path) or {})
 
 
-def seen_in(header: Mapping[str, Any]) -> frozenset[str]:
+def seen_in(header: Mapping[str, Any]) -> Set[str]:
     """Digests of videos and names of published lists (SET:LIST) that weights with this header were trained on."""
     try:
-        return frozenset(texts(header.get("videos", []))) | frozenset(texts(header.get("lists", [])))
+        videos, lists = header.get("videos", []), frozenset(texts(header.get("lists", [])))
+        return videos | lists if isinstance(videos, Digests) else frozenset(texts(videos)) | lists
     except TypeError as error:
         raise UserError(f"The header of the weights is damaged ({in_short(error)}); take a whole copy of it.") from None
 
 
-def noted_as_seen(seen: Iterable[str]) -> dict[str, list[str]]:
-    """The two entries of a header that ``seen_in`` reads."""
-    names = sorted(seen)
-    return {"videos": [n for n in names if ":" not in n], "lists": [n for n in names if ":" in n]}
+def noted_as_seen(seen: Iterable[str]) -> dict[str, list[str] | Digests]:
+    """The two entries of a header that ``seen_in`` reads, for ``save_tensors``."""
+    found = Digests.of(seen)
+    lists = sorted(name for name in found.others if ":" in name)
+    return {"videos": Digests(found.numbers, found.others - set(lists)), "lists": lists}
