@@ -11,10 +11,13 @@ import pytest
 
 from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoSet
 from ssl_video.datasets.manifest import COLUMNS, manifest_rows, read_manifest, write_manifest
+from ssl_video.datasets.noted import as_lines, from_lines
+from ssl_video.datasets.prepare import copy_videos
 from ssl_video.datasets.spec import describe, held_out, load_splits, scanned
 from ssl_video.errors import UserError
 from ssl_video.video.info import Problem, VideoInfo
 from tests.listings import names, put, seen, write
+from tests.videos import mp4
 
 INFO = VideoInfo(117, 30000 / 1001, 320, 240, 0.1 + 0.2, "mpeg4", pts_start=-1024, pts_step=512)
 
@@ -279,8 +282,51 @@ def test_the_columns_of_a_manifest_are_stable(tmp_path):
     with (tmp_path / "m.csv").open() as file:
         assert tuple(next(csv.reader(file))) == COLUMNS == (
             *("path", "label", "group", "split", "frames", "fps", "width", "height", "duration_s", "codec"),
-            *("pts_start", "pts_step", "reason", "content", "copy_of", "annotation", "annotated", "published", "state"),
+            *("pts_start", "pts_step", "reason", "content", "copy_of", "annotation", "annotated", "published"),
+            *("caption", "state"),
         )  # fmt: skip
+
+
+def test_captions_survive_a_manifest(tmp_path):
+    put(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    captions = ('a "red", round\nball | left', None, "caf\u00e9")
+    videos = tuple(ListedVideo(f"{tmp_path}/{n}.mp4", caption=c) for n, c in zip("abc", captions, strict=True))
+    write_manifest(tmp_path / "m.csv", manifest_rows(VideoList("", videos)))
+    train = read_manifest(tmp_path / "m.csv").train
+    assert train.videos == videos
+    assert train.classes == ()
+
+
+@pytest.mark.parametrize("word", ["caption", "text", "Description"])
+def test_a_list_written_by_hand_has_captions(tmp_path, word):
+    put(tmp_path, "a.mp4", "b.mp4")
+    lines = f"path,{word},label\na.mp4,a dog runs,dog\nb.mp4, ,cat\n"
+    train = load_splits(str(write(tmp_path / "l.csv", lines))).train
+    assert [(v.caption, train.classes[v.label]) for v in train.videos] == [("a dog runs", "dog"), (None, "cat")]
+
+
+def test_a_scan_and_copies_keep_captions(tmp_path):
+    mp4(tmp_path / "a.mp4", count=4)
+    lines = write(tmp_path / "l.csv", "path,caption\na.mp4,a dog runs\n")
+    copied = copy_videos(str(lines), tmp_path / "copies", "raw", 16, workers=1).manifest
+    (video,) = scanned(load_splits(str(copied)).train).videos
+    assert (video.caption, video.name) == ("a dog runs", f"{tmp_path.name}/a.mp4")
+    assert video.listed.caption == "a dog runs"
+
+
+def test_the_lists_of_a_run_keep_captions():
+    videos = VideoSet("v", (Video("/a.mp4", caption="a dog runs", info=INFO), Video("/b.mp4", info=INFO)))
+    assert from_lines(as_lines(videos)) == videos
+    with pytest.raises(TypeError):
+        from_lines(as_lines(videos).replace('"a dog runs"', "7"))
+
+
+def test_another_caption_is_another_list():
+    def hash_of(caption):
+        return VideoList("v", (ListedVideo("/v/a.mp4", caption=caption),)).hash
+
+    assert len({hash_of("a"), hash_of("b"), hash_of(None)}) == 3
+    assert VideoList("v", (ListedVideo("/v/a.mp4"),)).hash == hash_of(None)
 
 
 def test_a_file_name_that_is_not_utf8_survives_a_manifest(tmp_path):

@@ -19,6 +19,7 @@ class ListedVideo:
     ``path`` is its flow and both are needed. ``annotation`` is where that lies which
     people have drawn or noted of the frames, ``annotated`` the name of its form (``annotations``). ``published`` is the
     published list that names the video, SET:LIST such as ``kinetics400:train``; "" for other lists.
+    ``caption`` says in words what the video shows, None where nobody wrote one: it is supervision, as labels are.
     ``resized_to`` is the shorter side in pixels to which frames are resized as they are read, as in a copy that was not
     made; 0: as they are.
     """
@@ -32,6 +33,7 @@ class ListedVideo:
     annotated: str = ""
     published: str = ""
     resized_to: int = 0
+    caption: str | None = None
 
     @property
     def source(self) -> str:
@@ -92,7 +94,7 @@ class Video(ListedVideo):
     @property
     def listed(self) -> ListedVideo:
         """The user's file as a list names it, to be scanned again."""
-        own = {name: getattr(self, name) for name in ("annotation", "annotated", "published")}
+        own = {name: getattr(self, name) for name in ("annotation", "annotated", "published", "caption")}
         return ListedVideo(self.source, self.labels, self.group, **own)
 
     @property
@@ -126,7 +128,7 @@ class VideoList:
 
     @property
     def hash(self) -> str:
-        """16 hexadecimal digits that change with a video's content, labels or frame count, or the order of the list.
+        """16 hexadecimal digits that change with a video's content, labels, caption or frame count, or with the order.
 
         They do not change when the set moves. A video whose content was not read counts by its folder and name, as all
         did in version 0.1.
@@ -170,7 +172,8 @@ class FeatureShards:
 
 
 def _line(video: ListedVideo, known_as: str = "") -> str:
-    return f"{known_as or video.name}|{video.labels}|{video.frames if isinstance(video, Video) else ''}"
+    caption = "" if video.caption is None else f"|{video.caption!r}"
+    return f"{known_as or video.name}|{video.labels}|{video.frames if isinstance(video, Video) else ''}{caption}"
 
 
 def _hash(classes: Iterable[str], lines: Iterable[str]) -> str:

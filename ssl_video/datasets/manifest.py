@@ -2,7 +2,8 @@
 
 ``path`` (relative to the manifest, or absolute), ``label`` (the name of the class, or of several with ``|`` between
 them), ``group`` (what train and test must not share), ``split`` ("train", "test" or empty, which means train), the
-fields of ``VideoInfo``, ``reason`` (why the file cannot be used), and further fields of ``ListedVideo``. What was found
+fields of ``VideoInfo``, ``reason`` (why the file cannot be used), and further fields of ``ListedVideo``, such as
+``caption`` (what it shows, in words; may be empty). What was found
 of a file that has another ``state`` now is not used: the file is scanned anew. Only ``path`` is needed, so a list made
 by hand with the header ``path,label`` is a manifest that was not scanned; those of version 0.1 have no column after
 ``reason``.
@@ -37,7 +38,7 @@ INFO_COLUMNS = {
     "pts_start": int,
     "pts_step": float,
 }
-OWN = ("copy_of", "annotation", "annotated", "published")
+OWN = ("copy_of", "annotation", "annotated", "published", "caption")
 """Columns that are fields of ``ListedVideo`` of the same name."""
 PATHS = ("path", "copy_of", "annotation")
 COLUMNS = ("path", "label", "group", "split", *INFO_COLUMNS, "reason", "content", *OWN, "state")
@@ -46,6 +47,7 @@ OTHER_WORDS = {
     "path": ("video", "filename", "file", "file_name", "filepath", "file_path", "video_path", "clip"),
     "label": ("class", "class_name", "labels", "category", "action"),
     "split": ("subset", "set", "partition"),
+    "caption": ("captions", "text", "sentence", "description", "prompt"),
 }
 """What others call columns of ours."""
 INDEX = re.compile(r"|unnamed: ?\d+|index", re.IGNORECASE)
@@ -66,6 +68,7 @@ class Row:
     annotation: str = ""
     annotated: str = ""
     published: str = ""
+    caption: str | None = None
     state: str = ""
     changed: bool = False
 
@@ -263,6 +266,7 @@ def _row(cells: dict[str, str], source: Path, number: int) -> Row:
             raise UserError(f"{source}, line {number}: {error}; run 'ssl-video data scan' again.") from None
     labels, group = separated(cells.get("label", "")), cells.get("group", "").strip()
     own: dict[str, Any] = {name: cells.get(name, "") for name in OWN}
+    own["caption"] = own["caption"].strip() or None
     row = Row(cells["path"], labels, group, split, info, cells.get("reason", ""), **own)
     return listed_row(replace(row, state=cells.get("state", "")), source, number)
 

@@ -41,5 +41,5 @@ def _video(line: Mapping[str, Any], classes: int) -> Video:
     video = Video(**{**line, "labels": labels, "info": VideoInfo(**line["info"])})
     of_type(video.resized_to, int)
     texts([video.path, video.group, video.copy_of, video.reversed_path])
-    texts([video.annotation, video.annotated, video.published])
+    texts([video.annotation, video.annotated, video.published, *([] if video.caption is None else [video.caption])])
     return video

@@ -73,12 +73,12 @@ def _shown_again(videos: VideoSet, data: DataConfig, objective: Objective, progr
         named = load_splits(data.spec, data.split).train.videos
     except UserError:
         named = ()
-    listed = {(v.source, v.labels): v for v in named}
+    listed = {(v.source, v.labels, v.caption): v for v in named}
 
     def source(video: Video) -> ListedVideo:
         ours = data.cache != "none" or not video.copy_of
-        return listed.get((video.source, video.labels)) or (
-            video.listed if ours else ListedVideo(video.path, video.labels)
+        return listed.get((video.source, video.labels, video.caption)) or (
+            video.listed if ours else ListedVideo(video.path, video.labels, caption=video.caption)
         )
 
     sources = tuple(map(source, videos.videos))
