@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ssl_video.datasets.base import VideoList, VideoSet
 from ssl_video.datasets.kept import hold
-from ssl_video.datasets.many import resized, sizes_of
+from ssl_video.datasets.many import compact, resized, sizes_of
 from ssl_video.datasets.spec import scanned
 from ssl_video.errors import UserError
 from ssl_video.files import copies_dir
@@ -105,4 +105,4 @@ def copied(
         raise UserError(
             f"None of the {count(len(videos.videos), 'video')} of {videos.name} could be copied: {problems[-1].reason}."
         )
-    return VideoSet(videos.name, tuple(kept), videos.classes, tuple(problems))
+    return VideoSet(videos.name, compact(kept), videos.classes, tuple(problems))

@@ -137,7 +137,7 @@ def open_columns(folder: Path) -> Columns:
     rows = of_type(about["rows"], int)
     if about["version"] != VERSION or rows < 0:
         raise ValueError(f"it is of version {about['version']}, of {rows} rows")
-    of_type(about.get("folder", ""), str), texts(about.get("paths", []))
+    texts([about.get("folder", ""), *texts(about.get("paths", []))])
     arrays = {name: _opened(folder, name, kind, rows) for name, kind in of_type(about["columns"], dict).items()}
     return Columns(folder, rows, about, arrays)
 

@@ -14,13 +14,13 @@ V = TypeVar("V", bound=ListedVideo)
 
 
 def compact(videos: Sequence[V]) -> Sequence[V]:
-    """The same videos, in columns if there are ``COLUMNS_FROM`` or more and there is room for temporary files."""
-    if isinstance(videos, VideoRows) or len(videos) < COLUMNS_FROM:
-        return videos
+    """The same videos: in columns if there are ``COLUMNS_FROM`` or more and room for temporary files, else a tuple."""
+    if isinstance(videos, VideoRows):
+        return cast(Sequence[V], videos)
     try:
-        return cast(Sequence[V], VideoRows.of(videos))
+        return tuple(videos) if len(videos) < COLUMNS_FROM else cast(Sequence[V], VideoRows.of(videos))
     except OSError:
-        return videos
+        return tuple(videos)
 
 
 def some(videos: Sequence[V], places_N: np.ndarray) -> Sequence[V]:

@@ -165,7 +165,7 @@ def scanned(
             problems.append(info)
         else:
             usable.append(video.scanned(info))
-    whole = VideoSet(videos.name, compact(tuple(usable)), videos.classes, tuple(problems))
+    whole = VideoSet(videos.name, compact(usable), videos.classes, tuple(problems))
     return whole if usable or not none_usable_is_an_error else _none_usable(whole)
 
 
@@ -183,7 +183,8 @@ def all_videos(data: str | Path | Sequence[str | Path] | VideoList) -> VideoList
     lists = [s for splits in map(load_splits, specs) for s in (splits.train, splits.test) if s is not None]
     classes = lists[0].classes if len(specs) == 1 else ()
     problems = tuple(p for one in lists for p in one.problems)
-    return VideoList(", ".join(specs), tuple(v for one in lists for v in one.videos), classes, problems)
+    videos = lists[0].videos if len(lists) == 1 else tuple(v for one in lists for v in one.videos)
+    return VideoList(", ".join(specs), videos, classes, problems)
 
 
 def one_video(path: Path) -> Video:

@@ -105,8 +105,9 @@ def check_same(run: Run, lists: Lists) -> None:
 
 def _are_noted(now: VideoSet, before: VideoSet) -> bool:
     """True if they are the rows that were noted themselves."""
-    rows = isinstance(now.videos, VideoRows) and isinstance(before.videos, VideoRows)
-    return rows and now.videos.same_rows(before.videos) and now.classes == before.classes
+    ours, noted = now.videos, before.videos
+    both = isinstance(ours, VideoRows) and isinstance(noted, VideoRows)
+    return both and ours.same_rows(noted) and now.classes == before.classes
 
 
 def _difference(before: VideoSet, now: VideoSet) -> str:
