@@ -134,12 +134,12 @@ def _pretrain(
             check_same(run, lists)
             # first of all: with it the folder can be resumed, or started anew
             run.write_config(replace(anywhere(noted), fit_span=False).to_mapping())
-            chosen_now = run.lists() is None
-            if chosen_now:
+            before = run.lists()
+            if before is None:
                 run.write_lists(lists)
             if not start.begun:
                 run.note_seen_before(own.backbone.provenance.trained_on)
-            return run.as_noted(lists) if chosen_now else lists
+            return lists if before else run.lists() or lists  # large ones are mapped from there by all processes
 
         lists = ranks.first_does(note)
         _train(run, config, pretext, lists, Show(say, progress), ranks)

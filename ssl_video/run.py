@@ -1,8 +1,7 @@
 """A run: the folder of one training, and all that lies in it. No other module spells the name of a file in it.
 
 config.yaml             the whole configuration, in the words of the command's flags
-lists/*.jsonl           the videos trained on, held out, and left out with the reason, as they were chosen;
-lists/*/                the same of a list of 10,000 videos or more, in columns
+lists/*.jsonl, lists/*/  the videos trained on, held out, and left out with the reason, as they were chosen
 lists/seen_before.json  what the weights that it starts from were trained on
 metrics.jsonl           a record each so many steps
 replaced.json           videos whose place others took, with the reason
@@ -29,7 +28,7 @@ from torch import Tensor
 
 from ssl_video.config import save_yaml
 from ssl_video.datasets.base import VideoSet
-from ssl_video.datasets.noted import is_noted, mapped, read_list, write_list
+from ssl_video.datasets.noted import is_noted, read_list, write_list
 from ssl_video.errors import UserError
 from ssl_video.files import clear_dead, is_empty, write_text
 from ssl_video.processes import LOCK, held
@@ -192,16 +191,11 @@ class Run:
         for name, videos in (("held_out", lists.held_out), ("training", lists.training)):  # the last makes them whole
             write_list(self._list(name), videos)
 
-    def as_noted(self, lists: Lists) -> Lists:
-        """The same, of which large ones are mapped from here, so that processes share them that see this folder."""
-        return Lists(mapped(self._list("training"), lists.training), mapped(self._list("held_out"), lists.held_out))
-
     def lists(self) -> Lists | None:
         """The videos as they were chosen; None for a run of version 0.1, which did not note them."""
         if not is_noted(self._list("training")):
             return None
-        training, held_out = map(self._read_list, ("training", "held_out"))
-        return Lists(training, held_out)
+        return Lists(*map(self._read_list, ("training", "held_out")))
 
     def note_seen_before(self, seen: Iterable[str]) -> None:
         """Note what the weights that the training starts from were trained on: their file may go, the note stays."""

@@ -247,8 +247,6 @@ def test_large_lists_of_a_run_are_columns_and_small_ones_lines(tmp_path, monkeyp
     found = run.lists()
     assert found == lists and found is not None
     assert isinstance(found.training.videos, VideoRows) and found.held_out.videos == videos.videos[4:]
-    again = run.as_noted(lists)
-    assert isinstance(again.training.videos, VideoRows) and again.held_out is lists.held_out
 
 
 def test_what_a_killed_start_left_of_large_lists_is_written_anew(tmp_path, small_is_large):

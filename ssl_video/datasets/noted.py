@@ -49,11 +49,6 @@ def is_noted(file: Path) -> bool:
     return file.is_file() or _in_columns(file)
 
 
-def mapped(file: Path, videos: VideoSet) -> VideoSet:
-    """The videos, that were written just now, as they are read where they are columns. Raises as ``read_list``."""
-    return read_list(file) if _in_columns(file) else videos
-
-
 def _in_columns(file: Path) -> bool:
     return file.with_suffix("").is_dir()
 

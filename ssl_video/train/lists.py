@@ -106,8 +106,9 @@ def check_same(run: Run, lists: Lists) -> None:
 def _are_noted(now: VideoSet, before: VideoSet) -> bool:
     """True if they are the rows that were noted themselves."""
     ours, noted = now.videos, before.videos
-    both = isinstance(ours, VideoRows) and isinstance(noted, VideoRows)
-    return both and ours.same_rows(noted) and now.classes == before.classes
+    if not (isinstance(ours, VideoRows) and isinstance(noted, VideoRows)):
+        return False
+    return ours.same_rows(noted) and now.classes == before.classes
 
 
 def _difference(before: VideoSet, now: VideoSet) -> str:
