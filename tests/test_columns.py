@@ -4,14 +4,24 @@ import pickle
 import re
 import shutil
 import sys
-from dataclasses import replace
+from dataclasses import MISSING, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ssl_video.datasets import large
-from ssl_video.datasets.base import COLUMNS_FROM, ListedVideo, Splits, Video, VideoList, VideoRows, VideoSet
+from ssl_video.datasets.base import (
+    COLUMNS_FROM,
+    FACTS,
+    LISTED,
+    ListedVideo,
+    Splits,
+    Video,
+    VideoList,
+    VideoRows,
+    VideoSet,
+)
 from ssl_video.datasets.conversion import convert, open_lists
 from ssl_video.datasets.held_out import held_out, kept_of
 from ssl_video.datasets.large import load_list
@@ -122,7 +132,10 @@ def test_columns_that_nobody_needs_any_more_are_removed():
 
 @pytest.mark.parametrize("makes", [tuple, in_columns])
 def test_a_list_answers_alike_however_it_is_kept(makes):
-    for videos in (scanned_videos(50), tuple(replace(v, labels=(*v.labels, 1)) for v in scanned_videos(40))):
+    for videos in (
+        scanned_videos(50),
+        tuple(replace(v, labels=(*v.labels, 1), caption="a 'b'") for v in scanned_videos(40)),
+    ):
         plain, kept = VideoSet("v", videos, ("a", "b", "c")), VideoSet("v", makes(videos), ("a", "b", "c"))
         for name in ("multi_label", "labelled", "hash"):
             assert getattr(kept, name) == getattr(plain, name)
@@ -216,7 +229,7 @@ def assert_alike(path: Path) -> None:
         assert tuple(other.videos) == one.videos
 
 
-FACTS = "frames,fps,width,height,duration_s,codec,pts_start,pts_step"
+IN_ORDER = "frames,fps,width,height,duration_s,codec,pts_start,pts_step"
 VALUES = "117,29.97,320,240,3.9,h264,-1024,512.5"
 
 
@@ -237,11 +250,11 @@ VALUES = "117,29.97,320,240,3.9,h264,-1024,512.5"
         "a.mp4,x,,\n\nsub/c.mp4,y,,\n",
         "path,label\n./a.mp4,x\nsub/../sub//c.mp4,y\n a.mp4 ,x\nsub\\c.mp4,x\n",
         "path,group,caption,split\na.mp4, g ,  says é  ,test\nsub/c.mp4,h,,\n",
-        f"path,label,{FACTS},content,state\na.mp4,x,{VALUES},00ff,\nsub/c.mp4,y,,,,,,,,,,\n",
-        f"path,{FACTS}\na.mp4,{VALUES}\nsub/c.mp4,{VALUES.replace('117', ' 118 ')}\n",
-        f"path,label,reason,{FACTS}\na.mp4,x,truncated,{VALUES}\nsub/c.mp4,y,listed but not there,{VALUES}\n",
-        f"path,label,copy_of,annotation,annotated,published,{FACTS}\na.mp4,1,sub/c.mp4,n,points,s:train,{VALUES}\n",
-        f"path,{FACTS}\na.mp4,12,25,,240,3.9,h264,0,0\nsub/c.mp4,{VALUES}\n",
+        f"path,label,{IN_ORDER},content,state\na.mp4,x,{VALUES},00ff,\nsub/c.mp4,y,,,,,,,,,,\n",
+        f"path,{IN_ORDER}\na.mp4,{VALUES}\nsub/c.mp4,{VALUES.replace('117', ' 118 ')}\n",
+        f"path,label,reason,{IN_ORDER}\na.mp4,x,truncated,{VALUES}\nsub/c.mp4,y,listed but not there,{VALUES}\n",
+        f"path,label,copy_of,annotation,annotated,published,{IN_ORDER}\na.mp4,1,sub/c.mp4,n,points,s:train,{VALUES}\n",
+        f"path,{IN_ORDER}\na.mp4,12,25,,240,3.9,h264,0,0\nsub/c.mp4,{VALUES}\n",
     ],
 )
 def test_a_list_becomes_the_same_videos_in_columns(tmp_path, text):
@@ -276,10 +289,10 @@ def test_names_of_any_bytes_become_columns(tmp_path):
         "path,label\na.mp4,x\n ,y\n",
         "path,split\na.mp4,train\na.mp4,rest\n",
         "path,label\na.mp4,x,y\n",
-        f"path,{FACTS}\na.mp4,{VALUES.replace('117', '1.5')}\n",
-        f"path,{FACTS}\na.mp4,{VALUES.replace('117', '-3')}\n",
-        f"path,{FACTS}\na.mp4,{VALUES.replace('29.97', 'nan')}\n",
-        f"path,{FACTS}\na.mp4,{VALUES.replace('-1024', '9' * 30)}x\n",
+        f"path,{IN_ORDER}\na.mp4,{VALUES.replace('117', '1.5')}\n",
+        f"path,{IN_ORDER}\na.mp4,{VALUES.replace('117', '-3')}\n",
+        f"path,{IN_ORDER}\na.mp4,{VALUES.replace('29.97', 'nan')}\n",
+        f"path,{IN_ORDER}\na.mp4,{VALUES.replace('-1024', '9' * 30)}x\n",
         "path,size\na.mp4,3\n",
         "path,split\na.mp4,test\n",
         "a.mp4,3\na.mp4,-1\n",
@@ -320,7 +333,7 @@ def test_files_of_a_large_list_are_looked_for_by_the_scan(tmp_path, small_is_lar
 
 def test_a_scan_of_a_large_list_takes_no_word_of_an_earlier_one(tmp_path, small_is_large):
     drawn.mp4(tmp_path / "a.mp4", count=20)
-    wrong = f"path,label,reason,{FACTS}\na.mp4,x,,{VALUES}\na.mp4,y,truncated,,,,,,,,\n"
+    wrong = f"path,label,reason,{IN_ORDER}\na.mp4,x,,{VALUES}\na.mp4,y,truncated,,,,,,,,\n"
     path = write(tmp_path / "l.csv", wrong)
     assert [v.frames for v in load_splits(str(path)).train.videos] == [117]
     done = scan_to_manifest(str(path), tmp_path / "new.csv", workers=1)
@@ -460,6 +473,10 @@ def test_a_column_may_be_added_to_a_video_without_another_word(monkeypatch):
     with_captions = in_columns(ListedVideo(f"/v/{n}.mp4", caption="a" * n or None) for n in range(3))
     assert set(with_captions.columns.arrays) == {"path", "caption"}
     assert [v.caption for v in with_captions] == [None, "a", "aa"]
+
+
+def test_every_field_that_may_be_left_out_is_empty_by_default():
+    assert [f.name for f in (*LISTED.values(), *FACTS.values()) if f.default not in (MISSING, None, "", 0, ())] == []
 
 
 def test_so_many_rows_are_large(tmp_path):

@@ -119,7 +119,8 @@ class Video(ListedVideo):
 
 LISTED = {f.name: f for f in fields(ListedVideo)}
 FACTS = {f.name: f for f in fields(VideoInfo)}
-"""Fields of a video, and of what a scan finds: each is a column of a large list, called the same."""
+"""Fields of a video, and of what a scan finds: each is a column of a large list, called the same. A default is empty,
+since columns that are empty are not written: 0, "", () or None."""
 PATHS = ("path", "copy_of", "reversed_path", "annotation")
 COLUMNS_FROM = 10_000
 """Videos of a list that is kept in columns; shorter ones are tuples."""
@@ -145,7 +146,7 @@ class VideoRows(Rows[ListedVideo]):
 
     def _made(self, places_N: np.ndarray) -> Iterator[ListedVideo]:
         own = [self._values(f, places_N) for f in LISTED.values()]
-        if not self.columns.arrays.keys() & {"scanned"}:
+        if "scanned" not in self.columns.arrays:
             yield from map(ListedVideo, *own)
             return
         scanned = self.columns.arrays["scanned"].values[places_N].tolist()
@@ -170,13 +171,13 @@ class VideoRows(Rows[ListedVideo]):
 
     def known_lines(self) -> Iterator[str]:
         """What ``VideoList.hash`` is made of, a line a video."""
-        if not self.has("scanned") or self.has("caption") or not all_true(self.lengths("content") > 0):
+        if not (self.has("scanned") and all_true(self.lengths("content") > 0)):
             yield from (_line(v, v.info.content if isinstance(v, Video) else "") for v in self)
             return
         for places_N in self.blocks():
             contents = self.texts_at("content", places_N)
-            labels, frames = (self._values(f, places_N) for f in (LISTED["labels"], FACTS["frames"]))
-            yield from (f"{c}|{n}|{f}" for c, n, f in zip(contents, labels, frames, strict=True))
+            fields_ = LISTED["labels"], FACTS["frames"], LISTED["caption"]
+            yield from map(_known_line, contents, *(self._values(f, places_N) for f in fields_))
 
 
 def kind_of(of: "Field[Any]") -> str:
@@ -277,8 +278,12 @@ class FeatureShards:
 
 
 def _line(video: ListedVideo, known_as: str = "") -> str:
-    caption = "" if video.caption is None else f"|{video.caption!r}"
-    return f"{known_as or video.name}|{video.labels}|{video.frames if isinstance(video, Video) else ''}{caption}"
+    frames = video.frames if isinstance(video, Video) else ""
+    return _known_line(known_as or video.name, video.labels, frames, video.caption)
+
+
+def _known_line(known_as: str, labels: tuple[int, ...], frames: int | str, caption: str | None) -> str:
+    return f"{known_as}|{labels}|{frames}{'' if caption is None else f'|{caption!r}'}"
 
 
 def _hash(classes: Iterable[str], lines: Iterable[str]) -> str:

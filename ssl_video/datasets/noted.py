@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from ssl_video.datasets.base import COLUMNS_FROM, Video, VideoRows, VideoSet
 from ssl_video.datasets.columns import open_columns
 from ssl_video.datasets.many import compact
@@ -61,8 +63,13 @@ def read_list(file: Path) -> VideoSet:
 def _from_columns(folder: Path) -> VideoSet:
     columns = open_columns(folder)
     problems = tuple(problem_from(problem) for problem in of_type(columns.about["left_out"], list))
-    rows = cast(Sequence[Video], VideoRows(columns))
-    return VideoSet(of_type(columns.about["name"], str), rows, tuple(texts(columns.about["classes"])), problems)
+    classes, rows = tuple(texts(columns.about["classes"])), VideoRows(columns)
+    labels = columns.arrays["labels"].values if "labels" in columns.arrays else np.empty(0, int)
+    if not rows.numbers("scanned").all() or (
+        classes and len(labels) and not 0 <= labels.min() <= labels.max() < len(classes)
+    ):
+        raise ValueError("a video was not scanned, or a label is not one of its classes")
+    return VideoSet(of_type(columns.about["name"], str), cast(Sequence[Video], rows), classes, problems)
 
 
 def problem_from(content: Mapping[str, Any]) -> Problem:
