@@ -55,6 +55,12 @@ class Column:
         """The rows at these places. Raises ValueError if the column is damaged."""
         if self.ends is None:
             return Column(self.values[places_N])
+        if len(places_N) == 1:  # of one sample: three times as fast
+            place = int(places_N[0])
+            begin, end = int(self.ends[place - 1]) if place else 0, int(self.ends[place])
+            if not 0 <= begin <= end <= len(self.values):
+                raise ValueError("a row ends before it begins, or behind the end")
+            return Column(self.values[begin:end], np.array([end - begin]))
         begins_N, lengths_N = self.bounds(places_N)
         ends_N = np.cumsum(lengths_N)
         if len(places_N) and (lengths_N.min() < 0 or (begins_N + lengths_N).max() > len(self.values)):
