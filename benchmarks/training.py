@@ -21,7 +21,8 @@ import torch
 
 from ssl_video.backbones.base import build_backbone
 from ssl_video.datasets.cached import cached
-from ssl_video.datasets.spec import held_out, load_splits, scanned
+from ssl_video.datasets.held_out import held_out
+from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.eval.online import monitors_for
 from ssl_video.pretexts.base import Context, Pretext, Progress, build_pretext
 from ssl_video.run import Run

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl_video.bounds import Bounded, Bounds, Count, Natural, NotNegative, Positive
 from ssl_video.datasets.base import VideoSet
-from ssl_video.datasets.spec import held_out
+from ssl_video.datasets.held_out import held_out
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, confusion
 from ssl_video.eval.attentive_head import AttentiveHead, heads_of

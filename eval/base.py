@@ -13,7 +13,8 @@ import torch
 
 from ssl_video._version import __version__
 from ssl_video.config import Options, plain, with_options
-from ssl_video.datasets.base import FeatureShards, VideoSet, in_fixed_order
+from ssl_video.datasets.base import FeatureShards, VideoSet
+from ssl_video.datasets.many import in_fixed_order
 from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError, nearest
 from ssl_video.eval.features import FeatureStore

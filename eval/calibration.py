@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl_video.backbones.base import Backbone
-from ssl_video.datasets.base import VideoSet, in_fixed_order
+from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.flow import for_modality
+from ssl_video.datasets.many import in_fixed_order
 from ssl_video.eval.features import ClipsOfVideos, Extraction, in_order
 from ssl_video.model import Model
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_video.backbones.base import Backbone
-from ssl_video.datasets.base import Video, in_fixed_order
+from ssl_video.datasets.base import Video
+from ssl_video.datasets.many import in_fixed_order
 from ssl_video.errors import UserError
 from ssl_video.eval.calibration import BYTES, batch_norms, settle
 from ssl_video.model import Model

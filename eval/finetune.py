@@ -11,7 +11,7 @@ from ssl_video.bounds import Bounded, Count, Natural, Positive, Share
 from ssl_video.config import from_mapping, plain
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.flow import for_modality
-from ssl_video.datasets.spec import held_out
+from ssl_video.datasets.held_out import held_out
 from ssl_video.digests import Digests
 from ssl_video.errors import UserError
 from ssl_video.eval.accuracy import accuracies, average_scores, clip_accuracy, confusion

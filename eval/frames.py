@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_video.datasets.base import Video, in_fixed_order
+from ssl_video.datasets.base import Video
+from ssl_video.datasets.many import in_fixed_order
 from ssl_video.errors import UserError
 from ssl_video.eval.calibration import BYTES, batch_norms, settle
 from ssl_video.model import Model, check_features

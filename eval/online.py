@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from ssl_video.datasets.base import VideoSet, in_fixed_order
+from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.many import in_fixed_order
 from ssl_video.eval.accuracy import accuracies
 from ssl_video.eval.calibration import calibrate_batch_norm
 from ssl_video.eval.features import Extraction, Features, check_some, extract

@@ -6,19 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ssl_video.errors import needs
+from ssl_video.datasets.parquet import pyarrow
 from ssl_video.files import readable, written_aside
 from ssl_video.readback import read_array
-
-
-def pyarrow() -> Any:
-    """The package pyarrow with its module parquet. Raises UserError if it is not installed."""
-    try:
-        import pyarrow  # pyright: ignore[reportMissingImports]
-        import pyarrow.parquet  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise needs("The parquet format", "pyarrow", "parquet") from None
-    return pyarrow
 
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]], split: str, vectors_KD: np.ndarray) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ssl_video.backbones.weights.files import OTHER_WEIGHTS
 from ssl_video.bounds import Bounded, Count
-from ssl_video.datasets.base import VideoSet, in_fixed_order
+from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.flow import for_modality
+from ssl_video.datasets.many import in_fixed_order
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, Evaluation, Outcome, Task
 from ssl_video.eval.calibration import batch_norms, settle
@@ -149,7 +150,8 @@ def measured(
 
 def _groups(pretext: Objective, videos: VideoSet, clips: int, batch: int) -> list[list[Key]]:
     """The keys of the batches in which all videos are shown, so many clips of each."""
-    groups_N = np.array(grouping(videos, pretext) or [0] * len(videos.videos))
+    of_class_N = grouping(videos, pretext)
+    groups_N = np.zeros(len(videos.videos), int) if of_class_N is None else of_class_N
     groups: list[list[Key]] = []
     for group in np.unique(groups_N):
         keys = [(0, int(v), c) for c in range(clips) for v in np.flatnonzero(groups_N == group)]

@@ -132,16 +132,18 @@ def _pretrain(
             config = ranks.first_does(lambda: with_minutes_as_steps(timed, its, lists.training, ranks))
         noted, own = config, pretext
 
-        def note() -> None:
+        def note() -> Lists:
             check_same(run, lists)
             # first of all: with it the folder can be resumed, or started anew
             run.write_config(replace(anywhere(noted), fit_span=False).to_mapping())
-            if run.lists() is None:
+            before = run.lists()
+            if before is None:
                 run.write_lists(lists)
             if not start.begun:
                 run.note_seen_before(own.backbone.provenance.trained_on)
+            return lists if before else run.lists() or lists  # large ones are mapped from there by all processes
 
-        ranks.first_does(note)
+        lists = ranks.first_does(note)
         _train(run, config, pretext, lists, Show(say, progress), ranks)
     return run
 

@@ -1,7 +1,7 @@
 """A run: the folder of one training, and all that lies in it. No other module spells the name of a file in it.
 
 config.yaml             the whole configuration, in the words of the command's flags
-lists/*.jsonl           the videos trained on, held out, and left out with the reason, as they were chosen
+lists/*.jsonl, lists/*/  the videos trained on, held out, and left out with the reason, as they were chosen
 lists/seen_before.json  what the weights that it starts from were trained on
 metrics.jsonl           a record each so many steps
 replaced.json           videos whose place others took, with the reason
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ssl_video.config import save_yaml
 from ssl_video.datasets.base import VideoSet
-from ssl_video.datasets.noted import as_lines, from_lines
+from ssl_video.datasets.noted import is_noted, read_list, write_list
 from ssl_video.digests import Digests, from_note, to_note
 from ssl_video.errors import UserError
 from ssl_video.files import clear_dead, is_empty, write_text
@@ -191,14 +191,13 @@ class Run:
     def write_lists(self, lists: Lists) -> None:
         """Note the videos as they were chosen."""
         for name, videos in (("held_out", lists.held_out), ("training", lists.training)):  # the last makes them whole
-            write_text(self._list(name), as_lines(videos))
+            write_list(self._list(name), videos)
 
     def lists(self) -> Lists | None:
         """The videos as they were chosen; None for a run of version 0.1, which did not note them."""
-        if not self._list("training").is_file():
+        if not is_noted(self._list("training")):
             return None
-        training, held_out = map(self._read_list, ("training", "held_out"))
-        return Lists(training, held_out)
+        return Lists(*map(self._read_list, ("training", "held_out")))
 
     def note_seen_before(self, seen: Iterable[str]) -> None:
         """Note what the weights that the training starts from were trained on: their file may go, the note stays."""
@@ -218,7 +217,7 @@ class Run:
 
     def _read_list(self, name: str) -> VideoSet:
         with reading(self._list(name), "the run's lists are damaged; start a new run with another --out"):
-            return from_lines(self._list(name).read_text(encoding="utf-8"))
+            return read_list(self._list(name))
 
     # records
 

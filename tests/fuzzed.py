@@ -22,7 +22,7 @@ from ssl_video.run import Lists, Run
 from ssl_video.video.info import VideoError, VideoInfo
 from tests import videos
 from tests.damage import damaged
-from tests.fuzzed_states import Wrong, draw_checkpoints, look_at_checkpoint
+from tests.fuzzed_states import Wrong, draw_checkpoints, draw_columns, look_at_checkpoint, look_at_columns
 
 SENTENCES = (UserError, VideoError)
 INFO = VideoInfo(40, 25.0, 64, 48, 1.6, "h264", content="0123456789abcdef")
@@ -294,6 +294,7 @@ KINDS = {
     "headers": Kind(_draw_headers, _look_at_header),
     "indices": Kind(_draw_indices, _look_at_index),
     "checkpoints": Kind(draw_checkpoints, look_at_checkpoint),
+    "columns": Kind(draw_columns, look_at_columns),
     "databases": Kind(_draw_databases, _look_at_database),
 }
 TEXTS = (".json", ".jsonl", ".yaml", ".csv")

@@ -62,3 +62,30 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(_same, one, other))
     return one == other
+
+
+def draw_columns(folder: Path) -> list[str]:
+    """The lists of a run, in columns."""
+    from ssl_video.datasets.base import ListedVideo, Video, VideoRows
+    from ssl_video.datasets.rows import write_rows
+    from ssl_video.video.info import VideoInfo
+
+    info = VideoInfo(40, 25.0, 64, 48, 1.6, "h264", 3, 0.5, "0123456789abcdef", "9|7")
+    videos: list[ListedVideo] = [Video(f"/v/{n}.mp4", (n % 2,) * (n % 3), f"g{n // 4}", info=info) for n in range(30)]
+    about = {"name": "list", "classes": ["a", "b"], "left_out": [{"path": "/x.mp4", "reason": "cut", "passing": False}]}
+    for name in ("training", "held_out"):
+        write_rows(folder / "lists" / name, VideoRows.of(videos), about)
+    return sorted(str(path.relative_to(folder)) for path in (folder / "lists" / "training").iterdir())
+
+
+def look_at_columns(folder: Path, name: str, whole: Path) -> None:
+    """All that is asked of lists: each video, all at once, what is held out, in which order."""
+    from ssl_video.datasets.held_out import held_out
+    from ssl_video.datasets.many import first_labels, in_fixed_order, labels_of, numbers, units
+
+    lists = Run(folder).lists()
+    assert lists is not None
+    videos = lists.training
+    assert len(list(videos.videos)) == len(videos.videos) == len(numbers(videos.videos, "frames"))
+    first_labels(videos.videos), labels_of(videos.videos), units(videos.videos), in_fixed_order(videos.videos)[:3]
+    held_out(videos, 0.2, 0), videos.hash, videos.labelled, videos.multi_label

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from ssl_video.backbones.base import ClipSpec, build_backbone, chain
-from ssl_video.datasets.base import Video, VideoSet, in_fixed_order
+from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.many import in_fixed_order
 from ssl_video.eval import calibration, features
 from ssl_video.eval.calibration import batch_norms, calibrate_batch_norm, links_of, settle
 from ssl_video.eval.features import Extraction, extract

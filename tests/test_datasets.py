@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoSet
+from ssl_video.datasets.held_out import held_out
 from ssl_video.datasets.manifest import COLUMNS, manifest_rows, read_manifest, write_manifest
 from ssl_video.datasets.noted import as_lines, from_lines
 from ssl_video.datasets.prepare import copy_videos
-from ssl_video.datasets.spec import describe, held_out, load_splits, scanned
+from ssl_video.datasets.spec import describe, load_splits, scanned
 from ssl_video.errors import UserError
 from ssl_video.video.info import Problem, VideoInfo
 from tests.listings import names, put, seen, write
@@ -229,7 +230,7 @@ def test_a_manifest_gives_back_what_was_written(tmp_path):
     train = VideoSet("t", scanned_videos, ("Run", "wave"), (Problem("/x.mp4", "cut"),))
     test = VideoList("t", (ListedVideo(quoted, (1,), "g2"),), ("Run", "wave"))
     path = tmp_path / "data" / "manifest.csv"
-    write_manifest(path, manifest_rows(train, "train") + manifest_rows(test, "test"))
+    write_manifest(path, [*manifest_rows(train, "train"), *manifest_rows(test, "test")])
     back = read_manifest(path)
     assert back.test is not None
     assert (back.train.videos, back.train.classes, back.train.problems) == (train.videos, train.classes, train.problems)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.fuzzed import KINDS, make_case, outcome
 
-COUNTS = {"files": 38, "headers": 60, "indices": 32, "checkpoints": 15, "databases": 10}
+COUNTS = {"files": 38, "headers": 60, "indices": 32, "checkpoints": 15, "columns": 60, "databases": 10}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -177,7 +177,7 @@ def test_grouped_batches_are_of_one_group_and_an_epoch_holds_every_key(groups, c
 def test_batches_of_one_class_need_labels():
     pretext = make_pretext()
     pretext.needs = replace(pretext.needs, grouping="class")
-    assert grouping(video_set(4), pretext) == [0, 1, 0, 1]
+    assert list(grouping(video_set(4), pretext)) == [0, 1, 0, 1]
     unlabelled = replace(video_set(4), videos=tuple(replace(v, labels=()) for v in video_set(4).videos))
     with pytest.raises(UserError, match="a folder for each class"):
         grouping(unlabelled, pretext)

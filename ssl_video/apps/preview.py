@@ -8,7 +8,9 @@ import numpy as np
 
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.cached import why_not_copied
-from ssl_video.datasets.spec import describe, kept_of, load_splits, scanned
+from ssl_video.datasets.held_out import kept_of
+from ssl_video.datasets.many import resized, some
+from ssl_video.datasets.spec import describe, load_splits, scanned
 from ssl_video.files import cache_dir, copies_dir, free_folder
 from ssl_video.pretexts.base import Pretext
 from ssl_video.pretrain_config import PretrainConfig
@@ -96,7 +98,7 @@ def pace_of(config: PretrainConfig, pretext: Pretext, whole: VideoSet, copies: b
     if pretext.needs.statistics or pretext.backbone.clip.modality == "flow":
         return None
     side = 0 if config.data.cache == "none" else config.data.cache_short_side
-    videos = replace(whole, videos=tuple(replace(v, resized_to=side) for v in whole.videos))
+    videos = replace(whole, videos=resized(whole.videos, side))
     lists = lists_from(videos, config.data, pretext, silent)
     read = partial(read_video, reader=config.data.reader)
     dataset = ClipDataset(lists.training, pretext, config.training.seed, read)
@@ -119,7 +121,7 @@ def _by_length(videos: VideoSet, pretext: Pretext) -> tuple[int, list[str]]:
     enough_N = long_enough(videos, pretext)
     if enough_N is None:
         return len(videos.videos), ["Which videos can serve is known when each has been looked into."]
-    short = [videos.videos[n] for n in np.flatnonzero(~enough_N)]
+    short = some(videos.videos, np.flatnonzero(~enough_N))
     lines = [f"  left out: {p.path}: {p.reason}" for p in videos.problems[:SHOWN]]
     lines += [f"  left out: {v.source}: {are(v.frames, 'frame')} too few for a sample" for v in short[:SHOWN]]
     left_out = len(short) + len(videos.problems)

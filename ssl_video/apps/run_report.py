@@ -16,7 +16,8 @@ from ssl_video.apps.page import Block, Heading, Picture, Table, Words, write_pag
 from ssl_video.apps.video_map import LEAST, places_of
 from ssl_video.backbones.weights import load_into
 from ssl_video.datasets.base import Video, VideoSet
-from ssl_video.datasets.spec import held_out, load_splits
+from ssl_video.datasets.held_out import held_out
+from ssl_video.datasets.spec import load_splits
 from ssl_video.errors import UserError
 from ssl_video.eval.base import Task
 from ssl_video.eval.features import Extraction

@@ -1,10 +1,23 @@
 """Videos, sets of videos, and what else a data set may hold."""
 
 import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from ssl_video.datasets.columns import (
+    Column,
+    ColumnsWriter,
+    number_column,
+    numbers_column,
+    owned,
+    temporary_folder,
+    text_column,
+)
+from ssl_video.datasets.rows import Rows
 from ssl_video.registry import Registry
 from ssl_video.video.info import Problem, VideoInfo
 
@@ -104,26 +117,122 @@ class Video(ListedVideo):
         return replace(self, path=self.reversed_path)
 
 
+LISTED = {f.name: f for f in fields(ListedVideo)}
+FACTS = {f.name: f for f in fields(VideoInfo)}
+"""Fields of a video, and of what a scan finds: each is a column of a large list, called the same. A default is empty,
+since columns that are empty are not written: 0, "", () or None."""
+PATHS = ("path", "copy_of", "reversed_path", "annotation")
+COLUMNS_FROM = 10_000
+"""Videos of a list that is kept in columns; shorter ones are tuples."""
+
+
+class VideoRows(Rows[ListedVideo]):
+    """The videos of a large list, in columns; those that were scanned are ``Video``. ``scanned`` is 1 for these."""
+
+    @classmethod
+    def of(cls, videos: Sequence[ListedVideo]) -> "VideoRows":
+        """Written to a temporary folder, for as long as anybody here needs them. Raises OSError."""
+        return cls.written(videos[n : n + 1000] for n in range(0, len(videos), 1000))
+
+    @classmethod
+    def written(cls, parts: Iterable[Sequence[ListedVideo]]) -> "VideoRows":
+        """As ``of``, of videos that come some at a time."""
+        with temporary_folder() as folder:
+            with ColumnsWriter(folder) as writer:
+                for part in parts:
+                    writer.add(len(part), columns_of(part))
+                writer.close({})
+            return cls(owned(folder))
+
+    def _made(self, places_N: np.ndarray) -> Iterator[ListedVideo]:
+        own = [self._values(f, places_N) for f in LISTED.values()]
+        if "scanned" not in self.columns.arrays:
+            yield from map(ListedVideo, *own)
+            return
+        scanned = self.columns.arrays["scanned"].values[places_N].tolist()
+        facts = [self._values(f, places_N) for f in FACTS.values()]
+        for is_scanned, values, found in zip(scanned, zip(*own, strict=True), zip(*facts, strict=True), strict=True):
+            yield Video(*values, info=VideoInfo(*found)) if is_scanned else ListedVideo(*values)
+
+    def _values(self, of: "Field[Any]", places_N: np.ndarray) -> Sequence[Any]:
+        """What these rows have of a field; what is empty is its default."""
+        name, default, kind = of.name, of.default, kind_of(of)
+        if name in self.constants:
+            return [self.constants[name]] * len(places_N)
+        if name not in self.columns.arrays:
+            empty = {"number": 0, "numbers": (), "text": ""}[kind]
+            return [empty if default is MISSING else default] * len(places_N)
+        if kind == "text":
+            texts = self.texts_at(name, places_N)
+            return [text or None for text in texts] if default is None else texts
+        column = self.columns.take(name, places_N)
+        assert column is not None
+        return column.as_list()
+
+    def known_lines(self) -> Iterator[str]:
+        """What ``VideoList.hash`` is made of, a line a video."""
+        if not (self.has("scanned") and all_true(self.lengths("content") > 0)):
+            yield from (_line(v, v.info.content if isinstance(v, Video) else "") for v in self)
+            return
+        for places_N in self.blocks():
+            contents = self.texts_at("content", places_N)
+            fields_ = LISTED["labels"], FACTS["frames"], LISTED["caption"]
+            yield from map(_known_line, contents, *(self._values(f, places_N) for f in fields_))
+
+
+def kind_of(of: "Field[Any]") -> str:
+    """Which kind of column holds a field: "number", "numbers" or "text"."""
+    return "number" if of.type in (int, float) else "text" if of.type in (str, str | None) else "numbers"
+
+
+def columns_of(videos: Sequence[ListedVideo]) -> dict[str, Column]:
+    """Fields -> their columns, and ``scanned``."""
+    infos = [v.info if isinstance(v, Video) else None for v in videos]
+    own = {name: _column(f, [getattr(v, name) for v in videos]) for name, f in LISTED.items()}
+    facts = {n: _column(f, [getattr(i, n) if i else None for i in infos]) for n, f in FACTS.items()}
+    return {**own, **facts, "scanned": Column(np.array([i is not None for i in infos], np.uint8))}
+
+
+def _column(of: "Field[Any]", values: list[Any]) -> Column:
+    kind = kind_of(of)
+    if kind == "numbers":
+        return numbers_column(values)
+    return (
+        text_column([v or "" for v in values])
+        if kind == "text"
+        else number_column([v or 0 for v in values], of.type is int)
+    )
+
+
+def all_true(what_N: np.ndarray) -> bool:
+    """True if all are, also of none."""
+    return bool(what_N.all())
+
+
 @dataclass(frozen=True)
 class VideoList:
     """One list of videos (a training list, a test list, a folder), and what was left out of it and why.
 
-    Its videos may have been scanned or not: a manifest describes some.
+    Its videos may have been scanned or not: a manifest describes some. They are a tuple, or rows of columns.
     """
 
     name: str
-    videos: tuple[ListedVideo, ...]
+    videos: Sequence[ListedVideo]
     classes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
     @property
     def multi_label(self) -> bool:
         """True if a video has several labels."""
+        if isinstance(self.videos, VideoRows):
+            return bool((self.videos.lengths("labels") > 1).any())
         return any(len(v.labels) > 1 for v in self.videos)
 
     @property
     def labelled(self) -> bool:
         """True if every video has a label."""
+        if isinstance(self.videos, VideoRows):
+            return len(self.videos) > 0 and all_true(self.videos.lengths("labels") > 0)
         return bool(self.videos) and all(v.labels for v in self.videos)
 
     @property
@@ -133,6 +242,8 @@ class VideoList:
         They do not change when the set moves. A video whose content was not read counts by its folder and name, as all
         did in version 0.1.
         """
+        if isinstance(self.videos, VideoRows):
+            return _hash(self.classes, self.videos.known_lines())
         return _hash(self.classes, (_line(v, v.info.content if isinstance(v, Video) else "") for v in self.videos))
 
     def has_hash(self, noted: str) -> bool:
@@ -149,12 +260,7 @@ class VideoList:
 class VideoSet(VideoList):
     """A list of which all videos were scanned."""
 
-    videos: tuple[Video, ...]
-
-
-def in_fixed_order(videos: Iterable[Video]) -> tuple[Video, ...]:
-    """The videos in an order that is as good as shuffled, and the same however they were listed."""
-    return tuple(sorted(videos, key=lambda v: (v.number, v.key, v.labels, v.source)))
+    videos: Sequence[Video]
 
 
 @dataclass(frozen=True)
@@ -172,8 +278,12 @@ class FeatureShards:
 
 
 def _line(video: ListedVideo, known_as: str = "") -> str:
-    caption = "" if video.caption is None else f"|{video.caption!r}"
-    return f"{known_as or video.name}|{video.labels}|{video.frames if isinstance(video, Video) else ''}{caption}"
+    frames = video.frames if isinstance(video, Video) else ""
+    return _known_line(known_as or video.name, video.labels, frames, video.caption)
+
+
+def _known_line(known_as: str, labels: tuple[int, ...], frames: int | str, caption: str | None) -> str:
+    return f"{known_as}|{labels}|{frames}{'' if caption is None else f'|{caption!r}'}"
 
 
 def _hash(classes: Iterable[str], lines: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ssl_video.datasets.base import VideoList, VideoSet
 from ssl_video.datasets.kept import hold
+from ssl_video.datasets.many import compact, resized, sizes_of
 from ssl_video.datasets.spec import scanned
 from ssl_video.errors import UserError
 from ssl_video.files import copies_dir
@@ -43,13 +44,13 @@ def as_copied(
     """
     if why := why_not_copied(videos, kind, short_side, draws):
         announce(why, progress)
-        return replace(videos, videos=tuple(replace(v, resized_to=short_side or 0) for v in videos.videos))
+        return replace(videos, videos=resized(videos.videos, short_side or 0))
     return cached(videos, kind, short_side, progress=progress)
 
 
 def why_not_copied(videos: VideoSet, kind: CopyKind, short_side: int | None, draws: float) -> str:
     """Why ``as_copied`` makes no copies, in a sentence; empty if it makes them."""
-    needed = sum(copy_bytes(v.info, kind, short_side) for v in videos.videos)
+    needed = sum(times * copy_bytes(info, kind, short_side) for info, times in sizes_of(videos.videos))
     if needed <= COPIES_AT_MOST and draws >= len(videos.videos):
         return ""
     about = "" if kind == "raw" else "about "
@@ -104,4 +105,4 @@ def copied(
         raise UserError(
             f"None of the {count(len(videos.videos), 'video')} of {videos.name} could be copied: {problems[-1].reason}."
         )
-    return VideoSet(videos.name, tuple(kept), videos.classes, tuple(problems))
+    return VideoSet(videos.name, compact(kept), videos.classes, tuple(problems))

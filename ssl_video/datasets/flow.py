@@ -7,6 +7,7 @@ from pathlib import Path
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.cached import copied
 from ssl_video.datasets.kept import hold
+from ssl_video.datasets.many import with_codec
 from ssl_video.errors import UserError
 from ssl_video.files import copies_dir
 from ssl_video.video.cache import FLOW_CODEC
@@ -64,10 +65,10 @@ def for_modality(
         UserError: if the network takes RGB and the set holds flow, no video has flow, or ``reversed`` flow is asked of
             a set that holds flow of one direction.
     """
-    flows = [v.info.codec == FLOW_CODEC for v in videos.videos]
+    flows_N = with_codec(videos.videos, FLOW_CODEC)
     if modality == "flow":
-        return _flow_in_place(videos, all(flows), reversed, workers, progress)
-    if any(flows):
+        return _flow_in_place(videos, bool(flows_N.all()), reversed, workers, progress)
+    if flows_N.any():
         raise UserError(f"{videos.name} holds optical flow, but the network takes {modality}; name the videos instead.")
     return videos
 

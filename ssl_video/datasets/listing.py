@@ -5,13 +5,14 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from ssl_video.datasets.base import ListedVideo, Splits, VideoList
 from ssl_video.datasets.finding import videos_below
+from ssl_video.datasets.many import distinct, in_both, labelled_twice, labels_of
 from ssl_video.datasets.spelling import Spellings, alike, folded, why_absent
 from ssl_video.errors import UserError
 from ssl_video.files import as_named, shown
@@ -180,18 +181,27 @@ def csv_lines(text: str, source: Path, delimiter: str = ",") -> list[tuple[int, 
     Raises:
         UserError: if the text is not csv.
     """
-    blank_before_quotes = re.search(rf'{re.escape(delimiter)} +"', text) is not None
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=blank_before_quotes)
-    lines = []
+    return list(csv_records(io.StringIO(text, newline=""), source, delimiter, blank_before_quotes(text, delimiter)))
+
+
+def blank_before_quotes(text: str, delimiter: str) -> bool:
+    """True if a cell in quotes begins with blanks, so that blanks that begin a cell are no part of it."""
+    return re.search(rf'{re.escape(delimiter)} +"', text) is not None
+
+
+def csv_records(
+    lines: Iterable[str], source: Path, delimiter: str, skip_blanks: bool
+) -> Iterator[tuple[int, list[str]]]:
+    """As ``csv_lines``, of lines that come one by one; ``skip_blanks`` at the beginning of cells. Raises UserError."""
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=skip_blanks)
     try:
         for row in reader:
             if delimiter == " ":
                 row = [field for field in row if field]
-            if any(field.strip() for field in row):
-                lines.append((reader.line_num, row))
+            if any(map(str.strip, row)):
+                yield reader.line_num, row
     except csv.Error as error:
         raise UserError(f"{source}, line {reader.line_num}: this is not csv ({error}).") from None
-    return lines
 
 
 def with_reasons(videos: VideoList) -> VideoList:
@@ -214,9 +224,7 @@ def leaks(splits: Splits) -> tuple[str, ...]:
     if splits.test is None:
         return ()
     train, test = splits.train.videos, splits.test.videos
-    files = {v.path for v in train} & {v.path for v in test}
-    test_groups = {v.group for v in test if v.group}
-    groups = {v.group for v in train} & test_groups
+    files, groups = in_both(train, test, "path"), in_both(train, test, "group")
     warnings = []
     if files:
         warnings.append(
@@ -224,8 +232,9 @@ def leaks(splits: Splits) -> tuple[str, ...]:
             f"({_examples(files)}), so test results will be too good."
         )
     if groups:
+        of_test = distinct(test, "group")
         warnings.append(
-            f"{len(groups)} of the {len(test_groups)} groups in {splits.test.name} are in {splits.train.name} too "
+            f"{len(groups)} of the {of_test} groups in {splits.test.name} are in {splits.train.name} too "
             f"({_examples(groups)}), so test results will be too good."
         )
     return tuple(warnings)
@@ -245,8 +254,7 @@ def shortcomings(splits: Splits) -> tuple[str, ...]:
                 f"{len(absent)} of the {total} videos that {videos.name} lists are not there ({_examples(absent)}), so "
                 f"results are not those of the whole list{of_them}."
             )
-        seen: dict[str, tuple[int, ...]] = {}
-        twice = {v.path for v in videos.videos if seen.setdefault(v.path, v.labels) != v.labels}
+        twice = labelled_twice(videos.videos)
         if twice:
             warnings.append(
                 f"{len(twice)} files of {videos.name} are listed twice with different labels ({_examples(twice)}), so "
@@ -262,7 +270,7 @@ def shortcomings(splits: Splits) -> tuple[str, ...]:
     for part, consequence in zip(
         sets, ("so that their test videos cannot be recognised", "so that nothing is said of them"), strict=True
     ):
-        empty = set(range(len(classes))) - {label for v in part.videos for label in v.labels}
+        empty = set(range(len(classes))) - labels_of(part.videos)
         if empty:
             warnings.append(
                 f"{len(empty)} of the {len(classes)} classes have no video in {part.name} "

@@ -14,9 +14,10 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -93,21 +94,24 @@ def whole_path(path: Path | str) -> Path:
     return as_named(path)
 
 
-def manifest_rows(videos: VideoList, split: str = "", listed: Mapping[str, ListedVideo] = {}) -> list[dict[str, Any]]:
+def manifest_rows(
+    videos: VideoList, split: str = "", listed: Mapping[str, ListedVideo] = {}
+) -> Iterator[dict[str, Any]]:
     """Column -> value for every video of the set in its order, then for every problem; paths are absolute.
 
     ``listed``: what a list says of the files of the problems.
     """
     names = videos.classes
-    rows = [
+    of_videos = (
         {"path": v.path, "label": joined([names[n] for n in v.labels]), "group": v.group, "split": split}
         | {name: getattr(v, name) for name in OWN}
         | (asdict(v.info) if isinstance(v, Video) else {})
         for v in videos.videos
-    ]
-    rows += [_problem_row(p, split, names, listed.get(p.path)) for p in videos.problems]
+    )
+    of_problems = (_problem_row(p, split, names, listed.get(p.path)) for p in videos.problems)
     whole = os.path.abspath  # relative ones would be taken as relative to the manifest; links keep their names
-    return [row | {name: whole(row[name]) for name in PATHS if row.get(name)} for row in rows]
+    for row in chain(of_videos, of_problems):
+        yield row | {name: whole(row[name]) for name in PATHS if row.get(name)}
 
 
 def _problem_row(problem: Problem, split: str, names: Sequence[str], listed: ListedVideo | None) -> dict[str, Any]:
@@ -192,16 +196,22 @@ def header_rows(lines: Sequence[tuple[int, list[str]]], source: Path) -> list[Ro
     """The rows of a csv whose first line names its columns. Raises UserError with the number of a wrong line."""
     if len(lines) < 2:
         raise UserError(f"{source} lists no videos.")
-    names = _columns(lines[0][1], f"{source}, line {lines[0][0]}")
+    names = columns_named(lines[0][1], f"{source}, line {lines[0][0]}")
     rows = []
     for number, cells in lines[1:]:
-        while len(cells) > len(names) and not cells[-1].strip():
-            cells = cells[:-1]
-        if len(cells) != len(names):
-            raise UserError(f"{source}, line {number}: {len(cells)} columns, where the header has {len(names)}.")
-        rows.append(_row(dict(zip(names, cells, strict=True)), source, number))
+        cells = fitting(cells, names, source, number)
+        rows.append(listed_row(parsed_row(dict(zip(names, cells, strict=True)), source, number), source))
     with ThreadPoolExecutor() as pool:
         return list(pool.map(_as_it_is_now, rows))
+
+
+def fitting(cells: list[str], names: Sequence[str], source: Path, number: int) -> list[str]:
+    """As many cells as there are columns; empty ones at the end are left out. Raises UserError."""
+    while len(cells) > len(names) and not cells[-1].strip():
+        cells = cells[:-1]
+    if len(cells) != len(names):
+        raise UserError(f"{source}, line {number}: {len(cells)} columns, where the header has {len(names)}.")
+    return cells
 
 
 def _as_it_is_now(row: Row) -> Row:
@@ -212,17 +222,19 @@ def _as_it_is_now(row: Row) -> Row:
     """
     if not row.state or row.reason == MISSING:
         return row
-    try:
-        now = state_of(row.path)
-        same = now == row.state or (
-            now.partition("|")[0] == row.state.partition("|")[0]
-            and (bool(row.copy_of) or row.info is None or row.info.content in ("", content_of(row.path)))
-        )
-    except OSError:
-        same = False
-    if same:
+    if is_as_noted(row.path, row.state, "" if row.copy_of or row.info is None else row.info.content):
         return row
     return replace(row, info=None, reason=COPY_CHANGED if row.copy_of else "", changed=True)
+
+
+def is_as_noted(path: str, state: str, content: str) -> bool:
+    """True if a file has the state that was noted, or another one but its size and this content, if it is known."""
+    try:
+        now = state_of(path)
+        same_size = now.partition("|")[0] == state.partition("|")[0]
+        return now == state or (same_size and content in ("", content_of(path)))
+    except OSError:
+        return False
 
 
 def column(name: str) -> str:
@@ -231,7 +243,7 @@ def column(name: str) -> str:
     return next((ours for ours, others in OTHER_WORDS.items() if name in others), name)
 
 
-def _columns(cells: Sequence[str], where: str) -> list[str]:
+def columns_named(cells: Sequence[str], where: str) -> list[str]:
     """Our names of the columns of a header, "" for those to pass over. Raises UserError."""
     cells = list(cells)
     while len(cells) > 1 and not cells[-1].strip():
@@ -250,11 +262,18 @@ def _columns(cells: Sequence[str], where: str) -> list[str]:
     return names
 
 
-def _row(cells: dict[str, str], source: Path, number: int) -> Row:
-    """One row, with the path made absolute and a file that is not there made a problem."""
-    said = cells.get("split", "").strip()
+def split_of(cell: str) -> str | None:
+    """The list that a cell of the column ``split`` names, "" for none; None if it says something else."""
+    said = cell.strip()
     split = {"val": "test"}.get(named := split_named(said, plain=True), named)
-    if said and not split:
+    return None if said and not split else split
+
+
+def parsed_row(cells: dict[str, str], source: Path, number: int) -> Row:
+    """One row as it is written. Raises UserError with the line's number."""
+    said = cells.get("split", "").strip()
+    split = split_of(said)
+    if split is None:
         raise UserError(f"{source}, line {number}: the split {said!r} is unknown; write 'train' or 'test'.")
     info = None
     values = {name: cells.get(name, "") for name in INFO_COLUMNS}
@@ -268,24 +287,25 @@ def _row(cells: dict[str, str], source: Path, number: int) -> Row:
     own: dict[str, Any] = {name: cells.get(name, "") for name in OWN}
     own["caption"] = own["caption"].strip() or None
     row = Row(cells["path"], labels, group, split, info, cells.get("reason", ""), **own)
-    return listed_row(replace(row, state=cells.get("state", "")), source, number)
+    check_named(row, source, number)
+    return replace(row, state=cells.get("state", ""))
 
 
-def listed_row(row: Row, source: Path, number: int) -> Row:
-    """The row with a whole path, as a problem if its file is not there; ``source`` is the whole path of the list.
-
-    Raises:
-        UserError: if the row names no file.
-    """
+def check_named(row: Row, source: Path, number: int) -> None:
+    """Raise UserError if the row names no file."""
     if not row.path.strip():
         raise UserError(f"{source}, line {number}: there is a label {joined(row.labels)!r} but no file.")
-    paths = {name: _found(source.parent, getattr(row, name)) for name in PATHS if getattr(row, name).strip()}
+
+
+def listed_row(row: Row, source: Path) -> Row:
+    """The row with a whole path, as a problem if its file is not there; ``source`` is the whole path of the list."""
+    paths = {name: spelled_path(source.parent, getattr(row, name)) for name in PATHS if getattr(row, name).strip()}
     noted = "" if row.reason == MISSING else row.reason  # it may have come back
     reason = noted or ("" if there(paths["path"]) else MISSING)
     return replace(row, **paths, info=None if reason else row.info, reason=reason)
 
 
-def _found(folder: Path, cell: str) -> str:
+def spelled_path(folder: Path, cell: str) -> str:
     """The whole path that a cell names: of its readings the first that is there, else the plainest."""
     paths = [os.path.normpath(folder / path) for path in dict.fromkeys(spellings(cell))]
     return next(filter(there, paths), os.path.normpath(folder / cell.strip()))

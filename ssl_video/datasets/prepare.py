@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ssl_video.datasets.base import Splits, VideoList, VideoSet
 from ssl_video.datasets.cached import cached
 from ssl_video.datasets.flow import flow_of
 from ssl_video.datasets.manifest import manifest_rows, write_manifest
+from ssl_video.datasets.many import numbers
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.video.info import Problem
 from ssl_video.video.kinds import CopyKind
@@ -95,16 +97,19 @@ def _written(
     manifest: Path, splits: Splits, prepare: Callable[[VideoList], VideoSet], copies: bool = False
 ) -> Prepared:
     """Of ``copies``, originals that could not be copied are problems, and no videos to be scanned later."""
-    rows, problems, videos = [], [], 0
-    for name, one in _lists(splits):
-        done = prepare(one)
-        listed = {} if copies else {v.path: v for v in one.videos}
-        rows += manifest_rows(done, name, listed)
-        problems += done.problems
-        videos += len(done.videos)
-    write_manifest(manifest, rows)
-    frames = sum(int(row.get("frames") or 0) for row in rows)
-    return Prepared(manifest, videos, frames, tuple(problems), splits.warnings)
+    prepared = [(name, one, prepare(one)) for name, one in _lists(splits)]
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for name, one, done in prepared:
+            bad = set() if copies else {problem.path for problem in done.problems}
+            listed = {v.path: v for v in one.videos if v.path in bad} if bad else {}
+            yield from manifest_rows(done, name, listed)
+
+    write_manifest(manifest, rows())
+    sets = [done for _, _, done in prepared]
+    problems = tuple(problem for done in sets for problem in done.problems)
+    frames = sum(int(numbers(done.videos, "frames").sum()) for done in sets)
+    return Prepared(manifest, sum(len(done.videos) for done in sets), frames, problems, splits.warnings)
 
 
 def _lists(splits: Splits) -> Iterator[tuple[str, VideoList]]:

@@ -6,34 +6,35 @@ import re
 import uuid
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
-from ssl_video.datasets.base import DATASETS, FeatureSplits, ListedVideo, Splits, Video, VideoList, VideoSet
+from ssl_video.datasets.base import DATASETS, FeatureSplits, ListedVideo, Splits, Video, VideoList, VideoRows, VideoSet
 from ssl_video.datasets.folder import load_folder
+from ssl_video.datasets.large import load_list
 from ssl_video.datasets.listing import leaks, shortcomings, with_reasons
+from ssl_video.datasets.many import compact
+from ssl_video.datasets.scans import contents_of, scanned_rows
 from ssl_video.datasets.spelling import Spellings, why_absent
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.datasets.table import load_table
 from ssl_video.errors import UserError
 from ssl_video.files import as_named, cache_dir, there
-from ssl_video.progress import bar, count
-from ssl_video.video.content import content_of
+from ssl_video.progress import count
 from ssl_video.video.info import Problem
 from ssl_video.video.scan import TIME_LIMIT_S, scan
 
 NAMED = re.compile(r"([\w-]{2,}):(.*)", re.DOTALL)
 """A data set by name; one letter is a drive of Windows."""
-LIST_SUFFIXES = (".csv", ".tsv", ".txt")
+LIST_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 
 
 def load_splits(spec: str, split: int = 1, *, through_manifest: bool = True) -> Splits:
     """The videos that ``spec`` names, not scanned yet, with a warning for whatever makes results less than they seem.
 
     Such are listed files that are absent, classes without videos, and test videos that leak into the training list.
+
+    A list of ``COLUMNS_FROM`` rows or more is kept in columns, and its files are not looked for (``datasets.large``).
 
     ``spec`` is a video, a folder (read through its ``manifest.csv`` if it holds one, unless ``through_manifest`` is
     False, which a new scan needs to see new files), a csv, a manifest, or ``NAME:ROOT`` with the name of a registered
@@ -47,14 +48,20 @@ def load_splits(spec: str, split: int = 1, *, through_manifest: bool = True) -> 
         raise UserError(
             f"{spec} holds features and no videos, for which there is the command 'ssl-video evaluate features'."
         )
-    test = None if splits.test is None else with_reasons(splits.test)
-    splits = dataclasses.replace(splits, train=with_reasons(splits.train), test=test)
+    large = isinstance(splits.train.videos, VideoRows)  # it was looked at when it became columns
+    if not large:
+        test = None if splits.test is None else with_reasons(splits.test)
+        splits = dataclasses.replace(splits, train=with_reasons(splits.train), test=test)
     sets = [splits.train] + ([splits.test] if splits.test else [])
     problems = [p for s in sets for p in s.problems]
     if not any(s.videos for s in sets):
         first = f"the first: {problems[0].path}: {problems[0].reason}" if problems else "the lists are empty"
         raise UserError(f"None of the {len(problems)} videos of {spec} can be used; {first}.")
-    return dataclasses.replace(splits, warnings=splits.warnings + shortcomings(splits) + leaks(splits))
+    return (
+        splits
+        if large
+        else dataclasses.replace(splits, warnings=splits.warnings + shortcomings(splits) + leaks(splits))
+    )
 
 
 def load_features(spec: str, split: int = 1) -> FeatureSplits:
@@ -85,9 +92,9 @@ def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSpli
         raise UserError(f"{spec} has one split only, not {split}; leave --split out.")
     if path.is_dir():
         manifest = path / "manifest.csv"
-        return load_table(manifest) if through_manifest and manifest.is_file() else load_folder(path)
+        return load_list(manifest) if through_manifest and manifest.is_file() else load_folder(path)
     if path.suffix.lower() in LIST_SUFFIXES:
-        return load_table(path)
+        return load_list(path, facts=through_manifest)
     return Splits(VideoList(path.name, (ListedVideo(str(as_named(path))),)))
 
 
@@ -143,6 +150,9 @@ def scanned(
     Raises:
         UserError: if no video is left and ``none_usable_is_an_error``.
     """
+    if isinstance(videos.videos, VideoRows):
+        found = scanned_rows(videos, videos.videos, time_limit_s, workers, progress)
+        return found if found.videos or not none_usable_is_an_error else _none_usable(found)
     unknown = list(dict.fromkeys(v.path for v in videos.videos if not isinstance(v, Video)))
     found = dict(scan(unknown, workers, time_limit_s, progress)) if unknown else {}
     contents = contents_of([v for v in videos.videos if isinstance(v, Video) and not v.info.content], progress=progress)
@@ -155,25 +165,14 @@ def scanned(
             problems.append(info)
         else:
             usable.append(video.scanned(info))
-    if not usable and none_usable_is_an_error:
-        first = f"the first: {problems[0].path}: {problems[0].reason}" if problems else "it lists none"
-        raise UserError(f"None of the {len(problems)} videos in {videos.name} can be used; {first}.")
-    return VideoSet(videos.name, tuple(usable), videos.classes, tuple(problems))
+    whole = VideoSet(videos.name, compact(usable), videos.classes, tuple(problems))
+    return whole if usable or not none_usable_is_an_error else _none_usable(whole)
 
 
-def contents_of(videos: Sequence[Video], *, progress: bool = False) -> dict[str, str]:
-    """Path of what is at hand of each video -> ``content_of`` it as it is now, "" where it cannot be read."""
-
-    def one(path: str) -> str:
-        try:
-            return content_of(path)
-        except OSError:
-            return ""
-
-    paths = list(dict.fromkeys(v.at_hand for v in videos))
-    with ThreadPoolExecutor() as pool:
-        found = bar(pool.map(one, paths), "contents", "file", progress, len(paths))
-        return dict(zip(paths, found, strict=True))
+def _none_usable(videos: VideoSet) -> VideoSet:
+    problems = videos.problems
+    first = f"the first: {problems[0].path}: {problems[0].reason}" if problems else "it lists none"
+    raise UserError(f"None of the {len(problems)} videos in {videos.name} can be used; {first}.")
 
 
 def all_videos(data: str | Path | Sequence[str | Path] | VideoList) -> VideoList:
@@ -184,7 +183,8 @@ def all_videos(data: str | Path | Sequence[str | Path] | VideoList) -> VideoList
     lists = [s for splits in map(load_splits, specs) for s in (splits.train, splits.test) if s is not None]
     classes = lists[0].classes if len(specs) == 1 else ()
     problems = tuple(p for one in lists for p in one.problems)
-    return VideoList(", ".join(specs), tuple(v for one in lists for v in one.videos), classes, problems)
+    videos = lists[0].videos if len(lists) == 1 else tuple(v for one in lists for v in one.videos)
+    return VideoList(", ".join(specs), videos, classes, problems)
 
 
 def one_video(path: Path) -> Video:
@@ -208,70 +208,3 @@ def describe(splits: Splits) -> str:
     if problems:
         text += f" {len(problems)} more cannot be used, the first: {problems[0].path}: {problems[0].reason}."
     return text
-
-
-def kept_of(total: int, share: float) -> int:
-    """How many of so many videos are kept from training: about a ``share`` below 1, else that many.
-
-    One stays and one is kept at least. Raises UserError if a number of videos leaves none to train on.
-    """
-    if share < 1:
-        return min(max(1, round(share * total)), total - 1)
-    if share >= total:
-        raise UserError(
-            f"{share:g} of {total} videos cannot be held out, since none would be left to train on; hold out fewer, or "
-            f"a fraction of them, by held_out=0.1, say (--held-out of pretrain, --option held_out= of evaluate)."
-        )
-    return int(share)
-
-
-def held_out(videos: VideoSet, share: float, seed: int) -> tuple[VideoSet, VideoSet]:
-    """Split a training list into (what stays, what is kept: about a fraction, or at most that many, see ``kept_of``).
-
-    Videos of one group stay together (unless all are of one group), and every class gives about the same share, as far
-    as groups and whole numbers allow. The same arguments give the same result; both parts keep the list's order.
-
-    Raises:
-        ValueError: if there are fewer than two videos, or ``share`` is not above 0.
-        UserError: see ``kept_of``.
-    """
-    total = len(videos.videos)
-    if total < 2 or not share > 0:
-        raise ValueError(f"cannot hold out {share} of {total} videos")
-    wanted = kept_of(total, share)
-    units: dict[str, list[int]] = {}
-    for i, video in enumerate(videos.videos):
-        units.setdefault(f"group {video.group}" if video.group else f"video {i}", []).append(i)
-    if len(units) == 1:
-        units = {f"video {i}": [i] for i in range(total)}
-    order = _interleaved(list(units.values()), videos, np.random.default_rng(seed))
-    chosen: set[int] = set()
-    for unit in order:
-        if len(chosen) + len(unit) <= wanted:
-            chosen.update(unit)
-    chosen = chosen or set(min(order, key=len))
-    stays = tuple(v for i, v in enumerate(videos.videos) if i not in chosen)
-    out = tuple(v for i, v in enumerate(videos.videos) if i in chosen)
-    return (
-        dataclasses.replace(videos, videos=stays),
-        VideoSet(f"{videos.name} (held out)", out, videos.classes),
-    )
-
-
-def _interleaved(units: list[list[int]], videos: VideoSet, rng: np.random.Generator) -> list[list[int]]:
-    """The units in a random order of which every beginning holds about the same share of each class.
-
-    Systematic sampling: the shuffled units of a class are laid out evenly on [0, 1) from a random start, and all units
-    are sorted by their places. A unit counts for the first class of its first video. The last unit of every class comes
-    after all others, so that no class is held out whole as long as that can be avoided.
-    """
-    by_class: dict[tuple[int, ...], list[list[int]]] = {}
-    for unit in units:
-        by_class.setdefault(videos.videos[unit[0]].labels[:1], []).append(unit)
-    placed = []
-    for labels in sorted(by_class):
-        members = [by_class[labels][i] for i in rng.permutation(len(by_class[labels]))]
-        places = (np.arange(len(members)) + rng.random()) / len(members)
-        places[-1] += 1
-        placed += zip(places.tolist(), members, strict=True)
-    return [unit for _, unit in sorted(placed, key=lambda p: p[0])]

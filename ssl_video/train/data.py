@@ -4,7 +4,6 @@ import atexit
 import functools
 import math
 import signal
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -14,12 +13,15 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from ssl_video.datasets.base import Video, VideoSet
+from ssl_video.datasets.base import Video, VideoRows, VideoSet
+from ssl_video.datasets.manifest import is_as_noted
+from ssl_video.datasets.many import first_labels, same_labels, some
 from ssl_video.datasets.statistics import statistics_of
 from ssl_video.errors import UserError
 from ssl_video.processes import end_with_parent
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.objective import Objective, Redraw, Sample
+from ssl_video.train.order import order_of
 from ssl_video.train.span import long_enough, remedy
 from ssl_video.video.augment import resize_frame
 from ssl_video.video.info import Problem
@@ -84,7 +86,9 @@ def usable(videos: VideoSet, pretext: Objective, seed: int = 0) -> VideoSet:
         draw = _sample(pretext, videos.videos[number], np.random.default_rng([seed, number]))
         if isinstance(draw, Skip):
             reasons[number] = draw.reason
-    kept = tuple(video for number, video in enumerate(videos.videos) if number not in reasons)
+    serves_N = np.ones(len(videos.videos), bool)
+    serves_N[list(reasons)] = False
+    kept = some(videos.videos, np.flatnonzero(serves_N)) if reasons else videos.videos
     if not kept:
         raise UserError(
             f"None of the {len(videos.videos)} videos of {videos.name} can serve this pretext (the first: "
@@ -102,8 +106,9 @@ def with_company(videos: VideoSet, pretext: Objective) -> VideoSet:
     """
     if pretext.needs.grouping == "none" or not videos.labelled:
         return videos
-    members = Counter(v.labels[0] for v in videos.videos)
-    kept = tuple(v for v in videos.videos if members[v.labels[0]] > 1)
+    labels_N = first_labels(videos.videos)
+    alone_N = np.bincount(labels_N)[labels_N] == 1
+    kept = some(videos.videos, np.flatnonzero(~alone_N))
     if not kept:
         raise UserError(
             f"{type(pretext).__name__} compares videos of one class, but no class of {videos.name} has two usable "
@@ -111,8 +116,7 @@ def with_company(videos: VideoSet, pretext: Objective) -> VideoSet:
         )
     alone = [
         Problem(v.source, f"is the only usable video of the class {videos.classes[v.labels[0]]}")
-        for v in videos.videos
-        if members[v.labels[0]] == 1
+        for v in some(videos.videos, np.flatnonzero(alone_N))
     ]
     return VideoSet(videos.name, kept, videos.classes, (*videos.problems, *alone))
 
@@ -153,9 +157,11 @@ class ClipDataset(Dataset):
         videos = self.videos.videos
         if self.pretext.needs.grouping == "none":
             return range(len(videos))
-        return [n for n, other in enumerate(videos) if other.labels == video.labels]
+        return same_labels(videos, video.labels)
 
     def _draw(self, video: Video, rng: np.random.Generator) -> dict[str, Any] | Skip | Redraw:
+        if isinstance(self.videos.videos, VideoRows) and _changed(video):  # nobody looked when the list was opened
+            return Skip("it is not there, or has changed since it was scanned")
         sample = _sample(self.pretext, video, rng)
         if isinstance(sample, Skip):
             return sample
@@ -165,6 +171,11 @@ class ClipDataset(Dataset):
             return Skip(str(error))
         outcome = self.pretext.transform(frames_THWC, sample, rng)
         return {k: _stackable(v) for k, v in outcome.items()} if isinstance(outcome, dict) else outcome
+
+
+def _changed(video: Video) -> bool:
+    state, content = video.info.state, "" if video.copy_of else video.info.content
+    return bool(state) and not is_as_noted(video.path, state, content)
 
 
 def _stackable(value: Any) -> Any:
@@ -183,9 +194,9 @@ def _sample(pretext: Objective, video: Video, rng: np.random.Generator) -> Sampl
 class BatchKeys(Sampler[list[Key]]):
     """The keys of every micro-batch of one rank, from ``start`` on, without end.
 
-    An epoch is a permutation, keyed by (seed, epoch), of all videos times ``clips_per_video``. Place p of the whole
-    sequence depends on p alone, so a run resumes where it was, with any number of workers; with any number of
-    ranks the ranks' batches together are the single process's batch.
+    An epoch is a permutation, keyed by (seed, epoch), of all videos times ``clips_per_video`` (``order_of``). Place p
+    of the whole sequence depends on p alone, so a run resumes where it was, with any number of workers; with any number
+    of ranks the ranks' batches together are the single process's batch.
 
     ``groups`` gives every video's group; then the batches of all ranks together are of one group each. A group's last
     batch of an epoch is filled up with its first keys.
@@ -200,33 +211,35 @@ class BatchKeys(Sampler[list[Key]]):
         seed: int,
         start: int = 0,
         ranks: Ranks = Ranks(),
-        groups: Sequence[int] | None = None,
+        groups: Sequence[int] | np.ndarray | None = None,
     ):
         self.clips_per_video, self.batch_size, self.seed = clips_per_video, batch_size, seed
         self.start, self.ranks = start, ranks
-        keys = np.arange(videos * clips_per_video)
-        groups_N = np.zeros(videos, int) if groups is None else np.asarray(groups)
-        self.members = [keys[groups_N[keys // clips_per_video] == g] for g in np.unique(groups_N)]
-        self.whole = batch_size * ranks.world_size
+        self.keys, self.whole = videos * clips_per_video, batch_size * ranks.world_size
+        groups_N = np.zeros(0, int) if groups is None else np.repeat(groups, clips_per_video)
+        found = np.unique(groups_N)
+        self.members = [np.flatnonzero(groups_N == group) for group in found] if len(found) > 1 else []
 
     def __iter__(self) -> Iterator[list[Key]]:
-        batch, epoch, order, one_group = self.start, -1, np.empty(0, int), len(self.members) == 1
-        per_epoch = len(self.members[0]) if one_group else sum(map(self._filled_up, self.members))
+        batch, epoch, order = self.start, -1, order_of(self.seed, 0, 0)
+        per_epoch = sum(map(self._filled_up, self.members)) if self.members else self.keys
         while True:
             first = batch * self.whole + self.ranks.rank * self.batch_size
             keys: list[Key] = []
-            for place in range(first, first + self.batch_size):
+            while len(keys) < self.batch_size:  # a batch may end in a later epoch than it begins in
+                place = first + len(keys)
                 if place // per_epoch != epoch:
                     epoch = place // per_epoch
-                    rng = np.random.default_rng([self.seed, epoch])
-                    order = rng.permutation(self.members[0]) if one_group else self._grouped(rng)
-                video, clip = divmod(int(order[place % per_epoch]), self.clips_per_video)
-                keys.append((epoch, video, clip))
+                    order = self._grouped(epoch) if self.members else order_of(self.seed, epoch, self.keys)
+                last = min(place % per_epoch + self.batch_size - len(keys), per_epoch)
+                videos, clips = np.divmod(order[np.arange(place % per_epoch, last)], self.clips_per_video)
+                keys += [(epoch, *key) for key in zip(videos.tolist(), clips.tolist(), strict=True)]
             yield keys
             batch += 1
 
-    def _grouped(self, rng: np.random.Generator) -> np.ndarray:
+    def _grouped(self, epoch: int) -> np.ndarray:
         """The keys of an epoch, one group after the other within each whole batch, these in random order."""
+        rng = np.random.default_rng([self.seed, epoch])
         parts = [np.resize(rng.permutation(m), (self._filled_up(m) // self.whole, self.whole)) for m in self.members]
         return rng.permutation(np.concatenate(parts)).ravel()
 
@@ -234,7 +247,7 @@ class BatchKeys(Sampler[list[Key]]):
         return -(-len(members) // self.whole) * self.whole
 
 
-def grouping(videos: VideoSet, pretext: Objective) -> list[int] | None:
+def grouping(videos: VideoSet, pretext: Objective) -> np.ndarray | None:
     """Every video's group, if the pretext asks for batches of one. Raises UserError if there are no labels."""
     if pretext.needs.grouping == "none":
         return None
@@ -243,7 +256,7 @@ def grouping(videos: VideoSet, pretext: Objective) -> list[int] | None:
             f"{type(pretext).__name__} needs batches of one class, but {videos.name} has no labels; sort the videos "
             f"into a folder for each class, or name a labelled set (a csv of path,label, say)."
         )
-    return [v.labels[0] for v in videos.videos]
+    return first_labels(videos.videos)
 
 
 def samples_to_fit(dataset: ClipDataset) -> Iterator[dict[str, Any]]:

@@ -5,11 +5,13 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoSet
+from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoRows, VideoSet
 from ssl_video.datasets.cached import read_from
 from ssl_video.datasets.flow import for_modality
+from ssl_video.datasets.held_out import held_out
 from ssl_video.datasets.kept import hold_copies
-from ssl_video.datasets.spec import contents_of, describe, held_out, load_splits
+from ssl_video.datasets.many import compact
+from ssl_video.datasets.spec import contents_of, describe, load_splits
 from ssl_video.datasets.statistics import measure
 from ssl_video.errors import UserError
 from ssl_video.progress import are, left_out
@@ -28,8 +30,8 @@ def lists_of(
     """The videos of a run as they were chosen, with what they hold now (``check_same`` compares).
 
     They are chosen now, if the run has noted none yet (or is of version 0.1). Copies that are gone are made again; of
-    those that are there, ``say`` is told if the videos that they were made of are not. Raises UserError if there are no
-    such videos any more.
+    those that are there, ``say`` is told if the videos that they were made of are not. Of a large list without copies
+    each file is looked at when it is read. Raises UserError if there are no such videos any more.
 
     ``draws`` is how many samples will be drawn of them: copies are made if these are enough.
     """
@@ -41,11 +43,15 @@ def lists_of(
     say(f"{are(len(lists.training.videos), 'video')} trained on, {len(lists.held_out.videos)} held out, as noted.")
     found = []
     for videos in (lists.training, lists.held_out):
+        rows = videos.videos
+        if isinstance(rows, VideoRows) and not (rows.has("copy_of") or rows.has("reversed_path")):
+            found.append(videos)  # its files are looked at when they are read
+            continue
         there = all(Path(path).exists() for v in videos.videos for path in (v.path, v.reversed_path) if path)
         again = (
             _as_it_is_now(videos, say, progress) if there else _shown_again(videos, data, objective, progress, draws)
         )
-        found.append(again)
+        found.append(videos if again == videos else dataclasses.replace(again, videos=compact(again.videos)))
     return Lists(*found)
 
 
@@ -92,9 +98,17 @@ def check_same(run: Run, lists: Lists) -> None:
     if noted is None:
         return
     for before, now in ((noted.training, lists.training), (noted.held_out, lists.held_out)):
-        if not now.has_hash(before.hash):
+        if not (_are_noted(now, before) or now.has_hash(before.hash)):
             what = _difference(before, now)
             raise UserError(f"{run} cannot be resumed: {what}; bring them back, or start a new run with another --out.")
+
+
+def _are_noted(now: VideoSet, before: VideoSet) -> bool:
+    """True if they are the rows that were noted themselves."""
+    ours, noted = now.videos, before.videos
+    if not (isinstance(ours, VideoRows) and isinstance(noted, VideoRows)):
+        return False
+    return ours.same_rows(noted) and now.classes == before.classes
 
 
 def _difference(before: VideoSet, now: VideoSet) -> str:

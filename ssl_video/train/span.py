@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ssl_video.datasets.base import VideoSet
+from ssl_video.datasets.many import numbers
 from ssl_video.errors import UserError
 from ssl_video.train.objective import Objective
 
@@ -29,9 +30,8 @@ class Fit:
 
 def long_enough(videos: VideoSet, objective: Objective) -> np.ndarray | None:
     """(N,) whether the videos have the frames that a sample needs, by their length and rate; None if a draw decides."""
-    fps_N = np.array([v.info.fps for v in videos.videos])
-    least_N = objective.least_frames(fps_N)
-    return None if least_N is None else np.array([v.frames for v in videos.videos]) >= least_N
+    least_N = objective.least_frames(numbers(videos.videos, "fps"))
+    return None if least_N is None else numbers(videos.videos, "frames") >= least_N
 
 
 def fit_span(videos: VideoSet, objective: Objective) -> Fit:

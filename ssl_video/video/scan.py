@@ -10,8 +10,8 @@ where it was, and training can scan on the fly.
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from fractions import Fraction
 
@@ -33,6 +33,8 @@ CHILD = (sys.executable, "-m", "ssl_video.video.scan")
 TIME_LIMIT_S = 60.0
 """Seconds that a file may take without getting on, unless told."""
 REMEDY = "'ssl-video data scan --time-limit' takes more seconds"
+AT_A_TIME = 4096
+"""Files that are known or waited for at a time: what is found of a million is not held at once."""
 PLACES_CHECKED = 12
 """Places of a file where seeking is compared with counting."""
 
@@ -138,8 +140,8 @@ def _key_frames(path: str, info: VideoInfo) -> list[int]:
 
 
 def scan(
-    paths: Iterable[str], workers: int | None = None, time_limit_s: float = TIME_LIMIT_S, progress: bool = False
-) -> Iterator[tuple[str, VideoInfo | Problem]]:
+    paths: Sequence[str], workers: int | None = None, time_limit_s: float = TIME_LIMIT_S, progress: bool = False
+) -> Generator[tuple[str, VideoInfo | Problem], None, None]:
     """Scan files in child processes; results come in the order of ``paths``.
 
     What is found is kept, with the state that the file had before, if it has it still afterwards and the reason for
@@ -151,22 +153,24 @@ def scan(
         time_limit_s: seconds that a file may take without a packet more of it being decoded.
         progress: show a bar, on a terminal.
     """
-    paths = list(paths)
     memory = Known()
-    known = {path: found for path in paths if (found := _known(memory, path)) is not None}
-    workers = max(1, min(len(os.sched_getaffinity(0)) if workers is None else workers, len(paths) - len(known)))
+    workers = max(1, min(len(os.sched_getaffinity(0)) if workers is None else workers, len(paths)))
     children = Children(CHILD, time_limit_s, REMEDY)
+    pending: dict[str, Future[tuple[VideoInfo | Problem, str]]] = {}
     with ThreadPoolExecutor(workers) as pool, Bar("scan", len(paths), "file", progress) as done:
-        pending = {path: pool.submit(_scanned, children, path) for path in paths if path not in known}
         try:
-            for path in paths:
-                if path in known:
-                    found = known[path]
-                else:
-                    found, state = pending[path].result()
-                    memory.put(path, state, found)
-                done.update()
-                yield path, found
+            for first in range(0, len(paths), AT_A_TIME):
+                some = list(paths[first : first + AT_A_TIME])
+                known = {path: found for path in some if (found := _known(memory, path)) is not None}
+                pending = {path: pool.submit(_scanned, children, path) for path in some if path not in known}
+                for path in some:
+                    if path in known:
+                        found = known[path]
+                    else:
+                        found, state = pending[path].result()
+                        memory.put(path, state, found)
+                    done.update()
+                    yield path, found
         finally:
             for future in pending.values():
                 future.cancel()
