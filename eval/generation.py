@@ -23,6 +23,7 @@ from ssl_video.eval.prompt_accuracy import of_clips
 from ssl_video.eval.takes import Takes, Videos, check_two_lists
 from ssl_video.model import Model, load_model
 from ssl_video.train.data import usable
+from ssl_video.train.distributed import Ranks
 from ssl_video.video.view import View
 
 ORDER = ("test", "generated", "images", "noise")
@@ -188,6 +189,6 @@ def own_loss(model: Model, task: Task, config: GenerationConfig, seed: int) -> d
         return {}
     pretext = model.pretext.eval()
     videos = usable(for_modality(task.test, model.backbone.clip.modality, reversed=False), pretext)
-    numbers, _ = measured(pretext, videos, model.device, PretextConfig(config.loss_clips), seed, task.workers)
+    numbers, _ = measured(pretext, videos, Ranks(device=model.device), PretextConfig(config.loss_clips), seed, task.workers)
     check_loss(model.name, numbers)
     return numbers

@@ -165,7 +165,7 @@ class Plan:
     shard: int
     missing: tuple[int, ...]
 
-    def of_shard(self, videos: VideoSet, number: int) -> tuple[Video, ...]:
+    def of_shard(self, videos: VideoSet, number: int) -> Sequence[Video]:
         """Its videos."""
         return videos.videos[number * self.shard : (number + 1) * self.shard]
 
