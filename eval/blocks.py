@@ -13,7 +13,7 @@ import torch
 from ssl_video.eval.calibration import Moments
 
 NUMBERS = 1 << 25
-"""Numbers of a block: 134 MB in single precision, twice that in double. What is made of one takes a few times that."""
+"""A set of so many numbers is one block, 134 MB in single precision; of more, blocks have an eighth of that."""
 SPARE = 16
 """Candidates beyond the k nearest by single precision, among which the nearest are found in double."""
 ROUNDING = 2e-6
@@ -59,8 +59,8 @@ class Blocks:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
-        step = max(1, NUMBERS // self.rows.shape[1])
-        if len(self) <= step:
+        step = max(1, NUMBERS // 8 // self.rows.shape[1])
+        if len(self) * self.rows.shape[1] <= NUMBERS:
             if self._only is None:
                 self._only = self.prepare(self.rows[:])
             yield slice(0, len(self)), self._only
@@ -130,7 +130,7 @@ def nearest(queries: Blocks, gallery: Blocks, k: int) -> Iterator[tuple[slice, n
     """
     k, width = min(k, len(gallery)), gallery.rows.shape[1]
     rows_MC, others_M, scales_M = _candidates(queries, gallery, k + SPARE)
-    at_once = max(1, NUMBERS // 4 // (rows_MC.shape[1] * width))
+    at_once = max(1, NUMBERS // 8 // (rows_MC.shape[1] * width))
     for first in range(0, len(queries), at_once):
         here = slice(first, min(first + at_once, len(queries)))
         x_BD, rows_BC, scales_B = queries[here].astype(np.float64), np.sort(rows_MC[here], 1), scales_M[here]

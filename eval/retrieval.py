@@ -64,8 +64,8 @@ class Retrieval(Evaluation[RetrievalConfig]):
         elif config.centre == "train":
             of_gallery = of_queries = Standard.of(x_gallery)
         groups = group_numbers(queries.videos, gallery.videos) if config.other_groups else None
-        centred = Blocks(x_queries, of_queries), Blocks(x_gallery, of_gallery)
-        found = neighbours(*(Blocks(x, unit) for x in centred), max(config.ks), groups)
+        centred, searched = Blocks(x_queries, of_queries), Blocks(x_gallery, of_gallery)
+        found = neighbours(Blocks(centred, unit), Blocks(searched, unit), max(config.ks), groups)
         recalls = recalls_of(found, queries.labels_N, gallery.labels_N, config.ks)
         counts = {"queries": len(queries.videos), "gallery": len(gallery.videos), "classes": len(task.train.classes)}
         predictions = nearest_classes(found, queries.videos, gallery.videos, task.train.classes)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 from ssl_video.apps import index_update
-from ssl_video.apps.index_folder import Entry
+from ssl_video.apps.index_folder import Entry, Stored
 from ssl_video.datasets.base import ListedVideo, VideoList
 
 
@@ -32,7 +33,7 @@ def test_an_update_goes_through_the_entries_a_few_times_however_much_it_changes(
     monkeypatch.setattr(Counted, "times", 0)
     monkeypatch.setattr(Unions, "times", 0)
     entries = Counted(Entry(f"/v/{n // 10}/{n}.mp4", 1, 1, n, ((0.0, 1.0),)) for n in range(200))
-    stored = SimpleNamespace(folder=tmp_path, entries=entries)
+    stored = cast(Stored, SimpleNamespace(folder=tmp_path, entries=entries))
     named = [*(Path(f"/v/0/{n}.mp4") for n in range(10)), *(Path(f"/v/{folder}") for folder in range(1, 10))]
     gone = index_update._to_remove(stored, named, prune=False)
     assert gone == {e.path for e in tuple(entries)[:100]} and Counted.times <= 2

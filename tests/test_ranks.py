@@ -109,7 +109,7 @@ def test_no_number_is_read_from_the_device_between_two_records(tmp_path, monkeyp
     config = replace(config, **every, optim=replace(config.optim, ema=None))
     pretext, reads, counts = make_pretext(), Reads(), []
     pretext.config = replace(pretext.config, random_size=False)  # that number is drawn, and read, on the CPU
-    pretext.after_step = lambda _progress: counts.append(reads.count)
+    pretext.after_step = lambda progress: counts.append(reads.count)
     with reads:
         train(pretext, ClipDataset(video_set(), pretext, 0, drawn_frames), config, Run(tmp_path))
     between = [counts[step] - counts[step - 1] for step in range(1, STEPS) if step % LOG_EVERY]

@@ -32,7 +32,7 @@ from ssl_video.cli import main
 sys.exit(main())
 """
 SRUN = """#!/bin/bash
-# As srun: the command once for each task, ended by the worst of their codes; SIGTERM when the run has a record.
+# As srun: the command once for each task; the worst of their codes. When the run has a record, SIGTERM to the last one.
 shift
 for rank in 0 1; do
     SLURM_PROCID=$rank SLURM_LOCALID=$rank "$@" &
@@ -40,7 +40,7 @@ for rank in 0 1; do
 done
 if [ -n "$STOP_AT_RECORD_OF" ]; then
     until [ -s "$STOP_AT_RECORD_OF/metrics.jsonl" ]; do sleep 0.05; done
-    kill -TERM $tasks
+    kill -TERM $!
 fi
 worst=0
 for task in $tasks; do

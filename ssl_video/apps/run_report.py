@@ -19,12 +19,11 @@ from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.datasets.held_out import held_out
 from ssl_video.datasets.spec import load_splits
 from ssl_video.errors import UserError
+from ssl_video.eval import retrieval
 from ssl_video.eval.base import Task
 from ssl_video.eval.features import Extraction
 from ssl_video.eval.knn import unit
 from ssl_video.eval.results import between, wilson
-from ssl_video.eval.retrieval import neighbours as nearest_of
-from ssl_video.eval.retrieval import recall_at
 from ssl_video.eval.ridge import standardise
 from ssl_video.eval.shards import train_and_test_features
 from ssl_video.model import Model, load_model
@@ -302,7 +301,7 @@ def _rank(model: Model, task: Task) -> _Ranked:
     x_gallery, x_queries = (unit(x) for x in standardise(gallery.mean_ND, queries.mean_ND))
     recalls = {}
     if all(len(v.labels) == 1 for v in (*gallery.videos, *queries.videos)):
-        recalls = recall_at(x_queries, x_gallery, queries.labels_N, gallery.labels_N, (1, 5))
+        recalls = retrieval.recall_at(x_queries, x_gallery, queries.labels_N, gallery.labels_N, (1, 5))
     unreadable = len(gallery.problems) + len(queries.problems)
     return _Ranked(gallery.videos, queries.videos, x_queries, x_gallery, recalls, unreadable)
 
@@ -317,7 +316,7 @@ def _map_of(ranked: Mapping[str, _Ranked], videos: VideoSet) -> bytes:
 
 def _nearest(found: _Ranked, m: int, neighbours: int, name: str, videos: VideoSet) -> list[Picture]:
     own, pictures = found.queries[m].labels, []
-    (one,) = nearest_of(found.x_queries_MD[m : m + 1], found.x_gallery_ND, neighbours)
+    (one,) = retrieval.neighbours(found.x_queries_MD[m : m + 1], found.x_gallery_ND, neighbours)
     for rank, (n, similarity) in enumerate(zip(one.rows_k.tolist(), one.similarities_k.tolist(), strict=True), 1):
         video = found.gallery[n]
         frame = SAME if own and video.labels == own else OTHER

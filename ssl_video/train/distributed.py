@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore, rendezvous  # pyright: ignore[reportPrivateImportUsage]
 
 from ssl_video.errors import UserError
 from ssl_video.files import aside_of
@@ -174,9 +175,9 @@ def join(device: torch.device) -> Ranks:
         if "TORCHELASTIC_RUN_ID" in os.environ:  # what ranks that were started by hand outlive is not ours to say
             end_with_parent()
         backend = "nccl" if device.type == "cuda" else "gloo"
-        store, rank, world_size = next(dist.rendezvous("env://", timeout=TIME_OUT))
+        store, rank, world_size = next(rendezvous("env://", timeout=TIME_OUT))
         if os.environ.get("LOCAL_WORLD_SIZE") == str(world_size):  # torchrun's store outlives processes that are lost
-            store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+            store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=TIME_OUT)
     return Ranks(dist.get_rank(), dist.get_world_size(), device)
 
