@@ -388,7 +388,7 @@ def test_a_video_of_one_frame_is_reproduced(network):
     torch.manual_seed(0)
     one = footage_of(texture(H, W)[None], [0], [])
     learner = network(one.size)
-    train(learner, one, 150, 256)
+    train(learner, one, 200, 256)
     (shown,) = frames_of(learner, (H, W), [0], (H, W))
     assert psnr(shown, one.frames_THWC[0].numpy()) > 25
 
@@ -450,12 +450,29 @@ def test_paint_is_read_at_its_place_and_nothing_outside_of_the_picture():
     assert painted_at(paint, box, torch.tensor([[0.9, 0.9], [-0.9, 0.1]])).abs().max() == 0
 
 
+def test_the_box_of_the_foreground_leaves_single_pixels_out(monkeypatch):
+    atlas = LayeredAtlas((2, H, W))
+    opaque(atlas, -3.0)
+    assert boxes_of(atlas, (2, H, W))[0] == (-1.0, -1.0, 1.0, 1.0)  # nothing of it is seen
+    whole = atlas.layers_at
+
+    def seen(points):
+        at = whole(points)
+        inside = (points[:, 0] < 10) & (points[:, 1] < 10) | ((points == torch.tensor([W - 1.0, H - 1.0, 0.0])).all(1))
+        return replace(at, opacity_N=inside.float())
+
+    monkeypatch.setattr(atlas, "layers_at", seen)
+    box = boxes_of(atlas, (2, H, W))[0]
+    corner = whole(torch.tensor([[9.0, 9.0, 0.0]])).front_N2[0]
+    assert np.allclose(box[2:], corner.detach().numpy() + 0.8 * 2 / W, atol=0.03)
+
+
 def test_the_picture_of_a_still_background_is_the_frame():
     torch.manual_seed(0)
     one = footage_of(texture(H, W)[None], [0], [])
     atlas = LayeredAtlas(one.size)
     opaque(atlas, -3.0)
-    train(atlas, replace(one, masks_SHW=torch.zeros(1, H, W), given_HW=torch.zeros(H, W)), 200, 256)
+    train(atlas, replace(one, masks_SHW=torch.zeros(1, H, W), given_HW=torch.zeros(H, W)), 120, 256)
     boxes = boxes_of(atlas, one.size)
     picture = atlas_picture(atlas, 1, boxes[1], one.size)
     assert picture.shape[2] == 4 and (picture[..., 3] == 255).all()

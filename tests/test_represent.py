@@ -19,6 +19,7 @@ from ssl_video.datasets.masks import read_mask
 from ssl_video.errors import UserError
 from ssl_video.implicit.numbers import overlap, psnr
 from ssl_video.model import load_model
+from ssl_video.processes import this_host
 from ssl_video.tensors import load_tensors
 from ssl_video.video.reader import iterate_frames
 from tests.test_implicit import H, W, square_over_texture
@@ -165,6 +166,14 @@ def test_a_killed_learning_goes_on_with_the_same_line_to_the_same_bits(clip, tmp
     one, other = (load_tensors(x.folder / "network.safetensors")[0] for x in (whole, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert {p.name for p in resumed.folder.iterdir()} == {p.name for p in whole.folder.iterdir()}
+
+
+def test_what_a_killed_process_began_to_write_is_removed(clip, tmp_path):
+    left = tmp_path / "out" / f".checkpoint.{this_host()}-1-999999999-00000000.tmp.pt"
+    left.parent.mkdir()
+    left.write_text("half")
+    represent(clip / "frames", tmp_path / "out", replace(FAST, kind="coordinates", steps=2))
+    assert not left.exists()
 
 
 def test_a_learning_that_is_killed_while_films_are_written_is_made_whole(clip, tmp_path, monkeypatch):

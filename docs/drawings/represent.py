@@ -11,18 +11,18 @@ from ssl_video.apps.represent import represent
 from ssl_video.datasets import synthetic
 from ssl_video.figures import figure_to
 
-FRAMES, EVERY = 32, 2
+NUMBER, FRAMES, EVERY = 4, 32, 2
 
 
 def draw(out: Path) -> None:
-    scene = synthetic.draw("tracks", 1, frames=FRAMES * EVERY, sprites=1)
+    scene = synthetic.draw("tracks", NUMBER, frames=FRAMES * EVERY, sprites=1)
     with TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "frames").mkdir()
         for t, frame_HWC in enumerate(scene.frames_THWC[::EVERY]):
-            Image.fromarray(frame_HWC).save(folder / "frames" / f"{t:03d}.png")
-        Image.fromarray(scene.masks_THW[0]).save(folder / "mask.png")
-        options = RepresentOptions(frames=FRAMES, steps=1000)
+            Image.fromarray(frame_HWC).save(folder / "frames" / f"{t:05d}.png")
+        Image.fromarray((scene.masks_THW[0] > 0).astype(np.uint8)).save(folder / "mask.png")
+        options = RepresentOptions(frames=FRAMES, size=128, steps=1200)
         learned = represent(folder / "frames", folder / "out", options, mask=folder / "mask.png")
         paintings = {name: _painted(learned.folder / f"{name}.png") for name in ("foreground", "background")}
         edited = list(learned.edited(paintings))

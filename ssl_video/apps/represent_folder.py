@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ssl_video.apps.film import Shot, film
 from ssl_video.apps.paint import paint_mask, write_mask
 from ssl_video.errors import UserError
-from ssl_video.files import check_not_over, is_empty, write_text, written_aside
+from ssl_video.files import check_not_over, clear_dead, is_empty, write_text, written_aside
 from ssl_video.implicit.atlas import LayeredAtlas
 from ssl_video.implicit.coordinates import CoordinateNetwork, Encoding
 from ssl_video.implicit.footage import Footage
@@ -161,7 +161,12 @@ class Folder:
         return True
 
     def check(self, noted: Mapping[str, Any]) -> None:
-        """Raise UserError unless the folder is new or empty, or holds a training that was noted so."""
+        """Raise UserError unless the folder is new or empty, or holds a training that was noted so.
+
+        What dead processes began to write there is removed.
+        """
+        for folder in (self.path, self.path / "masks"):
+            clear_dead(folder)
         if not self.checkpoint.is_file() and not is_empty(self.path):
             raise UserError(f"{self.path} exists and is not empty; choose another --out.")
         state = self.state()

@@ -76,23 +76,32 @@ def painted_at(paint_HWC: Tensor, box: Box, uv_N2: Tensor) -> Tensor:
 
 @torch.no_grad()
 def boxes_of(atlas: LayeredAtlas, size: tuple[int, int, int]) -> list[Box]:
-    """The parts of both atlases that the video shows; all of one of which it shows nothing."""
-    low, high = torch.full((2, 2), 1.0), torch.full((2, 2), -1.0)
+    """The parts of both atlases that the video shows; all of one of which it shows nothing.
+
+    Of the foreground a hundredth of the places may lie outside: single pixels that were taken for it are far away.
+    """
+    places: list[list[Tensor]] = [[], []]
     for t in range(size[0]):
         at = atlas.layers_at(lattice(size[1:], size[1:], t))
         seen_N = at.opacity_N > SEEN
-        for layer, (uv_N2, here_N) in enumerate(((at.front_N2, seen_N), (at.back_N2, ~seen_N))):
-            if here_N.any():
-                places = uv_N2[here_N].clamp(-1, 1)
-                low[layer] = torch.minimum(low[layer], places.min(0).values)
-                high[layer] = torch.maximum(high[layer], places.max(0).values)
+        places[0].append(at.front_N2[seen_N].clamp(-1, 1))
+        places[1].append(at.back_N2[~seen_N].clamp(-1, 1))
     boxes = []
-    for layer, pixel in enumerate((atlas.scales_2 / atlas.half_side).tolist()):
-        if bool((low[layer] >= high[layer]).any()):
-            low[layer], high[layer] = -1.0, 1.0
-        a, b = (low[layer] - pixel).clamp(min=-1).tolist(), (high[layer] + pixel).clamp(max=1).tolist()
-        boxes.append((a[0], a[1], b[0], b[1]))
+    for layer, outside in enumerate((1.0, 0.0)):
+        low_2, high_2 = _extent(torch.cat(places[layer]).numpy(), outside)
+        pixel = float(atlas.scales_2[layer]) / atlas.half_side
+        (a, b), (c, d) = np.maximum(low_2 - pixel, -1).tolist(), np.minimum(high_2 + pixel, 1).tolist()
+        boxes.append((a, b, c, d))
     return boxes
+
+
+def _extent(places_N2: np.ndarray, outside: float) -> np.ndarray:
+    """(2, 2) the least and the largest u and v, of places of which so many percent may lie outside; all if none is."""
+    if len(places_N2):
+        found_22 = np.percentile(places_N2, (outside / 2, 100 - outside / 2), axis=0)
+        if (found_22[0] < found_22[1]).all():
+            return found_22
+    return np.array([[-1.0, -1.0], [1.0, 1.0]])
 
 
 @torch.no_grad()
