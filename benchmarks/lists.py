@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/lists.py [--folder FOLDER] [--rows 1000000] [--huge 20000000] [PART ...]
 
-``training``: a training of 1,000 videos beside one of as many as --rows, twice each: the list becomes columns at the
-first time. Processor time is that of all processes up to the first record, of the main process at its peak the memory
-that no other process shares and no file holds (Private_Dirty of /proc/PID/smaps_rollup): Linux only.
+``training``: a training of 1,000 videos beside one of as many as --rows whose list becomes columns, and has become them
+before. Processor time is that of all processes up to the first record, the least of two trainings; memory is the peak
+of what the main process shares with no other and no file holds (Private_Dirty of /proc/PID/smaps_rollup): Linux only.
 ``workers``: the same memory of the processes that read, of trainings of 20,000 and of --rows videos.
 ``huge``: seconds to open --huge videos, to make one, and to find the order of a training at step 10,000,000.
 
@@ -15,6 +15,7 @@ is missed: 15 s and 150 MB above the training of 1,000; a worker's memory the sa
 import argparse
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,7 @@ from ssl_video.datasets.spec import one_video
 from ssl_video.datasets.synthetic import synthesize
 from ssl_video.train.data import BatchKeys
 
-FEW, SOME = 1000, 20_000
+FEW, SOME, TIMES = 1000, 20_000, 2
 PAGE_S, TICKS = 0.05, os.sysconf("SC_CLK_TCK")
 LINE = "pretrain --data LIST --out OUT --steps 100000 --batch-size 8 --workers 2 --device cpu --log-every 1"
 SMALL = " --pretext clip_order --monitor-every 100000"
@@ -122,7 +123,12 @@ def training(folder: Path, rows: int) -> bool:
     base, good = None, True
     for count in (FEW, rows):
         for said in ("becomes columns", "has become columns") if count >= SOME else ("in memory",):
-            cost = trained(folder, count)
+            costs = []
+            for _ in range(TIMES):
+                if said == "becomes columns":
+                    shutil.rmtree(folder / "cache" / "lists", ignore_errors=True)
+                costs.append(trained(folder, count))
+            cost = Cost(min(c.cpu_s for c in costs), max(c.peak_mb for c in costs))
             base = base or cost
             more_s, more_mb = cost.cpu_s - base.cpu_s, cost.peak_mb - base.peak_mb
             good &= more_s <= 15 and more_mb <= 150

@@ -115,7 +115,11 @@ def _at_once(cells: list[list[str]], names: Sequence[str], source: Path) -> Bloc
     if None in known.values() or not all(map(str.strip, given["path"])):
         raise ValueError("a split that is unknown, or no file")
     info = [given.get(name, none) for name in INFO_COLUMNS]
-    scanned_N = np.array([all(row) and not reason for *row, reason in zip(*info, reasons, strict=True)], bool)
+    if any("" in values for values in info) or any(reasons):
+        rows = zip(*info, reasons, strict=True)
+        scanned_N = np.array([all(row) and not reason for *row, reason in rows], bool)
+    else:
+        scanned_N = np.ones(len(cells), bool)
     numbers: dict[str, np.ndarray] = {}
     texts = {name: list(given.get(name, none)) for name in ("path", "reason", *OWN)}
     texts["group"], texts["caption"] = _stripped(given.get("group", none)), _stripped(texts["caption"])

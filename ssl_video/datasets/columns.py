@@ -14,6 +14,7 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -97,7 +98,7 @@ def text_column(values: Sequence[str]) -> Column:
 
 def numbers_column(values: Sequence[Sequence[int]]) -> Column:
     """Several whole numbers a row."""
-    flat = np.fromiter((number for row in values for number in row), np.int64)
+    flat = np.fromiter(chain.from_iterable(values), np.int64)
     return _ragged(flat, map(len, values), len(values))
 
 

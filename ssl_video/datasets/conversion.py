@@ -107,7 +107,7 @@ class _Lists:
 
     def add(self, block: Block, writers: dict[str, ColumnsWriter]) -> None:
         """Write the rows to the lists that they are for; labels are numbered as they come."""
-        for labels in block.labels:
+        for labels in dict.fromkeys(block.labels):
             if labels not in self._known:
                 self._known[labels] = tuple(self.numbers.setdefault(n, len(self.numbers)) for n in labels)
         columns = {n: c for n, c in block.columns.items() if n != "reason"}
@@ -186,7 +186,9 @@ class _Csv:
         self.told = SEPARATOR.match(next(self._text(), ""))
         first = first_line(self._rest(), path)
         self.delimiter = self.told[1] if self.told else delimiter_of(first, path)
-        self.skip_blanks = any('"' in line and blank_before_quotes(line, self.delimiter) for line in self._rest())
+        with path.open("rb") as file:
+            quotes = any(b'"' in block for block in iter(lambda: file.read(1 << 20), b""))
+        self.skip_blanks = quotes and any(blank_before_quotes(line, self.delimiter) for line in self._rest())
 
     def lines(self) -> Lines:
         """(number, cells) of every line that is not blank."""
