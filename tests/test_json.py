@@ -40,7 +40,7 @@ def test_results_are_one_document(folder, capfd):
 
 def test_a_table_is_one_document(tmp_path, capfd, monkeypatch):
     class Bench:
-        def __init__(self, _table, _workers, _device, say, _rows):
+        def __init__(self, _table, _workers, _device, say, _rows, _measured):
             say("measuring")
 
         def run(self, out):

@@ -320,8 +320,7 @@ def _nearest(found: _Ranked, m: int, neighbours: int, name: str, videos: VideoSe
     for rank, (n, similarity) in enumerate(zip(one.rows_k.tolist(), one.similarities_k.tolist(), strict=True), 1):
         video = found.gallery[n]
         frame = SAME if own and video.labels == own else OTHER
-        caption = f"{similarity:.2f} {_name(video, videos)}"
-        pictures.append(_thumbnail(video, f"{name}_{rank}.jpg", caption, frame))
+        pictures.append(_thumbnail(video, f"{name}_{rank}.jpg", f"{similarity:.2f} {_name(video, videos)}", frame))
     return pictures
 
 
