@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssl_video.errors import UserError
+from ssl_video.members import member_of
 from ssl_video.processes import LOCK, started, this_host
 
 LEFT_BEHIND = re.compile(
@@ -224,8 +225,12 @@ def cut(name: str, most: int) -> str:
 
 
 def there(path: Path | str) -> bool:
-    """True if something is there that can be seen; a name that no file can have is not there."""
-    return os.path.exists(path)  # noqa: PTH110  (Path.exists raises for names that are too long)
+    """True if something is there that can be seen; a name that no file can have is not there.
+
+    A member of a shard is there with the shard.
+    """
+    member = member_of(path)
+    return os.path.exists(member.shard if member else path)  # noqa: PTH110  (Path.exists raises for names that are too long)
 
 
 def readable(name: str) -> str:

@@ -45,7 +45,7 @@ def test_the_commands_are_completed(sourced, shell):
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("data ", {"scan", "cache", "flow", "synthesize"}),
+        ("data ", {"scan", "cache", "pack", "flow", "synthesize"}),
         ("data cache --k", {"--kind"}),
         ("data cache --kind ", {"h264", "raw"}),
         ("explain cam --fl", {"--flow"}),

@@ -14,7 +14,7 @@ from ssl_video.model.readout import MAP_READOUTS
 from ssl_video.pretexts.base import PRETEXTS
 from ssl_video.recipes import load_recipe
 
-ACTIONS = {"data": ("scan", "cache", "flow", "synthesize"), "explain": ("flow", "affinity", "cam")}
+ACTIONS = {"data": ("scan", "cache", "pack", "flow", "synthesize"), "explain": ("flow", "affinity", "cam")}
 PAGES = [f"{c} {action}".strip() for c in COMMANDS for action in ACTIONS.get(c, ("",))]
 
 

@@ -16,6 +16,7 @@ FLOORS = [
             "_version",
             "bounds",
             "processes",
+            "members",
             "files",
             "readback",
             "figures",

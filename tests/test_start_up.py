@@ -25,7 +25,7 @@ for word in sys.argv[1:]:
 
 def test_help_imports_nothing_large():
     words = list(COMMANDS)
-    words += ["data scan", "data cache", "data flow", "data synthesize", "explain flow", "explain cam"]
+    words += ["data scan", "data cache", "data pack", "data flow", "data synthesize", "explain flow", "explain cam"]
     words += ["explain affinity"]
     command = [sys.executable, "-c", CODE.format(large=LARGE), *words]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout

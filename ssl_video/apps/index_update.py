@@ -25,6 +25,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval.features import Extraction, Features
 from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
 from ssl_video.files import as_named
+from ssl_video.members import state_and_identity
 from ssl_video.model import Model, default_model
 from ssl_video.progress import announce
 from ssl_video.train.distributed import Ranks
@@ -246,7 +247,7 @@ def _todo(videos: VideoList | None, stored: Stored | None, problems: list[Proble
     known = Known(stored.entries if stored else ())
     states: dict[str, State] = {}
     todo: list[ListedVideo] = []
-    files: set[tuple[int, int]] = set()
+    files: set[tuple[int, ...]] = set()
     replaced: set[str] = set()
     renamed: dict[str, str] = {}
     for video in videos.videos if videos else ():
@@ -254,15 +255,15 @@ def _todo(videos: VideoList | None, stored: Stored | None, problems: list[Proble
         if path in states:
             continue
         try:
-            stat = Path(path).stat()
+            size, mtime_ns, file = state_and_identity(path)
         except OSError as error:
             problems.append(Problem(video.source, f"cannot be read: {error.strerror}"))
             continue
-        state = stat.st_size, stat.st_mtime_ns
+        state = size, mtime_ns
         entry = known.entry(path, state)
-        if (stat.st_dev, stat.st_ino) in files and (entry is None or entry.path != path):
+        if file in files and (entry is None or entry.path != path):
             continue  # another name of a file that was named already
-        files.add((stat.st_dev, stat.st_ino))
+        files.add(file)
         states[path] = state
         if entry is not None and (entry.size, entry.mtime_ns) == state:
             if entry.path != path and not entry.content:

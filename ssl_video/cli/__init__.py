@@ -37,7 +37,7 @@ COMMANDS = {
     "report": "a page on a run: its curves, the pretext's inputs, neighbours before and after training",
     "app": "a local web page on a run: drop a video, see its neighbours, its speediness and more",
     "export": "for use elsewhere: a network (safetensors, ONNX, torch.export) or vectors (TensorBoard, FiftyOne)",
-    "data": "scan, cache or synthesize videos, or compute their optical flow",
+    "data": "scan, cache, pack or synthesize videos, or compute their optical flow",
     "list": "what there is: pretexts, backbones, encoders, datasets, protocols, recipes, tables, weights",
     "weights": "which published file a file of weights is, what would be loaded, and how it is used",
     "completion": "the script by which bash or zsh completes commands, flags and choices",

@@ -1,4 +1,4 @@
-"""``ssl-video data``: scan, cache and synthesize videos, and compute their optical flow."""
+"""``ssl-video data``: scan, cache, pack and synthesize videos, and compute their optical flow."""
 
 import sys
 from collections.abc import Sequence
@@ -75,6 +75,26 @@ class CacheConfig(Bounded, flags="--"):
 
 
 @dataclass(frozen=True)
+class PackConfig(Bounded, flags="--"):
+    """Options of packing."""
+
+    examples: ClassVar = (
+        "ssl-video data pack copies --out shards",
+        "ssl-video data pack ucf101:ROOT --out shards --shard-bytes 200000000",
+        "ssl-video data pack videos/manifest.csv --out shards --workers 4",
+    )
+
+    data: tyro.conf.Positional[Spec]
+    """A folder, a csv, a manifest (of copies, too) or any other SPEC."""
+    out: Folder
+    """Folder of the shards; its manifest.csv is the SPEC to train from."""
+    shard_bytes: Count = 1_000_000_000
+    """Bytes of a shard, about."""
+    workers: Count | None = None
+    """Scanning processes; by default one a core."""
+
+
+@dataclass(frozen=True)
 class FlowConfig(Bounded, flags="--"):
     """Options of computing flow."""
 
@@ -119,7 +139,7 @@ class SynthesizeConfig(Bounded, flags="--"):
 def main(argv: Sequence[str]) -> int:
     """The command: one of its actions."""
     examples = (ScanConfig.examples[0], CacheConfig.examples[0], SynthesizeConfig.examples[0])
-    actions = {"scan": scan, "cache": cache, "flow": flow, "synthesize": synthesize}
+    actions = {"scan": scan, "cache": cache, "pack": pack, "flow": flow, "synthesize": synthesize}
     action = action_of(argv, "data", actions, examples)
     return 0 if action is None else action(argv[1:])
 
@@ -185,6 +205,25 @@ def _look_after(config: CacheConfig) -> int:
     tell(f"Removed: {size(sum(one.bytes for one in gone))} in {count(len(gone), 'folder')}.")
     for one in stay:
         tell(f"{one.folder} stays: a process has begun to read it.")
+    return 0
+
+
+def pack(argv: Sequence[str]) -> int:
+    """Pack the files of every usable video into tar files of about 1 GB."""
+    config = parse(PackConfig, argv, "data pack", "Pack the files of videos into tar files, as WebDataset reads them.")
+    from ssl_video.datasets.pack import pack_videos
+
+    done = pack_videos(config.data, config.out, config.shard_bytes, workers=config.workers, progress=True)
+    for warning in done.warnings:
+        tell(f"warning: {warning}")
+    for line in left_out(done.problems):
+        tell(line)
+    there = f", of which {done.kept} lay there already" if done.kept else ""
+    tell(
+        f"{are(done.videos, 'video')} in {count(done.shards, 'shard')} in {config.out}, {size(done.bytes)}{there}; "
+        f"{len(done.problems)} left out."
+    )
+    tell(f"Next: ssl-video pretrain --data {as_word(config.out)}")
     return 0
 
 

@@ -18,6 +18,7 @@ REMEDIES: Mapping[str, str] = {
     "report": "fewer --samples and --queries",
     "data scan": "fewer --workers",
     "data cache": "fewer --workers or a smaller --short-side",
+    "data pack": "fewer --workers",
     "data flow": "fewer --workers or a smaller --short-side",
     "data synthesize": "fewer --workers",
 }

@@ -125,7 +125,7 @@ def action_of(argv: Sequence[str], command: str, actions: Mapping[str, T], examp
     if not argv or argv[0] in ("-h", "--help", "--help-all"):
         about = {name: str(action.__doc__).partition("\n")[0] for name, action in actions.items()}
         lines = [line for name, said in about.items() for line in beside(f"  {name}", said, 15, terminal_width())]
-        print(f"usage: ssl-video {command} {'|'.join(actions)} [options]\n\n" + "\n".join(lines))
+        print(f"usage: ssl-video {command} ACTION [options]\n\n" + "\n".join(lines))
         print("\nexamples:\n" + "\n".join(f"  {example}" for example in examples))
         print(f"\n'ssl-video {command} {next(iter(actions))} --help' shows its options.")
         return None

@@ -10,12 +10,14 @@ import numpy as np
 from ssl_video.datasets.columns import Column, text_column
 from ssl_video.datasets.listing import MISSING
 from ssl_video.datasets.manifest import (
+    IN_SHARD,
     INFO_COLUMNS,
     OWN,
     PATHS,
     Row,
     fitting,
     parsed_row,
+    path_in,
     separated,
     spelled_path,
     split_of,
@@ -112,6 +114,8 @@ def _at_once(cells: list[list[str]], names: Sequence[str], source: Path) -> Bloc
     none = ("",) * len(cells)
     labels, reasons = list(map(_labels, given.get("label", none))), _present(given.get("reason", none))
     known = {said: split_of(said) for said in set(given.get("split", none))}
+    if "shard" in given:
+        given["path"] = tuple(map(path_in, *(given[name] for name in ("path", *IN_SHARD))))
     if None in known.values() or not all(map(str.strip, given["path"])):
         raise ValueError("a split that is unknown, or no file")
     info = [given.get(name, none) for name in INFO_COLUMNS]

@@ -3,7 +3,8 @@
 ``path`` (relative to the manifest, or absolute), ``label`` (the name of the class, or of several with ``|`` between
 them), ``group`` (what train and test must not share), ``split`` ("train", "test" or empty, which means train), the
 fields of ``VideoInfo``, ``reason`` (why the file cannot be used), and further fields of ``ListedVideo``, such as
-``caption`` (what it shows, in words; may be empty). What was found
+``caption`` (what it shows, in words; may be empty). Where videos lie in shards, ``shard``, ``offset`` and ``size`` say
+in which tar, from which byte on and how many there are, and ``path`` is their name in it. What was found
 of a file that has another ``state`` now is not used: the file is scanned anew. Only ``path`` is needed, so a list made
 by hand with the header ``path,label`` is a manifest that was not scanned; those of version 0.1 have no column after
 ``reason``.
@@ -17,7 +18,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ssl_video.datasets.listing import MISSING, class_names, csv_lines, read_tex
 from ssl_video.datasets.spelling import spellings
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import as_named, there, written_aside
+from ssl_video.members import Member, member_of, plain_name, shortfall
 from ssl_video.video.content import content_of, state_of
 from ssl_video.video.info import Problem, VideoInfo
 
@@ -43,6 +45,8 @@ OWN = ("copy_of", "annotation", "annotated", "published", "caption")
 """Columns that are fields of ``ListedVideo`` of the same name."""
 PATHS = ("path", "copy_of", "annotation")
 COLUMNS = ("path", "label", "group", "split", *INFO_COLUMNS, "reason", "content", *OWN, "state")
+IN_SHARD = ("shard", "offset", "size")
+"""Columns that are written only where videos lie in shards."""
 COPY_CHANGED = "the copy has changed since it was made; make it again by 'ssl-video data cache' or 'data flow'"
 OTHER_WORDS = {
     "path": ("video", "filename", "file", "file_name", "filepath", "file_path", "video_path", "clip"),
@@ -132,6 +136,12 @@ def write_manifest(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     Paths below the manifest's folder are written relative to it, so that both can move together. Numbers are written so
     that reading gives back the same ones.
     """
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        file.writelines(manifest_lines(path, rows))
+
+
+def manifest_lines(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """What ``write_manifest`` writes, line by line."""
     folders = as_named(path).parent, Path(path).resolve().parent
 
     def relative(file: Path | str) -> str:
@@ -139,16 +149,20 @@ def write_manifest(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
         below = (file.relative_to(folder).as_posix() for folder in folders if file.is_relative_to(folder))
         return next(below, str(file))
 
-    with written_aside(path) as aside, aside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        # ends of lines decide what is quoted: also a carriage return in a name
-        lines = io.StringIO(newline="")
-        writer = csv.DictWriter(lines, COLUMNS, restval="", lineterminator="\r\n")
-        file.write(",".join(COLUMNS) + "\n")
-        for row in rows:
-            writer.writerow({**row, **{name: relative(row[name]) for name in PATHS if row.get(name)}})
-            file.write(lines.getvalue().removesuffix("\r\n") + "\n")
-            lines.seek(0)
-            lines.truncate()
+    # ends of lines decide what is quoted: also a carriage return in a name
+    lines, rows = io.StringIO(newline=""), iter(rows)
+    first = list(islice(rows, 1))
+    columns = COLUMNS + IN_SHARD if any(member_of(row["path"]) for row in first) else COLUMNS
+    writer = csv.DictWriter(lines, columns, restval="", lineterminator="\r\n")
+    yield ",".join(columns) + "\n"
+    for row in chain(first, rows):
+        row = {**row, **{name: relative(row[name]) for name in PATHS if row.get(name)}}
+        if columns != COLUMNS and (member := member_of(row["path"])) is not None:
+            row |= {"path": member.name, "shard": member.shard, "offset": member.offset, "size": member.size}
+        writer.writerow(row)
+        yield lines.getvalue().removesuffix("\r\n") + "\n"
+        lines.seek(0)
+        lines.truncate()
 
 
 def joined(labels: Sequence[str]) -> str:
@@ -251,14 +265,17 @@ def columns_named(cells: Sequence[str], where: str) -> list[str]:
     names = [column(cell) for cell in cells]
     if len(names) > 1 and INDEX.fullmatch(names[0]):
         names[0] = ""
+    known = COLUMNS + IN_SHARD
     for n, name in enumerate(names):
-        if name and name not in COLUMNS:
-            raise UserError(f"{where}: there is no column {name!r}; {nearest(name, COLUMNS)}")
+        if name and name not in known:
+            raise UserError(f"{where}: there is no column {name!r}; {nearest(name, known)}")
         if name and name in names[:n]:
             first, other = cells[names.index(name)].strip(), cells[n].strip()
             raise UserError(f"{where}: the columns {first!r} and {other!r} both are the {name}; keep one of them.")
     if "path" not in names:
         raise UserError(f"{where}: the column 'path' is missing.")
+    if len(missing := set(IN_SHARD) - set(names)) in (1, 2):
+        raise UserError(f"{where}: the column {min(missing)!r} is missing, without which no video in a shard is found.")
     return names
 
 
@@ -283,12 +300,28 @@ def parsed_row(cells: dict[str, str], source: Path, number: int) -> Row:
             info = VideoInfo(**found, content=cells.get("content", "").strip(), state=cells.get("state", ""))
         except ValueError as error:
             raise UserError(f"{source}, line {number}: {error}; run 'ssl-video data scan' again.") from None
+    try:
+        path = path_in(*(cells.get(name, "") for name in ("path", *IN_SHARD)))
+    except ValueError:
+        raise UserError(
+            f"{source}, line {number}: the offset and the size of a video in a shard are whole numbers; pack again."
+        ) from None
     labels, group = separated(cells.get("label", "")), cells.get("group", "").strip()
     own: dict[str, Any] = {name: cells.get(name, "") for name in OWN}
     own["caption"] = own["caption"].strip() or None
-    row = Row(cells["path"], labels, group, split, info, cells.get("reason", ""), **own)
+    row = Row(path, labels, group, split, info, cells.get("reason", ""), **own)
     check_named(row, source, number)
     return replace(row, state=cells.get("state", ""))
+
+
+def path_in(path: str, shard: str, offset: str, size: str) -> str:
+    """The path that these cells name: of a file, or with a ``shard`` of its member. Raises ValueError."""
+    if not shard.strip() or not path.strip():
+        return path
+    place, length = int(offset), int(size)
+    if not 0 <= place < 2**63 or not 0 <= length < 2**63:
+        raise ValueError("beyond what a file has")
+    return Member(shard.strip(), place, length, plain_name(path.strip())).path
 
 
 def check_named(row: Row, source: Path, number: int) -> None:
@@ -301,7 +334,7 @@ def listed_row(row: Row, source: Path) -> Row:
     """The row with a whole path, as a problem if its file is not there; ``source`` is the whole path of the list."""
     paths = {name: spelled_path(source.parent, getattr(row, name)) for name in PATHS if getattr(row, name).strip()}
     noted = "" if row.reason == MISSING else row.reason  # it may have come back
-    reason = noted or ("" if there(paths["path"]) else MISSING)
+    reason = noted or (shortfall(paths["path"]) if there(paths["path"]) else MISSING)
     return replace(row, **paths, info=None if reason else row.info, reason=reason)
 
 

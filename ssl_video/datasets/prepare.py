@@ -97,7 +97,7 @@ def _written(
     manifest: Path, splits: Splits, prepare: Callable[[VideoList], VideoSet], copies: bool = False
 ) -> Prepared:
     """Of ``copies``, originals that could not be copied are problems, and no videos to be scanned later."""
-    prepared = [(name, one, prepare(one)) for name, one in _lists(splits)]
+    prepared = [(name, one, prepare(one)) for name, one in lists_of(splits)]
 
     def rows() -> Iterator[dict[str, Any]]:
         for name, one, done in prepared:
@@ -112,7 +112,7 @@ def _written(
     return Prepared(manifest, sum(len(done.videos) for done in sets), frames, problems, splits.warnings)
 
 
-def _lists(splits: Splits) -> Iterator[tuple[str, VideoList]]:
+def lists_of(splits: Splits) -> Iterator[tuple[str, VideoList]]:
     """The lists with the names that a manifest has for them, none where there is one only."""
     if splits.test is None:
         yield "", splits.train

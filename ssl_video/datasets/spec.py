@@ -10,10 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from ssl_video.datasets.base import DATASETS, FeatureSplits, ListedVideo, Splits, Video, VideoList, VideoRows, VideoSet
+from ssl_video.datasets.finding import videos_below
 from ssl_video.datasets.folder import load_folder
 from ssl_video.datasets.large import load_list
 from ssl_video.datasets.listing import leaks, shortcomings, with_reasons
 from ssl_video.datasets.many import compact
+from ssl_video.datasets.packed import COMPRESSED, load_tars, shards_in
 from ssl_video.datasets.scans import contents_of, scanned_rows
 from ssl_video.datasets.spelling import Spellings, why_absent
 from ssl_video.datasets.synthetic import synthesize
@@ -92,7 +94,14 @@ def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSpli
         raise UserError(f"{spec} has one split only, not {split}; leave --split out.")
     if path.is_dir():
         manifest = path / "manifest.csv"
-        return load_list(manifest) if through_manifest and manifest.is_file() else load_folder(path)
+        if through_manifest and manifest.is_file():
+            return load_list(manifest)
+        tars = shards_in(path)
+        return load_tars(tars, path.name) if tars and not videos_below(path).paths else load_folder(path)
+    if path.name.lower().endswith(COMPRESSED):
+        raise UserError(f"{path} is compressed, so that no video in it can be read alone; unpack it.")
+    if path.suffix.lower() == ".tar":
+        return load_tars([path], path.name)
     if path.suffix.lower() in LIST_SUFFIXES:
         return load_list(path, facts=through_manifest)
     return Splits(VideoList(path.name, (ListedVideo(str(as_named(path))),)))

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoRows, VideoSet
 from ssl_video.datasets.cached import read_from
@@ -14,6 +13,8 @@ from ssl_video.datasets.many import compact
 from ssl_video.datasets.spec import contents_of, describe, load_splits
 from ssl_video.datasets.statistics import measure
 from ssl_video.errors import UserError
+from ssl_video.files import there
+from ssl_video.members import member_of
 from ssl_video.progress import are, left_out
 from ssl_video.run import Lists, Run
 from ssl_video.train.config import DataConfig
@@ -47,10 +48,11 @@ def lists_of(
         if isinstance(rows, VideoRows) and not (rows.has("copy_of") or rows.has("reversed_path")):
             found.append(videos)  # its files are looked at when they are read
             continue
-        there = all(Path(path).exists() for v in videos.videos for path in (v.path, v.reversed_path) if path)
-        again = (
-            _as_it_is_now(videos, say, progress) if there else _shown_again(videos, data, objective, progress, draws)
-        )
+        all_there = all(there(path) for v in videos.videos for path in (v.path, v.reversed_path) if path)
+        if all_there:
+            again = _as_it_is_now(videos, say, progress)
+        else:
+            again = _shown_again(videos, data, objective, progress, draws)
         found.append(videos if again == videos else dataclasses.replace(again, videos=compact(again.videos)))
     return Lists(*found)
 
@@ -58,7 +60,7 @@ def lists_of(
 def _as_it_is_now(videos: VideoSet, say: Say, progress: bool) -> VideoSet:
     """The videos with the contents of their files; of a copy only itself is read, so that it stays as it is."""
     hold_copies(v.path for v in videos.videos if v.copy_of)
-    gone = [v.source for v in videos.videos if not Path(v.source).exists()]
+    gone = [v.source for v in videos.videos if not there(v.source) and member_of(v.path) is None]
     now = contents_of([v for v in videos.videos if v.info.content and v.at_hand == v.source], progress=progress)
     changed = {v.source: now[v.source] for v in videos.videos if now.get(v.source, "") not in ("", v.info.content)}
     of_copies = [v.source for v in videos.videos if v.copy_of and v.source in changed]

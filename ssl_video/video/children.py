@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from ssl_video.errors import UserError
+from ssl_video.members import member_of
 from ssl_video.processes import end_with_parent
 from ssl_video.progress import bar
 from ssl_video.video.alive import listened_to
@@ -245,11 +246,11 @@ class _Child:
 def _not_readable(path: str) -> Problem | None:
     """Why there is no need to ask a child: the system does not let us read the file, or it is empty."""
     try:
-        state = state_of(path)
+        state, member = state_of(path), member_of(path)
         if os.path.isdir(path):  # noqa: PTH112
             os.listdir(path)  # noqa: PTH208
             return None
-        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        os.close(os.open(member.shard if member else path, os.O_RDONLY | os.O_NONBLOCK))
     except OSError as error:
         return Problem(path, reason_of(error), passing=True)
     except ValueError:

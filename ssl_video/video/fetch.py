@@ -19,7 +19,8 @@ import av.error
 from av.container import InputContainer, OutputContainer
 from av.video.stream import VideoStream
 
-from ssl_video.video.info import VideoError
+from ssl_video.members import member_of, read_member
+from ssl_video.video.info import VideoError, reason_of
 from ssl_video.video.pictures import LARGEST
 
 # PyAV before 19 refuses a file whose tags are not UTF-8 unless told; from 19 on it always reads it.
@@ -61,8 +62,20 @@ STILL = frozenset(["bmp", "gif", "jpegls", "jpegxl", "jpeg2000", "mjpeg", "png",
 
 
 def fetch(video: str) -> str | bytes:
-    """What FFmpeg reads a video from: the whole path of its file, or its bytes. ``video`` is a local file's path."""
-    return os.path.abspath(video)  # noqa: PTH100  (as text, in which bytes that are not UTF-8 survive)
+    """What FFmpeg reads a video from: the whole path of its file, or the bytes of a member of a shard.
+
+    Raises:
+        VideoError: if these cannot be read; FileNotFoundError if there is no such shard.
+    """
+    member = member_of(video)
+    if member is None:
+        return os.path.abspath(video)  # noqa: PTH100  (as text, in which bytes that are not UTF-8 survive)
+    try:
+        return read_member(member)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise VideoError(reason_of(error)) from error
 
 
 @contextlib.contextmanager

@@ -23,8 +23,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ssl_video.errors import UserError, nearest
-from ssl_video.readback import DAMAGE, in_short, read_array
 from ssl_video.video.alive import beat
+from ssl_video.video.arrays import frames_of_array, open_array
 from ssl_video.video.fetch import open_decoder, open_media, torchcodec_works, video_stream
 from ssl_video.video.info import VideoError, VideoInfo
 from ssl_video.video.pictures import LARGEST, iterate_folder, of_pictures, picture_files
@@ -74,7 +74,7 @@ def read_frames(
     if not len(frames):
         raise VideoError("no frame is named")
     if path.endswith(".npy"):
-        return _from_array(path, frames, each)
+        return frames_of_array(path, frames, each)
     if of_pictures(path):
         return np.stack(list(map(each or _same, iterate_folder(path, frames))))
     if min(frames) < 0:
@@ -115,7 +115,7 @@ def _gather(numbered: Iterable[tuple[int, VideoFrame]], frames: Sequence[int], e
 def iterate_frames(path: str, start: int = 0, each: Each | None = None) -> Iterator[np.ndarray]:
     """All frames from number ``start`` on, (H, W, 3) uint8 RGB or what ``each`` makes of it. Raises VideoError."""
     if path.endswith(".npy"):
-        for frame_HWC in _array(path)[start:]:
+        for frame_HWC in open_array(path)[start:]:
             beat()
             frame_HWC = np.array(frame_HWC)  # a map of the file cannot be written to, and torch minds
             yield each(frame_HWC) if each else frame_HWC
@@ -276,23 +276,6 @@ def _number(pts: int, info: VideoInfo) -> int:
 def _time_after(number: int, info: VideoInfo) -> int:
     """A time, in units of the stream, shortly after the frame of this number and before the next."""
     return int(info.pts_start + (number + 0.5) * info.pts_step)
-
-
-def _array(path: str) -> np.ndarray:
-    try:
-        return read_array(path, 4)
-    except (OSError, *DAMAGE) as error:
-        raise VideoError(f"it cannot be read ({in_short(error)})") from error
-
-
-def _from_array(path: str, frames: Sequence[int], each: Each | None) -> np.ndarray:
-    array_THWC = _array(path)
-    try:
-        if each:
-            return np.stack([each(np.array(array_THWC[number])) for number in frames])
-        return array_THWC[np.asarray(frames)]
-    except IndexError as error:
-        raise VideoError(f"there is no frame {max(frames)}: the file ends before it") from error
 
 
 def _torchcodec(
