@@ -189,6 +189,8 @@ def own_loss(model: Model, task: Task, config: GenerationConfig, seed: int) -> d
         return {}
     pretext = model.pretext.eval()
     videos = usable(for_modality(task.test, model.backbone.clip.modality, reversed=False), pretext)
-    numbers, _ = measured(pretext, videos, Ranks(device=model.device), PretextConfig(config.loss_clips), seed, task.workers)
+    numbers, _ = measured(
+        pretext, videos, Ranks(device=model.device), PretextConfig(config.loss_clips), seed, task.workers
+    )
     check_loss(model.name, numbers)
     return numbers
