@@ -144,7 +144,8 @@ def _untrained(
     if pretext is not None and pretext.fitted and heads.exists():  # classes of colours are no weights, say
         kept = {k: v for k, v in load_tensors(heads)[0].items() if k in pretext.fitted}
         load_into(pretext, pretext.state_dict() | kept, str(heads))
-    return Model(spec, backbone, view, {"architecture": backbone.architecture}, device, pretext)
+    run = {"architecture": backbone.architecture} | ({"changed": dict(options)} if options else {})
+    return Model(spec, backbone, view, run, device, pretext)
 
 
 def _packaged_name(spec: str) -> str | None:
@@ -209,7 +210,7 @@ def _loaded(spec: str, file: Path, device: torch.device, options: Mapping[str, s
     """The network in a file, with its pretext if the file holds that whole, and with other ``options``."""
     weights, header = load_tensors(file)
     backbone, view = _network(header, str(file), options)
-    header = {**header, "options": backbone.provenance.options} if options else header
+    header = header | {"options": backbone.provenance.options, "changed": dict(options)} if options else header
     own = network_of(weights)
     load_into(backbone, own_names(own or weights, backbone.provenance.names), str(file))
     pretext = _pretext(header, backbone, str(file), weights) if own else None
