@@ -1,8 +1,8 @@
-"""Draw the pictures of the documentation: ``python docs/pictures.py [NAME ...] [--run RUN]``; no NAME means all.
+"""Draw pictures of the documentation, all or some: ``python docs/pictures.py [NAME ...] [--run RUN] [--left WORK]``.
 
 A file docs/drawings/NAME.py with a function ``draw(out)`` draws docs/pictures/NAME.png, or NAME with the ``SUFFIX``
 that it states: ``.webp`` for what moves. What a trained network is used for is drawn by ``draw(out, run)``, with the
-folder of a run of ``ssl-video pretrain --config small``.
+folder of a run of ``ssl-video pretrain --config small``; what a benchmark has left, by ``draw(out, left)``.
 """
 
 import argparse
@@ -24,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the pictures of the documentation.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(there))
     parser.add_argument("--run", help="folder of a run of ssl-video pretrain --config small")
+    parser.add_argument("--left", help="folder of a benchmark that the drawing names")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "pictures", help="where to write")
     given = parser.parse_args()
     if unknown := set(given.names) - set(there):
@@ -31,12 +32,12 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     for name in given.names or there:
         drawing = importlib.import_module(f"drawings.{name}")
-        needs_run = "run" in inspect.signature(drawing.draw).parameters
-        if needs_run and not given.run:
-            print(f"{name}: left out, it needs --run")
+        needed = [n for n in ("run", "left") if n in inspect.signature(drawing.draw).parameters]
+        if missing := [n for n in needed if not getattr(given, n)]:
+            print(f"{name}: left out, it needs --{missing[0]}")
             continue
         picture = given.out / f"{name}{getattr(drawing, 'SUFFIX', '.png')}"
-        drawing.draw(picture, *([given.run] if needs_run else []))
+        drawing.draw(picture, *(getattr(given, n) for n in needed))
         if picture.suffix == ".png":
             shrink(picture)
         print(f"{name}: drawn")

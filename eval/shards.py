@@ -251,9 +251,15 @@ def _read_shard(kept: FeatureFolder, number: int, videos: Sequence[Video], whole
 
 
 def fingerprint(model: Model) -> str:
-    """16 hexadecimal digits of the network's weights and of how videos are shown to it."""
-    digest = hashlib.sha256(json.dumps([model.backbone.architecture, asdict(model.view)]).encode())
-    for name, value in model.backbone.state_dict().items():
+    """16 hexadecimal digits of the network's weights and of how videos are shown to it.
+
+    Of its options too, where networks of the same weights may differ by them: one that is shown noise, a changed run.
+    """
+    backbone = model.backbone
+    digest = hashlib.sha256(json.dumps([backbone.architecture, asdict(model.view)]).encode())
+    if backbone.takes_condition or model.run.get("changed"):
+        digest.update(json.dumps(backbone.provenance.options, sort_keys=True).encode())
+    for name, value in backbone.state_dict().items():
         digest.update(f"stages.{name.removeprefix('network.')}".encode())  # as indices of version 0.1 have it
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

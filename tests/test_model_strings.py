@@ -17,6 +17,7 @@ from ssl_video.cli.pretrain_command import configure
 from ssl_video.errors import UserError
 from ssl_video.eval.base import Task, evaluate
 from ssl_video.model import Model, load_backbone, load_model, untrained_twin
+from ssl_video.model.loading import anywhere
 from ssl_video.pretexts.base import PRETEXTS, Output, Pretext, View, build_pretext
 from ssl_video.pretrain_config import Choice, PretrainConfig
 from ssl_video.pretraining import write_weights
@@ -94,6 +95,36 @@ def test_a_file_cut_off_is_not_taken_for_one_of_others(run):
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(UserError, match="not a whole safetensors file"):
         load_model(str(run))
+
+
+@pytest.mark.parametrize("kind", ["", "random:"])
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [
+        ("widht=2", "has no option 'widht'; did you mean 'width'"),
+        ("weights=other.pth", "has weights of its own; for those of another file, write net:NAME"),
+    ],
+)
+def test_an_option_that_a_run_cannot_have_is_answered_with_what_to_write(run, kind, options, answer):
+    with pytest.raises(UserError, match=answer):
+        load_model(f"{kind}{run}?{options}")
+
+
+def test_an_option_that_the_weights_of_a_run_do_not_allow_is_refused(run):
+    with pytest.raises(UserError, match="fit"):
+        load_model(f"{run}?width=4")
+    assert load_model(f"random:{run}?width=4").backbone.feature_dim == 2 * load_model(str(run)).backbone.feature_dim
+
+
+def test_a_run_with_a_question_mark_in_its_name_is_found(run):
+    asks = run.rename(run.with_name("which?width=3"))
+    assert same(load_model(str(asks)).backbone, load_model(f"{asks}?width=2").backbone)
+
+
+@pytest.mark.parametrize("kind", ["", "random:"])
+def test_a_run_with_options_is_known_in_any_folder(run, kind, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    assert anywhere(f"{kind}run?width=2") == f"{kind}{run}?width=2"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The space-time U-Net: at its start a network of images, frame by frame, and what is told to it changes nothing."""
 
+import itertools
 import math
 
 import numpy as np
@@ -119,6 +120,14 @@ def test_at_init_the_check_sees_statistics_over_time(monkeypatch):
 
 def test_he_starts_the_temporal_resizing_otherwise():
     assert differences(awake(tiny(resize_init="he")), clip())[::N].max() > 1e-2
+
+
+def test_he_and_identity_of_one_seed_differ_in_the_temporal_resizing_alone():
+    identity, he = (tiny(resize_init=init).state_dict() for init in ("identity", "he"))
+    other = {name for name in identity if not torch.equal(identity[name], he[name])}
+    assert other == {name for name in identity if name.endswith("time.conv.weight")}
+    drawn = [he[name].flatten()[:50] for name in sorted(other)]
+    assert not any(torch.equal(a, b) for a, b in itertools.pairwise(drawn))
 
 
 def test_at_init_what_is_given_and_said_changes_nothing():

@@ -12,6 +12,7 @@ from ssl_video.backbones.base import build_backbone
 from ssl_video.capabilities import Condition, Conditions, Generates, Sampling, Text
 from ssl_video.datasets.base import VideoSet
 from ssl_video.errors import UserError
+from ssl_video.eval.shards import fingerprint
 from ssl_video.model import load_model
 from ssl_video.pretexts import video_diffusion as module
 from ssl_video.pretexts.base import Context, Progress, Skip, build_pretext
@@ -248,11 +249,14 @@ def test_the_untrained_twin_knows_the_words_too(phases):
 
 def test_a_runs_network_can_be_judged_at_another_noise(phases):
     _, videos, *_ = phases
-    options = "channels=8,16,24&frames=4&words=8"
-    clean, noisy = (load_model(f"net:stunet?weights={videos.backbone_file}&{options}&noise={n}") for n in (0, 0.2))
+    clean, noisy = load_model(str(videos)), load_model(f"{videos}?noise=0.2")
     clips = frames()
-    torch.testing.assert_close(clean.dense_map(clips, "up2"), load_model(str(videos)).dense_map(clips, "up2"))
     assert not torch.allclose(clean.dense_map(clips, "up2"), noisy.dense_map(clips, "up2"), atol=1e-3)
+    assert (noisy.view, noisy.trained_on, noisy.run["options"]["noise"]) == (clean.view, clean.trained_on, 0.2)
+    by_net = load_model(f"net:stunet?weights={videos.backbone_file}&channels=8,16,24&frames=4&words=8&noise=0.2")
+    torch.testing.assert_close(by_net.dense_map(clips, "up2"), noisy.dense_map(clips, "up2"))
+    assert load_model(f"random:{videos}?noise=0.2").backbone.network.noise == 0.2
+    assert len({fingerprint(model) for model in (clean, noisy, by_net)}) == 3  # no features are those of another
 
 
 def test_freezing_all_that_there_is_is_refused():

@@ -121,9 +121,14 @@ class TemporalUp(Added):
 
 
 def start_resizing(layer: nn.Conv2d, init: ResizeInit) -> None:
-    """The identity, or as He et al. (2015) start layers: what the identity is measured against."""
+    """The identity, or as He et al. (2015) start layers: what the identity is measured against.
+
+    Of two networks of one seed that begin otherwise, all other weights are the same.
+    """
     if init == "he":
-        nn.init.kaiming_normal_(layer.weight)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(1 << 40, (), device="cpu")))
+            nn.init.kaiming_normal_(layer.weight)
     else:
         nn.init.zeros_(layer.weight)
         with torch.no_grad():

@@ -43,7 +43,7 @@ class EvaluateConfig(Bounded, flags="--"):
     """ucf101:ROOT, hmdb51:ROOT, kinetics:ROOT, sports1m:ROOT, youtube8m:ROOT, a manifest, a csv or a folder."""
     model: ModelName | None = None
     """A run's folder, a .safetensors file, net:NAME?weights=FILE, random:NAME?option=value, random:RUN for a run's
-    network untrained, or an encoder such as improved-trajectories."""
+    network untrained, RUN?option=value with another option, or an encoder such as improved-trajectories."""
     split: int = 1
     """Split of a data set with official lists."""
     preset: str = "default"

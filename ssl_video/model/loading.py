@@ -41,7 +41,8 @@ def load_backbone(spec: Path | str) -> Backbone:
 def load_model(spec: str | Path | Run, device: torch.device | str = "cpu") -> Model:
     """A model, in eval mode, by one of these names: ``load_model("net:vivit_base?weights=FILE")``.
 
-    * A run's or an exported folder, or a .safetensors of ours.
+    * A run's or an exported folder, or a .safetensors of ours; ``RUN?option=value`` with another option of its network
+      that its weights allow, such as the ``noise`` that a network which denoises is shown.
     * ``net:NAME``: a small network that comes with ssl-video, such as ``net:clips``.
     * ``net:NAME?weights=FILE&option=value``: a network with weights that others published, of a file or of an entry.
     * ``random:NAME?option=value``: the same with fresh weights.
@@ -91,12 +92,20 @@ def anywhere(spec: str) -> str:
     """The name of a model with the whole path of its folder or file, so that it can be noted and read in any folder."""
     kind, colon, rest = spec.partition(":")
     if colon and kind == "random" and not rest.startswith("net:"):
-        return f"random:{as_named(rest)}" if there(rest) else spec
+        name, mark, query = _of_file(rest)
+        return f"random:{as_named(name)}{mark}{query}" if there(name) else spec
     if colon and kind in ("net", "random"):
         name, _, query = rest.partition("?")
         parts = [_whole_weights(part) for part in query.split("&")]
         return f"{kind}:{name}?{'&'.join(parts)}" if query else spec
-    return str(Path(spec).resolve()) if there(spec) else spec
+    name, mark, query = _of_file(spec)
+    return f"{Path(name).resolve()}{mark}{query}" if there(name) else spec
+
+
+def _of_file(spec: str) -> tuple[str, str, str]:
+    """A path, a question mark and options behind it; a file may have the mark in its name."""
+    name, mark, query = (spec, "", "") if there(spec) else spec.rpartition("?")
+    return (name, mark, query) if there(name) else spec.partition("?")
 
 
 def _whole_weights(option: str) -> str:
@@ -111,10 +120,11 @@ def names_encoder(spec: str) -> bool:
 
 
 def _random(spec: str, rest: str, device: torch.device) -> Model:
-    name, options = _parsed(rest)
+    name, options = _options_of(rest)
     file = weights_file(Path(name))
     if Path(name).is_dir() and file.exists():
-        return _untrained(spec, load_tensors(file)[1], Run(Path(name)).pretext_file, device)
+        header, heads = load_tensors(file)[1], Run(Path(name)).pretext_file
+        return _untrained(spec, header, heads, device, _without_weights(name, options))
     if own := _packaged_name(rest):
         return _untrained(spec, packaged(own), packaged_file(own), device)
     if rest.startswith("net:"):  # an entry's options, and the clips that its weights were trained on
@@ -125,14 +135,17 @@ def _random(spec: str, rest: str, device: torch.device) -> Model:
     return _fresh(spec, build_backbone(name, **options), device)
 
 
-def _untrained(spec: str, header: Mapping[str, Any], heads: Path, device: torch.device) -> Model:
+def _untrained(
+    spec: str, header: Mapping[str, Any], heads: Path, device: torch.device, options: Mapping[str, str] = {}
+) -> Model:
     """The network of a header with fresh weights, with what its pretext, in ``heads``, has fitted to the data."""
-    backbone, view = _network(header, spec)
+    backbone, view = _network(header, spec, options)
     pretext = _pretext(header, backbone, spec)
     if pretext is not None and pretext.fitted and heads.exists():  # classes of colours are no weights, say
         kept = {k: v for k, v in load_tensors(heads)[0].items() if k in pretext.fitted}
         load_into(pretext, pretext.state_dict() | kept, str(heads))
-    return Model(spec, backbone, view, {"architecture": backbone.architecture}, device, pretext)
+    run = {"architecture": backbone.architecture} | ({"changed": dict(options)} if options else {})
+    return Model(spec, backbone, view, run, device, pretext)
 
 
 def _packaged_name(spec: str) -> str | None:
@@ -163,16 +176,29 @@ def _fresh(spec: str, backbone: Backbone, device: torch.device) -> Model:
     return Model(spec, backbone, view, {"architecture": backbone.architecture}, device)
 
 
+def _options_of(spec: str) -> tuple[str, dict[str, str]]:
+    """A path and the options behind it, see ``_of_file``."""
+    name, mark, query = _of_file(spec)
+    return name, _parsed(f"{mark}{query}")[1]
+
+
+def _without_weights(name: str, options: Mapping[str, str]) -> Mapping[str, str]:
+    if "weights" in options:
+        raise UserError(f"{name} has weights of its own; for those of another file, write net:NAME?weights=FILE.")
+    return options
+
+
 def _trained(spec: str, device: torch.device) -> Model:
-    path = Path(spec)
+    name, options = _options_of(spec)
+    path = Path(name)
     file = weights_file(path)
     if not file.exists():
         why = f"holds no {file.name} (is its training finished?)" if path.is_dir() else "does not exist"
-        meant = f"write net:{spec} for the one that comes with ssl-video; " if spec in packaged_names() else ""
+        meant = f"write net:{name} for the one that comes with ssl-video; " if name in packaged_names() else ""
         raise UserError(f"{path} {why}; {meant}a model is {A_MODEL}.")
     if _is_bare(file):
         raise UserError(f"{file} does not say of which network its weights are; write net:NAME?weights={file}.")
-    model = _loaded(spec, file, device)
+    model = _loaded(spec, file, device, _without_weights(name, options))
     header, backbone, run = model.run, model.backbone, Run(file.parent)
     if file == run.backbone_file:
         model.pretext = _pretext_beside(run.pretext_file, header, backbone)
@@ -180,10 +206,11 @@ def _trained(spec: str, device: torch.device) -> Model:
     return model
 
 
-def _loaded(spec: str, file: Path, device: torch.device) -> Model:
-    """The network in a file, with its pretext if the file holds that whole."""
+def _loaded(spec: str, file: Path, device: torch.device, options: Mapping[str, str] = {}) -> Model:
+    """The network in a file, with its pretext if the file holds that whole, and with other ``options``."""
     weights, header = load_tensors(file)
-    backbone, view = _network(header, str(file))
+    backbone, view = _network(header, str(file), options)
+    header = header | {"options": backbone.provenance.options, "changed": dict(options)} if options else header
     own = network_of(weights)
     load_into(backbone, own_names(own or weights, backbone.provenance.names), str(file))
     pretext = _pretext(header, backbone, str(file), weights) if own else None
@@ -206,10 +233,10 @@ def _is_bare(file: Path) -> bool:
         return False  # the reader of that format will say what is wrong
 
 
-def _network(header: Mapping[str, Any], where: str) -> tuple[Backbone, View]:
-    """The backbone that a header describes, with fresh weights, and how to show videos to it."""
+def _network(header: Mapping[str, Any], where: str, options: Mapping[str, str] = {}) -> tuple[Backbone, View]:
+    """The backbone that a header describes, with fresh weights and other ``options``, and how to show videos to it."""
     try:
-        backbone = build_backbone(header["architecture"], **header["options"])
+        backbone = build_backbone(header["architecture"], **{**header["options"], **options})
         pixels = {k: tuple(map(float, header["clip"][k])) for k in ("mean", "std")}  # published weights bring theirs
         if not all(map(math.isfinite, (*pixels["mean"], *pixels["std"]))) or 0 in pixels["std"]:
             raise ValueError(f"mean and std of pixels {pixels}")
