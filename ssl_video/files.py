@@ -18,6 +18,7 @@ from typing import Any, Literal
 from ssl_video.errors import UserError
 from ssl_video.members import member_of
 from ssl_video.processes import LOCK, started, this_host
+from ssl_video.remote import is_remote
 
 LEFT_BEHIND = re.compile(
     r"\..*\.(?:(?P<host>[0-9a-f]{8})-(?P<started>\d+)-)?(?P<pid>\d+)-[0-9a-f]{8}\.tmp(?:\..*)?", re.DOTALL
@@ -230,6 +231,8 @@ def there(path: Path | str) -> bool:
     A member of a shard is there with the shard.
     """
     member = member_of(path)
+    if member is not None and is_remote(member.shard):
+        return True  # as far as can be known without asking
     return os.path.exists(member.shard if member else path)  # noqa: PTH110  (Path.exists raises for names that are too long)
 
 

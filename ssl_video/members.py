@@ -1,6 +1,7 @@
 """Members of tar files as paths: ``SHARD.tar@OFFSET+SIZE/NAME`` is the file NAME, whose bytes begin there in the shard.
 
-Such a path goes wherever that of a file goes. The 512 bytes before a member are its header, by which every reading
+Such a path goes wherever that of a file goes; the shard may lie elsewhere (``remote``), and is asked for nothing then
+but the bytes of members. The 512 bytes before a member are its header, by which every reading
 checks that the member is where the path says.
 """
 
@@ -10,6 +11,8 @@ import re
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from ssl_video.remote import is_remote, read_range
 
 HEADER = 512
 """Bytes of the header before a member, and what members are filled up to."""
@@ -52,8 +55,23 @@ def plain_name(name: str) -> str:
     return posixpath.normpath(f"/{name}").lstrip("/")
 
 
+def path_in(path: str, shard: str, offset: str, size: str) -> str:
+    """The path that these cells of a list name: of a file, or with a ``shard`` of its member. Raises ValueError."""
+    if not shard.strip() or not path.strip():
+        return path
+    place, length = int(offset), int(size)
+    if not 0 <= place < 2**63 or not 0 <= length < 2**63:
+        raise ValueError("beyond what a file has")
+    return Member(shard.strip(), place, length, plain_name(path.strip())).path
+
+
 def shard_state(member: Member) -> str:
-    """``BYTES|TIME``: how large the shard is and when it changed. Raises MemberError if it ends too early, OSError."""
+    """``BYTES|TIME``: how large the shard is and when it changed, "" for one that lies elsewhere.
+
+    Raises MemberError if it ends too early, OSError.
+    """
+    if is_remote(member.shard):
+        return ""
     stat = Path(member.shard).stat()
     if member.offset + member.size > stat.st_size:
         raise MemberError(f"its shard {member.shard} ends before it: is that cut off?")
@@ -66,6 +84,8 @@ def state_and_identity(path: str) -> tuple[int, int, tuple[int, ...]]:
     Raises OSError.
     """
     member = member_of(path)
+    if member is not None and is_remote(member.shard):
+        return member.size, 0, (hash(path),)
     stat = Path(member.shard if member else path).stat()
     if member is None:
         return stat.st_size, stat.st_mtime_ns, (stat.st_dev, stat.st_ino)
@@ -122,6 +142,8 @@ def _other(member: Member) -> str:
 
 def _bytes(shard: str, begin: int, count: int) -> bytes:
     """As many bytes of a file as there are."""
+    if is_remote(shard):
+        return read_range(shard, begin, begin + count)
     parts: list[bytes] = []
     file = os.open(shard, os.O_RDONLY)
     try:

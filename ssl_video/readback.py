@@ -8,7 +8,7 @@ import tokenize
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -85,7 +85,7 @@ def numbered(values: Any) -> dict[str, float]:
     return {of_type(name, str): of_type(value, int, float) for name, value in of_type(values, Mapping).items()}
 
 
-def read_array(path: Path | str, dimensions: int | None, mapped: bool = True) -> np.ndarray:
+def read_array(path: Path | str | BinaryIO, dimensions: int | None, mapped: bool = True) -> np.ndarray:
     """An array of numbers (.npy), by default mapped from the disk; nothing in the file is executed.
 
     Raises:

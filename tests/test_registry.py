@@ -16,6 +16,7 @@ FLOORS = [
             "_version",
             "bounds",
             "processes",
+            "remote",
             "members",
             "files",
             "readback",

@@ -26,6 +26,7 @@ from ssl_video.eval.knn import unit
 from ssl_video.eval.shards import fingerprint
 from ssl_video.files import as_named
 from ssl_video.model import Model, load_model
+from ssl_video.remote import is_remote
 from ssl_video.video.content import content_of
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError
@@ -288,4 +289,4 @@ def _fps(video: Video) -> float:
 
 def indexed_path(video: ListedVideo) -> str:
     """What an index calls a video: the whole path of the user's file as named, or of a copy that outlived it."""
-    return str(as_named(video.at_hand))
+    return video.at_hand if is_remote(video.at_hand) else str(as_named(video.at_hand))

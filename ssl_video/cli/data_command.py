@@ -35,6 +35,10 @@ class ScanConfig(Bounded, flags="--"):
     """A folder, a csv, a video or any other SPEC."""
     out: Path = Path("manifest.csv")
     """The manifest to write."""
+    part: str | None = None
+    """K/N: scan the K-th of N parts of the files, as one of several machines, and write it beside the manifest."""
+    merge: bool = False
+    """Scan nothing: make the manifest of all its parts, the same as one scan writes."""
     strict: bool = False
     """Exit with 2 if any file is bad."""
     json: Json = False
@@ -147,10 +151,8 @@ def main(argv: Sequence[str]) -> int:
 def scan(argv: Sequence[str]) -> int:
     """Scan every file, write a manifest, count what is usable."""
     config = parse(ScanConfig, argv, "data scan", "Scan every video and write a manifest of what can be used.")
-    from ssl_video.datasets.prepare import scan_to_manifest
-
     with messages_aside(config.json):
-        done = scan_to_manifest(config.data, config.out, config.time_limit, workers=config.workers, progress=True)
+        done = _scanned(config)
         bad = len(done.problems)
         for warning in done.warnings:
             tell(f"warning: {warning}")
@@ -159,11 +161,26 @@ def scan(argv: Sequence[str]) -> int:
         print(f"{done.videos} of {count(done.videos + bad, 'file')} can be used ({done.frames} frames); {bad} cannot.")
         for reason, files in done.reasons.most_common(10):
             print(f"{files:>6}  {reason}")
-        tell(f"{config.out} is written.")
+        tell(f"{done.manifest} is written.")
     if config.json:
-        said = {"manifest": str(config.out), "videos": done.videos, "frames": done.frames, "reasons": done.reasons}
+        said = {"manifest": str(done.manifest), "videos": done.videos, "frames": done.frames, "reasons": done.reasons}
         document({**said, "bad": [asdict(p) for p in done.problems], "warnings": list(done.warnings)})
     return 2 if done.videos == 0 or (config.strict and bad) else 0
+
+
+def _scanned(config: ScanConfig) -> "Prepared":
+    from ssl_video.datasets.parts import Part, merge_parts, scan_part
+    from ssl_video.datasets.prepare import scan_to_manifest
+
+    if config.merge and config.part is not None:
+        raise UserError("--part scans one part and --merge joins all of them; give one of the two.")
+    if config.merge:
+        return merge_parts(config.data, config.out)
+    limit, workers = config.time_limit, config.workers
+    if config.part is not None:
+        part = Part.parsed(config.part)
+        return scan_part(config.data, config.out, part, limit, workers=workers, progress=True)
+    return scan_to_manifest(config.data, config.out, limit, workers=workers, progress=True)
 
 
 def cache(argv: Sequence[str]) -> int:

@@ -17,11 +17,11 @@ from ssl_video.datasets.manifest import (
     Row,
     fitting,
     parsed_row,
-    path_in,
     separated,
     spelled_path,
     split_of,
 )
+from ssl_video.members import path_in
 
 Numbered = list[tuple[int, list[str]]]
 ReadRow = Callable[[int, list[str]], Row]

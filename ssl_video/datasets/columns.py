@@ -22,6 +22,7 @@ import numpy as np
 
 from ssl_video.files import aside_of, clear_dead, write_text
 from ssl_video.readback import of_type, parsed, read_array, texts
+from ssl_video.remote import is_remote
 
 VERSION = 1
 """Raised when the same list makes other columns."""
@@ -135,7 +136,7 @@ class Columns:
         if not folder or name not in self.about.get("paths", ()):
             return cells
         above = folder.rstrip("/")
-        return [f"{above}/{cell}" if cell and cell[0] != "/" else cell for cell in cells]
+        return [f"{above}/{cell}" if cell and cell[0] != "/" and not is_remote(cell) else cell for cell in cells]
 
 
 def open_columns(folder: Path) -> Columns:

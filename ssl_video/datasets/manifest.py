@@ -27,7 +27,8 @@ from ssl_video.datasets.listing import MISSING, class_names, csv_lines, read_tex
 from ssl_video.datasets.spelling import spellings
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import as_named, there, written_aside
-from ssl_video.members import Member, member_of, plain_name, shortfall
+from ssl_video.members import member_of, path_in, shortfall
+from ssl_video.remote import is_remote
 from ssl_video.video.content import content_of, state_of
 from ssl_video.video.info import Problem, VideoInfo
 
@@ -113,9 +114,13 @@ def manifest_rows(
         for v in videos.videos
     )
     of_problems = (_problem_row(p, split, names, listed.get(p.path)) for p in videos.problems)
-    whole = os.path.abspath  # relative ones would be taken as relative to the manifest; links keep their names
     for row in chain(of_videos, of_problems):
-        yield row | {name: whole(row[name]) for name in PATHS if row.get(name)}
+        yield row | {name: _whole(row[name]) for name in PATHS if row.get(name)}
+
+
+def _whole(path: str) -> str:
+    """A relative one would be taken as relative to the manifest; links keep their names."""
+    return path if is_remote(path) else os.path.abspath(path)  # noqa: PTH100
 
 
 def _problem_row(problem: Problem, split: str, names: Sequence[str], listed: ListedVideo | None) -> dict[str, Any]:
@@ -145,6 +150,8 @@ def manifest_lines(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> Itera
     folders = as_named(path).parent, Path(path).resolve().parent
 
     def relative(file: Path | str) -> str:
+        if is_remote(file):
+            return str(file)
         file = Path(file)
         below = (file.relative_to(folder).as_posix() for folder in folders if file.is_relative_to(folder))
         return next(below, str(file))
@@ -314,16 +321,6 @@ def parsed_row(cells: dict[str, str], source: Path, number: int) -> Row:
     return replace(row, state=cells.get("state", ""))
 
 
-def path_in(path: str, shard: str, offset: str, size: str) -> str:
-    """The path that these cells name: of a file, or with a ``shard`` of its member. Raises ValueError."""
-    if not shard.strip() or not path.strip():
-        return path
-    place, length = int(offset), int(size)
-    if not 0 <= place < 2**63 or not 0 <= length < 2**63:
-        raise ValueError("beyond what a file has")
-    return Member(shard.strip(), place, length, plain_name(path.strip())).path
-
-
 def check_named(row: Row, source: Path, number: int) -> None:
     """Raise UserError if the row names no file."""
     if not row.path.strip():
@@ -340,5 +337,7 @@ def listed_row(row: Row, source: Path) -> Row:
 
 def spelled_path(folder: Path, cell: str) -> str:
     """The whole path that a cell names: of its readings the first that is there, else the plainest."""
+    if is_remote(cell):
+        return cell.strip()
     paths = [os.path.normpath(folder / path) for path in dict.fromkeys(spellings(cell))]
     return next(filter(there, paths), os.path.normpath(folder / cell.strip()))

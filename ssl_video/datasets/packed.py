@@ -62,14 +62,15 @@ def load_tars(tars: Sequence[Path], name: str) -> Splits:
         except OSError:  # nobody keeps it, then
             with tempfile.TemporaryDirectory() as folder:
                 write_manifest(Path(folder) / kept.name, rows)
-                return _called(load_list(Path(folder) / kept.name), name)
+                return called(load_list(Path(folder) / kept.name), name)
         for former in above.glob(f"{ours}-*"):
             if former != kept:
                 former.unlink(missing_ok=True)
-    return _called(load_list(kept), name)
+    return called(load_list(kept), name)
 
 
-def _called(splits: Splits, name: str) -> Splits:
+def called(splits: Splits, name: str) -> Splits:
+    """The same lists under another name."""
     if splits.test is None:
         return replace(splits, train=replace(splits.train, name=name))
     train, test = replace(splits.train, name=f"{name} train"), replace(splits.test, name=f"{name} test")

@@ -41,7 +41,13 @@ def scan_to_manifest(
     A manifest that lies in the folder is not looked at, so that new files are seen. ``time_limit_s``: seconds that a
     file may take without getting on.
     """
-    splits = load_splits(data, through_manifest=False)
+    return scan_splits(load_splits(data, through_manifest=False), out, time_limit_s, workers=workers, progress=progress)
+
+
+def scan_splits(
+    splits: Splits, out: Path, time_limit_s: float = TIME_LIMIT_S, *, workers: int | None = None, progress: bool = False
+) -> Prepared:
+    """As ``scan_to_manifest``, of lists that were read."""
 
     def usable(videos: VideoList) -> VideoSet:
         limit = time_limit_s

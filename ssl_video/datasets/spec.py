@@ -16,6 +16,7 @@ from ssl_video.datasets.large import load_list
 from ssl_video.datasets.listing import leaks, shortcomings, with_reasons
 from ssl_video.datasets.many import compact
 from ssl_video.datasets.packed import COMPRESSED, load_tars, shards_in
+from ssl_video.datasets.remote_lists import load_remote
 from ssl_video.datasets.scans import contents_of, scanned_rows
 from ssl_video.datasets.spelling import Spellings, why_absent
 from ssl_video.datasets.synthetic import synthesize
@@ -23,6 +24,7 @@ from ssl_video.datasets.table import load_table
 from ssl_video.errors import UserError
 from ssl_video.files import as_named, cache_dir, there
 from ssl_video.progress import count
+from ssl_video.remote import is_remote
 from ssl_video.video.info import Problem
 from ssl_video.video.scan import TIME_LIMIT_S, scan
 
@@ -77,6 +79,8 @@ def load_features(spec: str, split: int = 1) -> FeatureSplits:
 def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSplits:
     if spec == "synthetic":  # the embedded set: made at the first use
         return _embedded(cache_dir() / "synthetic-clips")
+    if is_remote(spec):
+        return load_remote(spec, split)
     path = _at_home(spec)
     named = NAMED.fullmatch(spec)
     if named and not there(path):
@@ -122,7 +126,7 @@ def _embedded(folder: Path) -> Splits:
 
 def anywhere(spec: str) -> str:
     """The SPEC with the whole path of what it names, so that it can be noted and read in any folder."""
-    if spec in ("", "synthetic"):
+    if spec in ("", "synthetic") or is_remote(spec):
         return spec
     named = NAMED.fullmatch(spec)
     if named and not there(_at_home(spec)):

@@ -69,6 +69,11 @@ class TrainingConfig(Bounded, flags="--"):
     """Videos in a batch, over all processes together."""
     clips_per_video: Count = 1
     """Samples drawn from each video in an epoch."""
+    block: Natural = 0
+    """Videos that lie side by side in the list, or in a shard, and are read one soon after the other; 0 shuffles all of
+    an epoch."""
+    window: Count = 16
+    """With --block: blocks whose videos are mixed."""
     workers: Natural = 2
     """Loader processes of each training process; 0 loads in the training process."""
     device: str = "auto"

@@ -219,6 +219,17 @@ class BatchKeys(Sampler[list[Key]]):
         groups_N = np.zeros(0, int) if groups is None else np.repeat(groups, clips_per_video)
         found = np.unique(groups_N)
         self.members = [np.flatnonzero(groups_N == group) for group in found] if len(found) > 1 else []
+        self.blocks = 0, 1
+
+    def in_blocks(self, block: int, window: int) -> "BatchKeys":
+        """The keys in an order of ``block`` neighbouring videos (``order.Blocks``); 0: shuffled as a whole.
+
+        Raises UserError where batches are of one group each.
+        """
+        if block and self.members:
+            raise UserError("--block orders videos by where they lie, but this pretext by their classes; leave it out.")
+        self.blocks = block * self.clips_per_video, window
+        return self
 
     def __iter__(self) -> Iterator[list[Key]]:
         batch, epoch, order = self.start, -1, order_of(self.seed, 0, 0)
@@ -230,7 +241,8 @@ class BatchKeys(Sampler[list[Key]]):
                 place = first + len(keys)
                 if place // per_epoch != epoch:
                     epoch = place // per_epoch
-                    order = self._grouped(epoch) if self.members else order_of(self.seed, epoch, self.keys)
+                    ours = self.seed, epoch, self.keys, *self.blocks
+                    order = self._grouped(epoch) if self.members else order_of(*ours)
                 last = min(place % per_epoch + self.batch_size - len(keys), per_epoch)
                 videos, clips = np.divmod(order[np.arange(place % per_epoch, last)], self.clips_per_video)
                 keys += [(epoch, *key) for key in zip(videos.tolist(), clips.tolist(), strict=True)]

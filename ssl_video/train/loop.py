@@ -88,7 +88,7 @@ def train(
         start=start * accumulate,
         ranks=ranks,
         groups=grouping(dataset.videos, objective),
-    )
+    ).in_blocks(config.block, config.window)
     loader = iter(batches(dataset, keys, config.workers, pin=device.type == "cuda"))
     meter = Meter(config.batch_size * accumulate, objective.collapse_below if ranks.first else None, device)
 

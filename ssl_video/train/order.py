@@ -8,11 +8,49 @@ place. A list of 16,777,216 has another order than versions before 0.2 gave it, 
 ROUNDS = 8
 
 
-def order_of(seed: int, epoch: int, count: int) -> "np.ndarray | Computed":
-    """A permutation of ``count`` keys, to be indexed by arrays of places."""
+def order_of(seed: int, epoch: int, count: int, block: int = 0, window: int = 1) -> "np.ndarray | Computed | Blocks":
+    """A permutation of ``count`` keys, to be indexed by arrays of places; with ``block`` see ``Blocks``."""
+    if block:
+        return Blocks(seed, epoch, count, block, window)
     if count <= SHUFFLED_AT_MOST:
         return np.random.default_rng([seed, epoch]).permutation(count)
     return Computed(seed, epoch, count)
+
+
+class Blocks:
+    """A permutation of keys that leaves neighbours near each other, for what is read best in its own order.
+
+    The keys, as on a ring, are cut into blocks of ``block`` neighbours from a random place on; the blocks are permuted
+    (a rest that fills none comes last), and every ``window`` blocks that follow each other are shuffled as a whole.
+    All of it is a function of seed, epoch and place.
+    """
+
+    def __init__(self, seed: int, epoch: int, count: int, block: int, window: int):
+        self.seed, self.epoch, self.count, self.block, self.mixed = seed, epoch, count, block, block * window
+        self.first = int(np.random.default_rng([seed, epoch, 1]).integers(count))
+        self.blocks = order_of(seed, epoch, count // block)
+        self._window, self._shuffled = -1, np.zeros(0, np.int64)
+
+    def __getitem__(self, places_N: np.ndarray) -> np.ndarray:
+        """(N,) the keys at these places."""
+        places_N = np.asarray(places_N, np.int64)
+        mixed_N = np.empty_like(places_N)
+        for window in np.unique(places_N // self.mixed).tolist():
+            inside_N = places_N // self.mixed == window
+            mixed_N[inside_N] = window * self.mixed + self._order_in(window)[places_N[inside_N] - window * self.mixed]
+        whole = self.count // self.block * self.block
+        blocks_N, within_N = np.divmod(mixed_N, self.block)
+        permuted_N = mixed_N.copy()
+        inside_N = mixed_N < whole
+        permuted_N[inside_N] = self.blocks[blocks_N[inside_N]] * self.block + within_N[inside_N]
+        return (permuted_N + self.first) % self.count
+
+    def _order_in(self, window: int) -> np.ndarray:
+        if window != self._window:
+            size = min(self.mixed, self.count - window * self.mixed)
+            rng = np.random.default_rng([self.seed, self.epoch, 2, window])
+            self._window, self._shuffled = window, rng.permutation(size)
+        return self._shuffled
 
 
 class Computed:

@@ -1,11 +1,13 @@
 """Frames that were stored as they are: arrays (T, H, W, C) in files of their own, or in shards; read through a map."""
 
+import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ssl_video.members import Member, check_member, member_of
+from ssl_video.members import Member, check_member, member_of, read_member
 from ssl_video.readback import DAMAGE, in_short, read_array
+from ssl_video.remote import is_remote
 from ssl_video.video.info import VideoError
 
 
@@ -20,6 +22,8 @@ def open_array(path: str) -> np.ndarray:
 
 def _mapped(member: Member) -> np.ndarray:
     """As ``read_array``. Raises one of ``DAMAGE``, or OSError."""
+    if is_remote(member.shard):
+        return read_array(io.BytesIO(read_member(member)), 4, mapped=False)
     check_member(member)
     with open(member.shard, "rb") as file:  # noqa: PTH123
         file.seek(member.offset)

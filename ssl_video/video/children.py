@@ -22,6 +22,7 @@ from ssl_video.errors import UserError
 from ssl_video.members import member_of
 from ssl_video.processes import end_with_parent
 from ssl_video.progress import bar
+from ssl_video.remote import is_remote
 from ssl_video.video.alive import listened_to
 from ssl_video.video.content import state_of
 from ssl_video.video.info import Problem, VideoError, behind, reason_of
@@ -247,6 +248,8 @@ def _not_readable(path: str) -> Problem | None:
     """Why there is no need to ask a child: the system does not let us read the file, or it is empty."""
     try:
         state, member = state_of(path), member_of(path)
+        if member is not None and is_remote(member.shard):
+            return None
         if os.path.isdir(path):  # noqa: PTH112
             os.listdir(path)  # noqa: PTH208
             return None

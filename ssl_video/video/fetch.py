@@ -19,7 +19,8 @@ import av.error
 from av.container import InputContainer, OutputContainer
 from av.video.stream import VideoStream
 
-from ssl_video.members import member_of, read_member
+from ssl_video.members import Member, member_of, read_member
+from ssl_video.remote import is_remote
 from ssl_video.video.info import VideoError, reason_of
 from ssl_video.video.pictures import LARGEST
 
@@ -71,11 +72,21 @@ def fetch(video: str) -> str | bytes:
     if member is None:
         return os.path.abspath(video)  # noqa: PTH100  (as text, in which bytes that are not UTF-8 survive)
     try:
-        return read_member(member)
+        return _remembered(video, member) if is_remote(video) else read_member(member)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise VideoError(reason_of(error)) from error
+
+
+def _remembered(video: str, member: Member) -> bytes:
+    """The bytes from elsewhere; those of the last video are not asked for again, as when frames are read anew."""
+    if _last[0] != video:
+        _last[:] = video, read_member(member)
+    return _last[1]
+
+
+_last: list[Any] = ["", b""]
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from ssl_video.errors import UserError, nearest
 from ssl_video.video.alive import beat
 from ssl_video.video.arrays import frames_of_array, open_array
 from ssl_video.video.fetch import open_decoder, open_media, torchcodec_works, video_stream
-from ssl_video.video.info import VideoError, VideoInfo
+from ssl_video.video.info import VideoError, VideoInfo, behind
 from ssl_video.video.pictures import LARGEST, iterate_folder, of_pictures, picture_files
 from ssl_video.video.upright import Converter, Each, upright_size, way_up
 
@@ -80,9 +80,13 @@ def read_frames(
     if min(frames) < 0:
         raise VideoError(f"there is no frame {min(frames)}")
     if info is not None and info.pts_step:
-        # a file that is not as the scan found it gets its frames, or its reason, from the plain way below
-        with contextlib.suppress(Misfit, VideoError), opened(path, QUICK) as (container, stream):
-            return _gather(by_time(container, stream, sorted(set(frames)), info), frames, each)
+        try:
+            with opened(path, QUICK) as (container, stream):
+                return _gather(by_time(container, stream, sorted(set(frames)), info), frames, each)
+        except (Misfit, VideoError) as error:
+            if behind(error):
+                raise
+            # a file that is not as the scan found it gets its frames, or its reason, from the plain way
     with opened(path) as (container, stream):
         return _gather(enumerate(decoded(container, stream)), frames, each)
 

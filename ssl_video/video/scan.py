@@ -20,6 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from ssl_video.progress import Bar
+from ssl_video.remote import is_remote
 from ssl_video.video.children import Children, answer_requests
 from ssl_video.video.content import content_of, state_of
 from ssl_video.video.info import FileChanged, Problem, VideoInfo, behind
@@ -194,7 +195,9 @@ def _scanned(children: Children, path: str) -> tuple[VideoInfo | Problem, str]:
 
 
 def _state(path: str) -> str:
-    """As ``state_of``, "" where there is no telling."""
+    """As ``state_of``, "" where there is no telling, as for what lies elsewhere."""
+    if is_remote(path):
+        return ""
     try:
         return state_of(path)
     except (OSError, ValueError):
