@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 from dataclasses import replace
@@ -55,7 +56,10 @@ def made(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(made, tmp_path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "made"))
+    """The same at another place, where the files may be removed."""
+    shutil.copytree(made / "videos", tmp_path / "made" / "videos")
+    pack_videos(str(tmp_path / "made" / "videos"), tmp_path / "made" / "shards", 20_000, workers=1)
+    return tmp_path / "made"
 
 
 def listed(data: Path):
@@ -224,6 +228,20 @@ def test_shards_may_be_moved(folder, tmp_path):
     assert read_video(videos[3], [1]).shape == (1, 48, 64, 3)
 
 
+def test_a_file_in_both_lists_or_with_two_labels_is_said_of_shards_too(tmp_path, monkeypatch):
+    drawn.mp4(tmp_path / "a.mp4", count=4)
+    drawn.mp4(tmp_path / "b.mp4", count=5)
+    rows = "a.mp4,x,train\na.mp4,y,train\nb.mp4,x,train\nb.mp4,x,test\n"
+    (tmp_path / "l.csv").write_text(f"path,label,split\n{rows}")
+    pack_videos(str(tmp_path / "l.csv"), tmp_path / "shards", workers=1)
+    for columns_from in (10_000, 2):
+        for module in (large, many, noted):
+            monkeypatch.setattr(module, "COLUMNS_FROM", columns_from)
+        said = " ".join(load_splits(str(tmp_path / "shards")).warnings)
+        assert f"1 of the 1 test files of shards/manifest.csv test are training files too ({tmp_path}/b.mp4)" in said
+        assert f"1 files of shards/manifest.csv train are listed twice with different labels ({tmp_path}/a.mp4)" in said
+
+
 # ---- training
 
 
@@ -329,6 +347,14 @@ def test_a_file_that_is_another_one_than_was_scanned_ends_packing(folder, tmp_pa
     with pytest.raises(UserError, match=r"4\.mp4 has changed since it was scanned; run the same line again"):
         pack_videos(str(folder / "videos"), tmp_path / "s", workers=1)
     assert [p.name for p in (tmp_path / "s").iterdir()] == []
+
+
+def test_shards_that_were_not_packed_to_the_end_are_used_with_a_warning(folder):
+    (folder / "shards" / "manifest.csv").unlink()
+    (folder / "shards" / "shard-000001.tar").unlink()
+    splits = load_splits(str(folder / "shards"))
+    assert 0 < len(splits.train.videos) < 12
+    assert ["was not packed to the end" in warning for warning in splits.warnings] == [True]
 
 
 # ---- shards that are not as they should be
@@ -490,3 +516,8 @@ def test_an_index_of_shards_knows_its_videos_again(folder, tmp_path, capsys):
     for said in ("(12 added, 0 refreshed, 0 removed)", "(0 added, 0 refreshed, 0 removed)"):
         assert main([*line, "--out", str(tmp_path / "i"), "--workers", "0"]) == 0
         assert said in capsys.readouterr().out
+    drawn.mp4(tmp_path / "q.mp4", count=33)
+    assert main(["query", str(tmp_path / "i"), str(tmp_path / "q.mp4"), "--html", str(tmp_path / "q.html")]) == 0
+    page = (tmp_path / "q.html").read_text()
+    assert "shard-000000.tar@" in page and "<video" in page  # what a shard holds is shown, but no browser opens it
+    assert [link for link in re.findall(r'href="(file:[^"]*)"', page) if "@" in link] == []

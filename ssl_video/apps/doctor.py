@@ -22,6 +22,8 @@ MODULES = {
     "tensorboard (extra)": ("tensorboard", "tensorboard"),
     "onnxruntime (extra)": ("onnxruntime", "onnxruntime"),
     "pyarrow (extra)": ("pyarrow", "pyarrow"),
+    "s3fs (extra)": ("s3fs", "s3fs"),
+    "gcsfs (extra)": ("gcsfs", "gcsfs"),
     "wandb (extra)": ("wandb", "wandb"),
     "gradio (extra)": ("gradio", "gradio"),
     "transformers (extra)": ("transformers", "transformers"),

@@ -14,6 +14,7 @@ from ssl_video.apps.rendering import data_uri, render, write_html
 from ssl_video.apps.search import Found, Neighbour
 from ssl_video.datasets.base import ListedVideo, Video, VideoList
 from ssl_video.datasets.spec import scanned
+from ssl_video.members import member_of
 from ssl_video.video.augment import resize_frame
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.reader import VideoError, read_frames
@@ -81,7 +82,7 @@ def _clip(
     badge: str = "",
 ) -> Clip:
     playing, still = _thumbnail(path, infos, *range_s)
-    link = Path(path).absolute().as_uri() if playing else ""
+    link = Path(path).absolute().as_uri() if playing and member_of(path) is None else ""
     return Clip(Path(name).name, str(Path(name).parent), link, playing, still, said, badge)
 
 

@@ -84,16 +84,16 @@ def labelled_twice(videos: Sequence[ListedVideo]) -> set[str]:
     """The files that are listed with different labels."""
     if not isinstance(videos, VideoRows):
         seen: dict[str, tuple[int, ...]] = {}
-        return {v.path for v in videos if seen.setdefault(v.path, v.labels) != v.labels}
+        return {v.source for v in videos if seen.setdefault(v.source, v.labels) != v.labels}
     if not videos.has("labels"):
         return set()
     several = bool((videos.lengths("labels") > 1).any())
     labels_N = videos.digests("labels") if several else videos.firsts("labels")
-    paths_N = videos.digests("path")
+    paths_N = np.where(videos.lengths("copy_of") > 0, videos.digests("copy_of"), videos.digests("path"))
     order = np.lexsort((labels_N, paths_N))
     same_file = paths_N[order[1:]] == paths_N[order[:-1]]
     other_label = labels_N[order[1:]] != labels_N[order[:-1]]
-    return set(videos.take(order[1:][same_file & other_label]).texts("path"))
+    return {v.source for v in videos.take(order[1:][same_file & other_label])}
 
 
 def with_codec(videos: Sequence[Video], codec: str) -> np.ndarray:

@@ -39,6 +39,16 @@ def shards_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.tar") if path.is_file() and not path.name.startswith("."))
 
 
+def load_shards(folder: Path) -> Splits:
+    """As ``load_tars``, of all that lie in a folder, with a warning if these are not all that were to be packed."""
+    tars = shards_in(folder)
+    splits = load_tars(tars, folder.name)
+    if (folder / "manifest.csv").exists() or not any(_is_list(tar.with_suffix(".csv")) for tar in tars):
+        return splits
+    warning = f"{folder} was not packed to the end: run the same 'ssl-video data pack' again; what is there is used."
+    return replace(splits, warnings=(*splits.warnings, warning))
+
+
 def load_tars(tars: Sequence[Path], name: str) -> Splits:
     """The videos in tar files; not scanned yet, unless a list beside the only one says what is in it.
 

@@ -15,7 +15,7 @@ from ssl_video.datasets.folder import load_folder
 from ssl_video.datasets.large import load_list
 from ssl_video.datasets.listing import leaks, shortcomings, with_reasons
 from ssl_video.datasets.many import compact
-from ssl_video.datasets.packed import COMPRESSED, load_tars, shards_in
+from ssl_video.datasets.packed import COMPRESSED, load_shards, load_tars, shards_in
 from ssl_video.datasets.remote_lists import load_remote
 from ssl_video.datasets.scans import contents_of, scanned_rows
 from ssl_video.datasets.spelling import Spellings, why_absent
@@ -100,8 +100,7 @@ def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSpli
         manifest = path / "manifest.csv"
         if through_manifest and manifest.is_file():
             return load_list(manifest)
-        tars = shards_in(path)
-        return load_tars(tars, path.name) if tars and not videos_below(path).paths else load_folder(path)
+        return load_shards(path) if shards_in(path) and not videos_below(path).paths else load_folder(path)
     if path.name.lower().endswith(COMPRESSED):
         raise UserError(f"{path} is compressed, so that no video in it can be read alone; unpack it.")
     if path.suffix.lower() == ".tar":
