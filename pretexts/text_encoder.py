@@ -34,7 +34,7 @@ class TextEncoder:
     def _parts(self) -> tuple[Any, Any]:
         """Tokenizer and network."""
         try:
-            from transformers import AutoConfig, AutoModel, AutoTokenizer
+            from transformers import AutoConfig, AutoModel, AutoTokenizer  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise needs("A text encoder", "transformers", "text") from None
         where = {"local_files_only": True, "trust_remote_code": False}

@@ -105,7 +105,7 @@ def _by_http(address: str, part: tuple[int, int] | None) -> bytes:
 def _by_fsspec(address: str, part: tuple[int, int] | None) -> bytes:
     scheme = address.partition("://")[0]
     try:
-        import fsspec
+        import fsspec  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise needs(f"Reading {scheme}://", "fsspec", "remote") from None
     try:
