@@ -61,7 +61,7 @@ def mmd(x_NK: np.ndarray, y_MK: np.ndarray) -> float:
     """Unbiased squared maximum mean discrepancy with the kernel (x.y / K + 1)^3.
 
     A. Gretton et al.: "A Kernel Two-Sample Test", JMLR 2012; the kernel of M. Binkowski et al.: "Demystifying MMD
-    GANs", ICLR 2018. Of two samples of one distribution it is 0 in the mean, so it may be below. Needs two rows each.
+    GANs", ICLR 2018. Of two samples of one distribution it is 0 on average, so it may be below. Needs two rows each.
     """
     within = (_between(rows, rows) for rows in (x_NK, y_MK))
     pairs = [(k_NN.sum() - np.trace(k_NN)) / (len(k_NN) * (len(k_NN) - 1)) for k_NN in within]
