@@ -17,7 +17,8 @@ from ssl_video.errors import UserError
 from ssl_video.eval.multilabel import targets_of
 from ssl_video.model import Model, check_features
 from ssl_video.progress import Bar
-from ssl_video.train.data import Loader, as_read, read_video
+from ssl_video.train.data import as_read, read_video
+from ssl_video.train.loader import Loader
 from ssl_video.video.info import Problem, problem_of
 from ssl_video.video.kinds import Crops
 from ssl_video.video.pictures import of_pictures

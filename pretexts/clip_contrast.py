@@ -9,7 +9,7 @@ CVRL contrast it with other videos: those of earlier batches, described by a tea
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -118,6 +118,7 @@ class ClipContrast(Pretext):
 
     def __init__(self, config: ClipContrastConfig, backbone: Backbone):
         super().__init__(config, backbone)
+        self.needs = replace(self.needs, apart=config.loss != "byol")
         heads = config.heads
         self.projector = perceptron(backbone.feature_dim, heads.layers, heads)
         self.predictor = perceptron(heads.dim, 2, heads) if config.loss == "byol" else nn.Identity()

@@ -21,7 +21,7 @@ from ssl_video.backbones.base import Backbone
 from ssl_video.bounds import Bounded, Count, Fraction, LessThanOne, NotNegative
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Sample, Skip, View
+from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Sample, Skip, View
 from ssl_video.pretexts.looks import grayed
 
 POSITIVE, TEMPORAL, SPATIAL, EASY = 1, -1, -3, 0
@@ -85,6 +85,7 @@ class DensePredictiveCoding(Pretext):
     Config = DensePredictiveCodingConfig
     config: DensePredictiveCodingConfig
     span_limits = (("stride", 1), ("frames", 2))
+    needs: Needs = Needs(apart=True)
 
     def __init__(self, config: DensePredictiveCodingConfig, backbone: Backbone):
         super().__init__(config, backbone)

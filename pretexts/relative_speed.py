@@ -20,7 +20,7 @@ from ssl_video.backbones.base import Backbone
 from ssl_video.bounds import Bounded, Bounds, Count, Fraction, NotNegative, Positive
 from ssl_video.datasets.base import Video
 from ssl_video.errors import UserError
-from ssl_video.pretexts.base import PRETEXTS, Context, Output, Pretext, Progress, Sample, Skip, View, place
+from ssl_video.pretexts.base import PRETEXTS, Context, Needs, Output, Pretext, Progress, Sample, Skip, View, place
 from ssl_video.pretexts.looks import colour_changes, grayed
 from ssl_video.pretexts.queue import KeyQueue, directions, info_nce
 from ssl_video.pretexts.teacher import follow, teacher_of
@@ -78,6 +78,7 @@ class RelativeSpeed(Pretext):
     Config = RelativeSpeedConfig
     config: RelativeSpeedConfig
     span_limits = (("stride", 1), ("frames", 4))
+    needs: Needs = Needs(apart=True)
 
     def __init__(self, config: RelativeSpeedConfig, backbone: Backbone):
         super().__init__(config, backbone)

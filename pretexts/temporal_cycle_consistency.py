@@ -95,7 +95,7 @@ class TemporalCycleConsistency(Pretext):
     Config = TemporalCycleConsistencyConfig
     config: TemporalCycleConsistencyConfig
     span_limits = (("frames", 8),)
-    needs = Needs(grouping="class")
+    needs = Needs(grouping="class", apart=True)
 
     def __init__(self, config: TemporalCycleConsistencyConfig, backbone: Backbone):
         super().__init__(config, backbone)

@@ -198,11 +198,17 @@ def with_span(config: PretrainConfig, span: Mapping[str, Any]) -> PretrainConfig
     return replace(config, pretext=Choice(config.pretext.name, {**config.pretext.options, **span}))
 
 
+def dataset_of(config: PretrainConfig, pretext: Pretext, videos: VideoSet) -> ClipDataset:
+    """Samples of these videos, as the configuration draws them."""
+    read, training = partial(read_video, reader=config.data.reader), config.training
+    return ClipDataset(videos, pretext, training.seed, read, training.views)
+
+
 def with_minutes_as_steps(config: PretrainConfig, pretext: Pretext, videos: VideoSet, ranks: Ranks) -> PretrainConfig:
     """With as many steps as take its minutes here: some are timed and thrown away (``measure_pace``)."""
     training = config.training
     assert training.minutes is not None
-    dataset = ClipDataset(videos, pretext, training.seed, partial(read_video, reader=config.data.reader))
+    dataset = dataset_of(config, pretext, videos)
     step_s = measure_pace(pretext, dataset, training, ranks).step_s
     steps = max(1, round(60 * training.minutes / step_s))
     return replace(config, training=replace(training, steps=steps, minutes=None))
@@ -218,7 +224,7 @@ class Show:
 
 def _train(run: Run, config: PretrainConfig, pretext: Pretext, lists: Lists, show: Show, ranks: Ranks) -> None:
     training, held = lists.training, lists.held_out
-    dataset = ClipDataset(training, pretext, config.training.seed, partial(read_video, reader=config.data.reader))
+    dataset = dataset_of(config, pretext, training)
     monitors = monitors_for(training, held, ranks, config.training.workers) if held.videos else []
     if ranks.first:
         for line in plan_of(config, pretext, lists, dataset, run.folder, run.last_step(), ranks).sentences():
@@ -257,7 +263,10 @@ def untrained(
         backbone.provenance = dataclasses.replace(backbone.provenance, trained_on=seen_before or frozenset())
     if backbone.provenance.weights_report:
         say(backbone.provenance.weights_report)
-    return build_pretext(config.pretext.name, backbone, config.pretext.options)
+    pretext = build_pretext(config.pretext.name, backbone, config.pretext.options)
+    if pretext.needs.apart and config.training.views > 1:
+        raise UserError(f"{config.pretext.name} compares the samples of a batch with each other; leave --views out.")
+    return pretext
 
 
 def _finish(run: Run, config: PretrainConfig, pretext: Pretext, exported: Backbone, videos: VideoSet) -> None:

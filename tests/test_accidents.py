@@ -389,7 +389,7 @@ class Kills(torch.utils.data.Dataset):
 
 
 def test_a_killed_worker_is_a_sentence():
-    from ssl_video.train.data import Loader
+    from ssl_video.train.loader import Loader
 
     with pytest.raises(RuntimeError) as raised:
         list(Loader(Kills(), num_workers=1))

@@ -275,7 +275,7 @@ def test_workers_end_when_their_parent_was_killed():
         "import os, signal, sys\n"
         "import numpy as np\n"
         "from torch.utils.data import DataLoader\n"
-        "from ssl_video.train.data import start_worker\n"
+        "from ssl_video.train.loader import start_worker\n"
         "rows = [np.zeros(10**6) for _ in range(8)]\n"  # more than a pipe holds
         "options = {'num_workers': 2, 'worker_init_fn': start_worker, 'collate_fn': np.copy}\n"
         "loader = iter(DataLoader(rows, batch_size=None, **options))\n"

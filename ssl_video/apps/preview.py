@@ -1,7 +1,6 @@
 """What a pretraining would do, without doing it: nothing is written but what a scan remembers of files."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,9 @@ from ssl_video.files import cache_dir, copies_dir, free_folder
 from ssl_video.pretexts.base import Pretext
 from ssl_video.pretrain_config import PretrainConfig
 from ssl_video.pretrain_plan import STEPS_TO_TIME
-from ssl_video.pretraining import Resume, as_begun, check_config, silent, untrained, with_span
+from ssl_video.pretraining import Resume, as_begun, check_config, dataset_of, silent, untrained, with_span
 from ssl_video.progress import are, count, duration
 from ssl_video.run import Run
-from ssl_video.train.data import ClipDataset, read_video
 from ssl_video.train.distributed import Ranks, choose_device
 from ssl_video.train.extras import check_packages
 from ssl_video.train.lists import lists_from
@@ -100,8 +98,7 @@ def pace_of(config: PretrainConfig, pretext: Pretext, whole: VideoSet, copies: b
     side = 0 if config.data.cache == "none" else config.data.cache_short_side
     videos = replace(whole, videos=resized(whole.videos, side))
     lists = lists_from(videos, config.data, pretext, silent)
-    read = partial(read_video, reader=config.data.reader)
-    dataset = ClipDataset(lists.training, pretext, config.training.seed, read)
+    dataset = dataset_of(config, pretext, lists.training)
     ranks = Ranks(device=choose_device(config.training.device))
     return measure_pace(pretext, dataset, config.training, ranks, decoding=not copies)
 

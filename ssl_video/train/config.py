@@ -66,9 +66,11 @@ class TrainingConfig(Bounded, flags="--"):
     minutes: Positive | None = None
     """As many steps as take so long on this machine, measured before the training, instead of --steps."""
     batch_size: Count = 32
-    """Videos in a batch, over all processes together."""
+    """Samples in a batch, over all processes together."""
     clips_per_video: Count = 1
-    """Samples drawn from each video in an epoch."""
+    """Clips drawn from each video in an epoch."""
+    views: Count = 1
+    """Samples made of each clip that is decoded, with other crops and masks; a batch holds them side by side."""
     block: Natural = 0
     """Videos that lie side by side in the list, or in a shard, and are read one soon after the other; 0 shuffles all of
     an epoch."""
@@ -104,8 +106,8 @@ class TrainingConfig(Bounded, flags="--"):
 
     @property
     def draws(self) -> float:
-        """Samples that the training draws, of how many videos ever; infinite where epochs are counted."""
-        return math.inf if self.steps is None else self.steps * self.batch_size * self.optim.accumulate
+        """Clips that the training draws, of how many videos ever; infinite where epochs are counted."""
+        return math.inf if self.steps is None else self.steps * self.batch_size * self.optim.accumulate / self.views
 
     def steps_over(self, videos: int) -> int:
         """Optimiser steps of a training on so many videos: those given, or those of the epochs, one at least.
@@ -114,7 +116,7 @@ class TrainingConfig(Bounded, flags="--"):
         """
         if self.epochs is None:
             return STEPS if self.steps is None else self.steps
-        per_epoch = videos * self.clips_per_video / self.batch_size / self.optim.accumulate
+        per_epoch = videos * self.clips_per_video * self.views / self.batch_size / self.optim.accumulate
         return max(1, round(self.epochs * per_epoch))
 
 

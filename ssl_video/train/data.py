@@ -1,12 +1,8 @@
 """From a set of videos to batches of a pretext, with randomness that is counted and not drawn in passing."""
 
-import atexit
-import functools
 import math
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,8 +14,8 @@ from ssl_video.datasets.manifest import is_as_noted
 from ssl_video.datasets.many import first_labels, same_labels, some
 from ssl_video.datasets.statistics import statistics_of
 from ssl_video.errors import UserError
-from ssl_video.processes import end_with_parent
 from ssl_video.train.distributed import Ranks
+from ssl_video.train.loader import Loader
 from ssl_video.train.objective import Objective, Redraw, Sample
 from ssl_video.train.order import order_of
 from ssl_video.train.span import long_enough, remedy
@@ -126,24 +122,33 @@ class ClipDataset(Dataset):
     """Samples of a pretext, addressed by (epoch, video, clip).
 
     A video that turns out to be unreadable, or of which ``REDRAWS`` samples in a row are unfit, is replaced by another
-    one, and the reason travels with the batch under ``"problems"``; the number of tries is bounded.
+    one, and the reason travels with the batch under ``"problems"``; the number of tries is bounded. With ``views`` a
+    batch shows each clip so many times, decoded once: ``transform`` draws other crops, say.
     """
 
     videos: VideoSet
     pretext: Objective
     seed: int
     read: ReadFrames = read_video
+    views: int = 1
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
+        return self._samples(key, 1)[0]
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[dict[str, Any]]:
+        """As loaders ask for a batch: ``views`` samples of each key, side by side; the first is that of the key."""
+        return [sample for key in keys for sample in self._samples(key, self.views)]
+
+    def _samples(self, key: Key, views: int) -> list[dict[str, Any]]:
         epoch, number, clip = key
         problems: list[Problem] = []
         unfit = 0  # draws in a row that gave unfit frames of the same video
         for attempt in range(MAX_ATTEMPTS):
             rng = np.random.default_rng([self.seed, epoch, number, clip, attempt])
             video = self.videos.videos[number]
-            outcome = self._draw(video, rng)
-            if isinstance(outcome, dict):
-                return outcome | {"problems": problems}
+            outcome = self._draw(video, views, rng)
+            if isinstance(outcome, list):
+                return [sample | {"problems": [] if n else problems} for n, sample in enumerate(outcome)]
             unfit = unfit + 1 if isinstance(outcome, Redraw) else REDRAWS
             if unfit >= REDRAWS:
                 problems.append(Problem(video.source, outcome.reason))
@@ -159,7 +164,7 @@ class ClipDataset(Dataset):
             return range(len(videos))
         return same_labels(videos, video.labels)
 
-    def _draw(self, video: Video, rng: np.random.Generator) -> dict[str, Any] | Skip | Redraw:
+    def _draw(self, video: Video, views: int, rng: np.random.Generator) -> list[dict[str, Any]] | Skip | Redraw:
         if isinstance(self.videos.videos, VideoRows) and _changed(video):  # nobody looked when the list was opened
             return Skip("it is not there, or has changed since it was scanned")
         sample = _sample(self.pretext, video, rng)
@@ -169,8 +174,13 @@ class ClipDataset(Dataset):
             frames_THWC = self.read(video.backwards if sample.reversed else video, sample.frames, each=sample.each)
         except VideoError as error:
             return Skip(str(error))
-        outcome = self.pretext.transform(frames_THWC, sample, rng)
-        return {k: _stackable(v) for k, v in outcome.items()} if isinstance(outcome, dict) else outcome
+        samples: list[dict[str, Any]] = []
+        for _ in range(views):
+            outcome = self.pretext.transform(frames_THWC, sample, rng)
+            if not isinstance(outcome, dict):
+                return outcome
+            samples.append({k: _stackable(v) for k, v in outcome.items()})
+        return samples
 
 
 def _changed(video: Video) -> bool:
@@ -301,44 +311,6 @@ def clips_in(batch: Mapping[str, Any]) -> int:
     """How many clips a batch shows, a tuple of single frames counting as one: of arrays whose names end in HWC."""
     shapes = [x.shape for name, x in batch.items() if name.endswith("HWC")]
     return sum(math.prod(shape[:-4]) for shape in shapes)
-
-
-def start_worker(_worker: int) -> None:
-    """What every loader worker does first."""
-    torch.set_num_threads(1)
-    end_with_parent()  # which may be killed while this one waits to hand over what no process will take
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole process group; the parent decides what follows
-        signal.signal(number, signal.SIG_IGN)
-
-
-class Loader(DataLoader):
-    """torch's, whose workers do not outlive the program: at exit Python waits for them, and they ignore SIGTERM."""
-
-    def __init__(self, dataset: Dataset, **options: Any):
-        super().__init__(dataset, worker_init_fn=start_worker, **options)
-
-    def __iter__(self) -> Any:
-        iterator: Any = super().__iter__()
-        if self.num_workers:
-            _at_exit()
-            _started.extend(iterator._workers)
-        return iterator
-
-
-_started: list[BaseProcess] = []  # and not the iterators, which may be gone while their workers are not
-
-
-@functools.cache
-def _at_exit() -> None:
-    atexit.register(_end_workers)
-
-
-def _end_workers() -> None:
-    workers = [worker for worker in _started if worker.is_alive()]
-    if workers:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes the death of a worker for an error
-    for worker in workers:
-        worker.kill()
 
 
 def tensors(batch: Mapping[str, Any], device: torch.device) -> dict[str, torch.Tensor]:

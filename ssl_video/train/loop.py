@@ -83,7 +83,7 @@ def train(
     keys = BatchKeys(
         len(dataset.videos.videos),
         config.clips_per_video,
-        config.batch_size // ranks.world_size,
+        config.batch_size // ranks.world_size // dataset.views,
         seed=config.seed,
         start=start * accumulate,
         ranks=ranks,

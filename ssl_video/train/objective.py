@@ -58,7 +58,8 @@ class Needs:
     """What an objective needs of its backbone (modality, strides) and of the data (per-video statistics by name).
 
     With ``grouping`` "class" all videos of a batch are of one class: labels reach the sampler, but not the batch. With
-    ``reversed`` a network of flow also gets the flow of the videos played backwards (``Sample.reversed``).
+    ``reversed`` a network of flow also gets the flow of the videos played backwards (``Sample.reversed``). With
+    ``apart`` no two samples of a batch may be of one clip: each is compared with all others.
     """
 
     modality: Literal["rgb", "flow", "any"] = "rgb"
@@ -67,6 +68,7 @@ class Needs:
     statistics: tuple[str, ...] = ()
     grouping: Literal["none", "class"] = "none"
     reversed: bool = False
+    apart: bool = False
 
     def check(self, name: str, backbone: Backbone) -> None:
         """Raise UserError if the backbone cannot serve the objective called ``name``."""

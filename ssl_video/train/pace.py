@@ -83,7 +83,7 @@ def measure_pace(
     devices = [ranks.device] if ranks.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         trained = copy.deepcopy(objective).to(ranks.device).train()
-        dataset = ClipDataset(dataset.videos, trained, dataset.seed, dataset.read)
+        dataset = replace(dataset, pretext=trained)
         trained.fit(samples_to_fit(dataset), np.random.default_rng([config.seed]))
         decoder = Decoder(dataset.read)
         batch, reading_s = _batch(replace(dataset, read=decoder), decoder, config, ranks, decoding)
@@ -101,11 +101,13 @@ def _batch(
     """The first batch, and the seconds that reading it takes, with or without those of its decoder."""
     videos, size = len(dataset.videos.videos), config.batch_size // ranks.world_size
     groups = grouping(dataset.videos, dataset.pretext)
-    keys = next(iter(BatchKeys(videos, config.clips_per_video, size, seed=config.seed, ranks=ranks, groups=groups)))
+    of_clips = BatchKeys(
+        videos, config.clips_per_video, size // dataset.views, seed=config.seed, ranks=ranks, groups=groups
+    )
     samples: list[dict[str, Any]] = []
     since = time.perf_counter()
-    for key in keys:
-        samples.append(dataset[key])
+    for key in next(iter(of_clips)):
+        samples += dataset.__getitems__([key])
         if time.perf_counter() - since > READING_S:
             break
     spent_s = time.perf_counter() - since - (0.0 if decoding else decoder.seconds)

@@ -16,10 +16,12 @@ from ssl_video.train.distributed import Ranks
 
 def check(config: TrainingConfig, ranks: Ranks) -> None:
     """Raise UserError for what these processes cannot do together."""
-    if config.batch_size % ranks.world_size:
+    each = ranks.world_size * config.views
+    if config.batch_size % each:
+        views = f", with {config.views} views of each clip (--views)" if config.views > 1 else ""
         raise UserError(
-            f"--batch-size {config.batch_size} cannot be divided among {ranks.world_size} processes; "
-            f"use a multiple of {ranks.world_size}."
+            f"--batch-size {config.batch_size} cannot be divided among {ranks.world_size} processes{views}; "
+            f"use a multiple of {each}."
         )
     if config.sync_bn and ranks.world_size > 1 and ranks.device.type != "cuda":
         raise UserError("--sync-bn needs a GPU for every process; leave it out on CPUs.")
