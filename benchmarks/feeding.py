@@ -1,6 +1,6 @@
 """What a GPU needs: samples a second that one core reads, by source and recipe, and the cores that keep a GPU busy.
 
-    OMP_NUM_THREADS=1 python benchmarks/feeding.py [--recipes levjepa:paper ...] [--seconds 4] [--tflops 989] [--reached 0.4]
+    OMP_NUM_THREADS=1 python benchmarks/feeding.py [--recipes levjepa:paper ...] [--seconds 4] [--tflops 989]
 
 Sources are drawn moving textures of 340x256, ten seconds long, h264 with a key frame every 12 or 250 frames, and copies
 of them as 'data cache' makes them, h264 and raw, of the recipe's own shorter side (256 pixels at most). A sample is
@@ -76,7 +76,8 @@ def samples_a_second(dataset: ClipDataset, seconds: float) -> float:
 def operations(dataset: ClipDataset) -> float:
     """Of one sample in a step, forward and backward: two for each multiplication that is added."""
     pretext = dataset.pretext.train()
-    batch = tensors(collate([dataset[0, n % len(dataset.videos.videos), n] for n in range(COUNTED)]), torch.device("cpu"))
+    samples = [dataset[0, n % len(dataset.videos.videos), n] for n in range(COUNTED)]
+    batch = tensors(collate(samples), torch.device("cpu"))
     with FlopCounterMode(display=False) as counter:
         pretext(batch, Context(Progress(0, 1), torch.Generator().manual_seed(0))).loss.backward()
     return counter.get_total_flops() / COUNTED
@@ -92,13 +93,12 @@ def row(recipe: str, folder: Path, sources: dict[str, Path], arguments: argparse
         if not made.exists():
             copy_videos(str(sources["gop 12"]), made, kind=kind, short_side=side, workers=1)
         places[kind] = made / "manifest.csv"
-    datasets = {
-        name: dataset_of(config, pretext, usable(videos_of(place), pretext)) for name, place in places.items()
-    }
+    datasets = {name: dataset_of(config, pretext, usable(videos_of(place), pretext)) for name, place in places.items()}
     read = {name: samples_a_second(dataset, arguments.seconds) for name, dataset in datasets.items()}
     ranks = Ranks(device=choose_device("auto"))
     if ranks.device.type == "cuda":
-        needed, how = config.training.batch_size / measure_pace(pretext, datasets["raw"], config.training, ranks).computing_s, ""
+        step_s = measure_pace(pretext, datasets["raw"], config.training, ranks).computing_s
+        needed, how = config.training.batch_size / step_s, ""
     else:
         needed = arguments.tflops * 1e12 * arguments.reached / operations(datasets["raw"])
         how = " (computed)"

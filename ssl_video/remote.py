@@ -4,6 +4,7 @@ Nothing is asked of an address but what was named. What goes wrong is a RemoteEr
 """
 
 import errno
+import os
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -36,6 +37,9 @@ class RemoteError(OSError):
 
 class _Again(Exception):
     """What may be another answer a little later."""
+
+
+_sessions: dict[int, Any] = {}  # by process: two that share a connection would get each other's answers
 
 
 def is_remote(path: object) -> bool:
@@ -76,30 +80,34 @@ def _patiently(get: Callable[[], T]) -> T:
 
 
 def _by_http(address: str, part: tuple[int, int] | None) -> bytes:
-    import http.client  # they load much that most commands do without
-    import urllib.error
-    import urllib.request
+    import requests  # which loads much that most commands do without
 
     host = address.split("/")[2]
-    request = urllib.request.Request(address)
+    headers = {"Accept-Encoding": "identity"}  # the bytes as they are
     if part is not None:
-        request.add_header("Range", f"bytes={part[0]}-{part[1] - 1}")
+        headers["Range"] = f"bytes={part[0]}-{part[1] - 1}"
     try:
-        with urllib.request.urlopen(request, timeout=SILENT_S) as answer:
-            if part is not None and answer.status != 206:
+        with _session().get(address, headers=headers, timeout=SILENT_S, stream=True) as answer:
+            if answer.status_code == 416:  # it ends before that
+                return b""
+            if not answer.ok:
+                phrase = f"{host} answers {answer.status_code} {answer.reason} for {address}"
+                raise _Again(phrase) if answer.status_code in PASSING else RemoteError(phrase)
+            if part is not None and answer.status_code != 206:
                 raise RemoteError(f"{host} gives whole files only, no ranges of bytes")
-            return answer.read()
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416:  # it ends before that
-            return b""
-        phrase = f"{host} answers {error.code} {error.reason} for {address}"
-        raise _Again(phrase) if error.code in PASSING else RemoteError(phrase) from None
-    except (http.client.HTTPException, OSError) as error:
-        if isinstance(error, RemoteError):
-            raise
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
-        raise _Again(f"{host} cannot be reached, or ended in the middle ({reason})") from None
+            return answer.content
+    except requests.RequestException as error:
+        raise _Again(f"{host} cannot be reached, or ended in the middle ({type(error).__name__})") from None
+
+
+def _session() -> Any:
+    """This process's connections, which stay open for the next request."""
+    import requests
+
+    if os.getpid() not in _sessions:
+        _sessions.clear()  # a parent's, if any: closing our copies of its connections does not end them
+        _sessions[os.getpid()] = requests.Session()
+    return _sessions[os.getpid()]
 
 
 def _by_fsspec(address: str, part: tuple[int, int] | None) -> bytes:

@@ -1,5 +1,6 @@
 """Shards that lie elsewhere: one ranged request a sample, the same frames, and a sentence for what goes wrong."""
 
+import multiprocessing
 import shutil
 import sys
 from dataclasses import replace
@@ -52,6 +53,7 @@ def at_once(monkeypatch):
     monkeypatch.setattr(remote, "FIRST_PAUSE_S", 0.0)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(fetch, "_last", ["", b""])
+    monkeypatch.setattr(remote, "_sessions", {})
 
 
 @pytest.fixture
@@ -92,6 +94,18 @@ def test_a_sample_is_one_request_for_the_bytes_of_its_video(made, server):
     for video in found:
         read_video(video, [3, 5, 7])
     assert [count for _, _, count in server.of(".tar")] == [512 + size for size in sizes]
+
+
+def test_a_process_keeps_its_connection_and_its_children_take_their_own(server):
+    found = videos_at(f"{server.address}/shards")
+    for video in found[:4]:
+        read_video(video, [3])
+    assert server.connections == 1
+    with multiprocessing.get_context("fork").Pool(1) as child:
+        frames = child.apply(read_video, (found[5], [3, 5]))
+    assert server.connections == 2
+    assert np.array_equal(frames, read_video(found[5], [3, 5]))
+    assert server.connections == 2
 
 
 def test_the_same_video_again_is_not_asked_for_again(server):
@@ -186,7 +200,7 @@ def test_what_may_be_another_answer_later_is_asked_for_again(server):
 def test_an_answer_that_ends_in_the_middle_is_a_passing_reason(server):
     video = videos_at(f"{server.address}/shards")[0]
     server.short = 7
-    assert "cannot be reached, or ended in the middle (IncompleteRead)" in passing(video).reason
+    assert "cannot be reached, or ended in the middle (ChunkedEncodingError)" in passing(video).reason
 
 
 def test_a_server_that_is_gone_is_a_passing_reason(made):
