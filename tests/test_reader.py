@@ -7,9 +7,10 @@ from zlib import crc32
 import av
 import numpy as np
 import pytest
+import torch
 
 from ssl_video.errors import UserError
-from ssl_video.video import fetch
+from ssl_video.video import fetch, reader
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.reader import VideoError, get_reader, iterate_frames, read_frames
 from ssl_video.video.scan import scan, scan_one
@@ -131,11 +132,11 @@ def test_torchcodec_gives_the_same_frames_behind_the_same_protocol(tmp_path, nam
     path = str(tmp_path / name)
     MADE[name](tmp_path / name)
     try:
-        reader = get_reader("torchcodec")
+        read = get_reader("torchcodec")
     except UserError as missing:
         pytest.skip(str(missing))
     info, wanted = scan_one(path), [3, 0, 5, 3]
-    found, right = reader(path, wanted, info).astype(int), read_frames(path, wanted).astype(int)
+    found, right = read(path, wanted, info).astype(int), read_frames(path, wanted).astype(int)
     assert found.shape == right.shape
     assert np.abs(found - right).mean() < 3  # colours are converted a little differently
 
@@ -154,6 +155,37 @@ def test_torchcodec_without_ffmpegs_libraries_is_said_before_a_video_is_blamed(m
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
     with pytest.raises(UserError, match="install FFmpeg"):
         get_reader("torchcodec")
+
+
+def test_decoding_on_a_gpu_where_there_is_none_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(reader, "torchcodec_works", lambda: True)
+    monkeypatch.setattr(reader, "has_gpu", lambda: False)
+    with pytest.raises(UserError, match=r"--reader torchcodec-cuda needs a GPU .*; use --reader torchcodec\."):
+        get_reader("torchcodec-cuda")
+
+
+def test_on_a_gpu_the_same_frames_are_asked_for_and_come_back_to_memory(tmp_path, monkeypatch):
+    path, asked = str(tmp_path / "a.mp4"), []
+    videos.mp4(Path(path))
+
+    class Decoder:
+        def __len__(self):
+            return info.frames
+
+        def get_frames_at(self, numbers):
+            frames = torch.from_numpy(read_frames(path, numbers))
+            return types.SimpleNamespace(data=frames)
+
+    def opened(video, stream, device):
+        asked.append(device)
+        return Decoder()
+
+    info = scan_one(path)
+    monkeypatch.setattr(reader, "torchcodec_works", lambda: True)
+    monkeypatch.setattr(reader, "has_gpu", lambda: True)
+    monkeypatch.setattr(reader, "open_decoder", opened)
+    np.testing.assert_array_equal(get_reader(reader.ON_GPU)(path, [5, 2], info), read_frames(path, [5, 2]))
+    assert asked == ["cuda"]
 
 
 def test_a_video_may_be_fetched_as_bytes(tmp_path, monkeypatch):

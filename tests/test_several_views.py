@@ -1,5 +1,7 @@
 """Several samples of one decoded clip, side by side in a batch (``--views``)."""
 
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -10,7 +12,7 @@ from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Redraw, build_pretext
 from ssl_video.pretraining import PretrainConfig, untrained
 from ssl_video.train.config import TrainingConfig
-from ssl_video.train.data import BatchKeys, ClipDataset, batches
+from ssl_video.train.data import BatchKeys, ClipDataset, batches, read_video
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.parallel import check
 from tests.nets import drawn_frames, tiny_backbone, video_set
@@ -69,6 +71,14 @@ def test_a_clip_of_which_one_view_is_unfit_is_drawn_anew_as_a_whole(monkeypatch)
     monkeypatch.setattr(several.pretext, "transform", unfit_at_first)
     assert len(several.__getitems__([(0, 0, 0)])) == 2
     assert len(calls) == 4 and calls[0] == calls[1] and calls[2] == calls[3]
+
+
+def test_workers_that_decode_on_a_gpu_are_started_anew():
+    for reader, method in (("torchcodec-cuda", "spawn"), ("pyav", None)):
+        one = replace(dataset(1), read=partial(read_video, reader=reader))
+        loader = batches(one, [[(0, 0, 0)]], workers=1)
+        started = loader.multiprocessing_context
+        assert (started and started.get_start_method()) == method
 
 
 def test_an_epoch_has_as_many_more_steps_as_there_are_views():

@@ -136,4 +136,4 @@ class DataConfig(Bounded, flags="--"):
     cache_short_side: Natural = 128
     """Shorter side of the cached copies, in pixels; 0 keeps the size of the video."""
     reader: str = "pyav"
-    """What decodes: pyav, or torchcodec (pip install torchcodec)."""
+    """What decodes: pyav, torchcodec (pip install torchcodec), or torchcodec-cuda, on the GPU."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ from ssl_video.train.order import order_of
 from ssl_video.train.span import long_enough, remedy
 from ssl_video.video.augment import resize_frame
 from ssl_video.video.info import Problem
-from ssl_video.video.reader import VideoError, get_reader
+from ssl_video.video.reader import ON_GPU, VideoError, get_reader
 from ssl_video.video.upright import Each
 from ssl_video.video.view import Skip
 
@@ -304,7 +305,13 @@ def batches(
         collate_fn=collate,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
+        multiprocessing_context=_started_by(dataset.read) if workers else None,
     )
+
+
+def _started_by(read: ReadFrames) -> str | None:
+    """How the workers start: those that decode on a GPU anew, since CUDA does not outlive a fork."""
+    return "spawn" if isinstance(read, partial) and read.keywords.get("reader") == ON_GPU else None
 
 
 def clips_in(batch: Mapping[str, Any]) -> int:

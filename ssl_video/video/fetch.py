@@ -151,16 +151,17 @@ def create_media(path: Path | str) -> OutputContainer:
     return av.open(os.path.abspath(path), "w")  # noqa: PTH100
 
 
-def open_decoder(video: str, stream: int) -> Any:
-    """torchcodec's decoder of a stream: exact, frames (T, H, W, C), one thread. Raises what torchcodec raises.
+def open_decoder(video: str, stream: int, device: str = "cpu") -> Any:
+    """torchcodec's decoder of a stream: exact, frames (T, H, W, C) on a device, one thread.
+
+    Raises what torchcodec raises.
 
     It cannot be told what it may open: ``open_media`` goes before.
     """
     from torchcodec.decoders import VideoDecoder  # pyright: ignore
 
-    return VideoDecoder(
-        fetch(video), stream_index=stream, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
-    )
+    how: dict[str, Any] = {"dimension_order": "NHWC", "num_ffmpeg_threads": 1, "seek_mode": "exact", "device": device}
+    return VideoDecoder(fetch(video), stream_index=stream, **how)
 
 
 def torchcodec_works() -> bool:

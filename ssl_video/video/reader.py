@@ -10,6 +10,7 @@ by a forked worker hangs.
 
 import contextlib
 import errno
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -283,7 +284,7 @@ def _time_after(number: int, info: VideoInfo) -> int:
 
 
 def _torchcodec(
-    path: str, frames: Sequence[int], info: VideoInfo | None = None, each: Each | None = None
+    path: str, frames: Sequence[int], info: VideoInfo | None = None, each: Each | None = None, device: str = "cpu"
 ) -> np.ndarray:
     """torchcodec behind the same protocol, for files whose times are regular; the others are read by PyAV."""
     if info is None or not info.pts_step:  # nor have arrays and folders any
@@ -295,30 +296,45 @@ def _torchcodec(
         plain = first is not None and way_up(first) == 1 and (first.width, first.height) == (info.width, info.height)
         index = stream.index
     try:
-        decoder: Any = open_decoder(path, index) if plain else ()
+        decoder: Any = open_decoder(path, index, device) if plain else ()
         if len(decoder) != info.frames:
             return read_frames(path, frames, info, each)
         if each is None:
-            return decoder.get_frames_at(list(frames)).data.numpy()
+            return decoder.get_frames_at(list(frames)).data.cpu().numpy()
         at_once = max(1, AT_ONCE // (info.width * info.height))
         parts = (frames[n : n + at_once] for n in range(0, len(frames), at_once))
-        return np.stack([each(f) for part in parts for f in decoder.get_frames_at(list(part)).data.numpy()])
+        return np.stack([each(f) for part in parts for f in decoder.get_frames_at(list(part)).data.cpu().numpy()])
     except UnicodeEncodeError:  # it takes no name that is not UTF-8
         return read_frames(path, frames, info, each)
     except (RuntimeError, ValueError, IndexError) as error:
         raise VideoError(f"it cannot be decoded ({' '.join(str(error).split())[:100]})") from error
 
 
-READERS: dict[str, Reader] = {"pyav": read_frames, "torchcodec": _torchcodec}
+ON_GPU = "torchcodec-cuda"
+"""The reader that decodes on a GPU: frames may differ from those of the others by rounding."""
+READERS: dict[str, Reader] = {
+    "pyav": read_frames,
+    "torchcodec": _torchcodec,
+    ON_GPU: functools.partial(_torchcodec, device="cuda"),
+}
 
 
 def get_reader(name: str) -> Reader:
-    """A reader by name. Raises UserError, also when what it needs is not installed."""
+    """A reader by name. Raises UserError, also when what it needs is not there."""
     if name not in READERS:
         raise UserError(f"There is no reader {name!r}; {nearest(name, READERS)}")
-    if name == "torchcodec" and not torchcodec_works():
+    if name != "pyav" and not torchcodec_works():
         raise UserError(
-            "--reader torchcodec needs the package torchcodec and the FFmpeg libraries: pip install torchcodec "
+            f"--reader {name} needs the package torchcodec and the FFmpeg libraries: pip install torchcodec "
             "and install FFmpeg, or use --reader pyav."
         )
+    if name == ON_GPU and not has_gpu():
+        raise UserError(f"--reader {name} needs a GPU of NVIDIA, and torch sees none; use --reader torchcodec.")
     return READERS[name]
+
+
+def has_gpu() -> bool:
+    """True if torch sees a CUDA device."""
+    import torch  # which a reader does without otherwise
+
+    return torch.cuda.is_available()
