@@ -1,5 +1,6 @@
 """Generation: how near drawn videos are to real ones, how they move, what of the text they show, and what is copied."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -184,10 +185,11 @@ def copied(generated_NTHWC: np.ndarray, test_MTHWC: np.ndarray, training: VideoS
 
 
 def own_loss(model: Model, task: Task, config: GenerationConfig, seed: int) -> dict[str, float]:
-    """The model's loss on the test list by noise, beside its floors, where its pretext has such; {} without one."""
+    """The loss of the network that draws, on the test list, by noise and beside its floors; {} without a pretext."""
     if model.pretext is None or task.test is None:
         return {}
-    pretext = model.pretext.eval()
+    pretext = copy.deepcopy(model.pretext).eval()
+    pretext.backbone.load_state_dict(model.backbone.state_dict())  # a moving average, say: that is what draws
     videos = usable(for_modality(task.test, model.backbone.clip.modality, reversed=False), pretext)
     numbers, _ = measured(
         pretext, videos, Ranks(device=model.device), PretextConfig(config.loss_clips), seed, task.workers

@@ -1,5 +1,6 @@
 """The protocol of drawn videos: what it says of a generator that is right, deaf, or copies, and of none at all."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ssl_video.datasets.synthetic import SyntheticConfig, drawn_prompt, synthesi
 from ssl_video.errors import UserError
 from ssl_video.eval.base import Task, evaluate
 from ssl_video.eval.generated import clips_of, frozen, noise, pieces, shuffled
+from ssl_video.eval.generation import GenerationConfig, own_loss
 from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import build_pretext
 from ssl_video.pretraining import write_weights
@@ -199,11 +201,19 @@ def test_faults_change_motion_and_nothing_else():
 # ---- runs
 
 
-def run(folder: Path, frames: int) -> str:
+def run(folder: Path, frames: int, average: float | None = None) -> str:
+    """A run of random weights; with ``average`` its moving average is they times that."""
     torch.manual_seed(0)
     backbone = build_backbone("stunet", channels=(8, 16, 24), frames=8, temporal=frames > 1)
     options = {"frames": frames, "stride": 2 if frames > 1 else 1, "short_side": 16, "size": 16}
-    write_weights(Run(folder), build_pretext("video_diffusion", backbone, options))
+    pretext, exported = build_pretext("video_diffusion", backbone, options), None
+    if average is not None:
+        for weight in backbone.parameters():  # the head begins as nothing
+            weight.data += 0.05 * torch.randn_like(weight)
+        exported = copy.deepcopy(backbone)
+        for weight in exported.parameters():
+            weight.data *= average
+    write_weights(Run(folder), pretext, exported=exported)
     return str(folder)
 
 
@@ -219,6 +229,15 @@ def test_a_run_is_measured_with_its_loss_beside_the_floors_and_frames_of_an_imag
         <= found["frechet of images"]
         <= found["frechet of noise"]
     )
+
+
+def test_the_loss_is_that_of_the_network_that_draws_and_not_of_the_one_whose_average_it_is(task, tmp_path):
+    config = GenerationConfig(**QUICK)
+    own, zero = (load_model(run(tmp_path / str(scale), 4, scale)) for scale in (1.0, 0.0))
+    losses = [own_loss(model, task, config, 0) for model in (own, zero)]
+    assert losses[0]["loss"] != losses[1]["loss"]
+    velocity_variance = losses[1]["pixel_std"] ** 2 / 2 + 0.5  # a network of zeros says 0
+    assert losses[1]["loss"] == pytest.approx(velocity_variance, rel=0.1)
 
 
 def test_frames_of_another_kind_are_a_sentence(task, tmp_path):
