@@ -4,6 +4,7 @@ It is written film by film, so that what was killed goes on with the films that 
 """
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -107,14 +108,34 @@ class FilmFolder:
 
 
 def draw_sheet(path: Path, clips: Sequence[np.ndarray], titles: Sequence[str]) -> None:
-    """A figure: a row of frames (T, H, W, 3) a film, evenly spaced in time, with their numbers above."""
+    """A figure: a row of frames (T, H, W, 3) a film, evenly spaced in time, with their numbers above.
+
+    Films of a single frame stand side by side.
+    """
     chosen = np.unique(np.linspace(0, len(clips[0]) - 1, COLUMNS).round().astype(int))
+    if len(chosen) == 1:
+        draw_frames(path, [clip_THWC[0] for clip_THWC in clips], titles)
+        return
     with figure_to(path, 1.2 * len(chosen), 1.35 * len(clips) + 0.3) as figure:
         axes = figure.subplots(len(clips), len(chosen), squeeze=False)
         for row, (clip_THWC, title) in enumerate(zip(clips, titles, strict=True)):
             for column, number in enumerate(chosen.tolist()):
                 picture(axes[row, column], clip_THWC[number], f"frame {number}" if row == 0 else "")
             axes[row, 0].text(0, -0.04, shortened(title), transform=axes[row, 0].transAxes, va="top", fontsize=7)
+
+
+def draw_frames(path: Path, frames: Sequence[np.ndarray], titles: Sequence[str]) -> None:
+    """A figure: frames (H, W, 3) side by side, each with its title below."""
+    columns = min(COLUMNS, len(frames))
+    lines = -(-len(frames) // columns)
+    with figure_to(path, 1.5 * columns, 1.9 * lines) as figure:
+        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        for axis in axes:
+            axis.set_axis_off()
+        for axis, frame_HWC, title in zip(axes, frames, titles, strict=False):
+            picture(axis, frame_HWC)
+            below = textwrap.fill(shortened(title), 26)
+            axis.text(0, -0.04, below, transform=axis.transAxes, va="top", fontsize=7)
 
 
 def draw_slices(path: Path, clips: Sequence[np.ndarray], titles: Sequence[str]) -> None:
