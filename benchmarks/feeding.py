@@ -14,6 +14,7 @@ that is reached.
 """
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -102,7 +103,7 @@ def row(recipe: str, folder: Path, sources: dict[str, Path], arguments: argparse
         needed = arguments.tflops * 1e12 * arguments.reached / operations(datasets["raw"])
         how = " (computed)"
     rates = " | ".join(f"{value:.1f}" for value in read.values())
-    cores = " | ".join(f"{needed / value:.0f}" for value in read.values())
+    cores = " | ".join(str(math.ceil(needed / value)) for value in read.values())
     return f"| {recipe} | {rates} | {needed:,.0f}{how} | {cores} |"
 
 
