@@ -38,7 +38,7 @@ def test_an_index_is_made_again_by_another_model_of_all_its_videos_and_of_new_on
     again = open_index(index)
     assert again.header.model == OTHER and again.header.clips == 1
     assert sorted(e.path[-5:] for e in again.entries) == ["a.mp4", "b.mp4", "c.mp4"]
-    assert len(list(index.glob("vectors-*"))) == 1
+    assert len(list(index.glob("segment-*"))) == 1
 
 
 def test_options_change_with_a_rebuild(index, capsys):
@@ -54,7 +54,7 @@ def test_the_old_index_stays_whole_until_the_new_one_is_complete(index, monkeypa
     def killed(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(index_build.nearest, "make", killed)  # after the new vectors are written
+    monkeypatch.setattr(index_build.nearest, "train", killed)  # after the new vectors are written
     assert run("--model", OTHER, "--out", index, "--rebuild") == 130
     assert json.loads((index / "header.json").read_text("utf-8")) == before
     assert len(open_index(index).entries) == 2

@@ -28,12 +28,15 @@ class QueryConfig:
         "ssl-video query index clip.mp4",
         "ssl-video query index clip.mp4@12.5-15 --moments --top-k 10",
         "ssl-video query index videos --html neighbours.html",
+        "ssl-video query part-1 clip.mp4 --also part-2 part-3",
     )
 
     index: tyro.conf.Positional[IndexFolder]
     """Folder that 'ssl-video index' made."""
     videos: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
     """Videos to search with, ranges of them such as VIDEO@12.5-15 (seconds), or folders and lists of them."""
+    also: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="INDEX")] = ()
+    """Other indices to search as one with it: parts of a library, indexed --like one another."""
     options: Annotated[SearchOptions, tyro.conf.arg(name="")] = SearchOptions()
     json: bool = False
     """Print JSON lines, one a neighbour, and no table."""
@@ -53,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     from ssl_video.train.distributed import choose_device
 
     queries, problems = queries_of(config.videos)
-    index = Index(config.index, config.model, choose_device(config.device))
+    index = Index([config.index, *config.also], config.model, choose_device(config.device))
     results: list[Found] = []
     answers = index.search_all(queries, config.options)
     if len(queries) > 1 and not sys.stdout.isatty():  # on a terminal the tables themselves show how far it is
