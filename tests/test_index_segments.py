@@ -27,8 +27,8 @@ from tests import indices
 from tests.indices import entries_of, vectors_of
 
 NOTHING = Extracted(None, Features([], [], [], []), {})
-VIDEOS, CLIPS = 60, 3
-OPTIONS = [SearchOptions(7), SearchOptions(99), SearchOptions(20, moments=True), SearchOptions(999, moments=True)]
+VIDEOS, CLIPS = 40, 3
+OPTIONS = [SearchOptions(7), SearchOptions(99), SearchOptions(30, moments=True)]
 
 
 @pytest.fixture
@@ -63,10 +63,10 @@ def test_segments_answer_as_one_to_the_last_bit(tmp_path, monkeypatch, clips):
     one = indices.made(tmp_path / "one", entries_of(0, VIDEOS), vectors_RD)
     monkeypatch.setattr(index_segments, "MOST", 40)
     many = indices.made(tmp_path / "many", entries_of(0, VIDEOS), vectors_RD)
-    assert (len(one.segments), len(many.segments)) == (1, 5)
+    assert (len(one.segments), len(many.segments)) == (1, 4)
     assert answers(one, clips) == answers(many, clips)
     assert one.entries == many.entries and np.array_equal(one.vectors_RD, many.vectors_RD)
-    gone = {0, 1, 13, 14, 59}
+    gone = {0, 1, 13, 14, 39}
     for stored in (one, many):
         change(stored, NOTHING, gone, {})
     one, many = (open_index(tmp_path / name) for name in ("one", "many"))
@@ -145,24 +145,24 @@ def test_adding_leaves_all_that_is_there_and_writes_little_more_than_what_is_new
 def test_removing_writes_bits_and_nothing_else(tmp_path, small):
     indices.made(tmp_path / "i", entries_of(0, VIDEOS), vectors_of(VIDEOS * CLIPS))
     before = sizes(tmp_path / "i")
-    update_index(tmp_path / "i", None, None, remove=[Path(f"/v/{n}.mp4") for n in (3, 50)])
+    update_index(tmp_path / "i", None, None, remove=[Path(f"/v/{n}.mp4") for n in (3, 30)])
     after = sizes(tmp_path / "i")
-    assert {name for name in after if after[name] != before.get(name)} == {"header.json", "removed-6.npy"}
+    assert {name for name in after if after[name] != before.get(name)} == {"header.json", "removed-5.npy"}
     stored = open_index(tmp_path / "i")
-    assert len(stored.entries) == VIDEOS - 2 and not {"/v/3.mp4", "/v/50.mp4"} & set(stored.paths())
+    assert len(stored.entries) == VIDEOS - 2 and not {"/v/3.mp4", "/v/30.mp4"} & set(stored.paths())
     update_index(tmp_path / "i", None, None, remove=[Path("/v/4.mp4")])
     assert len(open_index(tmp_path / "i").entries) == VIDEOS - 3
-    assert [p.name for p in (tmp_path / "i").glob("removed-*")] == ["removed-7.npy"]
+    assert [p.name for p in (tmp_path / "i").glob("removed-*")] == ["removed-6.npy"]
 
 
 @pytest.mark.parametrize("index_type", ["exact", "IVF2,SQ8"])
 def test_merged_segments_hold_what_was_left_in_the_same_order(tmp_path, monkeypatch, index_type):
     vectors_RD = alike(VIDEOS * CLIPS)
     indices.made(tmp_path / "i", entries_of(0, 20), vectors_RD[:60], index_type)
-    for first in range(20, VIDEOS, 8):
-        added(tmp_path / "i", entries_of(first, 8), vectors_RD[3 * first : 3 * first + 24])
+    for first in range(20, VIDEOS, 4):
+        added(tmp_path / "i", entries_of(first, 4), vectors_RD[3 * first : 3 * first + 12])
     change(open_index(tmp_path / "i"), NOTHING, {2, 30, 31}, {})
-    monkeypatch.setattr(index_segments, "MOST", 100)
+    monkeypatch.setattr(index_segments, "MOST", 70)
     done = compact(open_index(tmp_path / "i"))
     stored = open_index(tmp_path / "i")
     assert (done.before, done.after, done.dropped) == (6, 2, 3) and not stored.removed_V.any()
@@ -208,17 +208,17 @@ def test_a_merge_that_is_killed_leaves_the_old_index_whole(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("index_type", ["exact", "IVF2,SQ8"])
 def test_an_index_of_the_format_before_answers_and_becomes_segments_with_its_first_change(tmp_path, index_type):
-    whole = indices.made(tmp_path / "i", entries_of(0, VIDEOS), alike(VIDEOS * CLIPS), index_type)
-    right = answers(whole, 5)
+    indices.made(tmp_path / "i", entries_of(0, VIDEOS), alike(VIDEOS * CLIPS), index_type)
+    whole = indices.made(tmp_path / "whole", entries_of(0, VIDEOS), alike(VIDEOS * CLIPS), index_type)
     indices.as_format2(tmp_path / "i")
     old = open_index(tmp_path / "i")
-    assert old.header.format == 2 and answers(old, 5) == right
-    update_index(tmp_path / "i", None, None, remove=[Path("/v/59.mp4")])
+    assert old.header.format == 2 and answers(old, 5) == answers(whole, 5)
+    update_index(tmp_path / "i", None, None, remove=[Path("/v/39.mp4")])
     new = open_index(tmp_path / "i")
     assert new.header.format == 3 and len(new.entries) == VIDEOS - 1
     assert sorted(p.name for p in (tmp_path / "i").iterdir() if p.suffix in (".jsonl", ".f32")) == []
-    change(whole, NOTHING, {59}, {})
-    assert answers(new, 5) == answers(open_index(tmp_path / "i"), 5)
+    change(whole, NOTHING, {39}, {})
+    assert answers(new, 5) == answers(open_index(tmp_path / "whole"), 5)
     assert [(s.faiss_bytes is None) for s in new.segments] == [index_type == "exact"]
 
 
@@ -234,8 +234,8 @@ def test_videos_are_found_by_path_state_and_content_as_in_a_dictionary(tmp_path,
         asked = [*dict.fromkeys(map(of, entries)), of(replace(entries[0], path="/v/none", content="f" * 16, size=9))]
         got = [[number for number, _ in found] for found in stored.having(name, asked)]
         assert got == [[n for n in left if of(entries[n]) == value] for value in asked]
-    assert stored.entry(50) == replace(entries[50], first=150)
-    assert [stored.owner(np.array([3 * n + 2]))[0] for n in (3, 4, 50)] == [3, -1, 50]
+    assert stored.entry(30) == replace(entries[30], first=90)
+    assert [stored.owner(np.array([3 * n + 2]))[0] for n in (3, 4, 30)] == [3, -1, 30]
 
 
 def test_opening_reads_no_large_file(tmp_path, small, monkeypatch):

@@ -222,13 +222,18 @@ class SegmentWriter:
     def whole(self) -> np.ndarray:
         """All vectors, mapped; none can be added any more."""
         if not self._file.closed:
-            self._file.seek(0)
-            self._file.write(npy_header((self.rows, self.dim)))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._columns.close({})
+            with self._file, self._columns:
+                self._file.seek(0)
+                self._file.write(npy_header((self.rows, self.dim)))
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._columns.close({})
         return _mapped(self.folder / VECTORS, 2)
+
+    def stop(self) -> None:
+        """Write nothing more: the segment will not count."""
+        with self._file, self._columns:
+            pass
 
     def close(self, faiss_index: Any = None) -> SegmentNote:
         """Write the rest, and have it on the disk."""
@@ -255,14 +260,21 @@ Block = tuple[Sequence[Entry], np.ndarray]
 
 
 def write_segments(folder: Path, first: int, blocks: Iterable[Block]) -> list[SegmentWriter]:
-    """New segments ``segment-FIRST`` and so on, of at most ``MOST`` vectors each; they are not closed yet."""
+    """New segments ``segment-FIRST`` and so on, of at most ``MOST`` vectors each; all but their notes is written."""
     writers: list[SegmentWriter] = []
-    for entries, vectors_RD in _of_one_segment(blocks):
-        if not writers or writers[-1].rows + len(vectors_RD) > MOST:
-            if writers:
-                writers[-1].whole()
-            writers.append(SegmentWriter(folder / f"segment-{first + len(writers)}", vectors_RD.shape[1]))
-        writers[-1].add(entries, vectors_RD)
+    try:
+        for entries, vectors_RD in _of_one_segment(blocks):
+            if not writers or writers[-1].rows + len(vectors_RD) > MOST:
+                for full in writers[-1:]:
+                    full.whole()
+                writers.append(SegmentWriter(folder / f"segment-{first + len(writers)}", vectors_RD.shape[1]))
+            writers[-1].add(entries, vectors_RD)
+        for last in writers[-1:]:
+            last.whole()
+    except BaseException:
+        for writer in writers:
+            writer.stop()
+        raise
     return writers
 
 
