@@ -77,12 +77,12 @@ def adding(index: Path, videos: Path, dim: int, number: int) -> bool:
     for n in range(number):
         (videos / f"{n}.mp4").touch()
     vectors_ND = made(number, dim, 7)
-    listed = VideoList("new", tuple(Video(str(videos / f"{n}.mp4"), info=INFO) for n in range(number)))
-    clips = Features(list(listed.videos), list(vectors_ND[:, None]), [np.array([0])] * number, [])
+    listed = [Video(str(videos / f"{n}.mp4"), info=INFO) for n in range(number)]
+    clips = Features(listed, list(vectors_ND[:, None]), [np.array([0])] * number, [])
     model: Any = SimpleNamespace(view=View(16, 4, 64, 64))
     written, read, since = count("wchar"), count("rchar"), time.process_time()
     stored = open_index(index)
-    todo = todo_of(listed, stored, [])
+    todo = todo_of(VideoList("new", tuple(listed)), stored, [])
     assert len(todo.videos) == number
     change(stored, Extracted(model, clips, todo.states), set(), {})
     used, written, read = time.process_time() - since, count("wchar") - written, count("rchar") - read

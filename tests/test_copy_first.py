@@ -51,5 +51,5 @@ def test_a_copy_is_found_first_before_and_after_videos_are_taken_out(tmp_path, m
     none = Extracted(None, Features([], [], [], []), {})
     for every in (10, 2):  # a few stay in the files; many leave them
         stored = open_index(tmp_path)
-        change(stored, none, set(stored.numbers_N[::every].tolist()), {})
+        change(stored, none, set(stored.numbers_at(np.arange(0, len(stored.entries), every)).tolist()), {})
         check(open_index(tmp_path), monkeypatch)

@@ -33,7 +33,7 @@ def test_an_update_goes_through_the_entries_a_few_times_however_much_it_changes(
     monkeypatch.setattr(Counted, "times", 0)
     monkeypatch.setattr(Unions, "times", 0)
     paths = Counted(f"/v/{n // 10}/{n}.mp4" for n in range(200))
-    stored = cast(Stored, SimpleNamespace(folder=tmp_path, paths=paths, numbers_N=range(200)))
+    stored = cast(Stored, SimpleNamespace(folder=tmp_path, paths=paths, numbers_at=lambda places_N: places_N))
     named = [*(Path(f"/v/0/{n}.mp4") for n in range(10)), *(Path(f"/v/{folder}") for folder in range(1, 10))]
     gone = index_update._to_remove(stored, named, prune=False)
     assert gone == dict(enumerate(paths[:100])) and Counted.times == 1

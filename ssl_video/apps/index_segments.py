@@ -232,7 +232,8 @@ class SegmentWriter:
 
     def stop(self) -> None:
         """Write nothing more: the segment will not count."""
-        with self._file, self._columns:
+        self._file.close()
+        with self._columns:
             pass
 
     def close(self, faiss_index: Any = None) -> SegmentNote:

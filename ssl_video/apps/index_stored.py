@@ -106,10 +106,10 @@ class Entries(Sequence[Entry]):
     @overload
     def __getitem__(self, place: slice) -> list[Entry]: ...
     def __getitem__(self, place: int | slice) -> Entry | list[Entry]:
-        numbers_N = self._stored.numbers_N
-        if isinstance(place, slice):
-            return self._stored.entries_of(numbers_N[place])
-        return self._stored.entry(int(numbers_N[place]))
+        some = range(len(self))[place]
+        if isinstance(some, int):
+            return self._stored.entry(int(self._stored.numbers_at(np.array([some]))[0]))
+        return self._stored.entries_of(self._stored.numbers_at(np.array(some, int)))
 
     def __iter__(self) -> Iterator[Entry]:
         for first in range(0, len(self), BLOCK):
@@ -154,9 +154,13 @@ class Stored:
         return np.cumsum([0, *(segment.rows for segment in self.segments)])
 
     @functools.cached_property
-    def numbers_N(self) -> Sequence[int] | np.ndarray:
-        """(N,) the numbers of the videos that were not removed."""
-        return np.flatnonzero(~self.removed_V) if self.removed_V.any() else _Range(len(self.removed_V))
+    def _alive_N(self) -> np.ndarray | None:
+        """The numbers of the videos that were not removed, None if none was."""
+        return np.flatnonzero(~self.removed_V) if self.removed_V.any() else None
+
+    def numbers_at(self, places_N: np.ndarray) -> np.ndarray:
+        """The numbers of the videos at these places among those that were not removed."""
+        return places_N if self._alive_N is None else self._alive_N[places_N]
 
     def entry(self, number: int) -> Entry:
         """The video of a number, removed or not."""
@@ -221,16 +225,3 @@ class Stored:
     def same_content(self, content: str) -> list[int]:
         """The numbers of the videos of this content; "" is that of none."""
         return [number for number, _ in self.having("content", [content])[0]] if content else []
-
-
-class _Range(Sequence[int]):
-    """All numbers, which need no memory."""
-
-    def __init__(self, count: int):
-        self._range = range(count)
-
-    def __len__(self) -> int:
-        return len(self._range)
-
-    def __getitem__(self, place: Any) -> Any:
-        return np.array(self._range[place], int) if isinstance(place, slice) else self._range[place]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ssl_video.apps import nearest
@@ -233,8 +234,9 @@ def _to_remove(stored: Stored, remove: Sequence[Path], prune: bool) -> dict[int,
     for name, named in missed.items():
         if name not in behind_links:
             raise UserError(f"{stored.folder} holds no video {as_named(named)} and none below it; nothing was removed.")
-    gone = gone.union(*found.values(), *behind_links.values())
-    return {int(stored.numbers_N[n]): paths[n] for n in sorted(gone)}
+    places = sorted(gone.union(*found.values(), *behind_links.values()))
+    numbers = stored.numbers_at(np.array(places, int)).tolist()
+    return {number: paths[place] for number, place in zip(numbers, places, strict=True)}
 
 
 def _name(path: Path) -> str:
