@@ -51,7 +51,7 @@ def test_options_change_with_a_rebuild(index, capsys):
 def test_the_old_index_stays_whole_until_the_new_one_is_complete(index, monkeypatch):
     before = json.loads((index / "header.json").read_text("utf-8"))
 
-    def killed(*_args):
+    def killed(*_args, **_options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(index_build.nearest, "train", killed)  # after the new vectors are written

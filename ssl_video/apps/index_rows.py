@@ -91,13 +91,14 @@ def _labels(text: str) -> tuple[str, ...]:
     return tuple(texts(parsed(text))) if text else ()
 
 
-def _keys(values: Sequence[str | State]) -> np.ndarray:
+def digests_of(values: Sequence[str | State]) -> np.ndarray:
+    """(N,) 64 bits of each path, content or state."""
     return digests((str(value).encode("utf-8", "surrogateescape") for value in values), len(values))
 
 
 def keys_of(entries: Sequence[Entry]) -> dict[str, np.ndarray]:
     """(V,) digests of each of ``LOOKED_UP``, in the order of the videos."""
-    return {name: _keys([e.known_by(name) for e in entries]) for name in LOOKED_UP}
+    return {name: digests_of([e.known_by(name) for e in entries]) for name in LOOKED_UP}
 
 
 def in_order(keys: Mapping[str, np.ndarray]) -> Keys:
@@ -107,14 +108,13 @@ def in_order(keys: Mapping[str, np.ndarray]) -> Keys:
 
 
 def places_with(
-    keys: tuple[np.ndarray, np.ndarray], values: Sequence[str | State], most: int | None = None
+    keys: tuple[np.ndarray, np.ndarray], wanted_N: np.ndarray, most: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the values have videos with their digest, and these videos, ``most`` of each.
+    """Which of the digests have videos, and these videos, ``most`` of each.
 
     A digest may be that of another value, though hardly ever.
     """
     keys_V, order_V = keys
-    wanted_N = _keys(values)
     first_N = np.searchsorted(keys_V, wanted_N)
     count_N = np.searchsorted(keys_V, wanted_N, side="right") - first_N
     count_N = count_N if most is None else np.minimum(count_N, most)

@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from ssl_video.apps.index_rows import Entry, State, places_with
+from ssl_video.apps.index_rows import Entry, State, digests_of, places_with
 from ssl_video.apps.index_segments import Segment, SegmentNote
 
 BLOCK = 4096
@@ -211,8 +211,9 @@ class Stored:
         """Of each of these paths, states or contents the videos that have it, with their numbers, in order; ``most`` of
         a segment."""
         found: list[list[tuple[int, Entry]]] = [[] for _ in values]
+        wanted_N = digests_of(values)
         for number, segment in enumerate(self.segments):
-            asked_N, places_N = places_with(segment.keys[name], values, most)
+            asked_N, places_N = places_with(segment.keys[name], wanted_N, most)
             numbers_N = self.first_videos[number] + places_N
             alive_N = ~self.removed_V[numbers_N]
             asked_N, places_N, numbers_N = asked_N[alive_N], places_N[alive_N], numbers_N[alive_N]

@@ -29,7 +29,7 @@ from ssl_video.datasets.spec import all_videos, scanned
 from ssl_video.errors import UserError
 from ssl_video.eval.features import Extraction, Features
 from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
-from ssl_video.files import as_named
+from ssl_video.files import as_named, as_word
 from ssl_video.model import Model, default_model
 from ssl_video.progress import announce
 from ssl_video.train.distributed import Ranks
@@ -181,7 +181,13 @@ def _like(stored: Stored | None, options: IndexOptions) -> Stored | None:
         return None
     if stored is not None and not options.rebuild:
         raise UserError(f"{stored.folder} has its own standardisation; --like is for a new index, or one --rebuild.")
-    return open_index(options.like)
+    like = open_index(options.like)
+    if like.header.format == 2:
+        raise UserError(
+            f"{like.folder} is of the format before this; 'ssl-video index --out {as_word(like.folder)} --compact' "
+            "brings it up to date."
+        )
+    return like
 
 
 def _default(out: Path, work: Work) -> Model:
