@@ -32,7 +32,6 @@ class IndexConfig(Bounded, flags="--"):
         "ssl-video index --data videos --out index",
         "ssl-video index --data new_videos --out index",
         "ssl-video index --model runs/better --rebuild --out index",
-        "ssl-video index --out index --compact",
     )
 
     out: IndexFolder

@@ -28,7 +28,6 @@ class QueryConfig:
         "ssl-video query index clip.mp4",
         "ssl-video query index clip.mp4@12.5-15 --moments --top-k 10",
         "ssl-video query index videos --html neighbours.html",
-        "ssl-video query part-1 clip.mp4 --also part-2 part-3",
     )
 
     index: tyro.conf.Positional[IndexFolder]
