@@ -446,7 +446,7 @@ def test_a_newer_and_an_older_format_say_what_to_do(index, tmp_path):
     (index / "header.json").write_text(json.dumps({"format": 4, "novelty": True}))
     with pytest.raises(UserError, match=r"newer version of ssl-video \(format 4, this one reads 3\)"):
         open_index(index)
-    assert header["format"] == 2
+    assert header["format"] == 3
     old = tmp_path / "old"
     old.mkdir()
     (old / "index.json").write_text("{}")
