@@ -18,7 +18,8 @@ from ssl_video.apps.embedding import embed_frames, embed_videos
 from ssl_video.apps.index_update import Work, index_videos
 from ssl_video.apps.marks import Marks
 from ssl_video.apps.options import IndexOptions, SearchOptions, TrackOptions
-from ssl_video.apps.search import Index, Neighbour
+from ssl_video.apps.picking import Neighbour
+from ssl_video.apps.search import Index
 from ssl_video.apps.track import Tracked
 from ssl_video.apps.track import track as track_marks
 from ssl_video.errors import UserError
@@ -211,7 +212,7 @@ def index(
 
 
 def search(
-    index: Index | str | Path,
+    index: Index | str | Path | Sequence[str | Path],
     video: str | Path,
     k: int = 5,
     *,
@@ -224,6 +225,7 @@ def search(
     ::
 
         neighbours = sv.search("index", "a.mp4", k=5)
+        neighbours = sv.search(["part-1", "part-2"], "a.mp4", k=5)  # the same as of one index of all
 
     ``model`` is the one that made the index, if it is not any more where it was. Raises UserError.
     """

@@ -208,22 +208,13 @@ def _look_at_header(folder: Path, name: str, whole: Path) -> None:
 
 
 def _draw_indices(folder: Path) -> list[str]:
-    from ssl_video.apps import nearest
-    from ssl_video.apps.index_folder import Entry, Writer
+    from ssl_video.apps.index_build import Extracted, change
+    from ssl_video.eval.features import Features
+    from tests import indices
 
-    rng = np.random.default_rng(0)
-    for name in ("exact", "IVF2,SQ8", "IVF2,PQ4x4", "HNSW4", "LSH"):
-        out = folder / name
-        out.mkdir()
-        vectors_RD = rng.normal(size=(24, 16)).astype(np.float32)
-        vectors_RD /= np.linalg.norm(vectors_RD, axis=1, keepdims=True)
-        writer = Writer(out, 1)
-        writer.append([vectors_RD])
-        times = ((0.0, 0.4), (0.4, 0.8), (0.8, 1.2))
-        entries = [Entry(f"/v/{n}.mp4", 99, 10**18, 3 * n, times, f"{n:016x}", ("a",)) for n in range(8)]
-        about = {"model": "random:tiny", "weights": "0" * 16, "readout": "rich", "clips": 3, "index_type": name,
-                 "nprobe": 2, "dim": 16, "mean": [0.0] * 16, "scale": [1.0] * 16}  # fmt: skip
-        writer.commit(entries, nearest.make(vectors_RD, name), about)
+    for name in ("exact", "IVF2,PQ4x4", "HNSW4"):
+        stored = indices.made(folder / name, indices.entries_of(0, 8), indices.vectors_of(24), name)
+        change(stored, Extracted(None, Features([], [], [], []), {}), {3}, {})
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
@@ -234,7 +225,9 @@ def _look_at_index(folder: Path, name: str, whole: Path) -> None:
 
     out = name.partition("/")[0]
     stored, right = open_index(folder / out), open_index(whole / out)
-    if stored.header != right.header or stored.entries != right.entries:
+    asked = {"path": "/v/4.mp4", "state": (99, 10**18 + 4), "content": f"{4:016x}"}
+    known = [stored.having(kind, [value]) for kind, value in asked.items()]
+    if stored.header != right.header or stored.entries != right.entries or {len(found[0]) for found in known} != {1}:
         raise Wrong("another header or other videos than were written")
     queries_QD = np.array(right.vectors_RD[:3])
     try:

@@ -43,7 +43,7 @@ def names(folder: Path) -> set[str]:
     """
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
     found = (str(path.relative_to(folder)) for path in files)
-    return {re.sub(r"(videos|vectors|index)-\d+\.", r"\1-N.", re.sub(r"[0-9a-f]{16}", "KEY", name)) for name in found}
+    return {re.sub(r"(segment|removed|trained)-\d+", r"\1-N", re.sub(r"[0-9a-f]{16}", "KEY", name)) for name in found}
 
 
 def kill_and_repeat(words: Sequence[str], folder: Path, out: str, kill_at: int, whole: set[str]) -> str | None:

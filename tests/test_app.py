@@ -20,7 +20,8 @@ from markupsafe import escape
 from ssl_video.apps import web_page
 from ssl_video.apps.offers import offers_below
 from ssl_video.apps.options import Limits
-from ssl_video.apps.search import Index, Neighbour
+from ssl_video.apps.picking import Neighbour
+from ssl_video.apps.search import Index
 from ssl_video.apps.search_report import figures
 from ssl_video.apps.web_page import App, admitted
 from ssl_video.cli import main

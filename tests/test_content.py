@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_video.apps.search import indexed_path
+from ssl_video.apps.picking import indexed_path
 from ssl_video.datasets.base import ListedVideo, Video, VideoList, VideoSet
 from ssl_video.datasets.cached import cached
 from ssl_video.datasets.flow import flow_of, for_modality

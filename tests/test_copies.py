@@ -3,14 +3,13 @@
 import json
 import os
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ssl_video.apps import index_folder, ranking
-from ssl_video.apps.index_folder import open_index
+from ssl_video.apps import ranking
 from ssl_video.apps.index_update import Work, index_videos, update_index
 from ssl_video.apps.options import IndexOptions
 from ssl_video.apps.search import Index, load_search_model
@@ -18,6 +17,7 @@ from ssl_video.cli import main
 from ssl_video.datasets.spec import all_videos
 from ssl_video.errors import UserError
 from ssl_video.video.writer import Encoding, write_video
+from tests.indices import as_format2
 
 MODEL = "random:r2plus1d_4?width=4"
 TYPES = ["exact", "Flat", "IVF2,Flat", "IVF3,SQ8", "PQ4x4", "IVF2,PQ4x4", "IVF2,PQ4x4fs", "PCAR8,PQ4x4", "HNSW8", "SQ4",
@@ -131,16 +131,6 @@ def test_entries_note_content_and_classes(folder, model, tmp_path):
     assert len({e.content for e in entries}) == 2 and all(len(e.content) == 16 for e in entries)
 
 
-def rewritten(index: Path, change) -> None:
-    """Write other lines for the videos of an index."""
-    stored = open_index(index)
-    name = stored.header.files["videos"]
-    (index / name).write_text("".join(json.dumps(change(asdict(e))) + "\n" for e in stored.entries))
-    header = json.loads((index / "header.json").read_text())
-    header["sha256"]["videos"] = index_folder.sha256(index / name)
-    (index / "header.json").write_text(json.dumps(header | {"digest": ""}))
-
-
 def as_version_0_1(line: dict) -> dict:
     """Links were resolved, and neither content nor labels noted."""
     return {k: v for k, v in line.items() if k not in ("content", "labels")} | {"path": os.path.realpath(line["path"])}
@@ -191,7 +181,7 @@ def names_of(index) -> list[str]:
 def test_an_index_with_resolved_paths_is_searched_and_kept_up_to_date(links, others, model, tmp_path):
     out = tmp_path / "i"
     index_videos(links, model, out, IndexOptions(4), IDLE)
-    rewritten(out, as_version_0_1)
+    as_format2(out, as_version_0_1)
     index = Index(out, model)
     assert names_of(index) == [f"{n}hash" for n in range(4)]
     assert "1hash" not in names(index.search(links / "kick_1.mp4", k=9))

@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 
-from ssl_video.apps import nearest
 from ssl_video.apps import search as search_module
 from ssl_video.apps.index_build import Extracted, change
-from ssl_video.apps.index_folder import Entry, Stored, Writer, open_index
+from ssl_video.apps.index_folder import open_index
+from ssl_video.apps.index_stored import Stored
 from ssl_video.apps.options import SearchOptions
 from ssl_video.apps.queries import Query
 from ssl_video.apps.search import search
 from ssl_video.datasets.base import Video
 from ssl_video.eval.features import Features
 from ssl_video.video.info import VideoInfo
+from tests import indices
 
 DIM, CLIPS = 16, 3
-TIMES = ((0.0, 0.4), (0.4, 0.8), (0.8, 1.2))
 TYPES = ["exact", "SQ8", "PQ4x4", "LSH", "HNSW4", "IVF8,Flat", "IVF8,SQ8", "IVF8,SQ4", "IVF8,PQ4x4", "PCA8,IVF8,SQ8"]
 OPTIONS = [
     SearchOptions(5), SearchOptions(5, moments=True), SearchOptions(1, rerank=1, nprobe=1), SearchOptions(5, rerank=0),
@@ -30,12 +30,7 @@ def made(folder, index_type: str, videos: int = 120) -> None:
         size=(CLIPS * videos, DIM)
     )
     vectors_RD = (vectors_RD / np.linalg.norm(vectors_RD, axis=1, keepdims=True)).astype(np.float32)
-    writer = Writer(folder, 1)
-    writer.append([vectors_RD])
-    entries = [Entry(f"/v/{n}.mp4", 1, 1, CLIPS * n, TIMES, f"{n:016x}") for n in range(videos)]
-    about = {"model": "m", "weights": "0", "readout": "rich", "clips": CLIPS, "index_type": index_type, "nprobe": 1,
-             "dim": DIM, "mean": [0.0] * DIM, "scale": [1.0] * DIM}  # fmt: skip
-    writer.commit(entries, nearest.make(vectors_RD, index_type), about)
+    indices.made(folder, indices.entries_of(0, videos, CLIPS), vectors_RD, index_type)
 
 
 def check(stored: Stored, monkeypatch) -> None:
@@ -54,7 +49,7 @@ def test_a_copy_is_found_first_before_and_after_videos_are_taken_out(tmp_path, m
     made(tmp_path, index_type)
     check(open_index(tmp_path), monkeypatch)
     none = Extracted(None, Features([], [], [], []), {})
-    for every in (10, 2):  # a few stay in the files; many leave them, and faiss's index is filled anew
+    for every in (10, 2):  # a few stay in the files; many leave them
         stored = open_index(tmp_path)
-        change(stored, none, [entry for n, entry in enumerate(stored.entries) if n % every])
+        change(stored, none, set(stored.numbers_at(np.arange(0, len(stored.entries), every)).tolist()), {})
         check(open_index(tmp_path), monkeypatch)

@@ -38,7 +38,7 @@ def test_an_index_is_made_again_by_another_model_of_all_its_videos_and_of_new_on
     again = open_index(index)
     assert again.header.model == OTHER and again.header.clips == 1
     assert sorted(e.path[-5:] for e in again.entries) == ["a.mp4", "b.mp4", "c.mp4"]
-    assert len(list(index.glob("vectors-*"))) == 1
+    assert len(list(index.glob("segment-*"))) == 1
 
 
 def test_options_change_with_a_rebuild(index, capsys):
@@ -51,10 +51,10 @@ def test_options_change_with_a_rebuild(index, capsys):
 def test_the_old_index_stays_whole_until_the_new_one_is_complete(index, monkeypatch):
     before = json.loads((index / "header.json").read_text("utf-8"))
 
-    def killed(*_args):
+    def killed(*_args, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(index_build.nearest, "make", killed)  # after the new vectors are written
+    monkeypatch.setattr(index_build.nearest, "train", killed)  # after the new vectors are written
     assert run("--model", OTHER, "--out", index, "--rebuild") == 130
     assert json.loads((index / "header.json").read_text("utf-8")) == before
     assert len(open_index(index).entries) == 2
@@ -71,3 +71,36 @@ def test_a_video_that_is_gone_is_left_out_of_a_rebuilt_index(index, capsys):
     assert run("--out", index, "--rebuild") == 0
     assert "a.mp4: cannot be read" in capsys.readouterr().out
     assert len(open_index(index).entries) == 1
+
+
+def test_parts_of_a_library_are_searched_as_one(index, tmp_path, capsys):
+    folder, words = index.parent / "videos", ["--data", index.parent / "videos", "--clips", "1"]
+    assert run("--model", ONE, *words, "--part", "1/2", "--out", tmp_path / "p1") == 0
+    assert run("--data", folder, "--like", tmp_path / "p1", "--part", "2/2", "--out", tmp_path / "p2") == 0
+    first, second = (open_index(tmp_path / name) for name in ("p1", "p2"))
+    assert [p[-5:] for p in (*first.paths(), *second.paths())] == ["a.mp4", "b.mp4"]
+    assert first.header.mean == second.header.mean and second.header.model == ONE
+    capsys.readouterr()
+    assert main(["query", str(tmp_path / "p1"), str(folder / "a.mp4"), "--json", "--also", str(tmp_path / "p2")]) == 0
+    assert [json.loads(line)["path"][-5:] for line in capsys.readouterr().out.splitlines()] == ["b.mp4"]
+
+
+def test_small_segments_are_merged_by_a_word(index, tmp_path, capsys):
+    videos.mp4(tmp_path / "c.mp4", count=40)
+    assert run("--data", tmp_path / "c.mp4", "--out", index) == 0
+    assert len(open_index(index).segments) == 2
+    assert run("--out", index, "--compact") == 0
+    assert "2 segments became 1" in capsys.readouterr().out and len(open_index(index).entries) == 3
+    assert len(open_index(index).segments) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--part", "3/2", "--data", "videos"], "--part takes K/N"), (["--part", "1/2"], "name that, too"),
+     (["--like", "i", "--data", "videos"], "--like is for a new index")],
+)  # fmt: skip
+def test_a_part_or_a_likeness_that_cannot_be_is_one_sentence(index, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(index.parent)
+    assert run("--out", "i", *words) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from ssl_video.apps import map_page, video_map
-from ssl_video.apps.index_folder import Entry, Header, Stored
+from ssl_video.apps.index_format2 import stored_of
+from ssl_video.apps.index_rows import Entry
+from ssl_video.apps.index_stored import Header
 from ssl_video.apps.index_update import Work, index_videos
 from ssl_video.apps.map_page import page_of, write_map
 from ssl_video.apps.options import IndexOptions, MapOptions
@@ -40,8 +42,8 @@ def made(total: int = 60, groups: int = 3, labels: bool = True) -> Any:
         Entry(f"/v/{n}.mp4", 0, 0, 2 * n, ((0, 1), (1, 2)), "", (f"class {group_N[n]}",) if labels else ())
         for n in range(total)
     ]
-    header = Header(2, "m", "w", "avg", 2, "exact", 0, 2 * total, 16, [], [], {}, {})
-    return SimpleNamespace(stored=Stored(Path("made"), header, entries, vectors_RD, None))
+    header = Header("m", "w", "avg", 2, "exact", 0, 16, [], [], 3, 0, 2 * total)
+    return SimpleNamespace(stored=stored_of(Path("made"), header, entries, vectors_RD))
 
 
 @pytest.fixture(scope="module")

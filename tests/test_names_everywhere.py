@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ssl_video.apps.index_folder import open_index
 from ssl_video.cli import main
 from tests import videos
 from tests.speed_run import save
@@ -99,8 +100,9 @@ def test_a_training_its_report_and_its_evaluations_take_every_name(run, folder, 
 
 def test_an_index_is_made_searched_and_drawn(run, folder, work):
     run("index", "--model", MODEL, "--data", folder, "--out", "i", "--clips", "1", "--workers", "0")
-    rows = [json.loads(line) for line in next((work / "i").glob("videos-*.jsonl")).read_text().splitlines()]
-    assert len(rows) == count(folder)
+    assert {os.fsencode(path) for path in open_index(work / "i").paths()} == {
+        os.fsencode(path) for path in folder.glob("*/*/*")
+    }
     for path in sorted(folder.glob("train/*/*"))[:3]:
         out = run("query", "i", path, "--html", "q.html", "--top-k", "2")
         assert "(identical)" in out and len(out.splitlines()) <= 6

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_video.apps import index_folder, index_update, nearest
+from ssl_video import files
+from ssl_video.apps import index_folder, index_segments, index_update, nearest
 from ssl_video.apps.index_build import standardisation
 from ssl_video.apps.index_folder import locked, open_index
 from ssl_video.apps.index_update import Work, index_videos, update_index
@@ -28,7 +30,6 @@ from ssl_video.errors import UserError
 from ssl_video.eval import features as features_module
 from ssl_video.eval import shards as shards_module
 from ssl_video.eval.features import Extraction, clip_starts, extract
-from ssl_video.files import sha256
 from ssl_video.model import Model
 from ssl_video.train.data import read_video
 from ssl_video.video.info import VideoInfo
@@ -98,6 +99,25 @@ def found(out: Path, model, number: int, top_k: int = 99, **options) -> list[str
 def index(tmp_path, model):
     update_index(tmp_path / "i", model, drawn(tmp_path / "v", *range(8)), IndexOptions(3), work=IDLE)
     return tmp_path / "i"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Indices of eight videos, one a type, made when it is asked for the first time."""
+    return tmp_path_factory.mktemp("made")
+
+
+@pytest.fixture
+def built(made, tmp_path, model):
+    """A copy of the index of a type."""
+
+    def copy(index_type: str) -> Path:
+        whole = made / index_type
+        if not whole.exists():
+            update_index(whole, model, drawn(made / "v", *range(8)), IndexOptions(3, index_type=index_type), work=IDLE)
+        return Path(shutil.copytree(whole, tmp_path / "i"))
+
+    return copy
 
 
 def test_neighbours_are_those_of_cosines_written_out(index, model, tmp_path):
@@ -249,7 +269,7 @@ def test_removed_videos_are_not_found_and_leave_the_files_when_they_are_many(tmp
     stored = open_index(out)
     assert stored.header.rows == 36 == stored.vectors_RD.shape[0]
     assert sorted(found(out, model, 9)) == sorted(f"{n}.mp4" for n in range(16) if n not in (4, 5, 6, 7))
-    assert found(out, model, 9)[0] == "9.mp4" and len(list(out.glob("vectors-*"))) == 1
+    assert found(out, model, 9)[0] == "9.mp4" and len(list(out.glob("segment-*"))) == 1
 
 
 def test_a_folder_is_removed_with_all_that_lies_below_it(index, tmp_path):
@@ -323,25 +343,27 @@ def test_an_interrupted_extraction_goes_on_where_it_was(tmp_path, model, reads, 
     assert [name for name, _ in reads] == ["8.mp4", "9.mp4"] and not (tmp_path / "i" / "extracted").exists()
 
 
-@pytest.mark.parametrize("moment", ["videos-2.jsonl", "header.json"])
+@pytest.mark.parametrize("moment", ["segment.json", "header.json"])
 def test_an_update_that_is_killed_leaves_the_old_index_and_the_next_one_succeeds(
     index, model, tmp_path, monkeypatch, moment
 ):
-    before, whole = found(index, model, 3), index_folder.write_text
+    before, whole = found(index, model, 3), files.write_text
 
     def killed(path, text):
         if Path(path).name == moment:
             raise KeyboardInterrupt
         whole(path, text)
 
-    monkeypatch.setattr(index_folder, "write_text", killed)
+    for module in (index_folder, index_segments):
+        monkeypatch.setattr(module, "write_text", killed)
     with pytest.raises(KeyboardInterrupt):
         update_index(index, model, drawn(tmp_path / "v", *range(12)), work=IDLE)
     assert found(index, model, 3) == before
-    monkeypatch.setattr(index_folder, "write_text", whole)
+    for module in (index_folder, index_segments):
+        monkeypatch.setattr(module, "write_text", whole)
     assert update_index(index, model, drawn(tmp_path / "v", *range(11)), work=IDLE).videos == 11
-    stored = open_index(index)
-    assert (index / stored.header.files["vectors"]).stat().st_size == 4 * stored.header.rows * stored.header.dim
+    named = {note.name for note in open_index(index).header.segments}
+    assert named == set(names(index.glob("segment-*"))) and len(named) == 2
     assert sorted(found(index, model, 9)) == sorted(f"{n}.mp4" for n in range(11))
 
 
@@ -366,37 +388,40 @@ def test_a_second_process_that_wants_to_change_an_index_is_told_so(index, model,
 
 
 @pytest.mark.parametrize("change", ["cut off", "altered", "gone"])
-@pytest.mark.parametrize("kind", ["videos", "vectors", "faiss", "header"])
-def test_a_file_that_was_cut_off_or_altered_or_is_gone_is_refused(tmp_path, model, kind, change):
-    out = tmp_path / "i"
-    index_type = "exact" if kind == "vectors" else "IVF2,SQ8"
-    update_index(out, model, drawn(tmp_path / "v", *range(8)), IndexOptions(3, index_type=index_type), work=IDLE)
-    path = out / {"header": "header.json", **open_index(out).header.files}[kind]
+@pytest.mark.parametrize(
+    "name",
+    ["header.json", "segment-1/segment.json", "segment-1/about.json", "segment-1/vectors.npy", "segment-1/path.npy",
+     "segment-1/times.ends.npy", "segment-1/path.keys.npy", "segment-1/index.faiss"],
+)  # fmt: skip
+def test_a_file_that_was_cut_off_or_altered_or_is_gone_is_refused(built, tmp_path, model, name, change):
+    out = built("exact" if "vectors" in name else "IVF2,SQ8")
+    path = out / name
     content = path.read_bytes()
     if change == "gone":
         path.unlink()
     else:
         path.write_bytes(content[:-9] if change == "cut off" else content[:30] + b"\xff" + content[31:])
     with pytest.raises(UserError) as error:
-        open_index(out)
+        found(out, model, 3)
     assert re.search(r"with 'ssl-video index( --rebuild)?'\.$", str(error.value)) and "\n" not in str(error.value)
 
 
-def test_vectors_that_were_altered_are_noticed_when_they_are_compared_or_added_to(tmp_path, model):
-    out = tmp_path / "i"
-    update_index(out, model, drawn(tmp_path / "v", *range(8)), IndexOptions(3, index_type="IVF2,SQ8"), work=IDLE)
-    path = out / open_index(out).header.files["vectors"]
-    path.write_bytes(b"\0\0\x80\x3f" * (path.stat().st_size // 4))
+def test_vectors_that_were_altered_are_noticed_when_they_are_compared_or_merged(built, model):
+    out = built("IVF2,SQ8")
+    path = out / "segment-1" / "vectors.npy"
+    path.write_bytes(path.read_bytes()[:128] + b"\0\0\x80\x3f" * (path.stat().st_size // 4 - 32))
     with pytest.raises(UserError, match="were changed"):
         found(out, model, 3)
+    update_index(out, None, None, remove=[Path(open_index(out).entries[0].path)])
     with pytest.raises(UserError, match="cut off or changed"):
-        update_index(out, model, drawn(tmp_path / "v", *range(9)), work=IDLE)
+        update_index(out, None, None, IndexOptions(compact=True))
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"files": {"videos": "../../etc/passwd", "vectors": "vectors-1.f32"}}, {"rows": "many"}, {"rows": 10**12},
-     {"mean": [0.0]}, {"mean": None}, {"more": 1}, {"format": "2"}, {"format": 0}, {"sha256": {}}],
+    [{"segments": [{"name": "../../etc", "videos": 8, "rows": 24, "sha256": ""}]}, {"segments": []}, {"rows": "many"},
+     {"rows": 10**12}, {"videos": 9}, {"removed": "removed-1.npy"}, {"mean": [0.0]}, {"mean": None}, {"more": 1},
+     {"format": "2"}, {"format": 2}, {"format": 0}, {"sha256": None}],
 )  # fmt: skip
 def test_a_header_that_contradicts_itself_is_one_sentence(index, changes):
     header = json.loads((index / "header.json").read_text())
@@ -405,26 +430,23 @@ def test_a_header_that_contradicts_itself_is_one_sentence(index, changes):
         open_index(index)
 
 
-def test_faiss_reads_no_file_whose_digest_is_not_the_stored_one(tmp_path, model, monkeypatch):
+def test_faiss_reads_no_file_whose_digest_is_not_the_stored_one(built, model, monkeypatch):
     import faiss
 
-    out = tmp_path / "i"
-    update_index(out, model, drawn(tmp_path / "v", *range(8)), IndexOptions(3, index_type="IVF2,SQ8"), work=IDLE)
-    stored = open_index(out)
-    path = out / stored.header.files["faiss"]
-    assert stored.header.sha256["faiss"] == sha256(path)
-    path.write_bytes(b"evil")
+    out = built("IVF2,SQ8")
+    path = out / "segment-1" / "index.faiss"
+    path.write_bytes(bytes(path.stat().st_size))
     monkeypatch.setattr(faiss, "deserialize_index", lambda _bytes: pytest.fail("faiss was asked to read it"))
     with pytest.raises(UserError, match="changed"):
-        open_index(out)
+        found(out, model, 3)
 
 
 def test_a_newer_and_an_older_format_say_what_to_do(index, tmp_path):
     header = json.loads((index / "header.json").read_text())
-    (index / "header.json").write_text(json.dumps({"format": 3, "novelty": True}))
-    with pytest.raises(UserError, match=r"newer version of ssl-video \(format 3, this one reads 2\)"):
+    (index / "header.json").write_text(json.dumps({"format": 4, "novelty": True}))
+    with pytest.raises(UserError, match=r"newer version of ssl-video \(format 4, this one reads 3\)"):
         open_index(index)
-    assert header["format"] == 2
+    assert header["format"] == 3
     old = tmp_path / "old"
     old.mkdir()
     (old / "index.json").write_text("{}")
@@ -437,7 +459,7 @@ def test_a_newer_and_an_older_format_say_what_to_do(index, tmp_path):
 def test_an_index_made_by_version_0_1_opens():
     index = Index(ROOT / "tests" / "made_by_0_1" / "index")
     assert names(index.videos) == ["train-00000.mp4", "train-00005.mp4", "train-00007.mp4"]
-    vectors_RD = index.stored.vectors_RD
+    vectors_RD = np.array(index.stored.vectors_RD)
     assert nearest.search(vectors_RD, None, vectors_RD, 1)[1].ravel().tolist() == list(range(6))
     assert index.stored.header.model == "random:r2plus1d_4?width=2"
 

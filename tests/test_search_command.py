@@ -14,8 +14,8 @@ from pathlib import Path
 import av
 import pytest
 
+from ssl_video.apps.picking import Neighbour
 from ssl_video.apps.rendering import render
-from ssl_video.apps.search import Neighbour
 from ssl_video.apps.search_report import figures
 from ssl_video.cli import main
 from tests import videos

@@ -7,25 +7,29 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ssl_video.apps import nearest
-from ssl_video.apps.index_build import Extracted, State, change, create
-from ssl_video.apps.index_folder import Entry, Stored, locked, open_index
+from ssl_video.apps.index_build import Extracted, change, create
+from ssl_video.apps.index_compact import Compacted, compact
+from ssl_video.apps.index_folder import MANIFEST, locked, open_index
+from ssl_video.apps.index_stored import Stored
+from ssl_video.apps.index_todo import Todo, todo_of
 from ssl_video.apps.options import IndexOptions
-from ssl_video.apps.search import Index, check_model, indexed_path, load_search_model, same_file
+from ssl_video.apps.picking import indexed_path
+from ssl_video.apps.search import Index, check_model, load_search_model
 from ssl_video.bounds import Bounded, Count, Natural
-from ssl_video.datasets.base import ListedVideo, Video, VideoList
+from ssl_video.datasets.base import ListedVideo, VideoList
 from ssl_video.datasets.spec import all_videos, scanned
 from ssl_video.errors import UserError
 from ssl_video.eval.features import Extraction, Features
 from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
-from ssl_video.files import as_named
-from ssl_video.members import state_and_identity
+from ssl_video.files import as_named, as_word
 from ssl_video.model import Model, default_model
 from ssl_video.progress import announce
 from ssl_video.train.distributed import Ranks
@@ -46,7 +50,10 @@ class Work(Bounded):
 
 @dataclass(frozen=True)
 class Changes:
-    """What an update did: paths of videos, what could not be used, and how well a new faiss index finds."""
+    """What an update did: paths of videos, what could not be used, and how well a new faiss index finds.
+
+    ``segments`` counts those that there are now, 0 where that is not known, and ``compacted`` says what was merged.
+    """
 
     added: tuple[str, ...] = ()
     refreshed: tuple[str, ...] = ()
@@ -54,25 +61,8 @@ class Changes:
     problems: tuple[Problem, ...] = ()
     videos: int = 0
     recall: nearest.Recall | None = None
-
-
-@dataclass(frozen=True)
-class Todo:
-    """Videos that the index does not hold as they are now, and the state of every file that was named.
-
-    ``replaced`` are entries, by their paths, of files that are in ``videos`` under other names; ``renamed`` maps the
-    paths of entries of version 0.1, which resolved links, to the names that users gave.
-    """
-
-    videos: tuple[ListedVideo, ...]
-    states: dict[str, State]
-    replaced: frozenset[str] = frozenset()
-    renamed: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def paths(self) -> set[str]:
-        """What the index calls them."""
-        return {indexed_path(video) for video in self.videos}
+    segments: int = 0
+    compacted: Compacted | None = None
 
 
 def index_videos(
@@ -109,7 +99,7 @@ def update_index(
             net:clips, which comes with the package.
         videos: need not be scanned; None adds nothing.
         options: fixed once there is an index; ``rebuild`` makes it again of all its videos, by ``model`` if one is
-            given, and the old one stays whole until the new one is complete.
+            given, and the old one stays whole until the new one is complete. ``compact`` merges segments at the end.
         remove: videos, or folders of them, to take out.
         prune: take out the videos whose files are gone.
         work: see ``Work``.
@@ -118,27 +108,29 @@ def update_index(
         UserError: if there is nothing to do, another process changes the index, it is of another model or other
             options, it is damaged, the model's features are not finite, or nothing would be in it.
     """
-    if videos is None and not remove and not prune and not options.rebuild:
+    if videos is None and not remove and not prune and not options.rebuild and not options.compact:
         raise UserError(
-            "There is nothing to do; name videos by --data, take some out by --remove or --prune, or --rebuild all."
+            "There is nothing to do; name videos by --data, take some out by --remove or --prune, --rebuild all or "
+            "--compact the files."
         )
     ranks = work.ranks
     with contextlib.ExitStack() as until_the_end:
-        ranks.first_does(lambda: until_the_end.enter_context(locked(out)))
+        ranks.first_does(lambda: _begin(until_the_end, out, options))
         stored = _stored(out, videos, options)
         if stored is None and videos is None:
             raise UserError(f"There is no index in {out} yet; name --data to make one.")
+        like = _like(stored, options)
         if stored is None and model is None:
-            model = _default(out, work)
-        options = _settled(options, stored)
-        gone = _to_remove(stored, remove, prune) if stored else set()
+            model = _default(out, work) if like is None else load_search_model(like, work.device)
+        options = _settled(options, stored, like)
+        gone = _to_remove(stored, remove, prune) if stored else {}
         if options.rebuild and stored is not None:
-            model = model or load_search_model(stored, work.device)
-            videos, stored = _all_again(stored, videos, gone), None
+            model = model or load_search_model(like or stored, work.device)
+            videos, stored = _all_again(stored, videos, set(gone.values())), None
         if model is not None:
-            check_model(stored, model)
+            check_model(stored or like, model)
         problems = list(videos.problems) if videos else []
-        todo = _todo(videos, stored, problems)
+        todo = todo_of(videos, stored, problems)
         found = Features([], [], [], [])
         if videos is not None and todo.videos:
             model = model or load_search_model(stored, work.device)
@@ -148,22 +140,33 @@ def update_index(
         problems += found.problems
         if not ranks.first:
             return Changes(problems=tuple(problems))
-        kept, changes = _compared(stored, found, todo, gone, problems)
+        drop, changes = _compared(stored, found, todo, gone, problems)
         if not changes.videos:
             why = f"; the first that cannot be used: {problems[0].reason}" if problems else ""
             raise UserError(f"No video would be in the index {out}{why}.")
         extracted = Extracted(model, found, todo.states, videos.classes if videos else ())
         if stored is None:
-            changes = replace(changes, recall=create(out, extracted, options))
-        elif changes.added or changes.refreshed or changes.removed or todo.renamed:
-            change(stored, extracted, kept)
+            changes = replace(changes, recall=create(out, extracted, options, like))
+        elif found.videos or drop or todo.renamed:
+            change(stored, extracted, drop, {n: path for n, path in todo.renamed.items() if n not in drop})
+        if options.compact:
+            changes = replace(changes, compacted=compact(open_index(out)))
         shutil.rmtree(out / "extracted", ignore_errors=True)  # also of an update that was killed once it was done
-        return changes
+        return replace(changes, segments=len(open_index(out).segments))
+
+
+def _begin(until_the_end: contextlib.ExitStack, out: Path, options: IndexOptions) -> None:
+    """Hold the index; one of format 2 becomes segments."""
+    until_the_end.enter_context(locked(out))
+    if (out / MANIFEST).exists() and not options.rebuild:
+        stored = open_index(out)
+        if stored.header.format == 2:
+            compact(stored)
 
 
 def _stored(out: Path, videos: VideoList | None, options: IndexOptions) -> Stored | None:
     """The index that is there; one that is damaged need not be read to be made again of videos that are named."""
-    if not (out / "header.json").exists():
+    if not (out / MANIFEST).exists():
         return None
     try:
         return open_index(out)
@@ -173,9 +176,23 @@ def _stored(out: Path, videos: VideoList | None, options: IndexOptions) -> Store
         raise
 
 
+def _like(stored: Stored | None, options: IndexOptions) -> Stored | None:
+    if options.like is None:
+        return None
+    if stored is not None and not options.rebuild:
+        raise UserError(f"{stored.folder} has its own standardisation; --like is for a new index, or one --rebuild.")
+    like = open_index(options.like)
+    if like.header.format == 2:
+        raise UserError(
+            f"{like.folder} is of the format before this; 'ssl-video index --out {as_word(like.folder)} --compact' "
+            "brings it up to date."
+        )
+    return like
+
+
 def _default(out: Path, work: Work) -> Model:
     """The model of a new index for which none is named. Raises UserError where the old one, damaged, had another."""
-    if (out / "header.json").exists():
+    if (out / MANIFEST).exists():
         raise UserError(f"The index in {out} is damaged, so that its model is not known; name one by --model.")
     return default_model("clips", work.device, _say(work), "--model")
 
@@ -188,35 +205,34 @@ def _say(work: Work) -> Callable[[str], None]:
 def _all_again(stored: Stored, more: VideoList | None, gone: set[str]) -> VideoList:
     """The videos of an index but for those that are ``gone``, and ``more``, which are taken as they are named there."""
     left = gone | {indexed_path(video) for video in more.videos} if more else gone
-    again = tuple(ListedVideo(e.path) for e in stored.entries if e.path not in left)
+    again = tuple(ListedVideo(path) for path in stored.paths() if path not in left)
     if more is None:
         return VideoList(str(stored.folder), again)
     return replace(more, videos=again + tuple(more.videos))
 
 
-def _settled(options: IndexOptions, stored: Stored | None) -> IndexOptions:
-    """With the index's own values, or the defaults, in place of None. Raises UserError if they contradict the index."""
-    if stored is None:
-        own = IndexOptions(8, "rich", nearest.EXACT)
-    else:
-        own = IndexOptions(stored.header.clips, stored.header.readout, stored.header.index_type)
-    settled = IndexOptions(
-        own.clips if options.clips is None else options.clips,
-        own.readout if options.readout is None else options.readout,
-        own.index_type if options.index_type is None else options.index_type,
-        options.rebuild,
-    )
-    if stored is not None and not options.rebuild and settled != own:
+def _settled(options: IndexOptions, stored: Stored | None, like: Stored | None) -> IndexOptions:
+    """With the index's own values, or the defaults, in place of None. Raises UserError if they contradict the index, or
+    the one that the new one is to be like."""
+    of = like or stored
+    own = (8, "rich", nearest.EXACT) if of is None else (of.header.clips, of.header.readout, of.header.index_type)
+    given = options.clips, options.readout, options.index_type
+    settled = tuple(mine if value is None else value for value, mine in zip(given, own, strict=True))
+    if of is not None and settled != own and (of is like or not options.rebuild):
+        otherwise = "leave out --like" if of is like else "make it again with --rebuild"
         raise UserError(
-            f"{stored.folder} was made with --clips {own.clips} --readout {own.readout} --index-type {own.index_type}; "
-            "leave these options out, or make it again with --rebuild."
+            f"{of.folder} was made with --clips {own[0]} --readout {own[1]} --index-type {own[2]}; leave these options "
+            f"out, or {otherwise}."
         )
-    return settled
+    return replace(options, clips=settled[0], readout=settled[1], index_type=settled[2])
 
 
-def _to_remove(stored: Stored, remove: Sequence[Path], prune: bool) -> set[str]:
-    paths = [e.path for e in stored.entries]
-    gone = {path for path in paths if prune and not Path(path).exists()}
+def _to_remove(stored: Stored, remove: Sequence[Path], prune: bool) -> dict[int, str]:
+    """The numbers of the videos that are to go, and their paths."""
+    if not remove and not prune:
+        return {}
+    paths = list(stored.paths())
+    gone = {n for n, path in enumerate(paths) if prune and not Path(path).exists()}
     wanted = {named: {_name(as_named(named)), _name(named.resolve())} for named in remove}
     found = _below(paths, set().union(*wanted.values()))
     missed = {_name(named.resolve()): named for named, names in wanted.items() if not names & found.keys()}
@@ -224,7 +240,9 @@ def _to_remove(stored: Stored, remove: Sequence[Path], prune: bool) -> set[str]:
     for name, named in missed.items():
         if name not in behind_links:
             raise UserError(f"{stored.folder} holds no video {as_named(named)} and none below it; nothing was removed.")
-    return gone.union(*([paths[n] for n in numbers] for numbers in (*found.values(), *behind_links.values())))
+    places = sorted(gone.union(*found.values(), *behind_links.values()))
+    numbers = stored.numbers_at(np.array(places, int)).tolist()
+    return {number: paths[place] for number, place in zip(numbers, places, strict=True)}
 
 
 def _name(path: Path) -> str:
@@ -240,57 +258,6 @@ def _below(paths: Iterable[str], names: Set[str]) -> dict[str, list[int]]:
             if above in names:
                 found.setdefault(above, []).append(number)
     return found
-
-
-def _todo(videos: VideoList | None, stored: Stored | None, problems: list[Problem]) -> Todo:
-    """What is to be extracted; files that are not there join ``problems``."""
-    known = Known(stored.entries if stored else ())
-    states: dict[str, State] = {}
-    todo: list[ListedVideo] = []
-    files: set[tuple[int, ...]] = set()
-    replaced: set[str] = set()
-    renamed: dict[str, str] = {}
-    for video in videos.videos if videos else ():
-        path = indexed_path(video)
-        if path in states:
-            continue
-        try:
-            size, mtime_ns, file = state_and_identity(path)
-        except OSError as error:
-            problems.append(Problem(video.source, f"cannot be read: {error.strerror}"))
-            continue
-        state = size, mtime_ns
-        entry = known.entry(path, state)
-        if file in files and (entry is None or entry.path != path):
-            continue  # another name of a file that was named already
-        files.add(file)
-        states[path] = state
-        if entry is not None and (entry.size, entry.mtime_ns) == state:
-            if entry.path != path and not entry.content:
-                renamed[entry.path] = path
-            continue
-        if entry is not None and entry.path != path:
-            replaced.add(entry.path)
-        # what a manifest says of a file that has changed may be out of date; arrays (.npy) cannot be scanned
-        again = entry is not None and video.path == video.source and not path.endswith(".npy")
-        todo.append(video.listed if again and isinstance(video, Video) else video)
-    return Todo(tuple(todo), states, frozenset(replaced), renamed)
-
-
-class Known:
-    """The entries of an index, to be found by a name of their file."""
-
-    def __init__(self, entries: Sequence[Entry]):
-        self._by_path = {e.path: e for e in entries}
-        self._by_state: dict[State, list[Entry]] = {}
-        for entry in entries:
-            self._by_state.setdefault((entry.size, entry.mtime_ns), []).append(entry)
-
-    def entry(self, path: str, state: State) -> Entry | None:
-        """The entry of this name, or of the file that it links to, or of the same file under another name."""
-        entry = self._by_path.get(path) or self._by_path.get(os.path.realpath(path))
-        others = self._by_state.get(state, ())
-        return entry or next((e for e in others if same_file(e.path, path)), None)
 
 
 def _extract(folder: Path, model: Model, videos: VideoList, todo: Todo, options: IndexOptions, work: Work) -> Features:
@@ -318,18 +285,16 @@ def _extract(folder: Path, model: Model, videos: VideoList, todo: Todo, options:
 
 
 def _compared(
-    stored: Stored | None, found: Features, todo: Todo, gone: set[str], problems: list[Problem]
-) -> tuple[list[Entry], Changes]:
-    """The entries that stay as they are, and what changes."""
-    known = {e.path: e for e in stored.entries} if stored else {}
-    extracted, readable = todo.paths, {indexed_path(v) for v in found.videos}
-    taken = gone | extracted | todo.replaced
-    kept = [replace(e, path=todo.renamed.get(e.path, e.path)) for e in known.values() if e.path not in taken]
+    stored: Stored | None, found: Features, todo: Todo, gone: Mapping[int, str], problems: list[Problem]
+) -> tuple[set[int], Changes]:
+    """The numbers of the videos that go, and what changes."""
+    readable = {indexed_path(v) for v in found.videos}
+    drop = {*gone, *todo.replaced, *todo.refreshed.values()}
     changes = Changes(
-        added=tuple(sorted(readable - known.keys())),
-        refreshed=tuple(sorted(readable & known.keys())),
-        removed=tuple(sorted((gone | todo.replaced | (extracted & known.keys())) - readable)),
+        added=tuple(sorted(readable - todo.refreshed.keys())),
+        refreshed=tuple(sorted(readable & todo.refreshed.keys())),
+        removed=tuple(sorted({*gone.values(), *todo.replaced.values(), *todo.refreshed} - readable)),
         problems=tuple(problems),
-        videos=len(kept) + len(readable),
+        videos=(len(stored.entries) if stored else 0) - len(drop) + len(readable),
     )
-    return kept, changes
+    return drop, changes

@@ -4,6 +4,8 @@ Vectors lie in one array, on disk if it is a map of a file. An exact search read
 codes of them and answers with candidates, and these are compared exactly.
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,9 +71,21 @@ def factory_string(index_type: str, rows: int, dim: int) -> str:
 
 
 def make(vectors_RD: np.ndarray, index_type: str, seed: int = 0) -> Any:
-    """A faiss index, trained and filled, or None for "exact".
+    """A faiss index, trained and filled, or None for "exact"; see ``train``."""
+    index = train(vectors_RD, index_type, seed)
+    return None if index is None else filled(index, vectors_RD)
+
+
+def train(vectors_RD: Any, index_type: str, seed: int = 0, rows: int | None = None) -> Any:
+    """A faiss index that has learned and is empty, or None for "exact".
 
     Training sees up to 50 vectors a list, and 65,536 at least where there are as many.
+
+    Args:
+        vectors_RD: an array, or segments as one (``index_stored.Vectors``).
+        index_type: "exact", "ivfpq" or a factory string of faiss.
+        seed: of the choice of vectors.
+        rows: how many will be searched at a time, by default all of these.
 
     Raises:
         UserError: if faiss knows no such index, or cannot make it from these vectors.
@@ -80,26 +94,41 @@ def make(vectors_RD: np.ndarray, index_type: str, seed: int = 0) -> Any:
         return None
     import faiss
 
-    rows, dim = vectors_RD.shape
-    text = factory_string(index_type, rows, dim)
-    try:
+    count, dim = vectors_RD.shape
+    text = factory_string(index_type, min(count, rows or count), dim)
+    with _refused(text, count, dim):
         # vectors of length 1 have the same order by distance as by inner product
         index = faiss.index_factory(dim, text, faiss.METRIC_L2)
         ivf = faiss.try_extract_index_ivf(index)
-        if rows >= LONG_BUILD:
-            announce(f"index: {text} of {rows} vectors, and how well it finds")
+        if count >= LONG_BUILD:
+            announce(f"index: {text} of {count} vectors, and how well it finds")
         if not index.is_trained:
             wanted = max(65536, 50 * ivf.nlist if ivf is not None else 0)
-            chosen = np.random.default_rng(seed).permutation(rows)[:wanted]
+            chosen = np.random.default_rng(seed).permutation(count)[:wanted]
             index.train(np.ascontiguousarray(vectors_RD[np.sort(chosen)]))
+    return index
+
+
+def filled(trained: Any, vectors_RD: np.ndarray) -> Any:
+    """A copy of a trained index with these vectors. Raises UserError if faiss cannot make it."""
+    import faiss
+
+    with _refused("", *vectors_RD.shape):
+        index = faiss.deserialize_index(faiss.serialize_index(trained))
         fill(index, vectors_RD)
+    return index
+
+
+@contextlib.contextmanager
+def _refused(text: str, rows: int, dim: int) -> Iterator[None]:
+    try:
+        yield
     except RuntimeError as error:
         why = str(error).rpartition(": ")[2].strip().rstrip(".")
         raise UserError(
             f"faiss makes no index {text!r} of {rows} vectors of {dim} numbers ({why}); choose another --index-type, "
             "such as exact."
         ) from None
-    return index
 
 
 def fill(index: Any, vectors_RD: np.ndarray) -> None:
@@ -143,8 +172,11 @@ def search(
             raise ValueError("a vector is not finite")
         return cosines_QK, rows_QK
     codes_QC, rows_QC = candidates(index, queries_QD, max(k, rerank), nprobe)
-    if not rerank:
-        return codes_QC, rows_QC
+    return reranked(vectors_RD, queries_QD, rows_QC, k) if rerank else (codes_QC, rows_QC)
+
+
+def reranked(vectors_RD: Any, queries_QD: np.ndarray, rows_QC: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, k) cosines of the nearest of these candidates, highest first, and their rows; see ``search``."""
     cosines_QC = np.full(rows_QC.shape, -np.inf, np.float32)
     for own_C, query_D, rows_C in zip(cosines_QC, queries_QD, rows_QC, strict=True):
         own_C[rows_C >= 0] = exact(vectors_RD, query_D[None], rows_C[rows_C >= 0])[:, 0]
@@ -172,17 +204,22 @@ def _finite(queries_QD: np.ndarray) -> np.ndarray:
     return queries_QD
 
 
-def exact(vectors_RD: np.ndarray, queries_QD: np.ndarray, rows_C: np.ndarray) -> np.ndarray:
+def exact(vectors_RD: Any, queries_QD: np.ndarray, rows_C: np.ndarray) -> np.ndarray:
     """(C, Q) cosines of some vectors with the queries.
 
     Raises:
         ValueError: if one of the vectors is not of length 1: the array was damaged.
     """
     candidates_CD = vectors_RD[rows_C]
-    length = np.einsum("cd,cd->c", candidates_CD, candidates_CD)
-    if not (np.isclose(length, 1, atol=1e-3) | (length == 0)).all():  # a constant feature gives a vector of zeros
-        raise ValueError("a vector is not of length 1")
+    check_lengths(candidates_CD)
     return candidates_CD @ queries_QD.T
+
+
+def check_lengths(vectors_CD: np.ndarray) -> None:
+    """Raise ValueError unless all vectors have length 1; a constant feature gives a vector of zeros."""
+    length = np.einsum("cd,cd->c", vectors_CD, vectors_CD)
+    if not (np.isclose(length, 1, atol=1e-3) | (length == 0)).all():
+        raise ValueError("a vector is not of length 1")
 
 
 def recall_of(

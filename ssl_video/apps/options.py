@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from ssl_video.bounds import Bounded, Bounds, Count, Fraction, Natural, Positive, Seed
@@ -31,6 +32,10 @@ class IndexOptions(Bounded, flags="--"):
     rebuild: bool = False
     """Make the index again, of all its videos and those of --data, by another --model or with other options; the old
     one stays whole until the new one is complete."""
+    compact: bool = False
+    """Merge small segments of the index, and drop removed videos from its files."""
+    like: Path | None = None
+    """An index whose model, options and standardisation a new one takes, so that both can be searched as one."""
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,16 @@ copy has 1, however much its clips differ, and a part of a video finds its whole
 its score is the cosine of the query's clip that is nearest to it.
 """
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from ssl_video.apps import nearest
-from ssl_video.apps.index_folder import Stored
+from ssl_video.apps.index_segments import Segment
+from ssl_video.apps.index_stored import Stored
+from ssl_video.apps.ranking_exact import Ranking, exact_moments, exact_videos, in_order, scores_of
 
 QUERY_CLIPS = 32
 """Clips of a query that are compared, evenly spaced over those that it has: what bounds the work."""
@@ -18,9 +22,6 @@ SHORT = 64
 """Clips of a video up to which all are compared; of a longer one, those that are near to a clip of the query."""
 BLOCK = 16384
 """Vectors that are read at a time."""
-
-Ranking = tuple[np.ndarray, np.ndarray]
-"""(N,) scores, best first, and (N,) numbers of videos or of vectors."""
 
 
 def thinned(clips_KD: np.ndarray) -> np.ndarray:
@@ -50,12 +51,10 @@ def rank_videos(
     Raises:
         ValueError: if a vector that was compared is damaged.
     """
-    if stored.faiss_index is None:
-        scores_V = _all_scores(stored, queries_QD)
-        order = np.argsort(-scores_V, kind="stable")
-        return scores_V[order], order
-    cosines_QC, rows_QC = nearest.candidates(stored.faiss_index, queries_QD, fetch, nprobe)
-    owner_QC = np.where(rows_QC < 0, -1, stored.owner_R[rows_QC])
+    if exact(stored):
+        return exact_videos(stored, queries_QD, fetch, same)
+    cosines_QC, rows_QC = candidates(stored, queries_QD, fetch, nprobe)
+    owner_QC = np.where(rows_QC < 0, -1, stored.owner(np.maximum(rows_QC, 0)))
     there_QC = owner_QC >= 0
     numbers, inverse = np.unique(owner_QC[there_QC], return_inverse=True)
     floor_Q = np.where(rows_QC < 0, 1.0, cosines_QC).min(axis=1)
@@ -65,12 +64,12 @@ def rank_videos(
     order = np.argsort(-estimate_V, kind="stable")
     if not rerank:
         others = order[~np.isin(numbers[order], same)]
-        copies = _scores_of(stored, queries_QD, [_rows_of(stored, n, rows_QC) for n in same])
+        copies = scores_of(stored, queries_QD, [_rows_of(stored, n, rows_QC) for n in same])
         return np.concatenate([copies, np.clip(estimate_V[others], -1, 1)]), np.array([*same, *numbers[others]], int)
     first = numbers[order[: max(rerank, fetch if fetch >= stored.header.rows else fetch // 8)]]
     compared = np.array(list(dict.fromkeys([*same, *first.tolist()])), int)
     rows_of = [_rows_of(stored, n, rows_QC) for n in compared.tolist()]
-    scores = _scores_of(stored, queries_QD, rows_of)
+    scores = scores_of(stored, queries_QD, rows_of)
     order = np.argsort(-scores, kind="stable")
     return scores[order], compared[order]
 
@@ -78,23 +77,55 @@ def rank_videos(
 def rank_moments(
     stored: Stored, queries_QD: np.ndarray, fetch: int, rerank: int, nprobe: int, same: Sequence[int] = ()
 ) -> Ranking:
-    """Vectors by their scores, of removed videos too; equal ones in the order of time, those of ``same``
-    first. See ``rank_videos``."""
-    cosines_QK, rows_QK = nearest.search(
-        stored.vectors_RD, stored.faiss_index, queries_QD, fetch, rerank=rerank, nprobe=nprobe
-    )
+    """Vectors by their scores; equal ones in the order of their rows, those of ``same`` first. Of an index that is not
+    exact, those of removed videos may be among them. See ``rank_videos``."""
+    if exact(stored):
+        return exact_moments(stored, queries_QD, fetch, same)
+    cosines_QK, rows_QK = candidates(stored, queries_QD, max(fetch, rerank), nprobe)
+    if rerank:
+        cosines_QK, rows_QK = nearest.reranked(stored.vectors_RD, queries_QD, rows_QK, fetch)
     rows, inverse = np.unique(rows_QK[rows_QK >= 0], return_inverse=True)
     scores = np.full(len(rows), -np.inf, np.float32)
     np.maximum.at(scores, inverse, cosines_QK[rows_QK >= 0])
     copies = np.concatenate([np.empty(0, int), *(_range(stored, number) for number in same)])
-    if stored.faiss_index is not None and len(copies):
+    if len(copies):
         others = ~np.isin(rows, copies)
         own = [nearest.exact(stored.vectors_RD, queries_QD, copies[i : i + BLOCK]).max(1)
                for i in range(0, len(copies), BLOCK)]  # fmt: skip
         rows, scores = np.concatenate([rows[others], copies]), np.concatenate([scores[others], *own])
     scores = np.clip(scores, -1, 1)
-    order = np.lexsort((rows, ~np.isin(rows, copies), -scores.round(5)))
+    order = in_order(scores, rows, copies)
     return scores[order], rows[order]
+
+
+def exact(stored: Stored) -> bool:
+    """Is every vector of the index compared?"""
+    return all(segment.faiss_bytes is None for segment in stored.segments)
+
+
+def lists_of(stored: Stored) -> int:
+    """Lists of a segment's inverted file, 0 where there is none."""
+    return 0 if exact(stored) else max(nearest.count_lists(segment.faiss_index) for segment in stored.segments)
+
+
+def candidates(stored: Stored, queries_QD: np.ndarray, count: int, nprobe: int) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, count) cosines by the codes of faiss, highest first, and (Q, count) rows, -1 where there are fewer.
+
+    Segments are searched by threads, which faiss lets run beside each other; one without codes is compared exactly.
+    """
+
+    def of_segment(segment: Segment) -> tuple[np.ndarray, np.ndarray]:
+        if segment.faiss_bytes is None:
+            return nearest.search(segment.checked_RD, None, queries_QD, count)
+        return nearest.candidates(segment.faiss_index, queries_QD, count, nprobe)
+
+    with ThreadPoolExecutor(min(len(stored.segments), os.cpu_count() or 1)) as threads:
+        found = list(threads.map(of_segment, stored.segments))
+    firsts = stored.first_rows.tolist()
+    rows_QC = np.concatenate([np.where(rows < 0, -1, rows + a) for (_, rows), a in zip(found, firsts, strict=False)], 1)
+    cosines_QC = np.concatenate([cosines for cosines, _ in found], 1)
+    order_QK = np.argsort(-cosines_QC, axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(cosines_QC, order_QK, 1), np.take_along_axis(rows_QC, order_QK, 1)
 
 
 def best_clip(stored: Stored, queries_QD: np.ndarray, number: int) -> int:
@@ -107,8 +138,7 @@ def best_clip(stored: Stored, queries_QD: np.ndarray, number: int) -> int:
 
 
 def _range(stored: Stored, number: int) -> np.ndarray:
-    entry = stored.entries[number]
-    return np.arange(entry.first, entry.first + len(entry.times_s))
+    return np.arange(*stored.rows_of(number))
 
 
 def _rows_of(stored: Stored, number: int, found_QC: np.ndarray) -> np.ndarray:
@@ -117,32 +147,3 @@ def _rows_of(stored: Stored, number: int, found_QC: np.ndarray) -> np.ndarray:
         return rows
     near = np.unique(found_QC[(found_QC >= rows[0]) & (found_QC <= rows[-1])])
     return near if len(near) else rows  # a copy that no list held
-
-
-def _scores_of(stored: Stored, queries_QD: np.ndarray, rows_of: Sequence[np.ndarray]) -> np.ndarray:
-    """(N,) the scores of videos that are given by rows of theirs, some videos at a time."""
-    scores: list[np.ndarray] = []
-    waiting: list[np.ndarray] = []
-    for n, rows in enumerate(rows_of):
-        waiting.append(rows)
-        if sum(map(len, waiting)) >= BLOCK or n == len(rows_of) - 1:
-            cosines_RQ = nearest.exact(stored.vectors_RD, queries_QD, np.concatenate(waiting))
-            starts = np.cumsum([0, *(len(w) for w in waiting[:-1])])
-            scores.append(np.maximum.reduceat(cosines_RQ, starts).mean(axis=1))
-            waiting.clear()
-    return np.clip(np.concatenate(scores), -1, 1) if scores else np.empty(0, np.float32)
-
-
-def _all_scores(stored: Stored, queries_QD: np.ndarray) -> np.ndarray:
-    """(videos,) the scores of all, from one reading of all vectors."""
-    best_QV = np.full((len(queries_QD), len(stored.entries)), -np.inf, np.float32)
-    for start in range(0, stored.header.rows, BLOCK):
-        owner = stored.owner_R[start : start + BLOCK]
-        cosines_QB = queries_QD @ stored.vectors_RD[start : start + BLOCK].T
-        if not np.isfinite(cosines_QB).all():
-            raise ValueError("a vector is not finite")
-        begins = np.flatnonzero(np.diff(owner, prepend=-2))  # clips of a video lie beside each other
-        best_QS, owner_S = np.maximum.reduceat(cosines_QB, begins, axis=1), owner[begins]
-        alive = owner_S >= 0
-        best_QV[:, owner_S[alive]] = np.maximum(best_QV[:, owner_S[alive]], best_QS[:, alive])
-    return np.clip(best_QV.mean(axis=0), -1, 1)

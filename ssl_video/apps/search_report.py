@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ssl_video.apps.inputs import jpeg
+from ssl_video.apps.picking import Neighbour
 from ssl_video.apps.rendering import data_uri, render, write_html
-from ssl_video.apps.search import Found, Neighbour
+from ssl_video.apps.search import Found
 from ssl_video.datasets.base import ListedVideo, Video, VideoList
 from ssl_video.datasets.spec import scanned
 from ssl_video.members import member_of

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_video.apps.index_folder import Entry, Stored
+from ssl_video.apps.index_rows import Entry
+from ssl_video.apps.index_stored import Stored
 from ssl_video.apps.options import MapMethod, MapOptions
-from ssl_video.apps.search import Index, indexed_path
+from ssl_video.apps.picking import indexed_path
+from ssl_video.apps.search import Index
 from ssl_video.datasets.base import ListedVideo, VideoList
 from ssl_video.datasets.spec import scanned
 from ssl_video.errors import UserError
@@ -81,7 +83,7 @@ def map_videos(index: Index, options: MapOptions = MapOptions(), data: VideoList
 
 def mean_vectors(stored: Stored, entries: list[Entry]) -> np.ndarray:
     """(N, D) the mean over each video's clips, of length 1."""
-    means = [stored.vectors_RD[e.first : e.first + len(e.times_s)].mean(0, dtype=np.float32) for e in entries]
+    means = [stored.vectors_RD[e.first : e.end].mean(0, dtype=np.float32) for e in entries]
     return unit(np.stack(means))
 
 

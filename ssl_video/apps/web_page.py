@@ -20,7 +20,8 @@ from markupsafe import Markup
 from ssl_video.apps import align, cam_maps, cam_pictures, speediness_curve, track
 from ssl_video.apps.marks import Marks
 from ssl_video.apps.options import CamOptions, Limits, SpeedinessOptions, TrackOptions
-from ssl_video.apps.search import Index, Neighbour
+from ssl_video.apps.picking import Neighbour
+from ssl_video.apps.search import Index
 from ssl_video.apps.search_report import figures
 from ssl_video.backbones.weights.packaged import in_words
 from ssl_video.capabilities import HeatMaps, SpeedLogits

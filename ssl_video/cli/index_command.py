@@ -11,11 +11,16 @@ from ssl_video.apps.options import IndexOptions
 from ssl_video.bounds import Bounded, Count, Natural
 from ssl_video.cli import tell
 from ssl_video.cli.parsing import Device, IndexFolder, ModelName, Spec, parse
+from ssl_video.errors import UserError
 from ssl_video.files import as_word
-from ssl_video.progress import are, few, left_out
+from ssl_video.progress import are, count, few, left_out
 
 if TYPE_CHECKING:
     from ssl_video.apps.index_update import Changes
+    from ssl_video.datasets.base import VideoList
+
+MANY = 32
+"""Segments from which on merging them is worth a line."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class IndexConfig(Bounded, flags="--"):
     and a new one takes net:clips, which comes with ssl-video."""
     data: Spec | None = None
     """Videos to add, or changed ones to replace: a folder, a csv, a manifest, ucf101:ROOT, ...; all lists of it."""
+    part: str | None = None
+    """K/N: only the K-th of N parts of --data, as one of several machines; every part but the first --like that one."""
     remove: tuple[Path, ...] = ()
     """Videos, or folders of them, to take out of the index."""
     prune: bool = False
@@ -53,7 +60,6 @@ def main(argv: Sequence[str]) -> int:
     config = parse(IndexConfig, argv, "index", "Make a search index of videos, or bring one up to date.")
     from ssl_video.apps.index_update import Work, update_index
     from ssl_video.apps.search import load_search_model
-    from ssl_video.datasets.spec import all_videos
     from ssl_video.train.distributed import choose_device, joined
 
     device = choose_device(config.device)
@@ -61,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
         changes = update_index(
             config.out,
             load_search_model(None, device, config.model) if config.model is not None else None,
-            all_videos(config.data) if config.data is not None else None,
+            _videos(config.data, config.part),
             config.options,
             remove=config.remove,
             prune=config.prune,
@@ -72,6 +78,18 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _videos(data: str | None, part: str | None) -> "VideoList | None":
+    from ssl_video.datasets.parts import Part
+    from ssl_video.datasets.spec import all_videos
+
+    if data is None:
+        if part is not None:
+            raise UserError("--part takes a part of what --data lists; name that, too.")
+        return None
+    videos = all_videos(data)
+    return videos if part is None else Part.parsed(part).share(videos)
+
+
 def _tell(out: Path, data: str | None, changes: "Changes") -> None:
     if data is not None and (Path(data) / "manifest.csv").is_file():
         tell(f"{data}/manifest.csv was read; files that it does not list are not seen ('ssl-video data scan').")
@@ -79,6 +97,14 @@ def _tell(out: Path, data: str | None, changes: "Changes") -> None:
         tell(line)
     if changes.recall is not None:
         print(changes.recall.sentence())
+    if changes.compacted is not None:
+        merged = changes.compacted
+        tell(
+            f"{count(merged.before, 'segment')} became {merged.after}; {are(merged.dropped, 'removed video')} out of "
+            "the files."
+        )
     counts = f"{len(changes.added)} added, {len(changes.refreshed)} refreshed, {len(changes.removed)} removed"
     tell(f"{are(changes.videos, 'video')} in {out} ({counts}), {len(changes.problems)} were left out.")
+    if changes.segments > MANY:
+        tell(f"It has {changes.segments} segments; merge them: ssl-video index --out {as_word(out)} --compact")
     tell(f"Next: ssl-video query {as_word(out)} VIDEO")

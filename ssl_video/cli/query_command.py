@@ -34,6 +34,8 @@ class QueryConfig:
     """Folder that 'ssl-video index' made."""
     videos: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
     """Videos to search with, ranges of them such as VIDEO@12.5-15 (seconds), or folders and lists of them."""
+    also: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="INDEX")] = ()
+    """Other indices to search as one with it: parts of a library, indexed --like one another."""
     options: Annotated[SearchOptions, tyro.conf.arg(name="")] = SearchOptions()
     json: bool = False
     """Print JSON lines, one a neighbour, and no table."""
@@ -53,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     from ssl_video.train.distributed import choose_device
 
     queries, problems = queries_of(config.videos)
-    index = Index(config.index, config.model, choose_device(config.device))
+    index = Index([config.index, *config.also], config.model, choose_device(config.device))
     results: list[Found] = []
     answers = index.search_all(queries, config.options)
     if len(queries) > 1 and not sys.stdout.isatty():  # on a terminal the tables themselves show how far it is

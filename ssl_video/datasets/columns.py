@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -139,22 +139,30 @@ class Columns:
         return [f"{above}/{cell}" if cell and cell[0] != "/" and not is_remote(cell) else cell for cell in cells]
 
 
-def open_columns(folder: Path) -> Columns:
-    """The columns of a folder. Raises one of ``readback.DAMAGE``, or OSError, if they are not as they were written."""
+def _held_open(path: Path) -> np.ndarray:
+    return read_array(path, 1).view(np.ndarray)
+
+
+def open_columns(folder: Path, mapped: Callable[[Path], np.ndarray] = _held_open) -> Columns:
+    """The columns of a folder; ``mapped`` opens one file of numbers, and by default holds it open.
+
+    Raises one of ``readback.DAMAGE``, or OSError, if they are not as they were written.
+    """
     about = of_type(parsed((folder / ABOUT).read_text("utf-8", "surrogateescape")), dict)
     rows = of_type(about["rows"], int)
     if about["version"] != VERSION or rows < 0:
         raise ValueError(f"it is of version {about['version']}, of {rows} rows")
     texts([about.get("folder", ""), *texts(about.get("paths", []))])
-    arrays = {name: _opened(folder, name, kind, rows) for name, kind in of_type(about["columns"], dict).items()}
+    kinds = of_type(about["columns"], dict)
+    arrays = {name: _opened(folder, name, kind, rows, mapped) for name, kind in kinds.items()}
     return Columns(folder, rows, about, arrays)
 
 
-def _opened(folder: Path, name: str, kind: str, rows: int) -> Column:
+def _opened(folder: Path, name: str, kind: str, rows: int, mapped: Callable[[Path], np.ndarray]) -> Column:
     if kind not in KINDS or Path(name).name != name:
         raise ValueError(f"there are no columns {name!r} of {kind!r}")
-    values = read_array(folder / f"{name}.npy", 1).view(np.ndarray)
-    ends = None if kind == "number" else read_array(folder / f"{name}.ends.npy", 1).view(np.ndarray)
+    values = mapped(folder / f"{name}.npy")
+    ends = None if kind == "number" else mapped(folder / f"{name}.ends.npy")
     last = rows if ends is None else (int(ends[-1]) if len(ends) else 0)
     if (ends is not None and (len(ends) != rows or ends.dtype != np.int64)) or last != len(values):
         raise ValueError(f"the column {name} has not the length that was noted")

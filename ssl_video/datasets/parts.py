@@ -46,10 +46,11 @@ class Part:
 
     def splits(self, splits: Splits) -> Splits:
         """This part of both lists; what cannot be used of all is in the first part."""
-        test = None if splits.test is None else self._of(splits.test)
-        return replace(splits, train=self._of(splits.train), test=test)
+        test = None if splits.test is None else self.share(splits.test)
+        return replace(splits, train=self.share(splits.train), test=test)
 
-    def _of(self, videos: VideoList) -> VideoList:
+    def share(self, videos: VideoList) -> VideoList:
+        """This part of a list; what cannot be used is in the first part."""
         first, last = (len(videos.videos) * n // self.of for n in (self.number - 1, self.number))
         problems = videos.problems if self.number == 1 else ()
         return replace(videos, videos=videos.videos[first:last], problems=problems)
