@@ -1,14 +1,24 @@
 """Fixtures shared by the suite."""
 
+import gc
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from ssl_video import processes
+
 os.environ.setdefault("MPLBACKEND", "Agg")
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes on two cores; before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    processes.cores = lambda: 1  # the other core is the other process's, and a second child takes its time to start
+
+
+def pytest_collection_finish() -> None:
+    """What was imported lives to the end: the garbage collector need not look at its million objects every time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import re
 import socket
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from ssl_video.cli import main
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.run import Run
 from ssl_video.tensors import load_tensors
+from tests import warm
 from tests.killed import command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,12 +25,15 @@ TINY = ["--config", "speediness:small", "--backbone.width", "2", *(f"--pretext.{
 TINY += ["--batch-size=4", "--workers=0", "--device=cpu", "--precision=fp32", "--held-out=0", "--no-probe"]
 TINY += ["--log-every=1", "--checkpoint-every=2"]
 RANK = """
-import sys
+import os, sys
 from ssl_video.train import distributed
+os.chdir(os.environ["HERE"])
 distributed.SEES_S = 1.0
 from ssl_video.cli import main
 sys.exit(main())
 """
+STEPS = 40
+"""Of the run that is stopped after its first: it stops at most five later."""
 SRUN = """#!/bin/bash
 # As srun: the command once for each task; the worst of their codes. When the run has a record, SIGTERM to the last one.
 shift
@@ -65,6 +68,12 @@ def drawn(tmp_path_factory) -> Path:
     ).parent
 
 
+@pytest.fixture
+def python(tmp_path):
+    with warm.interpreter(tmp_path) as program:
+        yield program
+
+
 def environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
 
@@ -88,18 +97,17 @@ def executable(path: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("there", [False, True])
 def test_a_process_that_does_not_see_the_runs_folder_ends_all_of_them_before_they_train(tmp_path, drawn, there):
-    ranks, env = [], {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    found = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}  # started by hand
     for rank in ("0", "1"):  # each on a disk of its own
         (tmp_path / rank).mkdir()
-        if there and rank == "1":
-            (tmp_path / rank / "run").mkdir()
-        words = ["pretrain", "--data", str(drawn), "--out", "run", "--steps", "2", *TINY]
-        line, own = [sys.executable, "-c", RANK, *words], environment(RANK=rank, LOCAL_RANK=rank, **env)
-        ranks.append(subprocess.Popen(line, cwd=tmp_path / rank, env=own, stderr=subprocess.PIPE, text=True))
-    said = [rank.communicate(timeout=180)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [2, 2]
-    assert re.fullmatch(r"ssl-video: Process 1 of 2, on .*, does not see what the first one writes .*\n", said[0])
-    assert said[1] == "" and not (tmp_path / "0" / "run").exists()
+    if there:
+        (tmp_path / "1" / "run").mkdir()
+    words = ["pretrain", "--data", str(drawn), "--out", "run", "--steps", "2", *TINY]
+    envs = [environment(RANK=rank, LOCAL_RANK=rank, HERE=str(tmp_path / rank), **found) for rank in ("0", "1")]
+    first, second = warm.run_all(["-c", RANK, *words], envs)
+    assert [first.returncode, second.returncode] == [2, 2]
+    assert re.fullmatch(r"ssl-video: Process 1 of 2, on .*, does not see what the first one writes .*\n", first.stderr)
+    assert second.stderr == "" and not (tmp_path / "0" / "run").exists()
     assert not list(tmp_path.rglob("*.jsonl"))
 
 
@@ -115,15 +123,15 @@ def test_one_line_three_times_after_kills_is_one_run_to_the_last_bit(tmp_path, d
     assert_same_weights(Run(tmp_path / "whole"), Run(tmp_path / "run"))
 
 
-def test_the_script_for_slurm_saves_goes_back_into_the_queue_and_ends_the_run(tmp_path, drawn):
+def test_the_script_for_slurm_saves_goes_back_into_the_queue_and_ends_the_run(tmp_path, drawn, python):
     (tmp_path / "bin").mkdir()
     executable(tmp_path / "bin" / "srun", SRUN)
     executable(tmp_path / "bin" / "scontrol", SCONTROL)
-    executable(tmp_path / "bin" / "ssl-video", f'#!/bin/bash\nexec {sys.executable} -m ssl_video "$@"\n')
+    executable(tmp_path / "bin" / "ssl-video", f'#!/bin/bash\nexec {python} -m ssl_video "$@"\n')
     script = executable(tmp_path / "train.slurm", SLURM)
     slurm = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": "17", "SLURM_NTASKS": "2", "MASTER_PORT": free_port()}
     slurm |= {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "REQUEUED": str(tmp_path / "requeued")}
-    words = ["--data", str(drawn), "--out", str(tmp_path / "run"), "--steps", "200", *TINY]
+    words = ["--data", str(drawn), "--out", str(tmp_path / "run"), "--steps", str(STEPS), *TINY]
     run = Run(tmp_path / "run")
 
     def submitted(**more: str) -> "subprocess.CompletedProcess[str]":
@@ -132,15 +140,15 @@ def test_the_script_for_slurm_saves_goes_back_into_the_queue_and_ends_the_run(tm
 
     stopped = submitted(STOP_AT_RECORD_OF=str(run))
     assert (stopped.returncode, run.finished) == (130, False), stopped.stderr[-2000:]
-    assert (tmp_path / "requeued").read_text() == "17\n" and 0 < run.last_step() < 200
+    assert (tmp_path / "requeued").read_text() == "17\n" and 0 < run.last_step() < STEPS
     assert stopped.stderr.count("Stopped by a signal") == 1
     again = submitted()
     assert again.returncode == 0 and run.finished, again.stderr[-2000:]
-    assert [r["step"] for r in run.records()] == list(range(1, 201))
+    assert [r["step"] for r in run.records()] == list(range(1, STEPS + 1))
     assert (tmp_path / "requeued").read_text() == "17\n"
 
 
-def test_the_script_for_one_machine_starts_its_processes_again_when_one_is_lost(tmp_path, drawn):
+def test_the_script_for_one_machine_starts_its_processes_again_when_one_is_lost(tmp_path, drawn, python):
     (tmp_path / "lost.py").write_text(
         "import os, signal\n"
         "from ssl_video.pretexts.speediness import Speediness\n"
@@ -152,7 +160,9 @@ def test_the_script_for_one_machine_starts_its_processes_again_when_one_is_lost(
     script = executable(tmp_path / "train.sh", ONE_MACHINE)
     words = ["--data", str(drawn), "--steps", "4", *TINY, "--plugin", str(tmp_path / "lost.py")]
     line = ["bash", str(script), *words, "--out", str(tmp_path / "run")]
-    done = subprocess.run(line, env=environment(GPUS="2"), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        line, env=environment(GPUS="2", PYTHON_EXEC=str(python)), capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[:2000]
     assert "is resumed after step 2" in done.stdout
     assert [r["step"] for r in Run(tmp_path / "run").records()] == [1, 2, 3, 4]
