@@ -23,7 +23,7 @@ ONE_MACHINE, SLURM = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", PAGE, re.DOTA
 SIZES = {"short-side": 18, "crop": 16, "min-size": 16, "max-size": 16, "frames": 4}
 TINY = ["--config", "speediness:small", "--backbone.width", "2", *(f"--pretext.{k}={v}" for k, v in SIZES.items())]
 TINY += ["--batch-size=4", "--workers=0", "--device=cpu", "--precision=fp32", "--held-out=0", "--no-probe"]
-TINY += ["--log-every=1", "--checkpoint-every=2"]
+TINY += ["--log-every=1", "--checkpoint-every=2", "--cache=none"]
 RANK = """
 import os, sys
 from ssl_video.train import distributed

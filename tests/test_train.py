@@ -231,7 +231,8 @@ def test_a_program_ends_though_it_still_holds_a_loader_with_workers():
         "next(held)\n"
         "import atexit, builtins, __main__\n"
         "builtins.held = held\n"  # outlives the module
-        "atexit.unregister(__main__.end)\n"  # Python's own end
+        "atexit.unregister(__main__.end)\n"  # Python's own end, of all that there is
+        "__main__.gc.unfreeze()\n"
     )
     done = warm.run(["-c", code], cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")

@@ -35,7 +35,7 @@ atexit.register(end)  # the last of all: Python itself would free what torch has
 import gc, importlib, json, pkgutil, runpy, socket
 for name in sys.argv[2:]:
     module = importlib.import_module(name)
-    for member in pkgutil.iter_modules(module.__path__ if name.startswith("ssl_video.") else []):
+    for member in pkgutil.iter_modules(getattr(module, "__path__", []) if name.startswith("ssl_video.") else []):
         importlib.import_module(f"{name}.{member.name}")
 gc.freeze()
 asked = socket.socket(fileno=int(sys.argv[1]))
@@ -59,6 +59,8 @@ asked.close()
 for number, file in enumerate(request[1]):
     os.dup2(file, number)
     os.close(file)
+sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
+sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)
 os.chdir(folder)
 os.environ.clear()
 os.environ.update(env)
@@ -80,7 +82,8 @@ except SystemExit as ended:
 """
 DEAR = (
     "torch._dynamo", "torch.nn.parallel", "av", "faiss", "matplotlib.backends.backend_agg", "matplotlib.figure",
-    "ssl_video.pretexts", "ssl_video.backbones", "ssl_video.eval", "ssl_video.train", "ssl_video.cli",
+    "matplotlib.style", "typeguard", "tqdm.auto", "ssl_video.pretraining", "ssl_video.pretexts",
+    "ssl_video.backbones", "ssl_video.eval", "ssl_video.train", "ssl_video.cli",
 )  # fmt: skip
 """Modules, and the modules of our rooms."""
 _one_at_a_time = threading.Lock()
