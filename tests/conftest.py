@@ -42,6 +42,18 @@ def own_cache(tmp_path_factory):
     os.environ["SSL_VIDEO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def children(tmp_path_factory):
+    """The processes that scan and copy do not import numpy, av and torch for every few files of a test."""
+    from ssl_video.video import cache, scan
+    from tests import warm
+
+    with warm.interpreter(tmp_path_factory.mktemp("children")) as python, pytest.MonkeyPatch.context() as patch:
+        for module in (scan, cache):
+            patch.setattr(module, "CHILD", (str(python), *module.CHILD[1:]))
+        yield
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium, Debian's."""

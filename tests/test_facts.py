@@ -207,8 +207,9 @@ def listed(*paths: str):
 
 
 @pytest.fixture
-def small_files():
+def small_files(monkeypatch):
     """No file of this process and its children may be larger than 20 kB."""
+    monkeypatch.setattr(cache, "CHILD", (sys.executable, *cache.CHILD[1:]))  # which inherit it
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     yield

@@ -40,10 +40,16 @@ def test_an_outside_plug_in_adds_a_pretext_through_an_entry_point(tmp_path):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brightness\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[ssl_video.pretexts]\nbrightness = brightness\nbroken = nowhere.at.all\n")
-    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    code = (
+        "import sys\n"
+        "from ssl_video.cli import main\n"
+        "from ssl_video.pretexts.base import PRETEXTS\n"
+        "PRETEXTS._discovered = False\n"  # as in a fresh process
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
 
     def run(*words):
-        return warm.run(["-m", "ssl_video", *words], cwd=tmp_path, env=env)
+        return warm.run(["-c", code, *words], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)})
 
     listed = run("list", "pretexts")
     assert "Predict the mean brightness of a clip." in listed.stdout

@@ -165,6 +165,7 @@ def test_a_training_goes_on_when_its_reader_has_gone(tmp_path, drawn):
     options = {
         "--config": "small", "--data": str(tmp_path / "set" / "videos"), "--steps": "3", "--batch-size": "2",
         "--workers": "0", "--out": str(tmp_path / "run"), "--held-out": "0", "--pretext.frames": "8",
+        "--cache": "none",
     }  # fmt: skip
     words = [word for option in options.items() for word in option]
     read, write = os.pipe()

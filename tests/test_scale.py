@@ -32,19 +32,13 @@ distributed.SEES_S = 1.0
 from ssl_video.cli import main
 sys.exit(main())
 """
-STEPS = 40
-"""Of the run that is stopped after its first: it stops at most five later."""
 SRUN = """#!/bin/bash
-# As srun: the command once for each task; the worst of their codes. When the run has a record, SIGTERM to the last one.
+# As srun: the command once for each task; the worst of their codes.
 shift
 for rank in 0 1; do
     SLURM_PROCID=$rank SLURM_LOCALID=$rank "$@" &
     tasks="$tasks $!"
 done
-if [ -n "$STOP_AT_RECORD_OF" ]; then
-    until [ -s "$STOP_AT_RECORD_OF/metrics.jsonl" ]; do sleep 0.05; done
-    kill -TERM $!
-fi
 worst=0
 for task in $tasks; do
     wait "$task"
@@ -95,6 +89,19 @@ def executable(path: Path, text: str) -> Path:
     return path
 
 
+def signalled(folder: Path, name: str, when: str) -> str:
+    """A plug-in by which a process gets a signal after a step."""
+    (folder / "signalled.py").write_text(
+        "import os, signal\n"
+        "from ssl_video.pretexts.speediness import Speediness\n"
+        "def after_step(self, progress):\n"
+        f"    if {when}:\n"
+        f"        os.kill(os.getpid(), signal.{name})\n"
+        "Speediness.after_step = after_step\n"
+    )
+    return str(folder / "signalled.py")
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_a_process_that_does_not_see_the_runs_folder_ends_all_of_them_before_they_train(tmp_path, drawn, there):
     found = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}  # started by hand
@@ -131,34 +138,31 @@ def test_the_script_for_slurm_saves_goes_back_into_the_queue_and_ends_the_run(tm
     script = executable(tmp_path / "train.slurm", SLURM)
     slurm = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": "17", "SLURM_NTASKS": "2", "MASTER_PORT": free_port()}
     slurm |= {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "REQUEUED": str(tmp_path / "requeued")}
-    words = ["--data", str(drawn), "--out", str(tmp_path / "run"), "--steps", str(STEPS), *TINY]
+    plugin = signalled(
+        tmp_path, "SIGTERM", "progress.step == 3 and os.environ['RANK'] == '1' and 'FIRST' in os.environ"
+    )
+    words = ["--data", str(drawn), "--out", str(tmp_path / "run"), "--steps", "12", *TINY, "--plugin", plugin]
     run = Run(tmp_path / "run")
 
     def submitted(**more: str) -> "subprocess.CompletedProcess[str]":
         line = ["bash", str(script), *words]
         return subprocess.run(line, env=environment(**slurm, **more), capture_output=True, text=True, timeout=300)
 
-    stopped = submitted(STOP_AT_RECORD_OF=str(run))
+    stopped = submitted(FIRST="1")
     assert (stopped.returncode, run.finished) == (130, False), stopped.stderr[-2000:]
-    assert (tmp_path / "requeued").read_text() == "17\n" and 0 < run.last_step() < STEPS
+    assert (tmp_path / "requeued").read_text() == "17\n" and 3 <= run.last_step() <= 3 + 5
     assert stopped.stderr.count("Stopped by a signal") == 1
     again = submitted()
     assert again.returncode == 0 and run.finished, again.stderr[-2000:]
-    assert [r["step"] for r in run.records()] == list(range(1, STEPS + 1))
+    assert [r["step"] for r in run.records()] == list(range(1, 13))
     assert (tmp_path / "requeued").read_text() == "17\n"
 
 
 def test_the_script_for_one_machine_starts_its_processes_again_when_one_is_lost(tmp_path, drawn, python):
-    (tmp_path / "lost.py").write_text(
-        "import os, signal\n"
-        "from ssl_video.pretexts.speediness import Speediness\n"
-        "def after_step(self, progress):\n"
-        "    if progress.step == 3 and os.environ['RANK'] == '1' and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0':\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "Speediness.after_step = after_step\n"
-    )
+    first = "os.environ['TORCHELASTIC_RESTART_COUNT'] == '0'"
+    plugin = signalled(tmp_path, "SIGKILL", f"progress.step == 3 and os.environ['RANK'] == '1' and {first}")
     script = executable(tmp_path / "train.sh", ONE_MACHINE)
-    words = ["--data", str(drawn), "--steps", "4", *TINY, "--plugin", str(tmp_path / "lost.py")]
+    words = ["--data", str(drawn), "--steps", "4", *TINY, "--plugin", plugin]
     line = ["bash", str(script), *words, "--out", str(tmp_path / "run")]
     done = subprocess.run(
         line, env=environment(GPUS="2", PYTHON_EXEC=str(python)), capture_output=True, text=True, timeout=300

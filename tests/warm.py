@@ -32,7 +32,7 @@ def end():
     sys.stderr.flush()
     os._exit(code)
 atexit.register(end)  # the last of all: Python itself would free what torch has imported one by one
-import gc, importlib, json, pkgutil, runpy, socket
+import gc, importlib, json, pkgutil, runpy, socket, warnings
 for name in sys.argv[2:]:
     module = importlib.import_module(name)
     for member in pkgutil.iter_modules(getattr(module, "__path__", []) if name.startswith("ssl_video.") else []):
@@ -72,6 +72,7 @@ try:
     if how == "-c":
         exec(compile(words[0], "<string>", "exec"), {"__name__": "__main__"})
     elif how == "-m":
+        warnings.filterwarnings("ignore", ".* found in sys.modules", RuntimeWarning)  # imported it is, and runs anew
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
     else:
         runpy.run_path(how, run_name="__main__")
@@ -118,17 +119,17 @@ def _asked(request: object, files: Sequence[int] = ()) -> int:
 
 
 class Process:
-    """``python LINE``, as ``subprocess.Popen`` has it; ``files`` are open ones for output and for errors."""
+    """``python LINE``, as ``subprocess.Popen`` has it; ``files`` are open ones, (input,) output and errors."""
 
     def __init__(self, line: Sequence[str], *files: int, cwd: Path | None = None, env: Mapping | None = None):
         given = os.environ if env is None else env
         with Path(os.devnull).open() as nothing:
             request = [list(map(str, line)), str(cwd or Path.cwd()), dict(given)]
-            self.pid = _asked(request, (nothing.fileno(), *files))
+            self.pid = _asked(request, files if len(files) == 3 else (nothing.fileno(), *files))
         self.returncode: int | None = None
         self._end = os.pidfd_open(self.pid)
 
-    def wait(self, timeout: float = 180.0) -> int:
+    def wait(self, timeout: float = 600.0) -> int:
         """Its exit code, negative for a signal. Raises TimeoutError; it is killed then."""
         if self.returncode is None:
             late = not select.select([self._end], [], [], timeout)[0]
@@ -182,7 +183,7 @@ STAND_IN = """#!{python} -SE
 import json, os, signal, socket, sys
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asked:
     asked.connect({place!r})
-    socket.send_fds(asked, [json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()], [1, 2])
+    socket.send_fds(asked, [json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()], [0, 1, 2])
     pid = int(asked.recv(64))
     signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
     code = int(asked.recv(64))
@@ -197,7 +198,7 @@ sys.exit(code)
 def interpreter(folder: Path) -> Iterator[Path]:
     """A program for those who start ``python`` themselves, as shell scripts and torchrun do (``PYTHON_EXEC``).
 
-    It passes its line, its output, SIGTERM and the process's end on; in this context it finds us.
+    It passes its line, its files, SIGTERM and the process's end on; in this context it finds us.
     """
     place = folder / "asked"
     program = folder / "python"
@@ -206,7 +207,7 @@ def interpreter(folder: Path) -> Iterator[Path]:
 
     def serve(one: socket.socket) -> None:
         with one:
-            message, files, _, _ = socket.recv_fds(one, 1 << 20, 2)
+            message, files, _, _ = socket.recv_fds(one, 1 << 20, 3)
             line, cwd, env = json.loads(message)
             process = Process(line, *files, cwd=cwd, env=env)
             for file in files:
