@@ -82,8 +82,9 @@ def figure_to(out: Path | str | IO[bytes], width: float, height: float) -> Itera
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # it stays as it is measured here
+        if figure.axes and (layout := figure.get_layout_engine()) is not None:
+            layout.execute(figure)
+        figure.set_layout_engine(None)  # it stays as it is measured here; with "none" it would be drawn twice
         whole = _with_overhang(figure.bbox_inches.extents, figure.get_tightbbox().extents)
         how: dict[str, Any] = {"format": kind, "metadata": DATES.get(kind), "bbox_inches": whole}
         how["dpi"] = min(DPI, LARGEST / max(whole.width, whole.height))

@@ -25,6 +25,11 @@ _held: dict[str, int | None] = {}
 _one_thread = threading.Lock()
 
 
+def cores() -> int:
+    """Cores that this process may use: so many children or threads are at work at a time, unless told."""
+    return len(os.sched_getaffinity(0))
+
+
 @functools.cache
 def this_host() -> str:
     """Eight hexadecimal digits of this machine since it was started, and of the container within it."""

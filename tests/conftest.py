@@ -1,14 +1,29 @@
 """Fixtures shared by the suite."""
 
+import gc
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from ssl_video import processes
+
 os.environ.setdefault("MPLBACKEND", "Agg")
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes on two cores; before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    processes.cores = lambda: 1  # the other core is the other process's, and a second child takes its time to start
+
+
+def pytest_collection_finish() -> None:
+    """What was imported lives to the end: the garbage collector need not look at its million objects every time."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """As Python ends, all of it is to go: some libraries complain of what is left."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +40,18 @@ def shared_data() -> Path:
 def own_cache(tmp_path_factory):
     """No test reads or writes the user's cache; the suite shares one of its own, so that a file is probed once."""
     os.environ["SSL_VIDEO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def children(tmp_path_factory):
+    """The processes that scan and copy do not import numpy, av and torch for every few files of a test."""
+    from ssl_video.video import cache, scan
+    from tests import warm
+
+    with warm.interpreter(tmp_path_factory.mktemp("children")) as python, pytest.MonkeyPatch.context() as patch:
+        for module in (scan, cache):
+            patch.setattr(module, "CHILD", (str(python), *module.CHILD[1:]))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,12 @@
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_video.processes import LOCK
+from tests import warm
 
-ROOT = Path(__file__).resolve().parents[1]
 KILLER = """
 import os, signal, sys
 left = int(sys.argv.pop(1))
@@ -31,9 +30,8 @@ NEVER = 10**9
 
 def command(words: Sequence[str], folder: Path, kill_at: int = NEVER) -> "subprocess.CompletedProcess[str]":
     """Run ``ssl-video WORDS`` in a folder, with a cache there; its code is -9 if it was killed."""
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SSL_VIDEO_CACHE": str(folder / "cache")}
-    line = [sys.executable, "-c", KILLER, str(kill_at), *words]
-    return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, timeout=600)
+    env = os.environ | {"SSL_VIDEO_CACHE": str(folder / "cache")}
+    return warm.run(["-c", KILLER, str(kill_at), *words], cwd=folder, env=env)
 
 
 def names(folder: Path) -> set[str]:

@@ -26,7 +26,8 @@ from ssl_video.processes import LOCK, held
 from ssl_video.run import Run
 from ssl_video.train.data import ClipDataset
 from ssl_video.train.loop import train
-from tests.killed import ROOT, command, kill_and_repeat, names
+from tests import warm
+from tests.killed import command, kill_and_repeat, names
 from tests.nets import drawn_frames, video_set
 from tests.test_run import config
 from tests.test_run import trained as train_run
@@ -42,7 +43,7 @@ def dead(name: str = "config", host: str | None = None) -> str:
 
 def python(code: str, *words: object, **more) -> "subprocess.Popen[str]":
     """A process that runs ``code``; its output is read here."""
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    env = os.environ | {"PYTHONPATH": str(warm.ROOT), "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-c", code, *map(str, words)]
     return subprocess.Popen(line, env=env, stdout=subprocess.PIPE, text=True, **more)
 
@@ -281,44 +282,34 @@ def long():
     threading.Event().wait(float(sys.argv[1]))
     return os.getpid()
 numbers = [ranks.first_does(long)]
-with ranks.first_then_others():
-    numbers.append(ranks.share(7))
+numbers.append(ranks.share(7))
 print(f"{numbers[1]} {any(ranks.gathered(ranks.first))}\\n", end="", flush=True)
 distributed.leave()
 """
 
 
-@pytest.fixture
-def ranks(tmp_path):
-    (tmp_path / "rank.py").write_text(RANK.replace("with ranks.first_then_others():\n    ", ""))
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "rank.py")]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-    def start(seconds: float) -> "subprocess.Popen[str]":
-        line = [sys.executable, *words, str(seconds)]
-        return subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-
-    return start
+def test_ranks_live_while_the_first_works_longer_than_the_time_out_of_the_group():
+    said = warm.run_together(["-c", RANK, "3.0"])
+    assert sorted(said.split("\n")) == ["", "7 True", "7 True", "working"]
 
 
-def test_ranks_live_while_the_first_works_longer_than_the_time_out_of_the_group(ranks):
-    with ranks(3.0) as started:
-        said, _ = started.communicate(timeout=120)
-    assert started.returncode == 0 and sorted(said.split("\n")) == ["", "7 True", "7 True", "working"]
-
-
-def test_ranks_end_when_torchrun_was_killed(ranks):
-    with ranks(1e6) as started:
-        assert started.stdout.readline() == "working\n"
+def test_ranks_end_when_torchrun_was_killed(tmp_path):
+    (tmp_path / "rank.py").write_text(RANK)
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "rank.py"), "1e6"]
+    env = os.environ | {"PYTHONPATH": str(warm.ROOT), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, *words]
+    with subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as started:
+        assert started.stdout is not None and started.stdout.readline() == "working\n"
         started.kill()
         assert started.stdout.read() == ""  # the ranks, which have it too, are gone
 
 
 def test_a_mistake_below_our_torchrun_is_one_sentence(tmp_path):
     words = ["-m", "ssl_video.torchrun", "--standalone", "--nproc-per-node", "2", "-m", "ssl_video", "pretrain"]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     line = [sys.executable, *words, "--data", "nowhere"]
-    done = subprocess.run(line, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    with warm.interpreter(tmp_path) as python:
+        env = os.environ | {"PYTHONPATH": str(warm.ROOT), "OMP_NUM_THREADS": "1", "PYTHON_EXEC": str(python)}
+        done = subprocess.run(line, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert [line for line in done.stderr.splitlines() if line] == [
         line for line in done.stderr.splitlines() if line.startswith("ssl-video: There is no file or folder 'nowhere'")

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import types
@@ -288,14 +289,13 @@ def test_no_file_but_its_own_is_served(page, run):
         assert status(f"{page}/gradio_api/file={urllib.parse.quote(path)}") in (403, 404)
 
 
-@needs_gradio
-def test_a_port_that_is_taken_is_one_sentence(page, run):
-    port = page.rpartition(":")[2]
-    command = [sys.executable, "-m", "ssl_video", "app", "--model", str(run), "--port", port]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    assert ended.returncode == 2
+def test_a_port_that_is_taken_is_one_sentence(run, monkeypatch, capsys):
+    monkeypatch.setattr("ssl_video.apps.web_page.check_gradio", lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["app", "--model", str(run), "--port", str(port)]) == 2
     sentence = f"The page cannot listen at port {port} of 127.0.0.1; choose another --port or --host."
-    assert ended.stderr == f"ssl-video: {sentence}\n"
+    assert capsys.readouterr().err == f"ssl-video: {sentence}\n"
 
 
 @needs_gradio

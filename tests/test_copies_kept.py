@@ -2,8 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,17 +23,25 @@ from ssl_video.run import Run
 from ssl_video.train.data import read_video
 from ssl_video.video.cache import build_clip_cache, copy_bytes
 from ssl_video.video.writer import write_video
+from tests import warm
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Path:
+    """Six videos of noise in motion."""
+    folder = tmp_path_factory.mktemp("drawn")
+    for n in range(6):
+        still_HWC = np.random.default_rng(n).integers(0, 256, (90, 120, 3), np.uint8)
+        write_video(folder / f"{n}.mp4", (np.roll(still_HWC, t * (n + 1), 1) for t in range(60)))
+    return folder
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Six videos of noise in motion, and a cache of our own."""
+def folder(drawn, tmp_path, monkeypatch):
+    """Six videos, and a cache of our own."""
     monkeypatch.setenv("SSL_VIDEO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(kept, "_held", {})  # what this process reads, it reads until the test ends
-    for n in range(6):
-        rng = np.random.default_rng(n)
-        still_HWC = rng.integers(0, 256, (90, 120, 3), np.uint8)
-        write_video(tmp_path / "videos" / f"{n}.mp4", (np.roll(still_HWC, t * (n + 1), 1) for t in range(60)))
+    shutil.copytree(drawn, tmp_path / "videos")
     yield tmp_path / "videos"
     for file in kept._held.values():
         os.close(file)
@@ -128,11 +135,6 @@ def test_copies_lie_beside_the_runs_unless_a_place_is_named(tmp_path, monkeypatc
     assert copies_dir("clips") == tmp_path / "runs" / "copies" / "clips"
 
 
-def run_command(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ssl_video", *words]
-    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-
-
 def test_copies_are_listed_and_cleared_but_not_those_that_a_living_process_reads(folder, tmp_path, capsys):
     copies.cached(listed(folder), "raw", 72)  # this process reads them
     other = tmp_path / "cache" / "clips" / "raw-40"
@@ -142,11 +144,11 @@ def test_copies_are_listed_and_cleared_but_not_those_that_a_living_process_reads
     out = capsys.readouterr().out
     assert f"{other}: 1 file, 1 kB\n" in out
     assert "raw-72: 6 files, 7.47 MB, in use by a living process" in out
-    refused = run_command("data", "cache", "--clear")
+    refused = warm.run(["-m", "ssl_video", "data", "cache", "--clear"])
     assert refused.returncode == 2
     assert "needs --yes" in refused.stderr
     assert other.is_dir()
-    cleared = run_command("data", "cache", "--clear", "--yes")
+    cleared = warm.run(["-m", "ssl_video", "data", "cache", "--clear", "--yes"])
     assert cleared.stdout.splitlines()[-1] == "Removed: 1 kB in 1 folder."
     assert not other.exists()
     assert len(list((tmp_path / "cache" / "clips" / "raw-72").glob("*.npy"))) == 6
@@ -155,7 +157,8 @@ def test_copies_are_listed_and_cleared_but_not_those_that_a_living_process_reads
 
 
 def test_copies_of_a_process_that_has_ended_are_cleared(folder, tmp_path):
-    done = run_command("evaluate", "knn", "--model", "random:r2plus1d_4", "--data", str(folder), "--cache", "raw")
+    words = ["evaluate", "knn", "--model", "random:r2plus1d_4", "--data", str(folder), "--cache", "raw"]
+    done = warm.run(["-m", "ssl_video", *words])
     assert done.returncode == 2  # there is no test list; the copies are made by then, or not at all
     place = tmp_path / "cache" / "clips" / "raw-72"
     place.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ from ssl_video.video.children import Children, OutputError
 from ssl_video.video.content import state_of
 from ssl_video.video.info import FileChanged, Problem, VideoError, VideoInfo, behind
 from ssl_video.video.scan import scan, scan_one
-from tests import videos
+from tests import videos, warm
 
 CHILD = """
 import errno, os, signal, sys, time
@@ -207,8 +207,9 @@ def listed(*paths: str):
 
 
 @pytest.fixture
-def small_files():
+def small_files(monkeypatch):
     """No file of this process and its children may be larger than 20 kB."""
+    monkeypatch.setattr(cache, "CHILD", (sys.executable, *cache.CHILD[1:]))  # which inherit it
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     yield
@@ -317,16 +318,13 @@ def test_a_wrong_copy_never_takes_the_place_of_a_right_one(video, copy):
 
 
 def test_two_processes_that_copy_at_once_both_have_their_copies(tmp_path):
-    import subprocess
-
     folder = tmp_path / "videos"
     folder.mkdir()
     for n in range(3):
         videos.mp4(folder / f"{n}.mp4", count=9)
     words = ["data", "cache", "--data", str(folder), "--out", str(tmp_path / "out"), "--kind", "raw", "--workers", "1"]
-    command = [sys.executable, "-m", "ssl_video", *words]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert ["3 copies are in" in one.communicate()[0] for one in both] == [True, True]
+    both = warm.run_all(["-m", "ssl_video", *words], [os.environ, os.environ])
+    assert ["3 copies are in" in one.stdout for one in both] == [True, True]
     manifest = load_splits(str(tmp_path / "out")).train
     assert len(manifest.videos) == 3 and not manifest.problems
 

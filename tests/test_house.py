@@ -2,13 +2,13 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import ssl_video
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted({path.resolve() for room in ("ssl_video", "pretexts", "eval") for path in (ROOT / room).rglob("*.py")})
-TREES = {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 FILES_OF_A_RUN = {
     "config.yaml", "metrics.jsonl", "replaced.json", "probe.json", "report.md", "report.png",
     "backbone.safetensors", "pretext.safetensors", "classifier.safetensors",
@@ -16,8 +16,15 @@ FILES_OF_A_RUN = {
 FOLDERS_OF_A_RUN = {"lists", "checkpoints", "tensorboard", "best"}
 
 
-def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+@cache
+def parsed() -> dict[str, list[ast.AST]]:
+    """The nodes of every file, once: to walk all trees takes seconds."""
+    trees = {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+    return {file: list(ast.walk(tree)) for file, tree in trees.items()}
+
+
+def functions(nodes: list[ast.AST]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def parameters_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
@@ -36,17 +43,17 @@ def verb(file: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return file in ("ssl_video/api.py", "ssl_video/api_video.py") and len(function.args.args) <= 7
 
 
-def printing(tree: ast.AST) -> Iterator[ast.Call]:
+def printing(nodes: list[ast.AST]) -> Iterator[ast.Call]:
     """Calls of print, but those of a child process that answers its parent."""
-    children = [function for function in functions(tree) if function.name in ("main", "answer_requests")]
+    children = [function for function in functions(nodes) if function.name in ("main", "answer_requests")]
     answers = {node for function in children for node in ast.walk(function)}
-    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node not in answers)
+    calls = (node for node in nodes if isinstance(node, ast.Call) and node not in answers)
     return (call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print")
 
 
-def names_spelled(tree: ast.AST) -> Iterator[str]:
+def names_spelled(nodes: list[ast.AST]) -> Iterator[str]:
     """Names of a run's files among the strings; a folder's is a word, which counts where it is put behind a path."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield from {node.value.removeprefix("/")} & FILES_OF_A_RUN
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant):
@@ -56,8 +63,8 @@ def names_spelled(tree: ast.AST) -> Iterator[str]:
 def test_no_function_has_more_than_seven_parameters():
     wide = {
         f"{file}:{function.lineno} {function.name}"
-        for file, tree in TREES.items()
-        for function in functions(tree)
+        for file, nodes in parsed().items()
+        for function in functions(nodes)
         if len(parameters_of(function)) > 7 and not registered(function) and not verb(file, function)
     }
     assert wide == set()
@@ -68,14 +75,14 @@ def test_no_file_is_longer_than_350_lines():
 
 
 def test_the_library_prints_nothing():
-    outside = {file: tree for file, tree in TREES.items() if not file.startswith("ssl_video/cli/")}
-    assert [f"{file}:{call.lineno}" for file, tree in outside.items() for call in printing(tree)] == []
+    outside = {file: nodes for file, nodes in parsed().items() if not file.startswith("ssl_video/cli/")}
+    assert [f"{file}:{call.lineno}" for file, nodes in outside.items() for call in printing(nodes)] == []
 
 
 def test_only_a_run_spells_the_names_of_its_files():
     # published data sets have folders and files of their own
-    others = {f: tree for f, tree in TREES.items() if f != "ssl_video/run.py" and "datasets" not in Path(f).parts}
-    assert [f"{file}: {name}" for file, tree in others.items() for name in names_spelled(tree)] == []
+    others = {f: n for f, n in parsed().items() if f != "ssl_video/run.py" and "datasets" not in Path(f).parts}
+    assert [f"{file}: {name}" for file, nodes in others.items() for name in names_spelled(nodes)] == []
 
 
 def test_no_module_is_called_like_a_public_verb():
@@ -100,5 +107,5 @@ def opens_media(node: ast.AST) -> bool:
 
 
 def test_one_module_alone_opens_media():
-    opening = {file for file, tree in TREES.items() for node in ast.walk(tree) if opens_media(node)}
+    opening = {file for file, nodes in parsed().items() for node in nodes if opens_media(node)}
     assert opening == {"ssl_video/video/fetch.py"}

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,17 +25,14 @@ ELSEWHERE = {"--logdir", "--name", "--dataset-dir", "--type"}
 """Of tensorboard and fiftyone, which 'ssl-video export' names as what to do next."""
 
 
+@cache
 def texts() -> list[tuple[str, str]]:
     """Place and text of every constant in the library that is no docstring."""
     found = []
     for path in sorted({p.resolve() for p in ROOT.rglob("*.py")}):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        docs = {
-            id(node.value)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        }
-        for node in ast.walk(tree):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        docs = {id(n.value) for n in nodes if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
+        for node in nodes:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
                 found.append((f"{path.name}:{node.lineno}", node.value))
     return found

@@ -25,7 +25,7 @@ TABLES = ("manifest.csv", "header.json", "config.yaml")
 def folder(tmp_path_factory) -> Path:
     """Two classes, half of the hostile names in each, train and test alike."""
     root = tmp_path_factory.mktemp("videos") / os.fsdecode(b"h\xe9re %s")
-    made = [videos.mp4(tmp_path_factory.mktemp("one") / f"{n}.mp4", count=32 + n) for n in range(4)]
+    made = [videos.mp4(tmp_path_factory.mktemp("one") / f"{n}.mp4", count=24 + n) for n in range(4)]
     for n, name in enumerate(HOSTILE.values()):
         if name == b"~":
             continue

@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 
+from tests import warm
 from tests.pages import ROOT, example
 
 
@@ -39,11 +40,16 @@ def test_an_outside_plug_in_adds_a_pretext_through_an_entry_point(tmp_path):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brightness\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[ssl_video.pretexts]\nbrightness = brightness\nbroken = nowhere.at.all\n")
-    env = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    code = (
+        "import sys\n"
+        "from ssl_video.cli import main\n"
+        "from ssl_video.pretexts.base import PRETEXTS\n"
+        "PRETEXTS._discovered = False\n"  # as in a fresh process
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
 
     def run(*words):
-        command = [sys.executable, "-m", "ssl_video", *words]
-        return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+        return warm.run(["-c", code, *words], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)})
 
     listed = run("list", "pretexts")
     assert "Predict the mean brightness of a clip." in listed.stdout

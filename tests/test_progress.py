@@ -2,8 +2,6 @@
 
 import logging
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from ssl_video.cli import Unheard, main
 from ssl_video.eval.svm import svm_scores
 from ssl_video.progress import Bar, announce, are, bar, count, duration, few, heard, left_out, note, showing, size
 from ssl_video.video.info import Problem
+from tests import warm
 
 
 class Clock:
@@ -163,17 +162,18 @@ def test_what_is_written_to_a_stream_without_a_reader_is_dropped():
 
 
 def test_a_training_goes_on_when_its_reader_has_gone(tmp_path, drawn):
-    command = [sys.executable, "-m", "ssl_video", "pretrain"]
     options = {
         "--config": "small", "--data": str(tmp_path / "set" / "videos"), "--steps": "3", "--batch-size": "2",
         "--workers": "0", "--out": str(tmp_path / "run"), "--held-out": "0", "--pretext.frames": "8",
+        "--cache": "none",
     }  # fmt: skip
-    words = [*command, *(word for option in options.items() for word in option)]
-    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    child.stdout.close()
-    _, said = child.communicate()
-    assert child.returncode == 0, said
+    words = [word for option in options.items() for word in option]
+    read, write = os.pipe()
+    os.close(read)
+    with (tmp_path / "said").open("w") as said:
+        child = warm.Process(["-m", "ssl_video", "pretrain", *words], write, said.fileno())
+    os.close(write)
+    assert child.wait() == 0, (tmp_path / "said").read_text()
     assert (tmp_path / "run" / "backbone.safetensors").is_file()
 
 

@@ -1,10 +1,7 @@
 """The examples of docs/python.md and of the how-tos run, and what a notebook trained is of use elsewhere."""
 
 import inspect
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ import torch
 import ssl_video as sv
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.pretexts.base import PRETEXTS
+from tests import warm
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
@@ -78,10 +76,7 @@ def test_the_weights_of_a_pretext_from_a_notebook_are_indexed_by_a_process_that_
         "    index = sv.index('videos', model='own', out='of-own', progress=False)\n"
         "print(len(index), [str(w.message) for w in said if 'brightness' in str(w.message)])\n"
     )
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True, timeout=180
-    )
+    done = warm.run(["-c", code], cwd=folder)
     assert done.returncode == 0, done.stderr[-2000:]
     count, warned = done.stdout.split(" ", 1)
     assert int(count) == 16 and "its pretext is left out, its backbone is loaded" in warned

@@ -1,9 +1,6 @@
 """What processes that train together say to each other, how often, and what they share."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +20,7 @@ from ssl_video.train.data import ClipDataset
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.log import Meter
 from ssl_video.train.loop import train
+from tests import warm
 from tests.nets import drawn_frames, video_set
 from tests.train_script import config_for, make_pretext
 
@@ -64,12 +62,7 @@ leave()
 
 def two_processes(folder: Path, *words: str) -> list[dict]:
     """What two processes that trained noted of it."""
-    (folder / "counted.py").write_text(COUNTED)
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    line = [*launcher, str(folder / "counted.py"), str(folder / "run"), *words]
-    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    warm.run_together(["-c", COUNTED, str(folder / "run"), *words])
     return [json.loads((folder / f"run-{rank}.json").read_text()) for rank in (0, 1)]
 
 

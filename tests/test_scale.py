@@ -5,7 +5,6 @@ import re
 import socket
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from ssl_video.cli import main
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.run import Run
 from ssl_video.tensors import load_tensors
+from tests import warm
 from tests.killed import command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,25 +23,22 @@ ONE_MACHINE, SLURM = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", PAGE, re.DOTA
 SIZES = {"short-side": 18, "crop": 16, "min-size": 16, "max-size": 16, "frames": 4}
 TINY = ["--config", "speediness:small", "--backbone.width", "2", *(f"--pretext.{k}={v}" for k, v in SIZES.items())]
 TINY += ["--batch-size=4", "--workers=0", "--device=cpu", "--precision=fp32", "--held-out=0", "--no-probe"]
-TINY += ["--log-every=1", "--checkpoint-every=2"]
+TINY += ["--log-every=1", "--checkpoint-every=2", "--cache=none"]
 RANK = """
-import sys
+import os, sys
 from ssl_video.train import distributed
+os.chdir(os.environ["HERE"])
 distributed.SEES_S = 1.0
 from ssl_video.cli import main
 sys.exit(main())
 """
 SRUN = """#!/bin/bash
-# As srun: the command once for each task; the worst of their codes. When the run has a record, SIGTERM to the last one.
+# As srun: the command once for each task; the worst of their codes.
 shift
 for rank in 0 1; do
     SLURM_PROCID=$rank SLURM_LOCALID=$rank "$@" &
     tasks="$tasks $!"
 done
-if [ -n "$STOP_AT_RECORD_OF" ]; then
-    until [ -s "$STOP_AT_RECORD_OF/metrics.jsonl" ]; do sleep 0.05; done
-    kill -TERM $!
-fi
 worst=0
 for task in $tasks; do
     wait "$task"
@@ -65,6 +62,12 @@ def drawn(tmp_path_factory) -> Path:
     ).parent
 
 
+@pytest.fixture
+def python(tmp_path):
+    with warm.interpreter(tmp_path) as program:
+        yield program
+
+
 def environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
 
@@ -86,20 +89,32 @@ def executable(path: Path, text: str) -> Path:
     return path
 
 
+def signalled(folder: Path, name: str, when: str) -> str:
+    """A plug-in by which a process gets a signal after a step."""
+    (folder / "signalled.py").write_text(
+        "import os, signal\n"
+        "from ssl_video.pretexts.speediness import Speediness\n"
+        "def after_step(self, progress):\n"
+        f"    if {when}:\n"
+        f"        os.kill(os.getpid(), signal.{name})\n"
+        "Speediness.after_step = after_step\n"
+    )
+    return str(folder / "signalled.py")
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_a_process_that_does_not_see_the_runs_folder_ends_all_of_them_before_they_train(tmp_path, drawn, there):
-    ranks, env = [], {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    found = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}  # started by hand
     for rank in ("0", "1"):  # each on a disk of its own
         (tmp_path / rank).mkdir()
-        if there and rank == "1":
-            (tmp_path / rank / "run").mkdir()
-        words = ["pretrain", "--data", str(drawn), "--out", "run", "--steps", "2", *TINY]
-        line, own = [sys.executable, "-c", RANK, *words], environment(RANK=rank, LOCAL_RANK=rank, **env)
-        ranks.append(subprocess.Popen(line, cwd=tmp_path / rank, env=own, stderr=subprocess.PIPE, text=True))
-    said = [rank.communicate(timeout=180)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [2, 2]
-    assert re.fullmatch(r"ssl-video: Process 1 of 2, on .*, does not see what the first one writes .*\n", said[0])
-    assert said[1] == "" and not (tmp_path / "0" / "run").exists()
+    if there:
+        (tmp_path / "1" / "run").mkdir()
+    words = ["pretrain", "--data", str(drawn), "--out", "run", "--steps", "2", *TINY]
+    envs = [environment(RANK=rank, LOCAL_RANK=rank, HERE=str(tmp_path / rank), **found) for rank in ("0", "1")]
+    first, second = warm.run_all(["-c", RANK, *words], envs)
+    assert [first.returncode, second.returncode] == [2, 2]
+    assert re.fullmatch(r"ssl-video: Process 1 of 2, on .*, does not see what the first one writes .*\n", first.stderr)
+    assert second.stderr == "" and not (tmp_path / "0" / "run").exists()
     assert not list(tmp_path.rglob("*.jsonl"))
 
 
@@ -115,44 +130,43 @@ def test_one_line_three_times_after_kills_is_one_run_to_the_last_bit(tmp_path, d
     assert_same_weights(Run(tmp_path / "whole"), Run(tmp_path / "run"))
 
 
-def test_the_script_for_slurm_saves_goes_back_into_the_queue_and_ends_the_run(tmp_path, drawn):
+def test_the_script_for_slurm_saves_goes_back_into_the_queue_and_ends_the_run(tmp_path, drawn, python):
     (tmp_path / "bin").mkdir()
     executable(tmp_path / "bin" / "srun", SRUN)
     executable(tmp_path / "bin" / "scontrol", SCONTROL)
-    executable(tmp_path / "bin" / "ssl-video", f'#!/bin/bash\nexec {sys.executable} -m ssl_video "$@"\n')
+    executable(tmp_path / "bin" / "ssl-video", f'#!/bin/bash\nexec {python} -m ssl_video "$@"\n')
     script = executable(tmp_path / "train.slurm", SLURM)
     slurm = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": "17", "SLURM_NTASKS": "2", "MASTER_PORT": free_port()}
     slurm |= {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "REQUEUED": str(tmp_path / "requeued")}
-    words = ["--data", str(drawn), "--out", str(tmp_path / "run"), "--steps", "200", *TINY]
+    plugin = signalled(
+        tmp_path, "SIGTERM", "progress.step == 3 and os.environ['RANK'] == '1' and 'FIRST' in os.environ"
+    )
+    words = ["--data", str(drawn), "--out", str(tmp_path / "run"), "--steps", "12", *TINY, "--plugin", plugin]
     run = Run(tmp_path / "run")
 
     def submitted(**more: str) -> "subprocess.CompletedProcess[str]":
         line = ["bash", str(script), *words]
         return subprocess.run(line, env=environment(**slurm, **more), capture_output=True, text=True, timeout=300)
 
-    stopped = submitted(STOP_AT_RECORD_OF=str(run))
+    stopped = submitted(FIRST="1")
     assert (stopped.returncode, run.finished) == (130, False), stopped.stderr[-2000:]
-    assert (tmp_path / "requeued").read_text() == "17\n" and 0 < run.last_step() < 200
+    assert (tmp_path / "requeued").read_text() == "17\n" and 3 <= run.last_step() <= 3 + 5
     assert stopped.stderr.count("Stopped by a signal") == 1
     again = submitted()
     assert again.returncode == 0 and run.finished, again.stderr[-2000:]
-    assert [r["step"] for r in run.records()] == list(range(1, 201))
+    assert [r["step"] for r in run.records()] == list(range(1, 13))
     assert (tmp_path / "requeued").read_text() == "17\n"
 
 
-def test_the_script_for_one_machine_starts_its_processes_again_when_one_is_lost(tmp_path, drawn):
-    (tmp_path / "lost.py").write_text(
-        "import os, signal\n"
-        "from ssl_video.pretexts.speediness import Speediness\n"
-        "def after_step(self, progress):\n"
-        "    if progress.step == 3 and os.environ['RANK'] == '1' and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0':\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "Speediness.after_step = after_step\n"
-    )
+def test_the_script_for_one_machine_starts_its_processes_again_when_one_is_lost(tmp_path, drawn, python):
+    first = "os.environ['TORCHELASTIC_RESTART_COUNT'] == '0'"
+    plugin = signalled(tmp_path, "SIGKILL", f"progress.step == 3 and os.environ['RANK'] == '1' and {first}")
     script = executable(tmp_path / "train.sh", ONE_MACHINE)
-    words = ["--data", str(drawn), "--steps", "4", *TINY, "--plugin", str(tmp_path / "lost.py")]
+    words = ["--data", str(drawn), "--steps", "4", *TINY, "--plugin", plugin]
     line = ["bash", str(script), *words, "--out", str(tmp_path / "run")]
-    done = subprocess.run(line, env=environment(GPUS="2"), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        line, env=environment(GPUS="2", PYTHON_EXEC=str(python)), capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[:2000]
     assert "is resumed after step 2" in done.stdout
     assert [r["step"] for r in Run(tmp_path / "run").records()] == [1, 2, 3, 4]

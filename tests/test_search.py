@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from ssl_video.train.data import read_video
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.reader import VideoError
 from ssl_video.video.view import View
+from tests import warm
 from tests.nets import drawn_frames, tiny_backbone
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -381,9 +381,8 @@ def test_a_second_process_that_wants_to_change_an_index_is_told_so(index, model,
     code = (
         "import sys, pathlib; from ssl_video.apps.index_folder import locked\nwith locked(pathlib.Path(sys.argv[1])): 1"
     )
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
     with locked(index):
-        done = subprocess.run([sys.executable, "-c", code, str(index)], env=env, capture_output=True, text=True)
+        done = warm.run(["-c", code, str(index)])
     assert f"An update of the index (process {os.getpid()}" in done.stderr
 
 
@@ -498,12 +497,8 @@ def test_two_processes_make_the_index_of_one(tmp_path, monkeypatch):
     monkeypatch.undo()
     synthesize(tmp_path / "drawn", SyntheticConfig(train=6, test=2, size=40, frames=16))
     words = ["index", "--model", "random:r2plus1d_4?width=4", "--clips", "1", "--workers", "0", "--data"]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "ssl_video", *words, "drawn", "--out", "two"]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("8 videos are in two (8 added, 0 refreshed, 0 removed)") == 1
+    said = warm.run_together(["-m", "ssl_video", *words, "drawn", "--out", "two"], cwd=tmp_path)
+    assert said.count("8 videos are in two (8 added, 0 refreshed, 0 removed)") == 1
     assert main([*words, str(tmp_path / "drawn"), "--out", str(tmp_path / "one")]) == 0
     one, two = (open_index(tmp_path / name) for name in ("one", "two"))
     assert [e.path for e in one.entries] == [e.path for e in two.entries]

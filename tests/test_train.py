@@ -28,6 +28,7 @@ from ssl_video.train.loop import train
 from ssl_video.train.objective import Context, Progress
 from ssl_video.train.optim import LARS, build_optimizer, learning_rate, set_schedules
 from ssl_video.video.reader import VideoError
+from tests import warm
 from tests.nets import drawn_frames, video_set
 from tests.train_script import config_for, make_pretext, run
 
@@ -35,13 +36,8 @@ ROOT = Path(__file__).resolve().parents[1]
 STEPS = 8
 
 
-def script(folder, *words, launcher=(sys.executable,)):
-    env = os.environ | {
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
-    }
-    command = [*launcher, str(ROOT / "tests" / "train_script.py"), str(folder), *map(str, words)]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=180)
+def script(folder, *words):
+    return [str(ROOT / "tests" / "train_script.py"), str(folder), *map(str, words)]
 
 
 def end_of(folder):
@@ -69,7 +65,7 @@ def test_a_short_run_lowers_the_loss(tmp_path):
 
 @pytest.mark.parametrize(("kill", "workers"), [(0, 0), (4, 2), (6, 1)])
 def test_a_killed_and_resumed_run_ends_bit_for_bit_as_the_whole_one(uninterrupted, tmp_path, kill, workers):
-    assert script(tmp_path, STEPS, workers, f"kill={kill}").returncode == -9
+    assert warm.run(script(tmp_path, STEPS, workers, f"kill={kill}")).returncode == -9
     assert not (tmp_path / "end.pt").exists()
     run(tmp_path, STEPS, workers=0)
     assert_equal(end_of(uninterrupted), end_of(tmp_path))
@@ -81,7 +77,7 @@ def test_a_killed_and_resumed_run_ends_bit_for_bit_as_the_whole_one(uninterrupte
 
 
 def test_sigterm_saves_the_state_of_the_step_and_leaves(uninterrupted, tmp_path):
-    assert script(tmp_path, STEPS, 1, "term=3").returncode == 130
+    assert warm.run(script(tmp_path, STEPS, 1, "term=3")).returncode == 130
     assert Run(tmp_path).checkpoints()[-1].name == "step_00000004.pt"
     run(tmp_path, STEPS, workers=0)
     assert_equal(end_of(uninterrupted), end_of(tmp_path))
@@ -89,9 +85,7 @@ def test_sigterm_saves_the_state_of_the_step_and_leaves(uninterrupted, tmp_path)
 
 def test_two_processes_train_as_one(tmp_path):
     run(tmp_path / "one", 4, workers=0, double=True)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = script(tmp_path / "two", 4, 0, "double", launcher=launcher)
-    assert done.returncode == 0, done.stderr[-2000:]
+    warm.run_together(script(tmp_path / "two", 4, 0, "double"))
     one, two = end_of(tmp_path / "one"), end_of(tmp_path / "two")
     for key, value in one["pretext"].items():
         assert torch.allclose(value, two["pretext"][key], rtol=1e-9, atol=1e-12), key
@@ -118,8 +112,10 @@ def test_a_rank_draws_its_share_of_what_one_process_draws_and_no_more():
 
 def test_gathering_over_ranks_keeps_the_gradient_of_the_whole_batch(tmp_path):
     (tmp_path / "gather.py").write_text(
+        "import warnings\n"
         "import torch\n"
         "from ssl_video.train.objective import Context, Progress\n"
+        "warnings.simplefilter('error', FutureWarning)\n"
         "from ssl_video.train.distributed import join, leave\n"
         "ranks = join(torch.device('cpu'))\n"
         "ctx = Context(Progress(0, 1), torch.Generator().manual_seed(0), ranks.rank, ranks.world_size)\n"
@@ -129,12 +125,7 @@ def test_gathering_over_ranks_keeps_the_gradient_of_the_whole_batch(tmp_path):
         "torch.save(x.grad, f'{__file__}.{ranks.rank}.pt')\n"
         "leave()\n"
     )
-    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error::FutureWarning"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launcher, str(tmp_path / "gather.py")], env=env, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    warm.run_together([str(tmp_path / "gather.py")])
     x = Context(Progress(0, 1), torch.Generator().manual_seed(0)).normal(4, 3).double().requires_grad_()
     (x @ x.T).logsumexp(1).sum().backward()
     shares = [torch.load(tmp_path / f"gather.py.{rank}.pt", weights_only=True) for rank in (0, 1)]
@@ -238,10 +229,12 @@ def test_a_program_ends_though_it_still_holds_a_loader_with_workers():
         "keys = BatchKeys(6, 1, 2, seed=0)\n"
         "held = iter(batches(ClipDataset(video_set(), make_pretext(), 0, drawn_frames), keys, 2))\n"
         "next(held)\n"
-        "import builtins\n"
+        "import atexit, builtins, __main__\n"
         "builtins.held = held\n"  # outlives the module
+        "atexit.unregister(__main__.end)\n"  # Python's own end, of all that there is
+        "__main__.gc.unfreeze()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = warm.run(["-c", code], cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -251,7 +244,9 @@ def test_importing_the_package_installs_no_exit_hook():
         "hooks = []\n"
         "atexit.register = lambda function, *a, **k: hooks.append(function.__module__)\n"
         "import ssl_video.train.loop, ssl_video.eval.features\n"
-        "print([h for h in hooks if h.startswith('ssl_video')])\n"
+        "print([h for h in hooks if h.startswith('ssl_video')], flush=True)\n"
+        "import os\n"
+        "os._exit(0)\n"  # Python's own end takes a second
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout == "[]\n", done.stderr
@@ -282,9 +277,12 @@ def test_workers_end_when_their_parent_was_killed():
         "print(*[w.pid for w in loader._workers], flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    # the pipe of stdout is held by the workers too, so that run() returns when the last of them has ended
-    assert done.returncode == -9 and len(done.stdout.split()) == 2
+    read, write = os.pipe()
+    with open(read) as said, Path(os.devnull).open("w") as nothing:  # noqa: PTH123  (the number of a pipe)
+        child = warm.Process(["-c", code], write, nothing.fileno(), cwd=ROOT)
+        os.close(write)
+        # the pipe is held by the workers too, so that its end is that of the last of them
+        assert len(said.read().split()) == 2 and child.wait() == -9
 
 
 def test_only_unreadable_videos_end_the_run_after_a_bounded_number_of_tries():

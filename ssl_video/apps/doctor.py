@@ -2,9 +2,9 @@
 
 import importlib
 import importlib.metadata
-import os
 from dataclasses import dataclass
 
+from ssl_video import processes
 from ssl_video.errors import UserError
 from ssl_video.files import cache_dir
 
@@ -70,4 +70,4 @@ def _devices() -> Finding:
     except Exception:  # said above
         return Finding("devices", "unknown without torch", False)
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return Finding("devices", f"{len(os.sched_getaffinity(0))} CPU cores, {', '.join(gpus) if gpus else 'no GPU'}")
+    return Finding("devices", f"{processes.cores()} CPU cores, {', '.join(gpus) if gpus else 'no GPU'}")

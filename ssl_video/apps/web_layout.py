@@ -13,7 +13,7 @@ from markupsafe import Markup
 from ssl_video.apps.options import Limits
 from ssl_video.apps.rendering import stylesheet
 from ssl_video.apps.search import Index
-from ssl_video.apps.web_page import App, check_gradio
+from ssl_video.apps.web_page import App, cannot_listen, check_gradio
 from ssl_video.errors import UserError
 from ssl_video.files import legible
 from ssl_video.model import Model
@@ -224,8 +224,7 @@ def serve(
                 css=stylesheet("clips.css") + stylesheet("app.css"),
             )
         except OSError:
-            where = f"port {port}" if port else "a port from 7860 on"
-            raise UserError(f"The page cannot listen at {where} of {host}; choose another --port or --host.") from None
+            raise cannot_listen(host, port) from None
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the folder goes then, too
         try:
             ready(url)

@@ -5,6 +5,7 @@ Nothing is computed here; the page, laid out by ``web_layout``, shows what the o
 
 import codecs
 import importlib.util
+import socket
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,21 @@ def check_gradio() -> None:
     """Raise UserError without gradio."""
     if importlib.util.find_spec("gradio") is None:
         raise needs("The page", "gradio", "app")
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise UserError if no page can listen there; port 0 is the first free one, which gradio finds."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError:
+        raise cannot_listen(host, port) from None
+
+
+def cannot_listen(host: str, port: int) -> UserError:
+    """What is said of an address that cannot be had."""
+    where = f"port {port}" if port else "a port from 7860 on"
+    return UserError(f"The page cannot listen at {where} of {host}; choose another --port or --host.")
 
 
 def admitted(path: str | None, limits: Limits = Limits()) -> Video:

@@ -47,11 +47,12 @@ def main(argv: Sequence[str]) -> int:
     config = parse(AppConfig, argv, "app", about)
     from ssl_video.apps.search import Index, load_search_model
     from ssl_video.apps.web_layout import serve
-    from ssl_video.apps.web_page import check_gradio
+    from ssl_video.apps.web_page import check_address, check_gradio
     from ssl_video.model import default_model
     from ssl_video.train.distributed import choose_device
 
     check_gradio()
+    check_address(config.host, config.port)  # before seconds are spent on the model and on gradio
     if config.model is None:
         config = _chosen(config)
     device = choose_device(config.device)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_video import processes
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError, nearest
 from ssl_video.files import cache_dir, written_aside
@@ -94,7 +95,7 @@ def measure(videos: VideoSet, names: Sequence[str], progress: bool = False) -> N
             statistics_of(video, names)
 
     if names:
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(processes.cores()) as pool:
             done = pool.map(one, videos.videos)
             list(bar(done, ", ".join(names), "video", progress, len(videos.videos)))
 

@@ -36,6 +36,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ssl_video import processes
 from ssl_video.datasets.drawing.config import FRAMES, SIZES, Kind, SyntheticConfig
 from ssl_video.datasets.drawing.motions import CLIPS, SEQUENCES
 from ssl_video.datasets.drawing.periodic import CYCLES, periodic_scene
@@ -195,7 +196,7 @@ def _claim(out: Path, config: SyntheticConfig) -> None:
 def _written(out: Path, config: SyntheticConfig, workers: int | None, progress: bool) -> Iterator[Numbered]:
     """Write every video, in child processes if that is worth it; (number, row of the manifest) in any order."""
     total = config.train + config.test
-    workers = max(1, min(len(os.sched_getaffinity(0)) if workers is None else workers, total // 8))
+    workers = max(1, min(processes.cores() if workers is None else workers, total // 8))
     shares = [range(w, total, workers) for w in range(workers)]
     rows = _alone(out, config, shares[0]) if workers == 1 else _together(out, config, shares)
     yield from bar(rows, "synthesize", "video", progress, total)

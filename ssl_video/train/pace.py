@@ -1,7 +1,6 @@
 """How long a training takes on this machine, measured on steps that are thrown away before it starts."""
 
 import copy
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ssl_video import processes
 from ssl_video.datasets.base import Video
 from ssl_video.train.config import TrainingConfig
 from ssl_video.train.data import BatchKeys, ClipDataset, ReadFrames, collate, grouping, samples_to_fit, tensors
@@ -91,7 +91,7 @@ def measure_pace(
     if devices:
         del trained
         torch.cuda.empty_cache()
-    cores = max(1, len(os.sched_getaffinity(0)) // ranks.world_size)
+    cores = max(1, processes.cores() // ranks.world_size)
     return Pace(reading_s, computing_s, config.workers, cores, shared=ranks.device.type == "cpu")
 
 

@@ -33,6 +33,7 @@ from ssl_video.video.writer import Encoding, write_video
 VERSION = 2
 """Raised when copies are made otherwise, so that those of older versions are made again."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CHILD = (sys.executable, "-m", "ssl_video.video.cache")
 TIME_LIMIT_S = 600.0
 """Seconds that a copy may be made without getting on: a field of RAFT on a slow core, or a frame of 8K."""
 FLOW_CODEC = "flow"
@@ -81,7 +82,7 @@ def build_clip_cache(
         _check_room(videos, out, kind, short_side, reversed, progress)
     except OSError as error:
         raise _refused(out, error.errno, error.strerror or str(error)) from None
-    children = Children((sys.executable, "-m", "ssl_video.video.cache"), TIME_LIMIT_S)
+    children = Children(CHILD, TIME_LIMIT_S)
 
     def copied(video: tuple[str, VideoInfo]) -> tuple[str, VideoInfo] | Problem:
         path, info = video

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from ssl_video import processes
 from ssl_video.errors import UserError
 from ssl_video.members import member_of
 from ssl_video.processes import end_with_parent
@@ -106,7 +107,7 @@ class Children:
 
         Results come in order; ``progress`` shows a bar that says ``what``, on a terminal.
         """
-        workers = max(1, min(len(os.sched_getaffinity(0)) if workers is None else workers, len(things)))
+        workers = max(1, min(processes.cores() if workers is None else workers, len(things)))
         try:
             with ThreadPoolExecutor(workers) as pool:
                 yield from bar(pool.map(do, things), what, "file", progress, len(things))

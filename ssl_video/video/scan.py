@@ -7,7 +7,6 @@ where it was, and training can scan on the fly.
 ``python -m ssl_video.video.scan`` is the child: a path a line on stdin, a JSON reply a line on stdout.
 """
 
-import os
 import sys
 import zlib
 from collections.abc import Generator, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
+from ssl_video import processes
 from ssl_video.progress import Bar
 from ssl_video.remote import is_remote
 from ssl_video.video.children import Children, answer_requests
@@ -155,7 +155,7 @@ def scan(
         progress: show a bar, on a terminal.
     """
     memory = Known()
-    workers = max(1, min(len(os.sched_getaffinity(0)) if workers is None else workers, len(paths)))
+    workers = max(1, min(processes.cores() if workers is None else workers, len(paths)))
     children = Children(CHILD, time_limit_s, REMEDY)
     pending: dict[str, Future[tuple[VideoInfo | Problem, str]]] = {}
     with ThreadPoolExecutor(workers) as pool, Bar("scan", len(paths), "file", progress) as done:
