@@ -18,14 +18,13 @@ from ssl_video import checkpoints
 from ssl_video.backbones.base import build_backbone
 from ssl_video.checkpoints import Checkpoints
 from ssl_video.pretexts.base import Pretext, build_pretext
-from ssl_video.pretrain_config import Choice, PretrainConfig
-from ssl_video.pretraining import pretrain
+from ssl_video.pretraining import write_weights
 from ssl_video.run import Run
 from ssl_video.tensors import each_tensor, local
 from ssl_video.train import loop
-from ssl_video.train.config import DataConfig, OptimConfig, TrainingConfig
+from ssl_video.train.config import OptimConfig, TrainingConfig
 from ssl_video.train.data import ClipDataset
-from ssl_video.train.distributed import Ranks, join
+from ssl_video.train.distributed import Ranks, join, leave
 from ssl_video.train.trained import Trained
 from tests.nets import drawn_frames, video_set
 
@@ -62,15 +61,9 @@ def weights_after(
 
     dataset = ClipDataset(video_set(), pretext, 0, drawn_frames)
     counts = loop.train(pretext, dataset, config, Run(folder), ranks, [monitor])
+    if ranks.first and stop is None:
+        write_weights(Run(folder), pretext, exported=counts.exported())
     return {"pretext": pretext.state_dict(), "counts": counts.state_dict(), "seen": {"sums": torch.tensor(seen)}}
-
-
-def recipe(**options: Any) -> PretrainConfig:
-    """A training on the embedded videos, with a network and numbers that sums in another order change little."""
-    network = Choice("vit", {"frames": 4, "side": 16, "width": 24, "heads": 2, "depth": 2, "weights": None})
-    optim = OptimConfig(name="sgd", lr=0.1, ema=0.5)
-    training = TrainingConfig(steps=2, batch_size=4, workers=0, device="cpu", precision="fp32", optim=optim, **options)
-    return PretrainConfig(Choice("vjepa", VJEPA), network, DataConfig("synthetic", held_out=4), training)
 
 
 def held(trained: Trained) -> tuple[int, int]:
@@ -114,7 +107,7 @@ def main(folder: Path) -> None:
         torch.save(found, folder / "found.pt")
     said["seen"] = found["sharded"]["seen"]["sums"].tolist()
     (folder / f"said-{ranks.rank}.json").write_text(json.dumps(said))
-    pretrain(recipe(shard=True), folder / "exported")  # which leaves the group
+    leave()
 
 
 if __name__ == "__main__":
