@@ -10,7 +10,7 @@ file is one of ``tensors.save_state``.
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,14 @@ def _joined(tree: Any, tensors: list[Pieces]) -> Any:
         sharded = tree.keys() == {SHARDED}
         return tensors[tree[SHARDED]] if sharded else {name: _joined(x, tensors) for name, x in tree.items()}
     return [_joined(x, tensors) for x in tree] if isinstance(tree, list) else tree
+
+
+def in_parts(weights: Mapping[str, Tensor | Pieces]) -> Iterator[dict[str, Tensor]]:
+    """The tensors that are whole, then what stands in each shard of the others."""
+    yield {name: x for name, x in weights.items() if isinstance(x, Tensor)}
+    pieces = {name: x.parts for name, x in weights.items() if isinstance(x, Pieces)}
+    for number in range(max(map(len, pieces.values()), default=0)):
+        yield {name: parts[number] for name, parts in pieces.items()}
 
 
 def whole(state: dict[str, Any]) -> dict[str, Any]:

@@ -40,8 +40,8 @@ def pretext_called(name: str) -> Pretext:
     return build_pretext(name, network, VJEPA if name == "vjepa" else LEVJEPA).double()
 
 
-def config_for(steps: int, **options: Any) -> TrainingConfig:
-    optim = OptimConfig(lr=1e-3, clip_norm=1.0, ema=0.9, schedule="constant")
+def config_for(steps: int, accumulate: int = 1, **options: Any) -> TrainingConfig:
+    optim = OptimConfig(lr=1e-3, clip_norm=1.0, ema=0.9, schedule="constant", accumulate=accumulate)
     every = {"log_every": 1, "checkpoint_every": CUT, "monitor_every": CUT}
     return TrainingConfig(steps=steps, batch_size=4, workers=0, precision="fp32", optim=optim, **every, **options)
 
@@ -100,7 +100,7 @@ def main(folder: Path) -> None:
         found["from one"] = weights_after(folder / "one", sharded, ranks)
         said["files read"] = len(read)
     for name, more in (("shards", {"shard": True}), ("copies", {}), ("bf16", {"gradients": "bf16"})):
-        config = config_for(CUT, checkpoint_activations="all", **more)
+        config = config_for(CUT, accumulate=2, checkpoint_activations="all", **more)
         found[name] = weights_after(folder / name, config, ranks, "levjepa")
     said["kept"] = [path.name for path in Checkpoints(folder / "sharded" / "checkpoints").there()]
     if ranks.first:

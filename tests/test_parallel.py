@@ -96,7 +96,7 @@ def test_what_is_exported_are_the_weights_of_a_run_without_shards(trained):
         assert all(torch.allclose(a[name], b[name], rtol=0, atol=1e-6) for name in a)
 
 
-def test_batch_norms_measure_with_shards_what_they_measure_without(trained):
+def test_batch_norms_and_accumulated_gradients_are_with_shards_what_they_are_without(trained):
     _, found = trained
     assert_alike(found["copies"], found["shards"], 1e-9)
     assert any(name.endswith("running_var") for name in found["copies"]["pretext"])

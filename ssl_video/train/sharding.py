@@ -38,7 +38,8 @@ class Sharded(Trained):
             nn.SyncBatchNorm.convert_sync_batchnorm(self.objective)
         self.module = copy.deepcopy(self.objective)
         self._shard(self.module)
-        self._kept = [x for name, x in self.module.named_buffers() if name in self.module.state_dict()]
+        saved = self.module.state_dict().keys()
+        self._kept = [x for name, x in self.module.named_buffers() if name in saved]
         self._counts = self.objective
         if self.config.optim.ema is None:
             empty(self.objective)  # otherwise the average is still to be made of it

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ssl_video.backbones.weights import check_layout, check_numbers, current_names
-from ssl_video.checkpoints import Pieces
+from ssl_video.checkpoints import Pieces, in_parts
 from ssl_video.train.config import TrainingConfig
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.log import check_weights
@@ -126,9 +126,8 @@ class Trained:
             own = module.state_dict()
             checked[name] = weights = current_names(state[name], own)
             check_layout(own, weights, what)
-            for key, x in weights.items() if numbers else ():
-                for part in x.parts if isinstance(x, Pieces) else (x,):
-                    check_numbers(module, {key: part}, what)
+            for some in in_parts(weights) if numbers else ():
+                check_numbers(module, some, what)
         return checked
 
     def _moments(self, noted: Mapping[str, Any], found: Found) -> dict[str, Any]:
