@@ -90,7 +90,7 @@ class TrainingConfig(Bounded, flags="--"):
     """Parts of the backbone, named by their taps as in layer2,layer3, or all, whose activations are computed again for
     the gradient instead of being kept."""
     compile: bool = False
-    """Compile the parts of the network (torch.compile), which takes minutes and makes steps faster."""
+    """Compile the parts of the network (torch.compile), which takes minutes at first."""
     seed: Seed = 0
     """Seed of weights, samples and augmentation."""
     log_every: Count = 50

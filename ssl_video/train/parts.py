@@ -53,7 +53,8 @@ def set_passes(module: nn.Module, again: Iterable[nn.Module], compiled: bool) ->
     if compiled:
         check_compiler()
     for part in dict.fromkeys([*parts_of(module), *repeated]):
-        part.__dict__.pop("forward", None)  # of an earlier training
+        if isinstance(part.__dict__.get("forward"), Pass):  # of an earlier training
+            del part.forward
         if compiled or part in repeated:
             part.forward = Pass(part, compiled, part in repeated)
 
