@@ -4,14 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssl_video.checkpoints import KEEP
 from ssl_video.pretexts.base import Pretext
 from ssl_video.pretrain_config import PretrainConfig
 from ssl_video.progress import are, count, duration, size
-from ssl_video.run import KEEP, Lists
+from ssl_video.run import Lists
 from ssl_video.train.config import OptimConfig
 from ssl_video.train.data import ClipDataset
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.pace import Pace, measure_pace
+from ssl_video.train.parallel import sharded
 
 STEPS_TO_TIME = 20
 """A training of fewer steps is not timed before it starts: it would take a good part of the training itself."""
@@ -67,9 +69,12 @@ def plan_of(
     """The plan of a training, ``done`` steps of which are done, into the folder ``out``.
 
     A training with ``STEPS_TO_TIME`` steps to do is timed (``measure_pace``), which takes some seconds and changes
-    nothing of it. Raises UserError if no sample can be read.
+    nothing of it; one whose weights are sharded is not: one process may not hold it. Raises UserError if no sample can
+    be read.
     """
-    total = config.training.steps_over(len(lists.training.videos))
+    training = config.training
+    total = training.steps_over(len(lists.training.videos))
+    timed = total - done >= STEPS_TO_TIME and not sharded(training, ranks)
     own = sum(t.numel() * t.element_size() for t in pretext.state_dict().values())
     trained = sum(p.numel() * p.element_size() for p in pretext.parameters() if p.requires_grad)
     of_backbone = sum(t.numel() * t.element_size() for t in pretext.exported().state_dict().values())
@@ -80,9 +85,9 @@ def plan_of(
         parameters=sum(p.numel() for p in pretext.parameters()),
         steps=total - done,
         total=total,
-        pace=measure_pace(pretext, dataset, config.training, ranks) if total - done >= STEPS_TO_TIME else None,
+        pace=measure_pace(pretext, dataset, training, ranks) if timed else None,
         out=out,
-        checkpoint=_checkpoint(config.training.optim, own, trained),
+        checkpoint=_checkpoint(training.optim, own, trained),
         weights=own + of_backbone,
     )
 

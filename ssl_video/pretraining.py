@@ -33,12 +33,15 @@ from ssl_video.train.lists import check_same, lists_from, lists_of, offered, sho
 from ssl_video.train.loop import train
 from ssl_video.train.pace import measure_pace
 from ssl_video.train.parallel import check
+from ssl_video.train.parts import named_parts
 from ssl_video.train.report import chance_of, held_out_result, write_report
 from ssl_video.train.span import fit_span, in_flags
 from ssl_video.video.reader import get_reader
 
-MAY_CHANGE = {"workers", "reader", "device", "tensorboard", "wandb", "probe"}
-"""Options that may differ on resuming: nothing that a result depends on."""
+MAY_CHANGE = {"workers", "reader", "device", "tensorboard", "wandb", "probe"} | {
+    "shard", "compile", "checkpoint_activations"
+}  # fmt: skip
+"""Options that may differ on resuming: nothing that a result depends on, but for how sums are rounded."""
 PROBED = 1000
 """Videos of a list on which a run is measured when it has ended."""
 
@@ -123,6 +126,7 @@ def _pretrain(
             return run
         config = start.config
         pretext = untrained(config, say, weights=not start.begun, seen_before=start.seen_before)
+        named_parts(pretext.backbone, config.training.checkpoint_activations)  # refused before anything is written
         lists, fitted = ranks.first_does(lambda: _choose(run, config, pretext, say, progress))
         if fitted:
             config = with_span(config, fitted)

@@ -5,7 +5,7 @@ lists/*.jsonl, lists/*/  the videos trained on, held out, and left out with the 
 lists/seen_before.json  what the weights that it starts from were trained on
 metrics.jsonl           a record each so many steps
 replaced.json           videos whose place others took, with the reason
-checkpoints/step_*.pt   to resume from
+checkpoints/step_*      to resume from: files, or folders of shards (checkpoints.py)
 backbone.safetensors    the network that counts, with a header that says how to build it: what makes a run a model
 pretext.safetensors     what was trained, whole, with its heads and fitted buffers
 classifier.safetensors  of a fine-tuning
@@ -16,9 +16,7 @@ best/                   a fine-tuning's weights of the best validation, a model 
 """
 
 import json
-import re
 import shutil
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from typing import Any, TextIO
 
 from torch import Tensor
 
+from ssl_video.checkpoints import Checkpoints, whole
 from ssl_video.config import save_yaml
 from ssl_video.datasets.base import VideoSet
 from ssl_video.datasets.noted import is_noted, read_list, write_list
@@ -34,13 +33,10 @@ from ssl_video.digests import Digests, from_note, to_note
 from ssl_video.errors import UserError
 from ssl_video.files import clear_dead, is_empty, write_text
 from ssl_video.processes import LOCK, held
-from ssl_video.readback import in_short, numbered, of_type, parsed, reading, texts
+from ssl_video.readback import numbered, of_type, parsed, reading, texts
 from ssl_video.records import Record, cut_records, read_records
-from ssl_video.tensors import UNREADABLE, is_whole, load_state, load_tensors, save_state, save_tensors
+from ssl_video.tensors import load_tensors, save_tensors
 from ssl_video.yaml_files import load_yaml
-
-KEEP = 2
-"""Checkpoints that are kept: the newest, and one more in case the newest cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -257,14 +253,18 @@ class Run:
 
     # checkpoints
 
+    @property
+    def saved(self) -> Checkpoints:
+        """The checkpoints, to be written and read."""
+        return Checkpoints(self.folder / "checkpoints")
+
     def checkpoints(self) -> list[Path]:
-        """Oldest first."""
-        return sorted((self.folder / "checkpoints").glob("step_*.pt"))
+        """Files, or folders of shards; oldest first."""
+        return self.saved.there()
 
     def last_step(self) -> int:
         """Steps done at the newest checkpoint, 0 without one."""
-        there = self.checkpoints()
-        return int(re.sub(r"\D", "", there[-1].stem)) if there else 0
+        return self.saved.last_step()
 
     def save_checkpoint(self, step: int, state: Mapping[str, Any]) -> None:
         """Write ``state`` aside, rename it, and remove all but the newest ``KEEP`` checkpoints.
@@ -272,40 +272,15 @@ class Run:
         Raises:
             UserError: when it cannot be written (a full disk); the checkpoints that are there stay as they are.
         """
-        path = self.folder / "checkpoints" / f"step_{step:08d}.pt"
-        try:
-            save_state(path, state)
-        except (OSError, RuntimeError) as error:
-            there = self.checkpoints()
-            rest = f"the last good one is {there[-1].name}" if there else "there is no earlier one"
-            raise UserError(
-                f"The checkpoint of step {step} could not be written ({in_short(error)}); {rest}: make room and use "
-                "--resume."
-            ) from None
-        clear_dead(path.parent)
-        before = [other for other in reversed(self.checkpoints()) if other < path and is_whole(other)]
-        for other in self.checkpoints():  # later ones could not be read, or the training would have begun there
-            if other not in (path, *before[: KEEP - 1]):
-                other.unlink(missing_ok=True)
+        self.saved.save(step, state)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The newest checkpoint that can be read, or None if there is none; a warning names newer ones that cannot.
 
         Raises UserError if none can be read.
         """
-        there = self.checkpoints()
-        for path in reversed(there):
-            try:
-                state = load_state(path)
-                if of_type(of_type(state, dict)["step"], int) < 0:
-                    raise ValueError("it is of no step")
-                return state
-            except UNREADABLE as error:
-                warnings.warn(f"{path} is passed over: it cannot be read ({in_short(error)}).", stacklevel=2)
-        if there:
-            folder = self.folder / "checkpoints"
-            raise UserError(f"No checkpoint in {folder} can be read; start the run anew with another --out.")
-        return None
+        found = self.saved.newest()
+        return None if found is None else whole(found[1])
 
     def remove_checkpoints(self) -> None:
         """A finished training needs none."""

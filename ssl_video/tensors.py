@@ -11,7 +11,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,12 +170,13 @@ def _sums_up(parts: zipfile.ZipFile, name: str) -> bool:
     return False
 
 
-def load_state(path: Path, mapped: bool = False) -> Any:
-    """What torch pickled, compared first (``check_state``). Raises one of ``UNREADABLE``; nothing is executed.
+def load_state(path: Path, mapped: bool = False, compared: bool = True) -> Any:
+    """What torch pickled, ``compared`` first (``check_state``). Raises one of ``UNREADABLE``; nothing is executed.
 
     ``mapped``: numbers stay in the file until they are used, for a file that nobody changes meanwhile.
     """
-    check_state(path)
+    if compared:
+        check_state(path)
     with warnings.catch_warnings():  # torch's remarks on strange files; the caller says what is wrong
         warnings.simplefilter("ignore")
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
@@ -198,16 +199,34 @@ def outline_of_tensors(path: Path) -> dict[str, Tensor]:
     return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
 
 
+def each_tensor(tree: Any, do: Callable[[Any], Any], kind: type | tuple[type, ...] = Tensor) -> Any:
+    """Mappings, lists and tuples as they are, with what ``do`` makes of each tensor, or of what is of this ``kind``."""
+    if isinstance(tree, kind):
+        return do(tree)
+    if isinstance(tree, Mapping):
+        return {name: each_tensor(x, do, kind) for name, x in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(each_tensor(x, do, kind) for x in tree)
+    return tree
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a sharded tensor that this process holds; any other as it is."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def not_finite(module: nn.Module, weights: Mapping[str, Tensor] | None = None) -> list[str]:
     """Names of the tensors of ``module``, or of ``weights`` for it, with a number that is NaN or infinite there.
 
     Numbers are taken in the type that the module has: one of 1e300 is infinite in single precision. Infinities count in
-    parameters and in statistics of batch norms alone, since a mask, say, is a buffer that holds them.
+    parameters and in statistics of batch norms alone, since a mask, say, is a buffer that holds them. Of tensors that
+    are sharded it looks at what this process holds.
     """
     own = module.state_dict()
     learned = {name for name, _ in module.named_parameters(remove_duplicate=False)}
 
     def good(name: str, tensor: Tensor) -> bool:
+        tensor = local(tensor)
         if name in own and own[name].is_floating_point():
             tensor = tensor.to(own[name].dtype)
         strict = name in learned or name.endswith(STATISTICS)

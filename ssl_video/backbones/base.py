@@ -121,6 +121,16 @@ class Backbone(nn.Module):
         return {name: tap.module for name, tap in self._taps.items()}
 
     @property
+    def parts(self) -> Mapping[str, nn.Module]:
+        """What has weights and is always run as a whole, by the name of the tap behind: stages, or blocks.
+
+        Each can be sharded, compiled or computed again by itself. A network of which others are run than the modules
+        of its taps says so by a property ``parts`` of its own.
+        """
+        own = getattr(self.network, "parts", self.stages)
+        return {name: part for name, part in own.items() if next(part.parameters(), None) is not None}
+
+    @property
     def feature_dim(self) -> int:
         """Channels of the last tap."""
         return self._last.dim

@@ -27,8 +27,7 @@ class ScaledBlock(JointBlock):
         self.scale_attention = nn.Parameter(torch.full((width,), 1e-5))
         self.scale_mlp = nn.Parameter(torch.full((width,), 1e-5))
 
-    def tokens(self, x_BND: Tensor, told: Told | None = None) -> Tensor:
-        """The same shape."""
+    def _attended(self, x_BND: Tensor, told: Told | None) -> Tensor:
         x_BND = x_BND + self.scale_attention * self.attention(self.norm(x_BND), told)
         return x_BND + self.scale_mlp * self.mlp(x_BND)
 

@@ -10,7 +10,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -186,6 +186,13 @@ class STUNet(nn.Module):
         for module in self.modules():
             if isinstance(module, Added) and module.part == "temporal":
                 module.requires_grad_(shape.temporal)
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """The spatial and temporal convolutions of each level (``Backbone.parts``): stages run what is in them."""
+        downs = {f"down{level}": down.block for level, down in enumerate(self.downs, 1)}
+        ups = {f"up{len(self.ups) - number}": up.block for number, up in enumerate(self.ups)}
+        return downs | {"mid": self.mid.block} | ups
 
     @property
     def stages(self) -> dict[str, Stage]:

@@ -41,6 +41,11 @@ class Norm(nn.Module):
 class JointTransformer(nn.Sequential):
     """The stages of a network with joint attention, which also reads a choice of its tubelets (``TokenNetwork``)."""
 
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """The blocks by name (``Backbone.parts``): of other stages ``embed`` and ``blocks`` run what is in them."""
+        return {name: stage for name, stage in self.named_children() if isinstance(stage, JointBlock)}
+
     def embed(self, clip_BCTHW: Tensor, keep_BK: Tensor | None = None) -> Tokens:
         """Tokens of the tubelets whose numbers are kept, of all by default; no others are projected."""
         first = self[0]

@@ -95,6 +95,11 @@ class VisionTransformer(nn.Module):
         names = ["tubelets", *(f"block{number}" for number in range(1, len(blocks) + 1)), *(["norm"] if norm else [])]
         self.maps = nn.ModuleDict({name: ToMap(self.others if cls else 0) for name in names})
 
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """The blocks by the names of their taps (``Backbone.parts``)."""
+        return {f"block{number}": block for number, block in enumerate(self.stack, 1)}
+
     def forward(self, clip_BCTHW: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, D, t, h, w)."""
         maps = (self.maps[name](tokens) for name, tokens in self.steps(self.start(clip_BCTHW)))

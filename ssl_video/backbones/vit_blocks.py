@@ -192,13 +192,18 @@ class JointBlock(nn.Module):
         self.norm, self.attention = norm(width, make.epsilon), Attention(width, make.heads)
         self.mlp = mlp(width, make)
 
-    def forward(self, x_BDthw: Tensor) -> Tensor:
-        """The same shape."""
-        x_BND = self.tokens(x_BDthw.flatten(2).transpose(1, 2))
-        return x_BND.transpose(1, 2).unflatten(2, x_BDthw.shape[2:])
+    def forward(self, x: Tensor, told: Told | None = None) -> Tensor:
+        """The same shape, of a map (B, D, t, h, w) or of tokens (B, N, D)."""
+        if x.ndim == 3:
+            return self._attended(x, told)
+        x_BND = self._attended(x.flatten(2).transpose(1, 2), told)
+        return x_BND.transpose(1, 2).unflatten(2, x.shape[2:])
 
     def tokens(self, x_BND: Tensor, told: Told | None = None) -> Tensor:
-        """The same shape, of any tokens in any order."""
+        """The same shape, of any tokens in any order. The block runs as a module: it may be sharded."""
+        return self(x_BND, told)
+
+    def _attended(self, x_BND: Tensor, told: Told | None) -> Tensor:
         x_BND = x_BND + self.attention(self.norm(x_BND), told)
         return x_BND + self.mlp(x_BND)
 
@@ -217,16 +222,21 @@ class DividedBlock(nn.Module):
         self.norm, self.attention = norm(width, make.epsilon), Attention(width, make.heads)
         self.mlp = mlp(width, make)
 
-    def forward(self, x_BDthw: Tensor) -> Tensor:
-        """The same shape."""
-        x_BND = self.whole(x_BDthw.flatten(2).transpose(1, 2), x_BDthw.shape[2:], classes=0)
-        return x_BND.transpose(1, 2).unflatten(2, x_BDthw.shape[2:])
+    def forward(self, x: Tensor, grid: tuple[int, ...] | None = None, classes: int = 0) -> Tensor:
+        """The same shape, of a map (B, D, t, h, w), or of the tokens of a ``grid`` as ``whole`` takes them."""
+        if grid is not None:
+            return self._attended(x, grid, classes)
+        x_BND = self._attended(x.flatten(2).transpose(1, 2), x.shape[2:], 0)
+        return x_BND.transpose(1, 2).unflatten(2, x.shape[2:])
 
     def whole(self, x_BND: Tensor, grid: tuple[int, ...], classes: int) -> Tensor:
-        """The same shape, of all cells of a grid, row by row, behind 0 or 1 class token.
+        """The same shape, of all cells of a grid, row by row, behind 0 or 1 class token; run as a module.
 
         That joins the attention within each frame, and what it takes from the frames is averaged (the authors' code).
         """
+        return self(x_BND, grid, classes)
+
+    def _attended(self, x_BND: Tensor, grid: tuple[int, ...], classes: int) -> Tensor:
         t, S = grid[0], grid[1] * grid[2]
         first_BcD, x_BtSD = x_BND[:, :classes], x_BND[:, classes:].unflatten(1, (t, S))
         x_BStD = x_BtSD.transpose(1, 2)

@@ -84,6 +84,15 @@ class TrainingConfig(Bounded, flags="--"):
     """Arithmetic of the forward pass; auto takes bf16 where it is faster and right."""
     sync_bn: bool = False
     """Batch statistics over the GPUs of all processes instead of each one's own."""
+    gradients: Literal["fp32", "bf16"] = "fp32"
+    """Numbers in which the processes send each other gradients: bf16 is half as much, and rounded."""
+    shard: bool = False
+    """Divide weights, their average and the optimiser's state among the processes, for networks that do not fit."""
+    checkpoint_activations: str = ""
+    """Parts of the backbone, named by their taps as in layer2,layer3, or all, whose activations are computed again for
+    the gradient instead of being kept."""
+    compile: bool = False
+    """Compile the parts of the network (torch.compile), which takes minutes at first."""
     seed: Seed = 0
     """Seed of weights, samples and augmentation."""
     log_every: Count = 50

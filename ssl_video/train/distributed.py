@@ -125,6 +125,21 @@ class Ranks:
         self.barrier()
         return [_store().get(f"{meeting}/{rank}").decode() for rank in range(self.world_size)]
 
+    def tell_first(self, name: str, words: str) -> list[str]:
+        """What every rank says under a name that is used once, on the first one, which waits for all; [] on the others.
+
+        In no order with other meetings: for threads beside the one that trains.
+        """
+        if self.world_size == 1:
+            return [words]
+        keys = [f"ssl_video/told/{name}/{rank}" for rank in range(self.world_size)]
+        _store().set(keys[self.rank], words)
+        if not self.first:
+            return []
+        while not _store().check(keys):
+            time.sleep(0.01)
+        return [_store().get(key).decode() for key in keys]
+
     def all_see(self, folder: Path) -> None:
         """Raise UserError, on every rank, unless all of them see what the first one writes into ``folder``.
 

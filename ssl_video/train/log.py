@@ -4,7 +4,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -61,9 +61,13 @@ def diverged(what: str) -> UserError:
 def check_weights(modules: Iterable[nn.Module], step: int) -> None:
     """Raise UserError if a weight is not finite once ``step`` steps are done: nothing is written of such a training."""
     for module in modules:
-        if wrong := not_finite(module):
-            some = some_of(wrong, len(module.state_dict()))
-            raise diverged(f"After {step} steps there were NaN or infinite numbers in {some}")
+        stop_at(step, not_finite(module), len(module.state_dict()))
+
+
+def stop_at(step: int, wrong: Sequence[str], of: int) -> None:
+    """Raise UserError if tensors, of so many, were found to be ``wrong`` once ``step`` steps were done."""
+    if wrong:
+        raise diverged(f"After {step} steps there were NaN or infinite numbers in {some_of(wrong, of)}")
 
 
 class Meter:

@@ -2,23 +2,22 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import numpy as np
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ssl_video.progress import showing
 from ssl_video.run import Run
 from ssl_video.train.config import TrainingConfig
 from ssl_video.train.data import BatchKeys, ClipDataset, batches, clips_in, grouping, samples_to_fit, tensors
 from ssl_video.train.distributed import Ranks
-from ssl_video.train.log import Log, Meter, check_weights
+from ssl_video.train.log import Log, Meter
 from ssl_video.train.objective import Context, Objective, Progress
-from ssl_video.train.optim import build_optimizer, set_schedules
-from ssl_video.train.parallel import clip_gradients, load_state, no_sync, state_of, wrap
-from ssl_video.train.precision import channels_last, choose_precision, fp32_where_bf16_is_wrong
+from ssl_video.train.optim import set_schedules
+from ssl_video.train.parallel import place, prepare
+from ssl_video.train.precision import choose_precision
+from ssl_video.train.resuming import opened
+from ssl_video.train.saving import Saver
 from ssl_video.train.stopping import StopSignals
 
 Monitor = Callable[[Objective, int], dict[str, float]]
@@ -52,6 +51,7 @@ def train(
     """Train ``objective`` for the configured steps in all, resuming from the newest checkpoint of ``run``.
 
     A monitor that returns a number called "stop" ends the training after its step. ``progress``: with a bar.
+    Checkpoints are written beside the training (``saving.Saver``), which waits for the last one.
 
     Returns the module whose weights count: ``objective``, or its moving average when the configuration asks for one.
 
@@ -62,24 +62,15 @@ def train(
     """
     steps, accumulate = config.steps_over(len(dataset.videos.videos)), config.optim.accumulate
     device = ranks.device
-    objective.to(device).train()
-    channels_last(objective)
-    fp32_where_bf16_is_wrong(objective)
     dtype = choose_precision(config.precision, device)
-    optimizer = build_optimizer(config.optim, objective)
-    modules: dict[str, nn.Module] = {"pretext": objective}
-    average = None
-    if config.optim.ema is not None:
-        average = AveragedModel(objective, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema), use_buffers=True)
-        average.n_averaged = average.n_averaged.cpu()  # which is looked at in every step
-        modules["average"] = average
-    counts = cast(Objective, average.module) if average is not None else objective
-
-    start = load_state(run.load_checkpoint() if ranks.first else None, modules, optimizer, ranks)
-    if start == 0 and ranks.first:  # the others get its buffers when the module is wrapped
+    place(objective, config, ranks)
+    found = opened(run, ranks)
+    if found is None and ranks.first:  # the others get what is fitted when the objective is wrapped
         objective.fit(samples_to_fit(dataset), np.random.default_rng([config.seed]))
     ranks.barrier()  # the first may have fitted for long
-    wrapped = wrap(objective, config, ranks)
+    trained = prepare(objective, config, ranks)
+    start = trained.load(found)
+    del found  # its file is mapped
     keys = BatchKeys(
         len(dataset.videos.videos),
         config.clips_per_video,
@@ -92,18 +83,14 @@ def train(
     loader = iter(batches(dataset, keys, config.workers, pin=device.type == "cuda"))
     meter = Meter(config.batch_size * accumulate, objective.collapse_below if ranks.first else None, device)
 
-    def save(step: int) -> None:
-        meter.check(step)
-        check_weights(modules.values(), step)
-        if ranks.first:
-            log.check_there()
-            run.save_checkpoint(step, state_of(modules, optimizer, step))
-        ranks.barrier()
-
-    with StopSignals(ranks) as stop, Log(run, Progress(start, steps), config, ranks.first, progress) as log:
+    with (
+        StopSignals(ranks) as stop,
+        Log(run, Progress(start, steps), config, ranks.first, progress) as log,
+        Saver(run, ranks) as saver,
+    ):
         for step in range(start, steps):
-            lr = set_schedules(optimizer, config.optim, Progress(step, steps))
-            optimizer.zero_grad(set_to_none=True)
+            lr = set_schedules(trained.optimizer, config.optim, Progress(step, steps))
+            trained.optimizer.zero_grad(set_to_none=True)
             clips = 0
             for micro in range(accumulate):
                 waiting_since = time.perf_counter()
@@ -111,17 +98,15 @@ def train(
                 meter.waited(time.perf_counter() - waiting_since)
                 clips += clips_in(batch)
                 ctx = context_of(config.seed, Progress(step, steps), ranks, micro, accumulate)
-                with no_sync(wrapped, skip=micro < accumulate - 1):
+                with trained.no_sync(skip=micro < accumulate - 1):
                     with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                        output = wrapped(tensors(batch, device), ctx)
+                        output = trained.forward(tensors(batch, device), ctx)
                     (output.loss / accumulate).backward()
                 meter.add(step, output, batch["problems"])
-            meter.clipped(step, clip_gradients(objective, config.optim.clip_norm))
-            optimizer.step()
+            meter.clipped(step, trained.clip_gradients())
             done = step + 1
-            objective.after_step(Progress(done, steps))
-            if average is not None:
-                average.update_parameters(objective)
+            trained.step(Progress(done, steps))
+            saver.check()
 
             stopping, enough = stop.stopping(done), False
             watching = done % config.monitor_every == 0 or done == steps
@@ -129,20 +114,28 @@ def train(
                 seen = done * clips * ranks.world_size  # every step shows as many
                 record = {"step": done, "lr": lr, "clips": seen} | ranks.mean(meter.record(done))
                 if watching:
-                    check_weights(modules.values(), done)
-                    ranks.equalise(counts)
-                    record |= _watch(monitors, counts, done)
+                    trained.check(done)
+                    saver.wait()  # monitors start workers, and no process with a thread that writes should be forked
+                    with trained.counting() as counts:
+                        record |= _watch(monitors, counts, done)
                     enough = "stop" in ranks.all_say("stop" if "stop" in record else "")  # outside collectives
                     meter.restart()
                 log.write(record, meter.replaced)
             log.tick(done)
             if done % config.checkpoint_every == 0 or done == steps or stopping or enough:
-                save(done)
+                meter.check(done)
+                trained.check(done)
+                if ranks.first:
+                    log.check_there()
+                saver.save(done, trained.state(done))
+            if done == steps or stopping or enough:
+                saver.wait()
+                ranks.barrier()
             if enough:
                 break
             if stopping and done < steps:
                 raise Interrupted(f"Stopped by a signal at step {done} of {steps}; the state is saved")
-    return counts
+    return trained.finished()
 
 
 def _watch(monitors: Sequence[Monitor], objective: Objective, step: int) -> dict[str, float]:

@@ -1,17 +1,15 @@
 """How one objective is trained by many processes. The loop knows these few functions, and not what is behind them."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+import torch.distributed as dist
 
-from ssl_video.backbones.weights import load_into
 from ssl_video.errors import UserError
 from ssl_video.train.config import TrainingConfig
 from ssl_video.train.distributed import Ranks
+from ssl_video.train.objective import Objective
+from ssl_video.train.parts import check_compiler, named_parts, set_passes
+from ssl_video.train.precision import channels_last, fp32_where_bf16_is_wrong
+from ssl_video.train.trained import Trained
 
 
 def check(config: TrainingConfig, ranks: Ranks) -> None:
@@ -25,47 +23,38 @@ def check(config: TrainingConfig, ranks: Ranks) -> None:
         )
     if config.sync_bn and ranks.world_size > 1 and ranks.device.type != "cuda":
         raise UserError("--sync-bn needs a GPU for every process; leave it out on CPUs.")
+    if sharded(config, ranks) and config.minutes is not None:
+        raise UserError(
+            "--shard is for networks that one process cannot time; give --steps or --epochs, not --minutes."
+        )
+    if config.compile:
+        check_compiler()
+    if config.gradients == "bf16" and ranks.world_size > 1:
+        try:
+            dist.all_reduce(torch.zeros(1, dtype=torch.bfloat16, device=ranks.device))
+        except RuntimeError:
+            raise UserError("These processes cannot add bf16 numbers; leave --gradients bf16 out.") from None
 
 
-def wrap(module: nn.Module, config: TrainingConfig, ranks: Ranks) -> nn.Module:
-    """The module whose forward pass trains ``module`` with all ranks. They start with the first rank's tensors."""
-    if ranks.world_size == 1:
-        return module
-    if config.sync_bn:
-        nn.SyncBatchNorm.convert_sync_batchnorm(module)  # in place below the root
-    return DistributedDataParallel(module)
+def sharded(config: TrainingConfig, ranks: Ranks) -> bool:
+    """True if the weights are divided; one process has nobody to divide them with."""
+    return config.shard and ranks.world_size > 1
 
 
-def no_sync(wrapped: nn.Module, skip: bool) -> AbstractContextManager[Any]:
-    """In this context, if ``skip``, gradients stay on their rank: they are summed up over several batches first."""
-    return wrapped.no_sync() if skip and isinstance(wrapped, DistributedDataParallel) else nullcontext()
+def place(objective: Objective, config: TrainingConfig, ranks: Ranks) -> None:
+    """Onto the device, in its layout; what is sharded stays where it is until then, since it may not fit."""
+    objective.train()
+    if not sharded(config, ranks):
+        objective.to(ranks.device)
+        channels_last(objective)
+    fp32_where_bf16_is_wrong(objective)
 
 
-def clip_gradients(module: nn.Module, norm: float | None) -> Tensor | None:
-    """Scale the gradient of all parameters together down to ``norm``; its norm before, where there is one to keep."""
-    return None if norm is None else nn.utils.clip_grad_norm_(module.parameters(), norm)
+def prepare(objective: Objective, config: TrainingConfig, ranks: Ranks) -> Trained:
+    """What the loop trains, of an objective that is built and fitted. Raises UserError."""
+    set_passes(objective, named_parts(objective.backbone, config.checkpoint_activations), config.compile)
+    if not sharded(config, ranks):
+        return Trained(objective, config, ranks)
+    from ssl_video.train.sharding import Sharded  # which takes a second to import
 
-
-def state_of(modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, step: int) -> dict[str, Any]:
-    """All that a resumed training needs, as tensors and numbers."""
-    state = {name: module.state_dict() for name, module in modules.items()}
-    return state | {"optimizer": optimizer.state_dict(), "step": step}
-
-
-def load_state(
-    state: Mapping[str, Any] | None, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, ranks: Ranks
-) -> int:
-    """Load what the first rank has read, on all of them; the number of steps that were done, 0 if there is nothing.
-
-    Raises UserError for weights that do not fit, or are not finite.
-    """
-    state = ranks.share(state)
-    if state is None:
-        return 0
-    for name, module in modules.items():
-        load_into(module, state[name], f"The checkpoint of step {state['step']}")
-    scales = [{k: group[k] for k in ("lr_scale", "decay_scale")} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state["optimizer"])
-    for group, scale in zip(optimizer.param_groups, scales, strict=True):  # they are configuration, not state
-        group.update(scale)
-    return state["step"]
+    return Sharded(objective, config, ranks)

@@ -12,6 +12,8 @@ from ssl_video.backbones.weights.entries import (
 )
 from ssl_video.backbones.weights.files import (
     LoadReport,
+    check_layout,
+    check_numbers,
     current_names,
     load_into,
     load_weights,
@@ -30,6 +32,8 @@ __all__ = [
     "LoadReport",
     "Names",
     "Published",
+    "check_layout",
+    "check_numbers",
     "current_names",
     "found",
     "load_into",

@@ -97,10 +97,20 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], what: str, heads
     own = {k: v for k, v in module.state_dict().items() if not k.startswith(heads)}
     weights = current_names(weights, own)
     given = {k: v for k, v in weights.items() if not k.startswith(heads)}
-    missing = tuple(k for k in own if k not in given)
+    check_layout(own, given, what)
+    check_numbers(module, given, what)
+    module.load_state_dict(given, strict=False)
+    return LoadReport(
+        what, tuple(given), tuple(k for k in weights if k not in given), tuple(k for k in own if k not in given)
+    )
+
+
+def check_layout(own: Mapping[str, Any], given: Mapping[str, Any], what: str) -> None:
+    """Raise UserError unless names and shapes are a module's ``own``; counters of batch norms may be missing."""
+    missing = [k for k in own if k not in given and not k.endswith("num_batches_tracked")]
     faults = (
         [f"unexpected {k}" for k in given if k not in own]
-        + [f"missing {k}" for k in missing if not k.endswith("num_batches_tracked")]
+        + [f"missing {k}" for k in missing]
         + [
             f"{k} is {tuple(given[k].shape)} and should be {tuple(own[k].shape)}"
             for k in own
@@ -110,9 +120,6 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], what: str, heads
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise UserError(f"{what} does not fit this architecture: {'; '.join(faults[:3])}{more}.")
-    check_numbers(module, given, what)
-    module.load_state_dict(given, strict=False)
-    return LoadReport(what, tuple(given), tuple(k for k in weights if k not in given), missing)
 
 
 def check_numbers(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
