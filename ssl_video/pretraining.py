@@ -38,9 +38,8 @@ from ssl_video.train.report import chance_of, held_out_result, write_report
 from ssl_video.train.span import fit_span, in_flags
 from ssl_video.video.reader import get_reader
 
-MAY_CHANGE = {"workers", "reader", "device", "tensorboard", "wandb", "probe"} | {
-    "shard", "compile", "checkpoint_activations"
-}  # fmt: skip
+HERE = ("workers", "reader", "device", "tensorboard", "wandb", "probe")
+MAY_CHANGE = {*HERE, "shard", "compile", "checkpoint_activations"}
 """Options that may differ on resuming: nothing that a result depends on, but for how sums are rounded."""
 PROBED = 1000
 """Videos of a list on which a run is measured when it has ended."""

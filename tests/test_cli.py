@@ -116,7 +116,7 @@ def test_index_and_query_find_the_same_video_in_another_file(finished, drawn, tm
     assert main(["query", str(tmp_path / "i"), copy, "--top-k", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4 and lines[1].endswith(f"{source}  (identical)")
-    (vectors,) = (tmp_path / "i").glob("vectors-*")
+    (vectors,) = (tmp_path / "i").glob("segment-*/vectors.npy")
     vectors.write_bytes(vectors.read_bytes()[:-4] + b"evil")
     assert "changed since the index was made" in said(capsys, "query", tmp_path / "i", copy)
 

@@ -60,7 +60,7 @@ def test_a_flag_that_is_gone_is_found():
 def test_the_whole_help_says_whose_defaults_it_shows():
     bare, named = (" ".join(help_of(command).split()) for command in ("pretrain", "pretrain --pretext clip_order"))
     assert "Defaults shown are those of speediness:small; others have their own (--config RECIPE --help)." in bare
-    assert "--batch-size INT Videos in a batch, over all processes together. (default: 16)" in named
+    assert "--batch-size INT Samples in a batch, over all processes together. (default: 16)" in named
 
 
 def test_a_howto_is_one_screen_under_a_title():
