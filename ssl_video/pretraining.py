@@ -44,7 +44,6 @@ MAY_CHANGE = {*HERE, "shard", "compile", "checkpoint_activations"}
 PROBED = 1000
 """Videos of a list on which a run is measured when it has ended."""
 
-
 Resume = bool | Literal["auto"]
 
 
