@@ -73,3 +73,13 @@ def test_the_page_of_results_shows_what_its_stored_file_holds():
     assert not others, "rows of another configuration: measure them again, or take them out"
     page = (docs / "results.md").read_text("utf-8")
     assert "\n".join(line.replace("## ", "### ") for line in overview(table, found)).strip() in page
+
+
+def test_the_page_of_pretexts_of_today_shows_what_its_stored_file_holds():
+    docs = Path(__file__).parents[1] / "docs"
+    table = load_table("modern", {}, seeds=1)
+    found, others = read_stored(docs / "modern.json", table)
+    assert not others, "rows of another configuration: measure them again, or take them out"
+    page = (docs / "modern.md").read_text("utf-8")
+    lines = [line.replace("## ", "### ") for line in overview(table, found) if line != OVERVIEW_LEGEND]
+    assert "\n".join(lines[: lines.index("### ut, 3 splits, a seed each")]).strip() in page
