@@ -2,9 +2,6 @@
 
 import copy
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import train
 from ssl_video.train.parallel import check
 from ssl_video.train.parts import named_parts, parts_of, set_passes
+from tests import warm
 from tests.nets import drawn_frames, tiny_backbone, video_set
 from tests.parallel_script import CUT, STEPS, config_for, pretext_called, weights_after
 from tests.train_script import config_for as small_config
@@ -36,11 +34,7 @@ def trained(tmp_path_factory):
     """What one process and two make of the same training, and the folder of the runs."""
     folder = tmp_path_factory.mktemp("parallel")
     weights_after(folder / "one", config_for(STEPS), Ranks(), stop=CUT)
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error::FutureWarning"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    line = [*launcher, str(ROOT / "tests" / "parallel_script.py"), str(folder)]
-    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
+    warm.run_together([str(ROOT / "tests" / "parallel_script.py"), str(folder)])
     found = torch.load(folder / "found.pt", weights_only=True)
     found["one"] = weights_after(folder / "whole", config_for(STEPS), Ranks())
     return folder, found
