@@ -132,7 +132,10 @@ def training(folder: Path, rows: int) -> bool:
             base = base or cost
             more_s, more_mb = cost.cpu_s - base.cpu_s, cost.peak_mb - base.peak_mb
             good &= more_s <= 15 and more_mb <= 150
+            columns = sum(p.stat().st_size for p in (folder / "cache" / "lists").rglob("*.npy")) if count >= SOME else 0
             print(f"{count:>12} {said:<18} {cost.cpu_s:>8.1f} {more_s:>8.1f} {cost.peak_mb:>8.0f} {more_mb:>8.0f}")
+            if columns:
+                print(f"{'':>12} {columns / count:.0f} bytes a video in columns")
     return good
 
 

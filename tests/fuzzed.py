@@ -212,7 +212,7 @@ def _draw_indices(folder: Path) -> list[str]:
     from ssl_video.eval.features import Features
     from tests import indices
 
-    for name in ("exact", "IVF2,PQ4x4", "HNSW4"):
+    for name in ("exact", "IVF2,SQ8", "IVF2,PQ4x4", "HNSW4", "LSH"):
         stored = indices.made(folder / name, indices.entries_of(0, 8), indices.vectors_of(24), name)
         change(stored, Extracted(None, Features([], [], [], []), {}), {3}, {})
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

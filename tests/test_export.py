@@ -133,7 +133,7 @@ def with_their_names(tmp_path_factory):
     return exported
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mc3_18", "s3d"])
+@pytest.mark.parametrize("name", ["resnet18", "mc3_18", "r3d_18", "s3d"])
 def test_torchvision_loads_the_weights_into_its_own_network(with_their_names, monkeypatch, name):
     model, out = with_their_names(name)
     names = run_code(out, "PyTorch and torchvision", monkeypatch)

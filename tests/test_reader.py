@@ -58,12 +58,11 @@ def test_made_files_are_read_exactly(tmp_path, name):
 
 def test_every_decodable_real_file_is_read_exactly(shared_data):
     files = sorted((shared_data / "odd").iterdir())
-    alike = sorted(shared_data.glob("ucf101_clips/**/*.avi")) + sorted(shared_data.glob("hmdb51_clips/**/*.avi"))
-    files += alike[::3]
+    files += sorted(shared_data.glob("ucf101_clips/**/*.avi")) + sorted(shared_data.glob("hmdb51_clips/**/*.avi"))
     read = [(path, info) for path, info in scan(list(map(str, files))) if isinstance(info, VideoInfo)]
     for path, info in read:
         check_exact(path, info, draws=2 if info.width * info.height < 640 * 480 else 1)
-    assert len(read) >= 50
+    assert len(read) >= 65
 
 
 @pytest.mark.parametrize("name", ["h264.mp4", "b-frames.avi", "variable.mp4", "gray.mkv"])

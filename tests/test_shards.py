@@ -166,15 +166,15 @@ def extracted(model, part, *_args, **_more):
 os.fsync = lambda _file: None
 shards.SHARD, shards.extract = 1, extracted
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
-found = shards.extract_to(FeatureFolder(Path(sys.argv[1]), "w"), tiny_model(), video_set(500), Extraction(1))
-assert found.mean_ND[:, 0].tolist() == list(range(500))
+found = shards.extract_to(FeatureFolder(Path(sys.argv[1]), "w"), tiny_model(), video_set(2000), Extraction(1))
+assert found.mean_ND[:, 0].tolist() == list(range(2000))
 """
 
 
 def test_features_in_more_files_than_a_process_may_open_are_read(tmp_path):
     done = warm.run(["-c", MANY, str(tmp_path / "f")])
     assert done.returncode == 0, done.stderr[-2000:]
-    assert len(list((tmp_path / "f").glob("*.npy"))) == 500
+    assert len(list((tmp_path / "f").glob("*.npy"))) == 2000
 
 
 def test_a_probe_resumes_from_kept_features(tmp_path, model, reads):

@@ -5,7 +5,8 @@ It is written film by film, so that what was killed goes on with the films that 
 
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from itertools import takewhile
@@ -126,13 +127,8 @@ def draw_sheet(path: Path, clips: Sequence[np.ndarray], titles: Sequence[str]) -
 
 def draw_frames(path: Path, frames: Sequence[np.ndarray], titles: Sequence[str]) -> None:
     """A figure: frames (H, W, 3) side by side, each with its title below."""
-    columns = min(COLUMNS, len(frames))
-    lines = -(-len(frames) // columns)
-    with figure_to(path, 1.5 * columns, 1.9 * lines) as figure:
-        axes = figure.subplots(lines, columns, squeeze=False).ravel()
-        for axis in axes:
-            axis.set_axis_off()
-        for axis, frame_HWC, title in zip(axes, frames, titles, strict=False):
+    with grid_to(path, len(frames), COLUMNS, (1.5, 1.9)) as axes:
+        for axis, frame_HWC, title in zip(axes, frames, titles, strict=True):
             picture(axis, frame_HWC)
             below = textwrap.fill(shortened(title), 26)
             axis.text(0, -0.04, below, transform=axis.transAxes, va="top", fontsize=7)
@@ -140,15 +136,22 @@ def draw_frames(path: Path, frames: Sequence[np.ndarray], titles: Sequence[str])
 
 def draw_slices(path: Path, clips: Sequence[np.ndarray], titles: Sequence[str]) -> None:
     """A figure: of each film one row of pixels over time, x to the right and t downwards; the row that changes most."""
-    columns = min(4, len(clips))
-    lines = -(-len(clips) // columns)
-    with figure_to(path, 2.4 * columns, 2.5 * lines) as figure:
-        axes = figure.subplots(lines, columns, squeeze=False).ravel()
-        for axis in axes:
-            axis.set_axis_off()
-        for axis, clip_THWC, title in zip(axes, clips, titles, strict=False):
+    with grid_to(path, len(clips), 4, (2.4, 2.5)) as axes:
+        for axis, clip_THWC, title in zip(axes, clips, titles, strict=True):
             row = liveliest_row(clip_THWC)
             picture(axis, clip_THWC[:, row], f"{shortened(title, 34)}\nx-t, row {row}", aspect="auto")
+
+
+@contextmanager
+def grid_to(path: Path, count: int, most: int, inches: tuple[float, float]) -> Iterator[Sequence[Any]]:
+    """The axes of so many pictures of a figure, at most ``most`` a line, each of so many inches (width, height)."""
+    columns = min(most, count)
+    lines = -(-count // columns)
+    with figure_to(path, inches[0] * columns, inches[1] * lines) as figure:
+        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        for axis in axes[count:]:
+            axis.set_axis_off()
+        yield axes[:count]
 
 
 def liveliest_row(clip_THWC: np.ndarray) -> int:
