@@ -151,7 +151,7 @@ def grid_to(path: Path, count: int, most: int, inches: tuple[float, float]) -> I
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
         for axis in axes[count:]:
             axis.set_axis_off()
-        yield axes[:count]
+        yield list(axes[:count])
 
 
 def liveliest_row(clip_THWC: np.ndarray) -> int:
