@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from ssl_video.apps.table import Entry, Row, Table, load_table, read_table
 from ssl_video.apps.table_found import Found, read_stored
 from ssl_video.apps.table_overview import OVERVIEW_LEGEND, label_of, overview
@@ -66,20 +68,11 @@ def test_a_label_is_the_network_and_its_control():
     assert label_of(Row("shortcuts, one size")) == "shortcuts, one size"
 
 
-def test_the_page_of_results_shows_what_its_stored_file_holds():
+@pytest.mark.parametrize("name", ["results", "modern"])
+def test_a_page_of_docs_shows_what_its_stored_file_holds(name):
     docs = Path(__file__).parents[1] / "docs"
-    table = load_table("results", {})
-    found, others = read_stored(docs / "results.json", table)
+    table = load_table(name, {})
+    found, others = read_stored(docs / f"{name}.json", table)
     assert not others, "rows of another configuration: measure them again, or take them out"
-    page = (docs / "results.md").read_text("utf-8")
+    page = (docs / f"{name}.md").read_text("utf-8")
     assert "\n".join(line.replace("## ", "### ") for line in overview(table, found)).strip() in page
-
-
-def test_the_page_of_pretexts_of_today_shows_what_its_stored_file_holds():
-    docs = Path(__file__).parents[1] / "docs"
-    table = load_table("modern", {}, seeds=1)
-    found, others = read_stored(docs / "modern.json", table)
-    assert not others, "rows of another configuration: measure them again, or take them out"
-    page = (docs / "modern.md").read_text("utf-8")
-    lines = [line.replace("## ", "### ") for line in overview(table, found) if line != OVERVIEW_LEGEND]
-    assert "\n".join(lines[: lines.index("### ut, 3 splits, a seed each")]).strip() in page
