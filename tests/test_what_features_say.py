@@ -13,7 +13,7 @@ from ssl_video.model import load_model
 
 def test_what_is_drawn_is_read_from_pixels_and_centres():
     frames_THWC = np.zeros((3, 4, 4, 3), np.uint8)
-    frames_THWC[1] = 60, 80, 100  # the middle one, which 240 levels of three channels go in and out of
+    frames_THWC[1] = 60, 80, 100  # the middle one; 80 levels on average, in and out
     colours_and_place = 60, 80, 100, 5, 6
     found_7 = drawn_in(frames_THWC, np.array([[2, 2], [5, 6], [5, 9]]))  # 5 pixels, then 3
     assert found_7 == pytest.approx([*colours_and_place, 80, 4])
