@@ -1,9 +1,8 @@
 """Pretraining: from videos to a run."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Set
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -259,10 +258,11 @@ def untrained(
     if weights:
         backbone = build_backbone(name, **options)
     else:  # a checkpoint has them, and their file may be gone
-        backbone = unloaded_backbone(name, **options)
-        if seen_before is None and options["weights"] not in (None, "None"):
-            seen_before = seen_by(options["weights"], name, backbone.published)
-        backbone.provenance = dataclasses.replace(backbone.provenance, trained_on=seen_before or frozenset())
+        backbone, source = unloaded_backbone(name, **options), options["weights"]
+        began = "" if source in (None, "None") else f"The training began with the weights of {source}."
+        seen = seen_by(source, name, backbone.published) if began and seen_before is None else seen_before
+        start = {"trained_on": seen or frozenset(), "weights_report": began}
+        backbone.provenance = replace(backbone.provenance, **start)
     if backbone.provenance.weights_report:
         say(backbone.provenance.weights_report)
     pretext = build_pretext(config.pretext.name, backbone, config.pretext.options)
@@ -298,7 +298,7 @@ def write_weights(
     backbone = exported or pretext.exported()
     seen = Digests.of(digest(video) for video in videos) | backbone.provenance.trained_on
     header = header_of_backbone(backbone, pretext.view, seen)
-    header["pretext"] = {"name": PRETEXTS.name_of(type(pretext)), "options": dataclasses.asdict(pretext.config)}
+    header["pretext"] = {"name": PRETEXTS.name_of(type(pretext)), "options": asdict(pretext.config)}
     if pretext.supervision:
         header["supervision"] = pretext.supervision
     run.save_weights(pretext.state_dict(), backbone.state_dict(), header | {"data": dict(data or {})})

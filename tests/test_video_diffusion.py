@@ -29,6 +29,7 @@ from ssl_video.train.config import OptimConfig, TrainingConfig
 from ssl_video.train.data import ClipDataset, collate, tensors
 from ssl_video.train.loop import train
 from ssl_video.train.optim import build_optimizer
+from ssl_video.train.pace import measure_pace
 from tests.nets import drawn_frames, tiny_backbone, video_set
 
 OPTIONS = {"frames": 4, "stride": 1, "short_side": 16, "size": 16}
@@ -267,6 +268,12 @@ def test_freezing_all_that_there_is_is_refused():
 def test_freezing_what_no_image_network_has_learned_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"name its run by --backbone\.weights"):
         trained(Run(tmp_path / "run"), config({"freeze_spatial": True}, steps=1))
+
+
+def test_a_second_phase_is_resumed_where_the_network_of_images_is_gone(tmp_path):
+    made = config({"freeze_spatial": True}, {"weights": str(tmp_path / "gone.safetensors")}, steps=40)
+    pretext, samples = untrained(made, weights=False), video_set()
+    measure_pace(pretext, ClipDataset(samples, pretext, 0, drawn_frames), made.training)  # what is left is estimated
 
 
 def test_a_resumed_training_ends_as_one_that_did_not_stop(tmp_path):
