@@ -1,4 +1,4 @@
-"""benchmarks/key_frames.py, diffusion_features.py, seams.py, resizing.py: their parts, at tiny size."""
+"""benchmarks/key_frames.py, diffusion_features.py, seams.py, resizing.py, uses.py: their parts, at tiny size."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import diffusion_features, resizing, seams
+from benchmarks import diffusion_features, resizing, seams, uses
 from benchmarks.kept import Kept, check_same, kept_array, table
 from benchmarks.key_frames import (
     Plan,
@@ -22,6 +22,7 @@ from benchmarks.key_frames import (
 )
 from ssl_video.backbones.base import build_backbone
 from ssl_video.capabilities import Sampling
+from ssl_video.datasets.masks import read_mask
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.datasets.synthetic import SyntheticConfig, draw, synthesize
 from ssl_video.errors import UserError
@@ -180,6 +181,24 @@ def test_real_clips_are_made_small_and_large_again(tmp_path):
     model = saved(tmp_path / "run", "video_upscaling")
     clips = np.random.default_rng(0).integers(0, 256, (2, 7, 8, 8, 3), dtype=np.uint8)
     assert seams.larger(model, clips, FAST).shape == clips.shape
+
+
+# uses
+
+
+def test_sepia_is_no_way_from_sepia_and_pure_colours_are_far():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
+    assert uses.from_sepia(uses.sepia(frames)) < 1
+    assert uses.from_sepia(frames) > 20
+    blue = np.full((1, 2, 2, 3), (0, 0, 255), np.uint8)
+    assert uses.from_sepia(blue) == pytest.approx(255 * np.sqrt(1 - 0.55**2 / (1 + 0.64 + 0.55**2)))
+
+
+def test_a_drawn_video_is_given_as_pictures_and_its_right_half_is_marked(tmp_path):
+    given = uses.given_files(tmp_path, draw("prompts", 3, size=16, frames=4))
+    assert len(list(given["video"].iterdir())) == 4 and given["image"].name == "00000.png"
+    mask_HW = read_mask(given["mask"])
+    assert (mask_HW > 0).tolist() == [[False] * 8 + [True] * 8] * 16
 
 
 # resizing
