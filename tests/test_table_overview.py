@@ -62,6 +62,18 @@ def test_what_lacks_a_seed_is_left_out_and_nothing_is_written_of_a_set_without_n
     assert overview(table, []) == []
 
 
+def test_rows_of_a_section_have_a_table_of_their_own_behind_the_others():
+    rows = [{**row, "section": "small"} if row["name"] == "order: kNN" else row for row in CONTENT["rows"]]
+    table = read_table({**CONTENT, "rows": rows}, {})
+    measured = {"order: linear": (0.5, 0.7), "order: kNN": (0.3, 0.3)}
+    lines = overview(table, found_of(table, measured, "b") + found_of(table, measured))
+    names = ["a, split 1, 2 seeds", "b, split 1, 2 seeds"]
+    assert [line for line in lines if line.startswith("##")] == [
+        *(f"## {name}" for name in names), *(f"## small: {name}" for name in names)
+    ]  # fmt: skip
+    assert sum("kNN" in line for line in lines) == 2
+
+
 def test_a_label_is_the_network_and_its_control():
     labels = {name: label_of(Row(name)) for name in ("speed: own task, chance 1/2", "speed: kNN", "speed: kNN, still")}
     assert list(labels.values()) == ["speed", "speed", "speed, still"]

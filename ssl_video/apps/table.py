@@ -94,6 +94,8 @@ class Row:
     """Options of that network over those of the row, such as ``calibrate``."""
     architecture: str = ""
     """Shown beside the name."""
+    section: str = ""
+    """The overview of a data set has a table of its own for the rows of each section, so called."""
     only: tuple[str, ...] = ()
     """The data sets that it is measured on; all, if none is named."""
     quick: bool = True

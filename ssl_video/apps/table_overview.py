@@ -1,4 +1,4 @@
-"""The overview of a table of margins: for each data set a line a network and a column a protocol."""
+"""The overview of a table of margins: for each data set, and section, a line a network and a column a protocol."""
 
 from collections.abc import Sequence
 
@@ -19,14 +19,18 @@ OVERVIEW_LEGEND = (
 
 def overview(table: Table, found: Sequence[Found]) -> list[str]:
     """Markdown of the overview, its lines; of data sets and rows of which nothing is measured there are none."""
-    by_group: dict[str, list[Line]] = {}
+    tables: dict[tuple[str, str], list[Line]] = {}
     for row in trained_rows(table):
         for line in lines_of(table, found, row) if row.model is not None else ():
-            by_group.setdefault(line.group.name, []).append(line)
+            tables.setdefault((row.section, line.group.name), []).append(line)
+    sections = list(dict.fromkeys(section for section, _ in tables))
+    order = {
+        key: (sections.index(key[0]), list(table.data).index(lines[0].group.data)) for key, lines in tables.items()
+    }
     texts: list[str] = []
-    for name, lines in sorted(by_group.items(), key=lambda group: list(table.data).index(group[1][0].group.data)):
+    for (section, name), lines in sorted(tables.items(), key=lambda item: order[item[0]]):
         if any(line.measured for line in lines):
-            texts += [f"## {name}", "", *_of_group(lines), ""]
+            texts += [f"## {section and f'{section}: '}{name}", "", *_of_group(lines), ""]
     return [*texts, OVERVIEW_LEGEND, ""] if texts else []
 
 
