@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from ssl_video import files, processes
 from ssl_video.apps import doctor
 from ssl_video.cli import main
-from ssl_video.cli.memory import reading_ended
+from ssl_video.cli.memory import others_ended, reading_ended
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.errors import UserError
 from ssl_video.files import aside_of, check_new, clear_dead, folder_written_aside, is_empty, new_folder, written_aside
@@ -429,3 +429,17 @@ def test_dead_files_of_one_name_alone_are_cleared(tmp_path):
         (tmp_path / dead(name)).write_text("half")
     clear_dead(tmp_path, "a")
     assert [p.name for p in tmp_path.iterdir()] == [dead("b")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[/gloo/transport/tcp/pair.cc:545] Read error [10.7.0.2]:11939: Connection reset by peer.",
+        "[/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1800000ms for recv operation to complete",
+        "NCCL error: remote process exited or there was a network error\nncclRemoteError: A call failed",
+    ],
+)
+def test_another_process_that_was_lost_is_one_sentence_with_what_to_do(text):
+    said = others_ended(RuntimeError(text), "pretrain") or ""
+    assert said.startswith("Another process has ended") and "--resume auto" in said
+    assert others_ended(RuntimeError("shapes cannot be multiplied"), "pretrain") is None

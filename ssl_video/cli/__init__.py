@@ -81,10 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (MemoryError, RuntimeError) as error:
-        from ssl_video.cli.memory import out_of_memory, reading_ended
+        from ssl_video.cli.memory import others_ended, out_of_memory, reading_ended
 
         command = " ".join(word for word in argv[:2] if not word.startswith("-"))
-        sentence = out_of_memory(error, command) or reading_ended(error, command.partition(" ")[0])
+        first = command.partition(" ")[0]
+        sentence = out_of_memory(error, command) or reading_ended(error, first) or others_ended(error, first)
         if "determine home directory" in str(error):
             sentence = "This user has no home folder (HOME is not set); write paths without '~'."
         if sentence is None:

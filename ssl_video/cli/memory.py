@@ -1,4 +1,4 @@
-"""Memory that ran out, and reading processes that were killed, as sentences that name the options which help."""
+"""Memory that ran out, and processes that were killed, as sentences that name the options which help."""
 
 import re
 from collections.abc import Mapping
@@ -30,6 +30,11 @@ READING = (
     r"|Pin memory thread exited"
 )
 """What torch says where a loader's worker was killed, or could not hand over what it had read."""
+OTHERS = (
+    r"gloo.transport.*(Connection (closed|reset) by peer|Broken pipe|Timed out waiting|No route to host)"
+    r"|ncclRemoteError|Gloo connectFullMesh failed"
+)
+"""What torch says where another process of a training has ended, or its machine does not answer."""
 ON_CPU = ("MemoryError", "DefaultCPUAllocator: can't allocate memory", "not enough memory: you tried to allocate")
 
 
@@ -42,6 +47,14 @@ def reading_ended(error: BaseException, command: str) -> str | None:
         "A reading process was killed, or had no shared memory to hand over what it read; use fewer --workers (0 needs "
         f"no shared memory), or give a container more (docker run --shm-size 8g), and {again}."
     )
+
+
+def others_ended(error: BaseException, command: str) -> str | None:
+    """The sentence for an error of processes that work together, when another one has ended; else None."""
+    if not isinstance(error, RuntimeError) or re.search(OTHERS, str(error), re.DOTALL) is None:
+        return None
+    again = "with --resume auto" if command == "pretrain" else "again"
+    return f"Another process has ended, or its machine does not answer; run the same line {again} on all of them."
 
 
 def out_of_memory(error: BaseException, command: str) -> str | None:
