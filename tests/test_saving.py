@@ -9,8 +9,9 @@ import torch
 from ssl_video.checkpoints import Checkpoints, Piece, save_shard, whole
 from ssl_video.errors import UserError
 from ssl_video.run import Run
-from ssl_video.train import saving
+from ssl_video.train import distributed, saving
 from ssl_video.train.data import ClipDataset
+from ssl_video.train.distributed import Ranks
 from ssl_video.train.loop import train
 from ssl_video.train.saving import Saver
 from tests.nets import drawn_frames, video_set
@@ -146,3 +147,18 @@ def test_a_shard_that_cannot_be_written_leaves_the_checkpoint_before(tmp_path, m
     with pytest.raises(UserError, match=said), Saver(run) as saver:
         saver.save(2, {"step": 2, "w": WEIGHT})
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_00000001"]
+
+
+def test_a_part_of_a_process_that_is_lost_is_not_waited_for_once_the_training_has_failed(monkeypatch):
+    class Silent:
+        def set(self, *_what): ...
+
+        def check(self, _keys):
+            return False
+
+    monkeypatch.setattr(distributed, "_store", Silent)
+    monkeypatch.setattr(distributed, "LATE_S", 0.0)
+    looks: list[None] = []
+    with pytest.raises(UserError, match="has not written its part of the checkpoint"):
+        Ranks(0, 2).tell_first("step_1", "", lambda: looks.append(None) or len(looks) > 3)
+    assert len(looks) > 3  # it waits as long as the training goes on

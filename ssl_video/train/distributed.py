@@ -29,6 +29,8 @@ SEES_S = 45.0
 """How long a rank waits for what another wrote to a shared disk: a network's disk may show it some seconds late."""
 LAST_S = 10.0
 """How long the first rank, which ends last, waits for the others to leave."""
+LATE_S = 60.0
+"""How long it waits for the others' parts of a checkpoint when a training has failed: they may still write."""
 _meetings = itertools.count()
 _side: dict[str, Any] = {}
 
@@ -125,10 +127,11 @@ class Ranks:
         self.barrier()
         return [_store().get(f"{meeting}/{rank}").decode() for rank in range(self.world_size)]
 
-    def tell_first(self, name: str, words: str) -> list[str]:
+    def tell_first(self, name: str, words: str, vain: Callable[[], bool] = lambda: False) -> list[str]:
         """What every rank says under a name that is used once, on the first one, which waits for all; [] on the others.
 
-        In no order with other meetings: for threads beside the one that trains.
+        In no order with other meetings: for threads beside the one that trains. Once that one has failed, and what is
+        waited for may be in ``vain``, it is waited for ``LATE_S`` more, and UserError raised.
         """
         if self.world_size == 1:
             return [words]
@@ -136,7 +139,11 @@ class Ranks:
         _store().set(keys[self.rank], words)
         if not self.first:
             return []
+        until = float("inf")
         while not _store().check(keys):
+            until = min(until, time.monotonic() + LATE_S) if vain() else until
+            if time.monotonic() > until:
+                raise UserError("Another process has ended, and has not written its part of the checkpoint.")
             time.sleep(0.01)
         return [_store().get(key).decode() for key in keys]
 

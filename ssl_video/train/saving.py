@@ -28,11 +28,14 @@ class Saver:
         self.copies: dict[Any, Tensor] = {}
         self.thread: threading.Thread | None = None
         self.failed: BaseException | None = None
+        self.ended = threading.Event()  # the training failed: what others would write may never come
 
     def __enter__(self) -> "Saver":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_exc: object) -> None:
+        if kind is not None:
+            self.ended.set()
         self.wait(quietly=kind is not None)
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
@@ -81,7 +84,7 @@ class Saver:
             save_shard(aside, self.ranks.rank, self.ranks.world_size, copied)
         except (OSError, RuntimeError) as error:
             wrong = in_short(error)
-        said = self.ranks.tell_first(aside.name, wrong)
+        said = self.ranks.tell_first(aside.name, wrong, self.ended.is_set)
         if any(said):
             shutil.rmtree(aside, ignore_errors=True)
             raise self.run.saved.not_written(step, next(filter(None, said)))
