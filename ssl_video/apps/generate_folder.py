@@ -122,7 +122,8 @@ def draw_sheet(path: Path, clips: Sequence[np.ndarray], titles: Sequence[str]) -
         for row, (clip_THWC, title) in enumerate(zip(clips, titles, strict=True)):
             for column, number in enumerate(chosen.tolist()):
                 picture(axes[row, column], clip_THWC[number], f"frame {number}" if row == 0 else "")
-            words = axes[row, 0].text(0, -0.04, shortened(title), transform=axes[row, 0].transAxes, va="top", fontsize=7)
+            first = axes[row, 0]
+            words = first.text(0, -0.04, shortened(title), transform=first.transAxes, va="top", fontsize=7)
             words.set_in_layout(False)  # it may be longer than its picture is wide
 
 
