@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_video.checkpoints import KEEP
+from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Pretext
 from ssl_video.pretrain_config import PretrainConfig
 from ssl_video.progress import are, count, duration, size
@@ -69,12 +70,18 @@ def plan_of(
     """The plan of a training, ``done`` steps of which are done, into the folder ``out``.
 
     A training with ``STEPS_TO_TIME`` steps to do is timed (``measure_pace``), which takes some seconds and changes
-    nothing of it; one whose weights are sharded is not: one process may not hold it. Raises UserError if no sample can
-    be read.
+    nothing of it; one whose weights are sharded is not: one process may not hold it, and one that goes on without what
+    its start read (a teacher, say, which its checkpoint has) is not either. Raises UserError if no sample can be read.
     """
     training = config.training
     total = training.steps_over(len(lists.training.videos))
     timed = total - done >= STEPS_TO_TIME and not sharded(training, ranks)
+    pace = None
+    try:
+        pace = measure_pace(pretext, dataset, training, ranks) if timed else None
+    except UserError:
+        if not done:
+            raise
     own = sum(t.numel() * t.element_size() for t in pretext.state_dict().values())
     trained = sum(p.numel() * p.element_size() for p in pretext.parameters() if p.requires_grad)
     of_backbone = sum(t.numel() * t.element_size() for t in pretext.exported().state_dict().values())
@@ -85,7 +92,7 @@ def plan_of(
         parameters=sum(p.numel() for p in pretext.parameters()),
         steps=total - done,
         total=total,
-        pace=measure_pace(pretext, dataset, training, ranks) if timed else None,
+        pace=pace,
         out=out,
         checkpoint=_checkpoint(training.optim, own, trained),
         weights=own + of_backbone,

@@ -5,13 +5,19 @@ import pytest
 import torch
 
 from ssl_video.backbones.base import build_backbone
+from ssl_video.datasets.base import VideoSet
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Context, Pretext, Progress, build_pretext
 from ssl_video.pretexts.tokens import of_ids
 from ssl_video.pretexts.vjepa import VJEPA, block_size, union
+from ssl_video.pretrain_config import Choice, PretrainConfig
+from ssl_video.pretrain_plan import plan_of
+from ssl_video.run import Lists
 from ssl_video.tensors import save_tensors
+from ssl_video.train.config import TrainingConfig
+from ssl_video.train.data import ClipDataset
 from tests.filled import filled
-from tests.nets import tiny_backbone
+from tests.nets import drawn_frames, tiny_backbone, video_set
 
 OPTIONS = {"frames": 4, "stride": 1, "short_side": 36, "size": 32, "predictor_width": 12, "predictor_heads": 2}
 OPTIONS |= {"predictor_depth": 1, "momentum": 0.9}
@@ -217,6 +223,22 @@ def test_a_teacher_of_another_network_is_one_sentence(tmp_path):
         make(teacher=f"frozen:{file}").fit([], np.random.default_rng(0))
     with pytest.raises(UserError, match="The teacher frozen:nowhere cannot be used"):
         make(teacher="frozen:nowhere").fit([], np.random.default_rng(0))
+
+
+def test_a_training_goes_on_where_the_file_of_its_frozen_teacher_is_gone(tmp_path):
+    gone = {"teacher": f"frozen:{tmp_path / 'gone'}"}
+    pretext, videos, training = make(**gone), video_set(), TrainingConfig(batch_size=2, steps=40, workers=0)
+    config = PretrainConfig(Choice("vjepa", gone), Choice("vivit_tiny", {}), training=training)
+    given = (
+        config,
+        pretext,
+        Lists(videos, VideoSet("none", ())),
+        ClipDataset(videos, pretext, 0, drawn_frames),
+        tmp_path,
+    )
+    with pytest.raises(UserError, match="cannot be used"):
+        plan_of(*given)
+    assert plan_of(*given, done=10).pace is None  # a checkpoint has it
 
 
 def test_when_everything_is_one_point_the_rank_is_one(monkeypatch):
