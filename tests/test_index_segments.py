@@ -238,6 +238,14 @@ def test_videos_are_found_by_path_state_and_content_as_in_a_dictionary(tmp_path,
     assert [stored.owner(np.array([3 * n + 2]))[0] for n in (3, 4, 30)] == [3, -1, 30]
 
 
+def test_entries_are_sliced_as_a_list_is(tmp_path, small):
+    stored = indices.made(tmp_path / "i", entries_of(0, VIDEOS), vectors_of(VIDEOS * CLIPS))
+    whole = list(stored.entries)
+    assert len(stored.segments) > 1
+    for part in (slice(None, None, -1), slice(20, 3, -4), slice(2, None, 7), slice(5, 5)):
+        assert stored.entries[part] == whole[part]
+
+
 def test_opening_reads_no_large_file(tmp_path, small, monkeypatch):
     stored = indices.made(tmp_path / "i", entries_of(0, VIDEOS), vectors_of(VIDEOS * CLIPS), "IVF2,SQ8")
     monkeypatch.setattr(index_segments, "SMALL", 0)

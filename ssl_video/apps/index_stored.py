@@ -109,7 +109,9 @@ class Entries(Sequence[Entry]):
         some = range(len(self))[place]
         if isinstance(some, int):
             return self._stored.entry(int(self._stored.numbers_at(np.array([some]))[0]))
-        return self._stored.entries_of(self._stored.numbers_at(np.array(some, int)))
+        going_up = some if some.step > 0 else some[::-1]
+        entries = self._stored.entries_of(self._stored.numbers_at(np.array(going_up, int)))
+        return entries if some.step > 0 else entries[::-1]
 
     def __iter__(self) -> Iterator[Entry]:
         for first in range(0, len(self), BLOCK):
