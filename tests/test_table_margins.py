@@ -297,6 +297,13 @@ def test_a_quick_table_has_one_seed_and_split_short_trainings_and_no_slow_rows()
     )
 
 
+def test_options_of_a_quick_table_stand_over_those_of_a_row():
+    row = {"name": "a", "model": "random:r2plus1d_4", "options": {"clips": 4, "still": True}}
+    content = {**CONTENT, "rows": [{**row, "quick_options": {"clips": 2}}]}
+    assert read_table(content, {}).rows[0].options == {"clips": 4, "still": True}
+    assert read_table(in_a_hurry(content), {}).rows[0].options == {"clips": 2, "still": True}
+
+
 def test_a_row_that_is_measured_in_several_ways_is_written_once():
     each = [{"name": "linear"}, {"name": "kNN", "protocol": "knn", "twin": True, "quick": False}]
     row = {"name": "one", "model": "recipe:speediness:small", "twin": False, "each": each}

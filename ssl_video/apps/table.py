@@ -100,6 +100,8 @@ class Row:
     """The data sets that it is measured on; all, if none is named."""
     quick: bool = True
     """Whether it is measured in a quick table too (``table_rows.in_a_hurry``)."""
+    quick_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of a quick table over those of the row."""
 
 
 @dataclass(frozen=True)

@@ -34,13 +34,17 @@ def _named(rows: object, needed: str) -> list[Mapping[str, Any]]:
 def in_a_hurry(content: Mapping[str, Any]) -> dict[str, Any]:
     """A table's content with one seed and split, ``QUICK_MINUTES`` of training, and without the rows not ``quick``.
 
-    Trainings of a stated number of steps stay as they are. The title says so.
+    Trainings of a stated number of steps stay as they are, and ``quick_options`` stand over a row's own. The title says
+    so.
     """
     rows = []
     for row in written_rows(content):
         given = row.get("pretrain", {})
         hurried = {**given, "minutes": QUICK_MINUTES} if "minutes" in given else given
-        rows += [{**row, "pretrain": hurried}] if row.get("quick", True) else []
+        own = row
+        if isinstance(more := row.get("quick_options"), Mapping):
+            own = {**row, "options": {**dict(row.get("options") or {}), **more}}
+        rows += [{**own, "pretrain": hurried}] if row.get("quick", True) else []
     data = {name: _first_split(value) for name, value in dict(content.get("data", {})).items()}
     title = f"{content.get('title', 'Benchmark')} (quick: one seed, {QUICK_MINUTES} minutes, not a result)"
     return {**content, "rows": rows, "data": data, "seeds": 1, "title": title}
