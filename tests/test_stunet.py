@@ -92,6 +92,17 @@ def test_at_init_without_temporal_strides_every_frame_is_the_image_networks():
     assert differences(network, clip()).max() < 1e-5
 
 
+def test_at_init_further_blocks_of_the_coarsest_level_change_nothing_of_that():
+    network = awake(tiny(blocks=3))
+    images = tiny(temporal=False, blocks=3)
+    images.load_state_dict(network.state_dict())
+    found_T = (velocity(network, clip()) - velocity(images, clip())).abs().amax((0, 1, 3, 4))
+    assert found_T[::N].max() < 1e-5 and min(found_T[t] for t in range(16) if t % N) > 1e-3
+    one = awake(tiny())
+    one.load_state_dict(network.state_dict(), strict=False)
+    assert not torch.allclose(velocity(network, clip()), velocity(one, clip()), atol=1e-3)  # they are run
+
+
 def test_at_init_the_check_sees_a_kernel_that_does_not_sum_to_one():
     network = awake(tiny())
     for down in network.downs:

@@ -21,6 +21,7 @@ from ssl_video.backbones.stunet_blocks import (
     Added,
     AttentionInflation,
     ConvInflation,
+    MidBlock,
     NoiseLevel,
     ResBlock,
     ResizeInit,
@@ -46,6 +47,7 @@ class Shape:
 
     channels: Widths
     layers: int
+    blocks: int
     patch: int
     stride_t: int
     frames: int
@@ -136,19 +138,23 @@ class Down(Stage):
 
 
 class Mid(Stage):
-    """The coarsest level."""
+    """The coarsest level: a block that reads the text, and others behind it."""
 
     def __init__(self, shape: Shape):
         super().__init__()
         own, depth = shape.channels[-1], len(shape.channels) - 1
-        self.temporal = shape.temporal
+        self.temporal, frames = shape.temporal, -(-shape.frames // shape.stride_t**depth)
         self.block, self.text = ResBlock(own, own, shape.told), TextAttention(own, shape.words, shape.text_dim)
-        self.inflation = AttentionInflation(own, shape.layers, -(-shape.frames // shape.stride_t**depth))
+        self.inflation = AttentionInflation(own, shape.layers, frames)
+        self.more = nn.ModuleList(MidBlock(own, shape.told, shape.layers, frames) for _ in range(1, shape.blocks))
 
     def run(self, x_NCHW: Tensor, told_BD: Tensor, text: Text | None, T: int) -> Tensor:
         """(B T, C, H, W), as many."""
         x = self.text(self.block(x_NCHW, told_BD, T), text, T)
-        return self.inflation(x, T) if self.temporal else x
+        x = self.inflation(x, T) if self.temporal else x
+        for block in self.more:
+            x = block(x, told_BD, T, self.temporal)
+        return x
 
 
 class Up(Stage):
@@ -192,7 +198,8 @@ class STUNet(nn.Module):
         """The spatial and temporal convolutions of each level (``Backbone.parts``): stages run what is in them."""
         downs = {f"down{level}": down.block for level, down in enumerate(self.downs, 1)}
         ups = {f"up{len(self.ups) - number}": up.block for number, up in enumerate(self.ups)}
-        return downs | {"mid": self.mid.block} | ups
+        mids = {"mid": self.mid.block} | {f"mid{n}": more.block for n, more in enumerate(self.mid.more, 2)}
+        return downs | mids | ups
 
     @property
     def stages(self) -> dict[str, Stage]:
@@ -296,6 +303,7 @@ def stunet(
     *,
     channels: Widths = (48, 96, 128),
     layers: Count = 2,
+    blocks: Count = 1,
     patch: Count = 2,
     stride_t: Count = 2,
     frames: Count = 16,
@@ -310,19 +318,20 @@ def stunet(
     """Lumiere's space-time U-Net, small: it says of a noisy clip what is clip and what noise, for video_diffusion.
 
     ``channels`` are those of the levels, from the finest to the coarsest, each of half the size in space and, by
-    ``stride_t``, in time; the coarsest has ``layers`` of attention over time, with positions for clips of ``frames``.
-    ``patch`` is the side in pixels of the patches that the first layer takes. Without ``temporal`` it is a network of
-    images, which sees every frame by itself; its weights have the same names. ``resize_init`` is how the temporal
-    resizing begins. ``words`` is how many words it has places for, ``text_dim`` the channels of an encoder's states,
-    0 without. ``low_resolution``: it is also shown the clip at a lower resolution, for video_upscaling. Evaluations
-    show it clips with ``noise``, a fraction of pi / 2, and take the mean of ``ensemble`` passes with other noise.
+    ``stride_t``, in time; the coarsest has ``blocks``, each with ``layers`` of attention over time, with positions for
+    clips of ``frames``. ``patch`` is the side in pixels of the patches that the first layer takes. Without ``temporal``
+    it is a network of images, which sees every frame by itself; its weights have the same names. ``resize_init`` is how
+    the temporal resizing begins. ``words`` is how many words it has places for, ``text_dim`` the channels of an
+    encoder's states, 0 without. ``low_resolution``: it is also shown the clip at a lower resolution, for
+    video_upscaling. Evaluations show it clips with ``noise``, a fraction of pi / 2, and take the mean of ``ensemble``
+    passes with other noise.
     """
     if len(channels) < 2:
         raise UserError(f"stunet has two levels or more; give channels of each, not {len(channels)}.")
     if ensemble > 1 and noise == 0:
         raise UserError("An ensemble without noise is the same pass many times; set noise, or ensemble=1.")
     shape = Shape(
-        tuple(channels), layers, patch, stride_t, frames, temporal, resize_init, words, text_dim, low_resolution
+        tuple(channels), layers, blocks, patch, stride_t, frames, temporal, resize_init, words, text_dim, low_resolution
     )
     network, depth = STUNet(shape, noise, ensemble), len(channels) - 1
     level_of = {"stem": 0, "mid": depth}

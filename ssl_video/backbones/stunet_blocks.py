@@ -183,6 +183,20 @@ class AttentionInflation(Added):
         return F.interpolate(self.position_PC.T[None], size=T, mode="linear", align_corners=True)[0].T
 
 
+class MidBlock(nn.Module):
+    """A further block of the coarsest level, and what was added to it for video."""
+
+    def __init__(self, channels: int, told: int, layers: int, frames: int):
+        super().__init__()
+        self.block = ResBlock(channels, channels, told)
+        self.inflation = AttentionInflation(channels, layers, frames)
+
+    def forward(self, x_NCHW: Tensor, told_BD: Tensor, T: int, temporal: bool) -> Tensor:
+        """(B T, C, H, W), as many; without ``temporal`` every frame by itself."""
+        x_NCHW = self.block(x_NCHW, told_BD, T)
+        return self.inflation(x_NCHW, T) if temporal else x_NCHW
+
+
 def heads_of(channels: int) -> int:
     """Heads of about 32 channels."""
     return math.gcd(max(1, channels // 32), channels)
