@@ -260,7 +260,7 @@ def untrained(
     else:  # a checkpoint has them, and their file may be gone
         backbone, source = unloaded_backbone(name, **options), options["weights"]
         began = "" if source in (None, "None") else f"The training began with the weights of {source}."
-        seen = seen_by(source, name, backbone.published) if began and seen_before is None else seen_before
+        seen = seen_by(str(source), name, backbone.published) if began and seen_before is None else seen_before
         start = {"trained_on": seen or frozenset(), "weights_report": began}
         backbone.provenance = replace(backbone.provenance, **start)
     if backbone.provenance.weights_report:
