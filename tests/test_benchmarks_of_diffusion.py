@@ -1,12 +1,12 @@
-"""benchmarks/key_frames.py, diffusion_features.py, seams.py, resizing.py, uses.py: their parts, at tiny size."""
+"""Benchmarks of video diffusion (key_frames, diffusion_features, seams, resizing, uses, words): parts, at tiny size."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import diffusion_features, resizing, seams, uses
+from benchmarks import diffusion_features, resizing, seams, uses, words
 from benchmarks.kept import Kept, check_same, kept_array, table
 from benchmarks.key_frames import (
     Plan,
@@ -24,7 +24,7 @@ from ssl_video.backbones.base import build_backbone
 from ssl_video.capabilities import Sampling
 from ssl_video.datasets.masks import read_mask
 from ssl_video.datasets.spec import load_splits, scanned
-from ssl_video.datasets.synthetic import SyntheticConfig, draw, synthesize
+from ssl_video.datasets.synthetic import SyntheticConfig, draw, drawn_prompt, synthesize
 from ssl_video.errors import UserError
 from ssl_video.eval.generated import shuffled
 from ssl_video.model import load_model
@@ -199,6 +199,16 @@ def test_a_drawn_video_is_given_as_pictures_and_its_right_half_is_marked(tmp_pat
     assert len(list(given["video"].iterdir())) == 4 and given["image"].name == "00000.png"
     mask_HW = read_mask(given["mask"])
     assert (mask_HW > 0).tolist() == [[False] * 8 + [True] * 8] * 16
+
+
+# words
+
+
+@pytest.mark.parametrize("word", ["colour", "shape", "motion", "background"])
+def test_one_word_of_each_caption_is_exchanged_and_no_other(word):
+    before = [drawn_prompt(n) for n in range(30)]
+    for a, b in zip(before, words.exchanged(before, word), strict=True):
+        assert [f.name for f in fields(a) if getattr(a, f.name) != getattr(b, f.name)] == [word]
 
 
 # resizing
