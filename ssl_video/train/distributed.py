@@ -30,7 +30,7 @@ SEES_S = 45.0
 LAST_S = 10.0
 """How long the first rank, which ends last, waits for the others to leave."""
 LATE_S = 60.0
-"""How long it waits for the others' parts of a checkpoint when a training has failed: they may still write."""
+"""How long it waits, when a training has failed, for the others' parts of a checkpoint: they may still write."""
 _meetings = itertools.count()
 _side: dict[str, Any] = {}
 
