@@ -184,7 +184,7 @@ def test_the_stages_hold_the_layers_that_make_their_maps_so_that_they_can_be_fro
     backbone = build_backbone("stunet", **TINY)
     held = {id(p) for stage in backbone.stages.values() for p in stage.parameters()}
     left = {name.split(".")[0] for name, p in network_of(backbone).named_parameters() if id(p) not in held}
-    assert left == {"level", "head"}
+    assert left == {"level", "text_level", "moment", "head"}
 
 
 def test_an_image_networks_maps_have_all_frames():
@@ -241,7 +241,8 @@ def test_added_modules_are_nothing_but_those_that_say_so():
     network = tiny()
     names = {type(m).__name__ for m in network.modules() if isinstance(m, Added)}
     assert names == {
-        "AttentionInflation", "ConvInflation", "GivenStem", "TemporalDown", "TemporalUp", "TextAttention",
+        "AttentionInflation", "ConvInflation", "GivenStem", "Moment", "TemporalDown", "TemporalUp", "TextAttention",
+        "TextLevel",
     }  # fmt: skip
 
 
@@ -326,7 +327,7 @@ def test_the_noise_has_the_level_that_the_option_says():
     x = clip(T=16, side=32)
     seen: list[tuple[Tensor, Tensor]] = []
     network = network_of(noisy(noise=0.25))
-    network._maps = lambda clips, condition, passes: seen.append((clips, condition.theta_B)) or (clips, clips, clips)
+    network._maps = lambda clips, condition, passes: seen.append((clips, condition.theta_B)) or (clips,)
     network(x)
     (shown, theta), angle = seen[0], math.pi / 8
     assert theta.item() == pytest.approx(angle)

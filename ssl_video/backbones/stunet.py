@@ -9,7 +9,6 @@ layer takes patches of pixels.
 import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -17,163 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec
-from ssl_video.backbones.stunet_blocks import (
-    Added,
-    AttentionInflation,
-    ConvInflation,
-    MidBlock,
-    NoiseLevel,
-    ResBlock,
-    ResizeInit,
-    TemporalDown,
-    TemporalUp,
-    TextAttention,
-    conv,
-    norm,
-    reached,
-    zeroed,
-)
+from ssl_video.backbones.stunet_blocks import Added, Moment, NoiseLevel, ResizeInit, Told, reached
+from ssl_video.backbones.stunet_stages import Down, Head, Mid, Shape, Stage, Stem, Up, Widths
+from ssl_video.backbones.stunet_text import TextAttention, TextLevel
 from ssl_video.backbones.taps import Tap
 from ssl_video.bounds import Bounds, Count, Natural
-from ssl_video.capabilities import Condition, Text
+from ssl_video.capabilities import Condition
 from ssl_video.errors import UserError
-
-Widths = tuple[Count, ...]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Of what a network is built; see ``stunet`` for the words."""
-
-    channels: Widths
-    layers: int
-    blocks: int
-    patch: int
-    stride_t: int
-    frames: int
-    temporal: bool
-    resize_init: ResizeInit
-    words: int
-    text_dim: int
-    low_resolution: bool
-
-    def strides(self, level: int) -> tuple[int, int, int]:
-        """Of the maps of a level, 0 the finest."""
-        side = self.patch * 2**level
-        return (self.stride_t**level if self.temporal else 1), side, side
-
-    @property
-    def told(self) -> int:
-        """Channels of the vector that says how much noise there is."""
-        return 4 * self.channels[0]
-
-
-class Stage(nn.Module):
-    """A place whose map can be had. It is run by ``run``; calling it with what that gave says the map."""
-
-    def forward(self, x_NCHW: Tensor, T: int, passes: int) -> Tensor:
-        """(B, C, t, h, w), the mean over the passes of an evaluation, of (passes B T, C, H, W)."""
-        x_BTCHW = x_NCHW.unflatten(0, (-1, T))
-        return (x_BTCHW.unflatten(0, (passes, -1)).mean(0) if passes > 1 else x_BTCHW).transpose(1, 2)
-
-
-class GivenStem(Added):
-    """What is given of a clip, and where: its weights begin as zero, and an image network learned nothing of it."""
-
-    part = "given"
-
-    def __init__(self, channels: int, patch: int):
-        super().__init__()
-        self.conv = zeroed(nn.Conv2d(4 * patch**2, channels, 3, padding=1, bias=False))
-
-    def forward(self, patches_NCHW: Tensor) -> Tensor:
-        """(B T, 4 p p, h, w) -> (B T, C, h, w)."""
-        return self.conv(patches_NCHW)
-
-
-class Stem(Stage):
-    """Patches of the noisy clip, of what is given of it, and of the clip at a lower resolution."""
-
-    def __init__(self, shape: Shape):
-        super().__init__()
-        self.patch, channels = shape.patch, shape.channels[0]
-        self.conv, self.given = conv(3 * shape.patch**2, channels), GivenStem(channels, shape.patch)
-        self.low = conv(3 * shape.patch**2, channels) if shape.low_resolution else None
-
-    def run(self, clip_BCTHW: Tensor, condition: Condition) -> Tensor:
-        """(B T, C, h, w)."""
-        x = self.conv(self.patches(clip_BCTHW))
-        if self.low is not None:
-            assert condition.low_BCTHW is not None, "a network of low_resolution is shown a clip at one"
-            x = x + self.low(self.patches(condition.low_BCTHW))
-        if condition.given_BCTHW is None:
-            return reached(x, *self.given.parameters())
-        assert condition.mask_B1THW is not None
-        return x + self.given(self.patches(torch.cat([condition.given_BCTHW, condition.mask_B1THW], 1)))
-
-    def patches(self, clip_BCTHW: Tensor) -> Tensor:
-        """(B T, C p p, h, w); the border is repeated where a side is no multiple of a patch."""
-        x_NCHW = clip_BCTHW.transpose(1, 2).flatten(0, 1)
-        bottom, right = (-n % self.patch for n in x_NCHW.shape[2:])
-        x_NCHW = F.pad(x_NCHW, (0, right, 0, bottom), mode="replicate") if bottom or right else x_NCHW
-        return F.pixel_unshuffle(x_NCHW, self.patch).contiguous(memory_format=torch.channels_last)
-
-
-class Down(Stage):
-    """A level on the way down."""
-
-    def __init__(self, shape: Shape, level: int):
-        super().__init__()
-        own, below = shape.channels[level : level + 2]
-        self.temporal = shape.temporal
-        self.block, self.inflation = ResBlock(own, own, shape.told), ConvInflation(own)
-        self.resize, self.time = conv(own, below, stride=2), TemporalDown(below, shape.stride_t, shape.resize_init)
-
-    def run(self, x_NCHW: Tensor, told_BD: Tensor, T: int) -> tuple[Tensor, Tensor]:
-        """What is handed down, and across."""
-        across = self.block(x_NCHW, told_BD, T)
-        across = self.inflation(across, T) if self.temporal else across
-        down = self.resize(across)
-        return (self.time(down, T) if self.temporal else down), across
-
-
-class Mid(Stage):
-    """The coarsest level: a block that reads the text, and others behind it."""
-
-    def __init__(self, shape: Shape):
-        super().__init__()
-        own, depth = shape.channels[-1], len(shape.channels) - 1
-        self.temporal, frames = shape.temporal, -(-shape.frames // shape.stride_t**depth)
-        self.block, self.text = ResBlock(own, own, shape.told), TextAttention(own, shape.words, shape.text_dim)
-        self.inflation = AttentionInflation(own, shape.layers, frames)
-        self.more = nn.ModuleList(MidBlock(own, shape.told, shape.layers, frames) for _ in range(1, shape.blocks))
-
-    def run(self, x_NCHW: Tensor, told_BD: Tensor, text: Text | None, T: int) -> Tensor:
-        """(B T, C, H, W), as many."""
-        x = self.text(self.block(x_NCHW, told_BD, T), text, T)
-        x = self.inflation(x, T) if self.temporal else x
-        for block in self.more:
-            x = block(x, told_BD, T, self.temporal)
-        return x
-
-
-class Up(Stage):
-    """A level on the way up. Channels are reduced before there are more pixels, which is cheaper."""
-
-    def __init__(self, shape: Shape, level: int):
-        super().__init__()
-        own, below = shape.channels[level : level + 2]
-        self.temporal = shape.temporal
-        self.resize, self.time = conv(below, own), TemporalUp(own, shape.stride_t, shape.resize_init)
-        self.block, self.inflation = ResBlock(2 * own, own, shape.told), ConvInflation(own)
-
-    def run(self, x_NCHW: Tensor, across_NCHW: Tensor, told_BD: Tensor, frames: tuple[int, int]) -> Tensor:
-        """As many frames and pixels as come ``across``; ``frames`` are those below and here."""
-        height, width = across_NCHW.shape[2:]
-        x = F.interpolate(self.resize(x_NCHW), scale_factor=2)[..., :height, :width]
-        x = self.time(x, *frames) if self.temporal else x
-        x = self.block(torch.cat([x, across_NCHW], 1), told_BD, frames[1])
-        return self.inflation(x, frames[1]) if self.temporal else x
 
 
 class STUNet(nn.Module):
@@ -182,13 +31,14 @@ class STUNet(nn.Module):
     def __init__(self, shape: Shape, noise: float, ensemble: int):
         super().__init__()
         self.shape, self.noise, self.ensemble = shape, noise, ensemble
-        first, levels = shape.channels[0], range(len(shape.channels) - 1)
-        self.level = NoiseLevel(shape.told)
+        levels = range(len(shape.channels) - 1)
+        self.level, self.moment = NoiseLevel(shape.told), Moment(shape.told, shape.frames)
+        self.text_level = TextLevel(TextAttention.WIDTH, shape.told)
         self.low_level = NoiseLevel(shape.told) if shape.low_resolution else None
         self.stem, self.mid = Stem(shape), Mid(shape)
         self.downs = nn.ModuleList(Down(shape, level) for level in levels)
         self.ups = nn.ModuleList(Up(shape, level) for level in reversed(levels))
-        self.head = nn.Sequential(norm(first), nn.SiLU(), zeroed(conv(first, 3 * shape.patch**2)))
+        self.head = Head(shape)
         for module in self.modules():
             if isinstance(module, Added) and module.part == "temporal":
                 module.requires_grad_(shape.temporal)
@@ -254,34 +104,46 @@ class STUNet(nn.Module):
 
         Raises UserError for a text longer than it reads.
         """
-        _, x_NCHW, mid_BDthw = self._maps(clip_BCTHW, condition, 1)
+        x_NCHW, mid_BDthw, told = self._maps(clip_BCTHW, condition)[1:]
         T, H, W = clip_BCTHW.shape[2:]
-        v_NCHW = F.pixel_shuffle(self.head(x_NCHW), self.shape.patch)[..., :H, :W]
+        v_NCHW = F.pixel_shuffle(self.head(x_NCHW, told), self.shape.patch)[..., :H, :W]
         return v_NCHW.unflatten(0, (-1, T)).transpose(1, 2), mid_BDthw
 
-    def _maps(self, clip_BCTHW: Tensor, condition: Condition, passes: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The map of the last place, the same before its mean, and the coarsest."""
-        told_BD = self.level(condition.theta_B)
-        if self.low_level is not None:
-            assert condition.low_theta_B is not None
-            told_BD = told_BD + self.low_level(condition.low_theta_B)
-        x, frames, across = self.stem.run(clip_BCTHW, condition), [clip_BCTHW.shape[2]], []
-        self.stem(x, frames[-1], passes)
-        for down in self.downs:
+    def _maps(self, clip_BCTHW: Tensor, condition: Condition, passes: int = 1) -> tuple[Tensor, Tensor, Tensor, Told]:
+        """The map of the last place, the same before its mean, the coarsest, and what the finest level is told."""
+        tokens = self.mid.text.tokens(condition.text, len(clip_BCTHW))
+        told = self._told(condition, tokens, clip_BCTHW.shape[2])
+        x, across = self.stem.run(clip_BCTHW, condition), []
+        self.stem(x, told[0].T, passes)
+        for level, down in enumerate(self.downs):
             assert isinstance(down, Down)
-            x, other = down.run(x, told_BD, frames[-1])
+            x, other = down.run(x, told[level])
             across.append(other)
-            frames.append(-(-frames[-1] // self.shape.stride_t) if self.shape.temporal else frames[-1])
-            down(x, frames[-1], passes)
-        x = self.mid.run(x, told_BD, condition.text, frames[-1])
-        last = mid = self.mid(x, frames[-1], passes)
-        for up in self.ups:
+            down(x, told[level + 1].T, passes)
+        x = self.mid.run(x, told[-1], tokens)
+        last = mid = self.mid(x, told[-1].T, passes)
+        for level, up in zip(reversed(range(len(self.ups))), self.ups, strict=True):
             assert isinstance(up, Up)
-            x = up.run(x, across.pop(), told_BD, (frames.pop(), frames[-1]))
+            x = up.run(x, across.pop(), told[level + 1], told[level])
             if not across:  # an evaluation does not use what is behind
                 x = reached(x, *self.head.parameters())
-            last = up(x, frames[-1], passes)
-        return last, x, mid
+            last = up(x, told[level].T, passes)
+        return last, x, mid, told[0]
+
+    def _told(self, condition: Condition, tokens: tuple[Tensor, Tensor], T: int) -> list[Told]:
+        """Of each level, from the finest on."""
+        level_BD = self.level(condition.theta_B) + self.text_level(*tokens)
+        if self.low_level is not None:
+            assert condition.low_theta_B is not None
+            level_BD = level_BD + self.low_level(condition.low_theta_B)
+        told = []
+        for level in range(len(self.downs) + 1):
+            stride = self.shape.strides(level)[0]
+            frames = -(-T // stride)
+            level_ND = level_BD.repeat_interleave(frames, 0)
+            moment_ND = self.moment(level_BD, frames, stride) if self.shape.temporal else level_ND
+            told.append(Told(level_ND, moment_ND, frames))
+        return told
 
 
 def own_noise(clip_BCTHW: Tensor, member: int) -> Tensor:

@@ -2,10 +2,12 @@
 
 Two kinds: those of a network of images, which see every frame by itself, and those that were added for video
 (``Added``), through which alone one frame learns of another. The added ones begin as nothing: their last layers are
-zero, or they copy.
+zero, or they copy. What a frame has most of changes from noise to picture, so that every block, and every map that is
+handed across, is scaled by the level of noise.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -13,18 +15,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_video.backbones.vit_blocks import Attention
-from ssl_video.capabilities import Text
-from ssl_video.errors import UserError
 
 ResizeInit = Literal["identity", "he"]
-TOKENS = 64
-"""Words of the longest text."""
 
 
 class Added(nn.Module):
     """Base of what a network of images does not have; ``part`` says for what it is."""
 
     part = "temporal"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the blocks of a level are told of its frames, (B T, D), and how many frames a clip has there."""
+
+    level_ND: Tensor
+    """The level of noise, and the text: for blocks of a network of images."""
+    moment_ND: Tensor
+    """That, and the place in time: for what was added."""
+    T: int
 
 
 def norm(channels: int) -> nn.GroupNorm:
@@ -74,21 +83,68 @@ class NoiseLevel(nn.Module):
         return self.layers(level_embedding(theta_B, self.width, next(self.parameters()).dtype))
 
 
+class Moment(Added):
+    """The level of noise and the text, as vectors of every frame, which know its place in time."""
+
+    WAVES = 16
+
+    def __init__(self, width: int, frames: int):
+        super().__init__()
+        self.frames, self.time = frames, nn.Linear(2 * self.WAVES, width)
+        self.layers = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, level_BD: Tensor, T: int, stride: int) -> Tensor:
+        """(B T, D) of every ``stride``-th frame."""
+        time_T = torch.arange(T, device=level_BD.device) * (stride / self.frames)
+        time_TD = self.time(waves(time_T, self.WAVES).to(level_BD.dtype))
+        return self.layers(level_BD[:, None] + time_TD).flatten(0, 1)
+
+
+def waves(x_N: Tensor, number: int) -> Tensor:
+    """(N, 2 ``number``) sines and cosines of ``x``, from a quarter of a period in 1 on."""
+    angle_NF = x_N[:, None] * (math.pi / 2) * torch.arange(1, number + 1, device=x_N.device)
+    return torch.cat([angle_NF.sin(), angle_NF.cos()], 1)
+
+
+class Place(nn.Module):
+    """Where in its frame a point is, as channels. Convolutions know of the border alone."""
+
+    WAVES = 2
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.layer = conv(4 * self.WAVES, channels, 1)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """(1, C, H, W)."""
+        down_DH, right_DW = (
+            waves((torch.arange(n, device=x_NCHW.device) + 0.5) / n * 2 - 1, self.WAVES).T for n in x_NCHW.shape[2:]
+        )
+        size = x_NCHW.shape[2:]
+        at_DHW = torch.cat([down_DH[:, :, None].expand(-1, *size), right_DW[:, None].expand(-1, *size)])
+        return self.layer(at_DHW[None].to(x_NCHW.dtype))
+
+
+def scaled(x_NCHW: Tensor, by_ND: Tensor) -> Tensor:
+    """(N, C, H, W), each channel scaled and shifted: D = 2 C."""
+    scale, shift = by_ND[..., None, None].chunk(2, 1)
+    return x_NCHW * (1 + scale) + shift
+
+
 class ResBlock(nn.Module):
     """Two convolutions of every frame around a shortcut, scaled and shifted by the level of noise."""
 
-    def __init__(self, channels: int, out_channels: int, told: int):
+    def __init__(self, channels: int, out_channels: int, width: int):
         super().__init__()
         self.norm1, self.conv1 = norm(channels), conv(channels, out_channels)
-        self.told = nn.Linear(told, 2 * out_channels)
+        self.told = nn.Linear(width, 2 * out_channels)
         self.norm2, self.conv2 = norm(out_channels), zeroed(conv(out_channels, out_channels))
         self.shortcut = nn.Identity() if channels == out_channels else conv(channels, out_channels, 1)
 
-    def forward(self, x_NCHW: Tensor, told_BD: Tensor, T: int) -> Tensor:
+    def forward(self, x_NCHW: Tensor, told: Told) -> Tensor:
         """(B T, C, H, W) -> (B T, D, H, W)."""
         h = self.norm2(self.conv1(F.silu(self.norm1(x_NCHW))))
-        scale, shift = self.told(F.silu(told_BD)).repeat_interleave(T, 0)[..., None, None].chunk(2, 1)
-        h = self.conv2(F.silu(h * (1 + scale) + shift))
+        h = self.conv2(F.silu(scaled(h, self.told(F.silu(told.level_ND)))))
         return self.shortcut(x_NCHW) + h
 
 
@@ -140,41 +196,60 @@ def start_resizing(layer: nn.Conv2d, init: ResizeInit) -> None:
 class ConvInflation(Added):
     """A convolution over space, one over time and a projection, which begins as zero; added to what comes in."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, width: int):
         super().__init__()
-        self.spatial, self.norm1 = conv(channels, channels), norm(channels)
+        self.spatial, self.place, self.norm1 = conv(channels, channels), Place(channels), norm(channels)
         self.temporal, self.norm2 = nn.Conv2d(channels, channels, (3, 1), 1, (1, 0)), norm(channels)
+        self.told = zeroed(nn.Linear(width, 2 * channels))
         self.projection = zeroed(conv(channels, channels, 1))
 
-    def forward(self, x_NCHW: Tensor, T: int) -> Tensor:
+    def forward(self, x_NCHW: Tensor, told: Told) -> Tensor:
         """(B T, C, H, W), as many."""
-        h = F.silu(self.norm1(self.spatial(x_NCHW)))
-        h = frames_of(self.temporal(over_time(h, T)), h.shape[2:])
-        return x_NCHW + self.projection(F.silu(self.norm2(h)))
+        h = F.silu(self.norm1(self.spatial(x_NCHW) + self.place(x_NCHW)))
+        h = self.norm2(frames_of(self.temporal(over_time(h, told.T)), h.shape[2:]))
+        return x_NCHW + self.projection(F.silu(scaled(h, self.told(F.silu(told.moment_ND)))))
+
+
+class OverTime(nn.Module):
+    """A layer in which every place attends to itself at other times, and one of its own, both scaled as is told."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.norm1, self.norm2 = (nn.LayerNorm(channels, elementwise_affine=False) for _ in range(2))
+        self.told = zeroed(nn.Linear(width, 4 * channels))
+        self.attention = Attention(channels, heads_of(channels))
+        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
+
+    def forward(self, x_MTC: Tensor, told_MTD: Tensor) -> Tensor:
+        """(M, T, C), as many."""
+        scale, shift, scale2, shift2 = self.told(F.silu(told_MTD)).chunk(4, 2)
+        x_MTC = x_MTC + self.attention(self.norm1(x_MTC) * (1 + scale) + shift)
+        return x_MTC + self.mlp(self.norm2(x_MTC) * (1 + scale2) + shift2)
 
 
 class AttentionInflation(Added):
-    """Layers in which every place attends to itself at other times, and a projection that begins as zero.
+    """Layers of attention over time, and a projection that begins as zero; added to what comes in.
 
     Positions in time are learned, for ``frames`` frames; they are interpolated for more.
     """
 
-    def __init__(self, channels: int, layers: int, frames: int):
+    def __init__(self, channels: int, width: int, layers: int, frames: int):
         super().__init__()
-        self.position_PC = nn.Parameter(0.02 * torch.randn(frames, channels))
-        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(layers))
-        self.layers = nn.ModuleList(Attention(channels, heads_of(channels)) for _ in range(layers))
+        self.position_PC, self.place = nn.Parameter(0.5 * torch.randn(frames, channels)), Place(channels)
+        self.layers = nn.ModuleList(OverTime(channels, width) for _ in range(layers))
         self.projection = zeroed(nn.Linear(channels, channels))
 
-    def forward(self, x_NCHW: Tensor, T: int) -> Tensor:
+    def forward(self, x_NCHW: Tensor, told: Told) -> Tensor:
         """(B T, C, H, W), as many."""
-        places_MTC = over_time(x_NCHW, T).permute(0, 3, 2, 1).flatten(0, 1)
-        h_MTC = places_MTC + self.positions(T)
-        for layer_norm, layer in zip(self.norms, self.layers, strict=True):
-            h_MTC = h_MTC + layer(layer_norm(h_MTC))
-        h_MTC = self.projection(h_MTC)
         size = x_NCHW.shape[2:]
-        return x_NCHW + frames_of(h_MTC.unflatten(0, (-1, size[0] * size[1])).permute(0, 3, 2, 1), size)
+        places = size[0] * size[1]
+        h_MTC = over_time(x_NCHW + self.place(x_NCHW), told.T).permute(0, 3, 2, 1).flatten(0, 1)
+        h_MTC = h_MTC + self.positions(told.T)
+        told_MTD = told.moment_ND.unflatten(0, (-1, told.T)).repeat_interleave(places, 0)
+        for layer in self.layers:
+            h_MTC = layer(h_MTC, told_MTD)
+        h_BCTS = self.projection(h_MTC).unflatten(0, (-1, places)).permute(0, 3, 2, 1)
+        return x_NCHW + frames_of(h_BCTS, size)
 
     def positions(self, T: int) -> Tensor:
         """(T, C)."""
@@ -186,97 +261,20 @@ class AttentionInflation(Added):
 class MidBlock(nn.Module):
     """A further block of the coarsest level, and what was added to it for video."""
 
-    def __init__(self, channels: int, told: int, layers: int, frames: int):
+    def __init__(self, channels: int, width: int, layers: int, frames: int):
         super().__init__()
-        self.block = ResBlock(channels, channels, told)
-        self.inflation = AttentionInflation(channels, layers, frames)
+        self.block = ResBlock(channels, channels, width)
+        self.inflation = AttentionInflation(channels, width, layers, frames)
 
-    def forward(self, x_NCHW: Tensor, told_BD: Tensor, T: int, temporal: bool) -> Tensor:
+    def forward(self, x_NCHW: Tensor, told: Told, temporal: bool) -> Tensor:
         """(B T, C, H, W), as many; without ``temporal`` every frame by itself."""
-        x_NCHW = self.block(x_NCHW, told_BD, T)
-        return self.inflation(x_NCHW, T) if temporal else x_NCHW
+        x_NCHW = self.block(x_NCHW, told)
+        return self.inflation(x_NCHW, told) if temporal else x_NCHW
 
 
 def heads_of(channels: int) -> int:
     """Heads of about 32 channels."""
     return math.gcd(max(1, channels // 32), channels)
-
-
-class TextAttention(Added):
-    """Every place of every frame attends to the words of a text, and to one learned token that is always there.
-
-    ``words`` words have a vector each; which these are, ``letters_WL`` keeps (its numbers are UTF-8 bytes, as floats
-    that a moving average leaves as they are). States of ``text_dim`` channels of an encoder can take their place.
-    """
-
-    part = "text"
-    WIDTH = 64
-    LETTERS = 32
-    letters_WL: Tensor
-
-    def __init__(self, channels: int, words: int, text_dim: int):
-        super().__init__()
-        self.heads = heads_of(channels)
-        self.register_buffer("letters_WL", torch.zeros(words, self.LETTERS))
-        self.null_D = nn.Parameter(torch.randn(self.WIDTH))
-        self.word_WD = nn.Parameter(torch.randn(words, self.WIDTH))
-        self.position_LD = nn.Parameter(0.02 * torch.randn(TOKENS, self.WIDTH))
-        self.from_states = nn.Linear(text_dim, self.WIDTH) if text_dim else None
-        self.norm, self.query = norm(channels), nn.Linear(channels, channels)
-        self.key_value = nn.Linear(self.WIDTH, 2 * channels)
-        self.projection = zeroed(nn.Linear(channels, channels))
-
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """The words, in the order of their numbers."""
-        rows = self.letters_WL.byte().cpu().numpy()
-        return tuple(word.decode() for row in rows if (word := bytes(row).rstrip(b"\0")))
-
-    def learn(self, words: tuple[str, ...]) -> None:
-        """Give numbers to words that have none yet, behind those that have. Raises UserError if places are missing."""
-        known = self.vocabulary
-        words = (*known, *(word for word in dict.fromkeys(words) if word not in known))
-        if len(words) > len(self.letters_WL):
-            raise UserError(
-                f"The captions have {len(words)} words, and the network has places for {len(self.letters_WL)}; use "
-                f"--backbone.words {len(words)}."
-            )
-        for row, word in zip(self.letters_WL, words, strict=False):
-            letters = word.encode()
-            if len(letters) > self.LETTERS:
-                raise UserError(f"The captions have the word {word!r}, which is too long; write shorter ones.")
-            row[: len(letters)] = torch.tensor(list(letters), dtype=row.dtype)
-
-    def tokens(self, text: Text | None, batch: int) -> tuple[Tensor, Tensor]:
-        """(B, 1 + L, D) and, where a token is one, true in (B, 1 + L); the first is the learned one."""
-        null_B1D = (self.null_D + 0).expand(batch, 1, -1)  # a parameter's own view would not be counted (torch 2.15)
-        always_B1 = torch.ones(batch, 1, dtype=torch.bool, device=null_B1D.device)
-        if text is None:
-            return reached(null_B1D, self.word_WD, self.position_LD, *self._of_states()), always_B1
-        length = text.known_BL.shape[1]
-        if length > TOKENS:
-            raise UserError(f"A text has at most {TOKENS} words, and this one has {length}; write a shorter one.")
-        if text.states_BLE is not None:
-            assert self.from_states is not None, "states of an encoder, for a network of text_dim=0"
-            x_BLD = reached(self.from_states(text.states_BLE.to(self.null_D.dtype)), self.word_WD)
-        else:
-            assert text.words_BL is not None
-            x_BLD = reached(F.embedding(text.words_BL.clamp_min(0), self.word_WD), *self._of_states())
-        x_BLD = x_BLD + self.position_LD[:length]
-        return torch.cat([null_B1D.to(x_BLD), x_BLD], 1), torch.cat([always_B1, text.known_BL], 1)
-
-    def _of_states(self) -> tuple[nn.Parameter, ...]:
-        return () if self.from_states is None else tuple(self.from_states.parameters())
-
-    def forward(self, x_NCHW: Tensor, text: Text | None, T: int) -> Tensor:
-        """(B T, C, H, W), as many."""
-        x_BLD, known_BL = self.tokens(text, len(x_NCHW) // T)
-        k, v = self.key_value(x_BLD).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        places_BSC = self.norm(x_NCHW).unflatten(0, (-1, T)).permute(0, 1, 3, 4, 2).flatten(1, 3)
-        q = self.query(places_BSC).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        y_BSC = F.scaled_dot_product_attention(q, k, v, known_BL[:, None, None]).transpose(1, 2).flatten(2)
-        size = (T, *x_NCHW.shape[2:])
-        return x_NCHW + self.projection(y_BSC).unflatten(1, size).permute(0, 1, 4, 2, 3).flatten(0, 1)
 
 
 def reached(x: Tensor, *unused: nn.Parameter) -> Tensor:
