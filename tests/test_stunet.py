@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone, build_backbone
 from ssl_video.backbones.stunet import STUNet, own_noise
-from ssl_video.backbones.stunet_blocks import Added
+from ssl_video.backbones.stunet_blocks import Added, Moment, Place, Told
+from ssl_video.backbones.stunet_text import TextLevel
 from ssl_video.capabilities import Condition, Denoises, Text
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, configured
@@ -244,6 +245,64 @@ def test_added_modules_are_nothing_but_those_that_say_so():
         "AttentionInflation", "ConvInflation", "GivenStem", "Moment", "TemporalDown", "TemporalUp", "TextAttention",
         "TextLevel",
     }  # fmt: skip
+
+
+# what blocks are told
+
+
+def told_of(network: STUNet, T: int, seed: int = 0) -> Told:
+    level_ND = torch.randn(T, network.shape.told, generator=torch.Generator().manual_seed(seed))
+    return Told(level_ND, level_ND, T)
+
+
+@torch.no_grad()
+def test_what_is_handed_across_can_be_shut_off_and_is_let_through_at_the_start():
+    network = tiny(temporal=False)
+    up, told = network.ups[-1], told_of(network, 2)
+    across = [torch.randn(2, 8, 8, 8) for _ in range(2)]
+    below = torch.randn(2, 16, 4, 4)
+    one, other = (up.run(below, a, told, told) for a in across)
+    assert not torch.allclose(one, other, atol=1e-2)
+    up.gate.bias[:8] = -1  # the scale is 1 more, the shift stays 0
+    one, other = (up.run(below, a, told, told) for a in across)
+    assert torch.equal(one, other)
+
+
+@torch.no_grad()
+def test_the_head_is_scaled_by_the_level_of_noise():
+    head = wide_awake(tiny()).head
+    x, network = torch.randn(2, 8, 8, 8), tiny()
+    one, other = (head(x, told_of(network, 2, seed)) for seed in (0, 1))
+    assert not torch.allclose(one, other, atol=1e-2)
+
+
+@torch.no_grad()
+def test_a_frame_is_told_the_same_at_every_level_and_other_frames_something_else():
+    moment, level_BD = Moment(8, frames=16), torch.randn(2, 8)
+    every_BTD = moment(level_BD, 16, 1).unflatten(0, (2, 16))
+    torch.testing.assert_close(moment(level_BD, 4, 4).unflatten(0, (2, 4)), every_BTD[:, ::4])
+    assert every_BTD.std(1).min() > 1e-3  # all the frames differ
+    assert torch.cdist(every_BTD[0], every_BTD[0]).fill_diagonal_(1).min() > 1e-3
+
+
+@torch.no_grad()
+def test_a_place_is_the_same_share_of_every_size_and_no_two_are_alike():
+    place = Place(6)
+    small, large = (place(torch.zeros(1, 6, *size))[0] for size in ((3, 5), (9, 15)))
+    torch.testing.assert_close(large[:, 1::3, 1::3], small)
+    rows = small.flatten(1).T
+    assert torch.cdist(rows, rows).fill_diagonal_(1).min() > 1e-3
+
+
+@torch.no_grad()
+def test_a_text_beside_the_noise_is_its_known_words_in_any_order():
+    network = TextLevel(4, 8)
+    nn.init.normal_(network.layers[-1].weight)
+    x_BLD, known_BL = torch.randn(1, 3, 4), torch.tensor([[True, True, False]])
+    swapped_BLD = x_BLD[:, [1, 0, 2]]
+    swapped_BLD[:, 2] = 9
+    torch.testing.assert_close(network(swapped_BLD, known_BL), network(x_BLD, known_BL))
+    assert not torch.allclose(network(x_BLD, ~known_BL), network(x_BLD, known_BL), atol=1e-3)
 
 
 # text
