@@ -82,7 +82,7 @@ class _Joint:
     The queries of a strip of columns are multiplied, one row of keys at a time, with the rows of queries that this row
     can reach. The k largest of many scores are found in two exact steps: scores are put into groups (the same cell of
     all previous frames; every so many cells of the first frame), and the k largest lie in the k groups with the largest
-    maxima.
+    maxima. Copies of the first frame that fill the context are one frame that counts several times.
     """
 
     def __init__(self, first_DHW: Tensor, labels_LHW: Tensor, how: Affinity):
@@ -90,9 +90,10 @@ class _Joint:
         self.reach = math.ceil(min(how.radius, max(self.H, self.W))) - 1
         n, self.N = how.context, self.H * self.W
         self.first_ND = first_DHW.flatten(1).T.contiguous()
-        # the context's copies of a cell lie side by side, so that a row of a window is one matrix
-        self.keys_HWnD = first_DHW.new_zeros(self.H, self.W + 2 * self.reach, n, self.D)
-        self.keys_HWnD[:, self.reach : self.reach + self.W] = first_DHW.permute(1, 2, 0)[:, :, None]
+        # a cell of all previous frames lies side by side, so that a row of a window is one matrix; the last are copies
+        self.copies = n
+        self.first_HW1D = F.pad(first_DHW.permute(1, 2, 0)[:, :, None], (0, 0, 0, 0, self.reach, self.reach))
+        self.keys_HWnD = self.first_HW1D[:, :, : min(n, 1)].clone()
         self.labels = labels_LHW.flatten(1).T.repeat(1 + n, 1)  # ((1 + n) * N, L), the first frame's on top
         self.every = -(-self.N // FIRST_GROUP)  # groups of the first frame: cells g, g + every, g + 2 every, ...
         self.span = 2 * self.reach + 1
@@ -108,30 +109,33 @@ class _Joint:
             slot = self.steps % self.how.context
             self.steps += 1
             self.keys_HWnD[:, self.reach : self.reach + self.W, slot] = features_DHW.permute(1, 2, 0)
+            self.copies -= 1
+            if self.copies > 0:
+                self.keys_HWnD = torch.cat([self.keys_HWnD, self.first_HW1D], 2)
             self.labels[(1 + slot) * self.N : (2 + slot) * self.N] = labels_LHW.flatten(1).T
         return labels_LHW
 
     def _strip(self, queries_DHw: Tensor, x: int) -> Tensor:
         """labels_LHw of the cells in columns x, x + 1, ... of the frame."""
-        H, w, k = self.H, queries_DHw.shape[2], self.how.top_k
+        H, w, k, n = self.H, queries_DHw.shape[2], self.how.top_k, self.keys_HWnD.shape[2]
         queries_DQ = queries_DHw.reshape(self.D, H * w)
         windows_QG, size = self._windows(queries_DQ, x, w)
         groups_QG = torch.cat([windows_QG, self._first(queries_DQ, size)], 1)
         top_Qk, group_Qk = groups_QG.topk(min(k, groups_QG.shape[1]), 1)
 
         # where the members of these groups lie among the scores
-        members = torch.arange(max(self.how.context, FIRST_GROUP), device=top_Qk.device)
+        members = torch.arange(max(n, FIRST_GROUP), device=top_Qk.device)
         query = torch.arange(H * w, device=top_Qk.device)[:, None]
         in_window, first_group = group_Qk < windows_QG.shape[1], group_Qk - windows_QG.shape[1]
         dy, kx = group_Qk // (w + 2 * self.reach), group_Qk % (w + 2 * self.reach)
         row = query // w + dy - self.reach
         start = torch.where(
             in_window,
-            (row * (w + 2 * self.reach) + kx) * self.how.context * self.span * w + (self.span - 1 - dy) * w + query % w,
+            (row * (w + 2 * self.reach) + kx) * n * self.span * w + (self.span - 1 - dy) * w + query % w,
             size + first_group * H * w + query,
         )
         apart = torch.where(in_window, self.span * w, self.every * H * w)
-        count = torch.where(in_window, self.how.context, FIRST_GROUP).masked_fill_(top_Qk == -torch.inf, 0)
+        count = torch.where(in_window, n, FIRST_GROUP).masked_fill_(top_Qk == -torch.inf, 0)
         absent = members >= count[..., None]
         at = (start[..., None] + apart[..., None] * members).masked_fill_(absent, 0)
         scores_QM = self.scores[at].masked_fill_(absent, -torch.inf).flatten(1)
@@ -141,13 +145,17 @@ class _Joint:
         cell = torch.where(in_window, row * self.W + kx + x - self.reach + self.N, first_group).gather(1, which)
         step = torch.where(in_window, self.N, self.every).gather(1, which)
         cell = (cell + step * member).masked_fill_(best_Qk == -torch.inf, 0)
-        weights_Qk = (best_Qk / self.how.temperature).softmax(1)
+        logits_Qk = best_Qk / self.how.temperature
+        if self.copies > 1:
+            copied_Qk = in_window.gather(1, which) & (member == n - 1)
+            logits_Qk = logits_Qk + counted(torch.where(copied_Qk, self.copies, 1), k).to(logits_Qk).log()
+        weights_Qk = logits_Qk.softmax(1)
         labels_QL = F.embedding_bag(cell, self.labels, mode="sum", per_sample_weights=weights_Qk)
         return labels_QL.T.unflatten(1, (H, w))
 
     def _windows(self, queries_DQ: Tensor, x: int, w: int) -> tuple[Tensor, int]:
         """The largest score of each group in a query's window, (Q, rows * columns); how many scores there are."""
-        H, n, reach, span = self.H, self.how.context, self.reach, self.span
+        H, n, reach, span = self.H, self.keys_HWnD.shape[2], self.reach, self.span
         if not n:
             return queries_DQ.new_empty(H * w, 0), 0
         columns = w + 2 * reach
@@ -180,6 +188,12 @@ class _Joint:
         torch.mm(self.first_ND, queries_DQ, out=scores[: self.N])
         scores[self.N :] = -torch.inf
         return scores.view(FIRST_GROUP, self.every, Q).amax(0).T
+
+
+def counted(number_Qk: Tensor, most: int) -> Tensor:
+    """How many of each are among the first ``most``, of so many of each in a row: 2, 3 and 4 of 4 are 2, 2 and 0."""
+    before_Qk = number_Qk.cumsum(1) - number_Qk
+    return torch.minimum(number_Qk, (most - before_Qk).clamp_min(0))
 
 
 class _PerFrame:

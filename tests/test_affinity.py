@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_video.errors import UserError
-from ssl_video.eval.affinity import Affinity, propagate
+from ssl_video.eval.affinity import Affinity, _Joint, counted, propagate
 
 
 def features(frames, D, H, W, seed=0):
@@ -162,3 +162,16 @@ def test_numbers_that_make_no_sense_are_refused(wrong):
 def test_maps_of_different_sizes_are_refused():
     with pytest.raises(ValueError, match="a map of"):
         list(propagate([*features(1, 2, 2, 2), *features(1, 2, 2, 3)], labels(1, 2, 2), Affinity()))
+
+
+def test_of_a_row_of_repeated_members_the_first_k_are_counted():
+    assert counted(torch.tensor([[2, 3, 4], [1, 1, 9], [5, 1, 1]]), 4).tolist() == [[2, 2, 0], [1, 1, 2], [4, 0, 0]]
+
+
+def test_while_the_context_fills_each_frame_is_kept_once():
+    first_DHW, how = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0)), Affinity(context=3, radius=2)
+    carrier, held = _Joint(first_DHW, torch.ones(1, 3, 5), how), []
+    for _ in range(5):
+        carrier.step(first_DHW)
+        held.append(carrier.keys_HWnD.shape[2])
+    assert held == [2, 3, 3, 3, 3]
