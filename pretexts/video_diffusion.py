@@ -60,7 +60,7 @@ class VideoDiffusionConfig(Bounded):
     freeze_spatial: bool = False
     """Keep what the network of images has (--backbone.weights) as it is, and train what was added for video."""
     shift: Positive = 1.0
-    """How much larger the frames are than those of even noise; above 1 there is more noise."""
+    """How much larger the frames are than those of even noise; above 1 there is more noise in training."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -169,10 +169,12 @@ class VideoDiffusion(Pretext):
         """Mean squared error of the velocity, at all pixels.
 
         Beside it the losses by noise (``loss_1`` to ``loss_8``) and what it is to be compared with where nothing is
-        given: ``pixel_std`` and ``spectral_floor``, see ``diffusion_core.floors``.
+        given and angles are even, as they always are at test: ``pixel_std`` and ``spectral_floor``, see
+        ``diffusion_core.floors``.
         """
         clip_BCTHW = self.backbone.normalise(batch["clip_THWC"])
-        there = noised(clip_BCTHW, ctx, self.config.shift)
+        shift = self.config.shift if self.training else 1.0
+        there = noised(clip_BCTHW, ctx, shift)
         given = ()
         if "mask_THW" in batch:
             mask_B1THW = batch["mask_THW"][:, None].to(clip_BCTHW)
@@ -183,7 +185,7 @@ class VideoDiffusion(Pretext):
             text = self.read(captions_of(batch["caption_L"]), clip_BCTHW.device).without(dropped_B)
         network = denoiser(None, self.backbone, "video_diffusion")
         output = outcome(*network.denoise(there.x_t, Condition(there.theta_B, *given, text=text)), there, ctx)
-        if self.config.shift == 1:
+        if shift == 1:
             output.metrics |= dict(zip(("pixel_std", "spectral_floor"), floors(clip_BCTHW), strict=True))
         return output
 

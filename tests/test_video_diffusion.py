@@ -174,6 +174,16 @@ def test_the_loss_of_a_network_that_says_zero_is_the_mean_square_of_the_velocity
     assert 0 < output.metrics["spectral_floor"] < output.metrics["pixel_std"] < 1
 
 
+def test_more_noise_is_for_training_and_at_test_losses_of_all_runs_can_be_compared():
+    even, more = make(shift=1.0), make(shift=6.0)
+    batch = batch_of(even)
+    trained_on = [pretext.train()(batch, context()).metrics for pretext in (even, more)]
+    assert "pixel_std" in trained_on[0] and "pixel_std" not in trained_on[1]
+    at_test = [pretext.eval()(batch, context()) for pretext in (even, more)]
+    torch.testing.assert_close(at_test[0].loss, at_test[1].loss)
+    torch.testing.assert_close(at_test[0].metrics, at_test[1].metrics)
+
+
 def test_losses_by_noise_are_means_over_their_bins_and_of_the_nearest_where_a_bin_is_empty():
     theta_N = RIGHT / 8 * torch.tensor([0.5, 1.2, 1.6, 4.4, 8.0])
     found = by_noise(torch.tensor([1.0, 2.0, 4.0, 6.0, 8.0]), theta_N)
