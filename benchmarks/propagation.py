@@ -1,6 +1,8 @@
 """Label propagation in windows against chunked products with a mask: seconds a frame, memory, the same labels.
 
-    python benchmarks/propagation.py [--threads 2] [--frames 6] [--height 60] [--width 107] [--features 256]
+Of the first frames, while the context still fills with frames of the video, and of those behind it.
+
+    python benchmarks/propagation.py [--threads 2] [--frames 5] [--height 60] [--width 107] [--features 256]
         [--context 20] [--radius 12] [--top-k 10] [--labels 5] [--memory 4,24]
 
 The peer does what others do, with care: a chunk of queries times all keys of the context, -inf where a cell of a
@@ -53,15 +55,25 @@ def first_labels(size: Size) -> Tensor:
     return F.one_hot(which, size.labels).T[:, None].expand(-1, size.height, -1).float()
 
 
-def peer(features: Iterator[Tensor], labels_LHW: Tensor, how: Affinity) -> Iterator[Tensor]:
-    """The same labels, by chunks of whole products."""
-    first = next(features)
+Seen = list[tuple[Tensor, Tensor]]
+"""Features and labels of the frames so far."""
+
+
+def peer(features: Iterator[Tensor], seen: Seen, how: Affinity) -> Iterator[Tensor]:
+    """The same labels of the frames behind ``seen``, by chunks of whole products."""
+    first, labels_LHW = seen[0]
     (_, H, W), N = first.shape, first[0].numel()
     keys = first.flatten(1).repeat(1, 1 + how.context)
     labels = labels_LHW.flatten(1).T.repeat(1 + how.context, 1)
     y, x = torch.arange(N) // W, torch.arange(N) % W
-    yield labels_LHW
-    for t, frame in enumerate(features):
+
+    def keep(t: int, frame: Tensor, labels_NL: Tensor) -> None:
+        slot = slice((1 + t % how.context) * N, (2 + t % how.context) * N)
+        keys[:, slot], labels[slot] = frame.flatten(1), labels_NL
+
+    for t, (frame, known_LHW) in enumerate(seen[1:]):
+        keep(t, frame, known_LHW.flatten(1).T)
+    for t, frame in enumerate(features, len(seen) - 1):
         queries, out = frame.flatten(1).T.contiguous(), []
         for start in range(0, N, CHUNK):
             chunk = slice(start, start + CHUNK)
@@ -71,8 +83,7 @@ def peer(features: Iterator[Tensor], labels_LHW: Tensor, how: Affinity) -> Itera
             best, cell = scores.topk(how.top_k, 1)
             out.append((labels[cell] * (best / how.temperature).softmax(1)[..., None]).sum(1))
         labels_NL = torch.cat(out)
-        slot = slice((1 + t % how.context) * N, (2 + t % how.context) * N)
-        keys[:, slot], labels[slot] = frame.flatten(1), labels_NL
+        keep(t, frame, labels_NL)
         yield labels_NL.T.unflatten(1, (H, W))
 
 
@@ -83,12 +94,19 @@ def timed(step: Callable[[], Tensor]) -> tuple[Tensor, float, float]:
 
 
 def compare(size: Size, how: Affinity, frames: int) -> None:
-    labels = first_labels(size)
-    ours, theirs = propagate(made(size, frames), labels, how), peer(made(size, frames), labels, how)
-    next(ours)
-    next(theirs)
+    measured(size, how, 1, frames)
+    if how.context:
+        measured(size, how, 1 + how.context, frames)
+
+
+def measured(size: Size, how: Affinity, first: int, frames: int) -> None:
+    """Of ``frames`` frames from ``first`` on."""
+    labels, stream = first_labels(size), list(made(size, first + frames))
+    ours = propagate(iter(stream), labels, how)
+    seen = list(zip(stream, (next(ours) for _ in range(first)), strict=False))
+    theirs = peer(iter(stream[first:]), seen, how)
     rows, worst = {"windows": [], "chunks, masked": []}, 0.0
-    for t in range(1, frames):
+    for t in range(first, first + frames):
         a, *row = timed(lambda: next(ours))
         rows["windows"].append(row)
         b, *row = timed(lambda: next(theirs))
@@ -121,7 +139,7 @@ def memory(arguments: list[str], frames: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    numbers = {"threads": 2, "frames": 6, "height": 60, "width": 107, "features": 256, "context": 20}
+    numbers = {"threads": 2, "frames": 5, "height": 60, "width": 107, "features": 256, "context": 20}
     for name, default in {**numbers, "top-k": 10, "labels": 5, "only-carry": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--radius", type=float, default=12)
