@@ -102,7 +102,7 @@ class Generation(Evaluation[GenerationConfig]):
             "noise": lambda: noise(real_NTHWC, seed),
         }
         if images is not None:
-            ladder["images"] = lambda: unordered(images, view, config, seed)
+            ladder["images"] = lambda: unordered(images, test, config, view, seed)
         metrics = compared(network, reference.clips_NTHWC, ladder)
         metrics |= copied(generated.clips_NTHWC, real_NTHWC, task.train, view)
         if (asked := prompts_of(generated.captions)) is not None:
@@ -120,23 +120,34 @@ class Generation(Evaluation[GenerationConfig]):
         if config.videos:
             return clips_of(scanned(all_videos(config.videos)), view, config.clips, seed)
         assert model is not None
-        texts = [caption for caption in test.captions if caption]
         sampling = Sampling(config.steps, config.guidance)
-        if model.need(Generates).takes_text and len(texts) == len(test.captions):
+        if (texts := texts_for(model, test)) is not None:
             return Clips(drawn(model, len(texts), texts, sampling, seed), test.captions)
         return Clips(drawn(model, config.clips, None, sampling, seed), ())
 
 
-def unordered(images: Model, view: View, config: GenerationConfig, seed: int) -> np.ndarray:
-    """Clips of frames that a network draws one by one. Raises UserError if it draws clips, or another size."""
+def texts_for(model: Model, test: Clips) -> list[str] | None:
+    """The captions of all the clips, for a model that takes text; None if it takes none, or one is missing."""
+    texts = [caption for caption in test.captions if caption]
+    return texts if model.need(Generates).takes_text and len(texts) == len(test.captions) else None
+
+
+def unordered(images: Model, test: Clips, config: GenerationConfig, view: View, seed: int) -> np.ndarray:
+    """Clips of frames that a network draws one by one, of the captions of the test clips if it takes text.
+
+    Raises UserError if it draws clips, or another size.
+    """
     if (images.view.frames, images.view.size) != (1, view.size):
         raise UserError(
             f"images={images.name} draws {images.view.frames} frames of {images.view.size} pixels at a time, where "
             f"single frames of {view.size} pixels are needed; train a run with --pretext.frames 1."
         )
     sampling = Sampling(config.steps, config.guidance)
-    frames_NHWC = drawn(images, config.clips * view.frames, None, sampling, seed)[:, 0]
-    return frames_NHWC.reshape(config.clips, view.frames, *frames_NHWC.shape[1:])
+    texts = texts_for(images, test)
+    count = config.clips if texts is None else len(texts)
+    each = None if texts is None else [text for text in texts for _ in range(view.frames)]
+    frames_NHWC = drawn(images, count * view.frames, each, sampling, seed)[:, 0]
+    return frames_NHWC.reshape(count, view.frames, *frames_NHWC.shape[1:])
 
 
 def prompts_of(captions: Sequence[str | None]) -> list[Prompt] | None:

@@ -15,9 +15,10 @@ from ssl_video.datasets.drawing.prompts import prompt_of, prompt_scene
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.datasets.synthetic import SyntheticConfig, drawn_prompt, synthesize
 from ssl_video.errors import UserError
+from ssl_video.eval import generation
 from ssl_video.eval.base import Task, evaluate
-from ssl_video.eval.generated import clips_of, frozen, noise, pieces, shuffled
-from ssl_video.eval.generation import GenerationConfig, own_loss
+from ssl_video.eval.generated import Clips, clips_of, frozen, noise, pieces, shuffled
+from ssl_video.eval.generation import GenerationConfig, own_loss, unordered
 from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import build_pretext
 from ssl_video.pretraining import write_weights
@@ -245,6 +246,19 @@ def test_frames_of_another_kind_are_a_sentence(task, tmp_path):
     options = QUICK | {"clips": 8, "images": model.name}
     with pytest.raises(UserError, match=r"draws 4 frames of 16 pixels at a time, where single frames of 16 .*frames 1"):
         evaluate("generation", model, task, options=options)
+
+
+@pytest.mark.parametrize("takes_text", [True, False])
+def test_frames_of_an_image_network_that_make_a_clip_are_of_one_caption_where_it_takes_text(takes_text, monkeypatch):
+    asked, drawing = [], Draws()
+    drawing.takes_text = takes_text
+    pixels = np.arange(16, dtype=np.uint8).reshape(16, 1, 1, 1, 1)
+    monkeypatch.setattr(generation, "drawn", lambda model, count, texts, *_: asked.append(texts) or pixels)
+    test = Clips(np.zeros((4, 4, 1, 1, 1), np.uint8), ("one", "two", "three", "four"))
+    images = model_of(drawing, View(1, 1, 1, 1))
+    clips_NTHWC = unordered(images, test, GenerationConfig(clips=4), View(4, 1, 1, 1), 0)
+    assert clips_NTHWC[..., 0, 0, 0].tolist() == np.arange(16).reshape(4, 4).tolist()
+    assert asked == [["one"] * 4 + ["two"] * 4 + ["three"] * 4 + ["four"] * 4 if takes_text else None]
 
 
 # ---- what cannot be measured
