@@ -1,4 +1,4 @@
-"""Benchmarks of video diffusion (key_frames, diffusion_features, seams, resizing, uses, words): parts, at tiny size."""
+"""Benchmarks of video diffusion, their parts, at tiny size: what each prints is made of numbers that are known."""
 
 from dataclasses import fields, replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import diffusion_features, resizing, seams, uses, words
+from benchmarks import best_denoiser, diffusion_features, resizing, seams, uses, words
 from benchmarks.kept import Kept, check_same, kept_array, table
 from benchmarks.key_frames import (
     Plan,
@@ -232,3 +232,21 @@ def test_identity_is_compared_with_he_seed_by_seed(tmp_path):
     ]
     resizing.draw(tmp_path / "curves.png", curves)
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+# best_denoiser
+
+
+def test_the_best_denoiser_of_two_clips_knows_which_it_is_or_takes_their_mean():
+    known = best_denoiser.Drawn(torch.stack([torch.ones(6), -torch.ones(6)]).half(), torch.tensor([0, 1]))
+    test = best_denoiser.Drawn(torch.ones(1, 6).half(), torch.tensor([0]))
+    told, not_told, another, probable = best_denoiser.row(known, test, 1.0)  # nothing but noise
+    assert (told, not_told, another, probable) == pytest.approx((0, 1, 4, 0.5), abs=1e-6)
+    told, not_told, another, probable = best_denoiser.row(known, test, 0.05)  # hardly any
+    assert (told, not_told, probable) == pytest.approx((0, 0, 1), abs=1e-6) and another > 100
+
+
+def test_clips_of_the_best_denoiser_take_turns_in_motion():
+    drawn = best_denoiser.clips(best_denoiser.RED_CIRCLE, 2, 0)
+    assert drawn.motion_N.tolist() == [*range(10), *range(10)]
+    assert drawn.clips_ND.shape == (20, 3 * 16 * 32 * 32) and drawn.clips_ND.abs().max() <= 1
