@@ -92,8 +92,10 @@ class _Joint:
         self.first_ND = first_DHW.flatten(1).T.contiguous()
         # a cell of all previous frames lies side by side, so that a row of a window is one matrix; the last are copies
         self.copies = n
-        self.first_HW1D = F.pad(first_DHW.permute(1, 2, 0)[:, :, None], (0, 0, 0, 0, self.reach, self.reach))
-        self.keys_HWnD = self.first_HW1D[:, :, : min(n, 1)].clone()
+        self.first_HWD = F.pad(first_DHW.permute(1, 2, 0), (0, 0, self.reach, self.reach))
+        self.store = self.first_HWD.new_empty(n * self.first_HWD.numel())
+        self.keys_HWnD = self._stored(min(n, 1))
+        self.keys_HWnD[:] = self.first_HWD[:, :, None]
         self.labels = labels_LHW.flatten(1).T.repeat(1 + n, 1)  # ((1 + n) * N, L), the first frame's on top
         self.every = -(-self.N // FIRST_GROUP)  # groups of the first frame: cells g, g + every, g + 2 every, ...
         self.span = 2 * self.reach + 1
@@ -111,9 +113,22 @@ class _Joint:
             self.keys_HWnD[:, self.reach : self.reach + self.W, slot] = features_DHW.permute(1, 2, 0)
             self.copies -= 1
             if self.copies > 0:
-                self.keys_HWnD = torch.cat([self.keys_HWnD, self.first_HW1D], 2)
+                self._grow()
             self.labels[(1 + slot) * self.N : (2 + slot) * self.N] = labels_LHW.flatten(1).T
         return labels_LHW
+
+    def _stored(self, n: int) -> Tensor:
+        """keys_HWnD of ``n`` previous frames, side by side at the beginning of what is held for all of them."""
+        H, W, D = self.first_HWD.shape
+        return self.store[: H * W * n * D].view(H, W, n, D)
+
+    def _grow(self) -> None:
+        """Lay a copy of the first frame beside the previous frames; from the last row on, none is overwritten."""
+        before, n = self.keys_HWnD, self.keys_HWnD.shape[2]
+        self.keys_HWnD = self._stored(n + 1)
+        for row in reversed(range(self.H)):
+            self.keys_HWnD[row, :, :n] = before[row].clone()
+            self.keys_HWnD[row, :, n] = self.first_HWD[row]
 
     def _strip(self, queries_DHw: Tensor, x: int) -> Tensor:
         """labels_LHw of the cells in columns x, x + 1, ... of the frame."""
