@@ -280,9 +280,10 @@ def test_the_head_is_scaled_by_the_level_of_noise():
 def test_a_frame_is_told_the_same_at_every_level_and_other_frames_something_else():
     moment, level_BD = Moment(8, frames=16), torch.randn(2, 8)
     every_BTD = moment(level_BD, 16, 1).unflatten(0, (2, 16))
-    torch.testing.assert_close(moment(level_BD, 4, 4).unflatten(0, (2, 4)), every_BTD[:, ::4])
+    torch.testing.assert_close(moment(level_BD, 16, 4).unflatten(0, (2, 4)), every_BTD[:, ::4])
     assert every_BTD.std(1).min() > 1e-3  # all the frames differ
     assert torch.cdist(every_BTD[0], every_BTD[0]).fill_diagonal_(1).min() > 1e-3
+    torch.testing.assert_close(moment(level_BD, 32, 2), every_BTD.flatten(0, 1))  # a longer clip is stretched
 
 
 @torch.no_grad()

@@ -141,7 +141,7 @@ class STUNet(nn.Module):
             stride = self.shape.strides(level)[0]
             frames = -(-T // stride)
             level_ND = level_BD.repeat_interleave(frames, 0)
-            moment_ND = self.moment(level_BD, frames, stride) if self.shape.temporal else level_ND
+            moment_ND = self.moment(level_BD, T, stride) if self.shape.temporal else level_ND
             told.append(Told(level_ND, moment_ND, frames))
         return told
 

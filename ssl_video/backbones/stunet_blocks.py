@@ -94,10 +94,10 @@ class Moment(Added):
         self.layers = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, level_BD: Tensor, T: int, stride: int) -> Tensor:
-        """(B T, D) of every ``stride``-th frame."""
-        time_T = torch.arange(T, device=level_BD.device) * (stride / self.frames)
-        time_TD = self.time(waves(time_T, self.WAVES).to(level_BD.dtype))
-        return self.layers(level_BD[:, None] + time_TD).flatten(0, 1)
+        """(B t, D) of every ``stride``-th of T frames; more frames than it was laid out for are closer in time."""
+        time_t = torch.arange(0, T, stride, device=level_BD.device) / max(self.frames, T)
+        time_tD = self.time(waves(time_t, self.WAVES).to(level_BD.dtype))
+        return self.layers(level_BD[:, None] + time_tD).flatten(0, 1)
 
 
 def waves(x_N: Tensor, number: int) -> Tensor:
