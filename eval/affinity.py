@@ -91,7 +91,6 @@ class _Joint:
         n, self.N = how.context, self.H * self.W
         self.first_ND = first_DHW.flatten(1).T.contiguous()
         # a cell of all previous frames lies side by side, so that a row of a window is one matrix; the last are copies
-        self.copies = n
         self.first_HWD = F.pad(first_DHW.permute(1, 2, 0), (0, 0, self.reach, self.reach))
         self.store = self.first_HWD.new_empty(n * self.first_HWD.numel())
         self.keys_HWnD = self._stored(min(n, 1))
@@ -103,6 +102,11 @@ class _Joint:
         self.scores = first_DHW.new_empty(windows + self.every * FIRST_GROUP * self.H * STRIP)
         self.steps = 0
 
+    @property
+    def copies(self) -> int:
+        """Of the first frame, that still fill the context; they are kept as one."""
+        return max(0, self.how.context - self.steps)
+
     def step(self, features_DHW: Tensor) -> Tensor:
         """labels_LHW of the next frame."""
         strips = [self._strip(features_DHW[:, :, x : x + STRIP], x) for x in range(0, self.W, STRIP)]
@@ -111,8 +115,7 @@ class _Joint:
             slot = self.steps % self.how.context
             self.steps += 1
             self.keys_HWnD[:, self.reach : self.reach + self.W, slot] = features_DHW.permute(1, 2, 0)
-            self.copies -= 1
-            if self.copies > 0:
+            if self.copies:
                 self._grow()
             self.labels[(1 + slot) * self.N : (2 + slot) * self.N] = labels_LHW.flatten(1).T
         return labels_LHW
