@@ -2,27 +2,28 @@
 
     OMP_NUM_THREADS=2 python benchmarks/key_frames.py WORK
 
-Three networks of equal size are trained on drawn ``periodic`` videos: one on whole clips; one on key frames, every
-``--every``-th frame of these, and one on what lies between given key frames (``between=1, unconditional=0``). The last
-two together are shown as many frames in training as the first. ``--gaps`` says how many gaps between key frames the
-last one fills at a time: 4, the whole clip, by default; ``--gaps 1,4`` trains another one that sees two key frames and
-no more, as cascades do which fill windows of a long video.
+A network of images is trained on frames of drawn ``periodic`` videos, and on top of it as it is three networks of equal
+size: one on whole clips; one on key frames, every ``--every``-th frame of these; and one on what lies between given key
+frames (``between=1, unconditional=0``). The last two together are shown as many frames in training as the first. All
+are told the captions, which say nothing of periods. ``--gaps`` says how many gaps between key frames the last one fills
+at a time: 4, the whole clip, by default; ``--gaps 1,4`` trains another one that sees two key frames and no more, as
+cascades do which fill windows of a long video.
 
 The exact readers of the drawn world then read period and path. Two tables are printed:
 
-* Videos drawn from nothing have no true period. Of each kind: the share that is one cycle (a sinusoid and its second
-  harmonic explain ``ONE_CYCLE`` of the motion; all real clips reach it, and hardly one with its frames exchanged
-  does); the shares with a period below and above twice the distance of key frames, below which these cannot tell it
-  from a slower one; how far the distribution of periods is from that of real clips (Kolmogorov-Smirnov, 0 to 1);
-  and how far the shape is off its own cycle, in pixels (median).
+* Videos drawn from the captions of test clips have no true period. Of each kind: the share that is one cycle (a
+  sinusoid and its second harmonic explain ``ONE_CYCLE`` of the motion; all real clips reach it, and hardly one with its
+  frames exchanged does); the shares with a period below and above twice the distance of key frames, below which these
+  cannot tell it from a slower one; how far the distribution of periods is from that of real clips (Kolmogorov-Smirnov,
+  0 to 1); and how far the shape is off its own cycle, in pixels (median).
 * Real key frames have one. Of what is filled in between those of test clips: the share whose period is right, to
   ``RIGHT``, below and above that bound, and the distance from the true path; beside them the whole test clips, which
   is what the readers can reach, and what another test clip's period would be.
 
 WORK keeps runs, clips and ``table.md``; the same line goes on with what is missing. ``python docs/pictures.py
-key_frames --left WORK`` draws the picture. Planned for 28 minutes on two cores, 14 for each side (a step of 8 clips of
-16x32x32 takes about 0.65 CPU seconds); each further number of ``--gaps`` takes 7 more. ``--quick`` is over in a minute
-or two and shows that everything runs, with numbers that say nothing.
+key_frames --left WORK`` draws the picture. Planned for an hour of a core, half of it for each side; each further number
+of ``--gaps`` takes a quarter more. ``--quick`` is over in a minute or two and shows that everything runs, with numbers
+that say nothing.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +50,7 @@ from ssl_video.eval.generated import AT_ONCE, drawn
 from ssl_video.files import write_text
 from ssl_video.model import Model, load_model
 from ssl_video.progress import Bar, showing
+from ssl_video.run import Run
 from ssl_video.video.reader import read_frames
 
 ONE_CYCLE, RIGHT = 0.9, 0.1
@@ -64,7 +67,8 @@ class Plan:
     frames: int = 17
     stride: int = 2
     every: int = 4
-    steps: int = 1600
+    images: int = 1200
+    steps: int = 2700
     batch: int = 8
     train: int = 1000
     clips: int = 128
@@ -91,14 +95,15 @@ class Plan:
         return max(1, round(self.steps * self.frames / (2 * frames)))
 
 
-QUICK = Plan(steps=2, batch=2, train=16, clips=4, sampling=2, channels=(8, 16))
+QUICK = Plan(images=2, steps=2, batch=2, train=16, clips=4, sampling=2, channels=(8, 16))
 
 
 @dataclass(frozen=True)
 class Real:
-    """Clips of the test list, their periods in frames of the video, and the path of the shape's middle."""
+    """Clips of the test list, their captions, periods in frames of the video, and the path of the shape's middle."""
 
     clips_NTHWC: np.ndarray
+    texts: tuple[str, ...]
     period_N: np.ndarray
     centre_NT2: np.ndarray
 
@@ -113,30 +118,46 @@ def real_clips(videos: Sequence[Video], plan: Plan) -> Real:
         with np.load(place.parents[2] / "annotations" / f"{place.stem}.npz") as notes:
             found.append((read_frames(video.path, at), float(notes["period"]), notes["centre_T2"][list(at)]))
     clips, periods, centres = zip(*found, strict=True)
-    return Real(np.stack(clips), np.array(periods), np.stack(centres))
+    texts = tuple(video.caption or "" for video in videos)
+    return Real(np.stack(clips), texts, np.array(periods), np.stack(centres))
 
 
-def train(work: Path, plan: Plan, name: str, frames: int, options: Mapping[str, object]) -> Model:
-    """The network ``name``, trained now or before."""
-    steps = plan.steps if name == "all" else plan.half_steps(frames)
-    print(f"{name}: {steps} steps of {plan.batch} x {frames} frames", flush=True)
-    run = sv.pretrain(
+def train(work: Path, plan: Plan, name: str, steps: int, frames: int, options: Mapping[str, Any]) -> Run:
+    """The run ``name``, trained now or before."""
+    print(f"{name}: {steps} steps of clips of {frames} frames", flush=True)
+    return sv.pretrain(
         str(work / "data"),
         recipe="video_diffusion:small",
         out=work / name,
         resume="auto",
         steps=steps,
-        batch_size=plan.batch,
         monitor_every=steps,
         backbone__channels=plan.channels,
-        backbone__frames=frames,
+        backbone__frames=plan.frames,
         pretext__frames=frames,
+        pretext__captions=True,
+        optim__lr=0.002,
         **options,
     )
-    return load_model(run)
 
 
-def filled(model: Model, clips_NTHWC: np.ndarray, every: int, sampling: Sampling) -> np.ndarray:
+def images(work: Path, plan: Plan) -> Run:
+    """The network of images."""
+    options = {"backbone__temporal": False, "batch_size": 8 * plan.batch, "pretext__shift": 3}
+    return train(work, plan, "images", plan.images, 1, options)
+
+
+def video(work: Path, plan: Plan, name: str, frames: int, **options: Any) -> Model:
+    """The network ``name`` of clips, on top of the one of images."""
+    onto = {"backbone__weights": str(work / "images" / "backbone.safetensors"), "pretext__freeze_spatial": True}
+    steps = plan.steps if name == "all" else plan.half_steps(frames)
+    same = {"batch_size": plan.batch, "pretext__shift": 6}
+    return load_model(train(work, plan, name, steps, frames, onto | same | options))
+
+
+def filled(
+    model: Model, clips_NTHWC: np.ndarray, texts: Sequence[str] | None, every: int, sampling: Sampling
+) -> np.ndarray:
     """Clips of which every ``every``-th frame was kept, the others drawn by ``model``.
 
     Windows of a model of shorter clips have their first and last frame, which are key frames, in common.
@@ -144,10 +165,12 @@ def filled(model: Model, clips_NTHWC: np.ndarray, every: int, sampling: Sampling
     parts, generator = [], torch.Generator().manual_seed(1)
     with Bar("fill in", len(clips_NTHWC), "clip") as done:
         for first in range(0, len(clips_NTHWC), AT_ONCE):
-            clips_BTHWC = torch.from_numpy(clips_NTHWC[first : first + AT_ONCE])
+            some = slice(first, first + AT_ONCE)
+            clips_BTHWC = torch.from_numpy(clips_NTHWC[some])
             mask_BTHW = torch.zeros(clips_BTHWC.shape[:4], dtype=torch.bool)
             mask_BTHW[:, ::every] = True
-            given = Conditions(given_BTHWC=clips_BTHWC * mask_BTHW[..., None], mask_BTHW=mask_BTHW)
+            told = tuple(texts[some]) if texts else None
+            given = Conditions(told, given_BTHWC=clips_BTHWC * mask_BTHW[..., None], mask_BTHW=mask_BTHW)
             B, T, H, W = mask_BTHW.shape
             by = model.need(Generates)
             parts.append(by.generate((B, T, H, W), given, replace(sampling, overlap=1), generator, model.backbone))
@@ -223,21 +246,24 @@ def compare(work: Path, plan: Plan, gaps: Sequence[int]) -> str:
     real, sampling = real_clips(scanned(test).videos, plan), Sampling(plan.sampling)
     files = work / "clips"
     kept_array(files / "test.npy", lambda: real.clips_NTHWC)
-    whole = train(work, plan, "all", plan.frames, {"pretext__stride": plan.stride})
-    keys = train(work, plan, "keys", plan.keys, {"pretext__stride": plan.stride * plan.every})
+    images(work, plan)
+    whole = video(work, plan, "all", plan.frames, pretext__stride=plan.stride)
+    keys = video(work, plan, "keys", plan.keys, pretext__stride=plan.stride * plan.every)
     clips = {
-        name: kept_array(files / f"{name}.npy", partial(drawn, model, plan.clips, None, sampling, 0))
+        name: kept_array(files / f"{name}.npy", partial(drawn, model, plan.clips, real.texts, sampling, 0))
         for name, model in (("all", whole), ("keys", keys))
     }
     rows, of_keys = {TEST: real.clips_NTHWC, "all frames at once": clips["all"]}, {}
     for count in gaps:
         options = {"pretext__stride": plan.stride, "pretext__unconditional": 0, "pretext__between": 1}
         options["pretext__every"] = plan.every
-        between = train(work, plan, f"between-{count}", count * plan.every + 1, options)
+        between = video(work, plan, f"between-{count}", count * plan.every + 1, **options)
         words = "whole" if count == plan.keys - 1 else f"{count} gap{'s' * (count > 1)} at a time"
         givens = {"pair": spread(clips["keys"], plan.frames, plan.every), "between": real.clips_NTHWC}
         made = {
-            name: kept_array(files / f"{name}-{count}.npy", partial(filled, between, given, plan.every, sampling))
+            name: kept_array(
+                files / f"{name}-{count}.npy", partial(filled, between, given, real.texts, plan.every, sampling)
+            )
             for name, given in givens.items()
         }
         rows[f"key frames and between ({words})"] = made["pair"]
@@ -262,11 +288,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--quick", action="store_true")
-    for name in ("steps", "clips", "every"):
+    for name in ("images", "steps", "clips", "every"):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--gaps", help="one or several numbers, with commas")
     given = parser.parse_args()
-    changed = {n: getattr(given, n) for n in ("steps", "clips", "every") if getattr(given, n) is not None}
+    changed = {n: getattr(given, n) for n in ("images", "steps", "clips", "every") if getattr(given, n) is not None}
     plan = replace(QUICK if given.quick else Plan(), **changed)
     gaps = [plan.keys - 1] if given.gaps is None else [int(n) for n in given.gaps.split(",")]
     if (plan.frames - 1) % plan.every or any((plan.keys - 1) % n for n in gaps):

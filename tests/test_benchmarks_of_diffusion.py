@@ -82,7 +82,8 @@ def real():
     scenes = [draw("periodic", n, split="test") for n in range(8)]
     at = slice(0, 2 * PLAN.frames - 1, 2)
     clips, centres = (np.stack([s.frames_THWC[at] for s in scenes]), [s.notes["centre_T2"][at] for s in scenes])
-    return Real(clips, np.array([float(s.notes["period"]) for s in scenes]), np.stack(centres))
+    periods = np.array([float(s.notes["period"]) for s in scenes])
+    return Real(clips, ("",) * len(clips), periods, np.stack(centres))
 
 
 def test_both_sides_are_shown_as_many_frames():
@@ -111,7 +112,7 @@ def test_twice_as_fast_is_not_right(real):
 
 
 def test_chance_counts_the_other_clips_whose_period_is_near():
-    real = Real(np.zeros(0), np.array([8.0, 8.4, 12.0, 20.0]), np.zeros(0))
+    real = Real(np.zeros(0), (), np.array([8.0, 8.4, 12.0, 20.0]), np.zeros(0))
     assert by_chance(real, PLAN)[:2] == [pytest.approx(2 / 3 / 3), 0]
 
 
@@ -126,7 +127,7 @@ def test_a_clip_of_the_test_list_comes_with_its_own_period_and_path(tmp_path):
 def test_key_frames_stay_and_what_lies_between_is_drawn(tmp_path, every):
     model = saved(tmp_path / "run", unconditional=0, between=1, every=every)
     keys = np.random.default_rng(0).integers(0, 256, (2, 8 // every + 1, 8, 8, 3), dtype=np.uint8)
-    clips = filled(model, spread(keys, 9, every), every, FAST)
+    clips = filled(model, spread(keys, 9, every), None, every, FAST)
     assert clips.shape == (2, 9, 8, 8, 3) and np.array_equal(clips[:, ::every], keys)
     assert clips[:, 1].any()
 

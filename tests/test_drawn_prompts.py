@@ -1,6 +1,7 @@
 """The plain drawn world: captions of prompts, periods of periodic motions, and how both are read back from files."""
 
 import csv
+import re
 import shutil
 from collections import Counter
 from itertools import combinations
@@ -216,6 +217,14 @@ def test_periods_phases_and_paths_are_noted(cycles):
         np.testing.assert_allclose(np.diff(notes["phase_T"]) % 1, 1 / notes["period"], atol=1e-6)
         again = draw("periodic", list(CYCLES).index(label))
         assert again.label == label and again.notes["centre_T2"].shape == (64, 2)
+
+
+def test_a_caption_says_what_is_seen(tmp_path):
+    folder = synthesize(tmp_path, SyntheticConfig("periodic", train=8, test=0), workers=1).parent
+    for video in load_splits(str(folder)).train.videos:
+        said = re.fullmatch(r"a (\w+) (\w+) (\w+) on a (\w+) background", video.caption)
+        seen = read_prompt(read_frames(video.path, range(64)))
+        assert said.groups() == (seen.colour, seen.shape, f"{Path(video.path).parent.name}s", seen.background)
 
 
 @pytest.mark.parametrize("label", CYCLES)

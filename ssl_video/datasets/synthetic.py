@@ -37,9 +37,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ssl_video import processes
+from ssl_video.datasets.drawing import periodic
 from ssl_video.datasets.drawing.config import FRAMES, SIZES, Kind, SyntheticConfig
 from ssl_video.datasets.drawing.motions import CLIPS, SEQUENCES
-from ssl_video.datasets.drawing.periodic import CYCLES, periodic_scene
 from ssl_video.datasets.drawing.prompts import MOTIONS, Prompt, choose, prompt_of, prompt_scene
 from ssl_video.datasets.drawing.scene import Scene, clip, sequence, track
 from ssl_video.datasets.manifest import write_manifest
@@ -59,7 +59,7 @@ CLASSES: dict[Kind, tuple[str, ...]] = {
     "sequences": tuple(SEQUENCES),
     "tracks": ("tracks",),
     "prompts": tuple(MOTIONS),
-    "periodic": tuple(CYCLES),
+    "periodic": tuple(periodic.CYCLES),
 }
 FPS = 25
 EVERY_FRAME_BY_ITSELF = Encoding({"qmin": "2", "qmax": "2"}, "mpeg4", gop=1)
@@ -124,7 +124,7 @@ def draw(
     if kind == "prompts":
         return prompt_scene(rng, _prompt(rng, number, split), size, frames)
     if kind == "periodic":
-        return periodic_scene(rng, label, size, frames)
+        return periodic.periodic_scene(rng, label, size, frames)
     if kind == "clips":
         return clip(rng, label, size, frames, sprites)
     if kind == "sequences":
@@ -135,6 +135,14 @@ def draw(
 def drawn_prompt(number: int, *, split: Literal["train", "test"] = "train", seed: int = 0) -> Prompt:
     """What video ``number`` of the kind ``prompts`` shows, without drawing it."""
     return _prompt(_generator("prompts", number, split, seed), number, split)
+
+
+def _caption(kind: Kind, number: int, split: Literal["train", "test"], seed: int) -> str | None:
+    """What a video shows, in words, without drawing it; only of plain shapes."""
+    if kind == "prompts":
+        return drawn_prompt(number, split=split, seed=seed).caption
+    label = CLASSES[kind][number % len(CLASSES[kind])]
+    return periodic.choose(_generator(kind, number, split, seed)).caption(label) if kind == "periodic" else None
 
 
 def _prompt(rng: np.random.Generator, number: int, split: str) -> Prompt:
@@ -267,7 +275,7 @@ def write_one(out: Path, config: SyntheticConfig, number: int) -> dict[str, Any]
             notes: dict[str, Any] = {"masks_THW": scene.masks_THW, "phase_T": scene.phase_T, **scene.notes}
             np.savez_compressed(aside, **notes)
     shown = "" if config.kind == "tracks" else label
-    said = drawn_prompt(index, split=split, seed=config.seed).caption if config.kind == "prompts" else None
+    said = _caption(config.kind, index, split, config.seed)
     facts = asdict(info or scan_one(str(video)))
     facts["state"] = f"{video.stat().st_size}|"  # without the time: the same set is the same manifest
     return {"path": str(video), "label": shown, "group": name, "split": split, "caption": said} | facts

@@ -5,6 +5,7 @@ what sees all frames can: that is the point of them.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,22 +44,47 @@ def _swing(phase_T: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, n
 CYCLES: dict[str, Cycle] = {"bounce": _bounce, "pulse": _pulse, "orbit": _orbit, "swing": _swing}
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What is random of a video but its shades: period in frames, phase, sizes and place as shares of what is free."""
+
+    period: float
+    phase: float
+    radius: float
+    reach: float
+    place_2: np.ndarray
+    colour: str
+    shape: str
+    background: str
+
+    def caption(self, label: str) -> str:
+        """What is to be seen, in words; nothing of the period."""
+        return f"a {self.colour} {self.shape} {label}s on a {self.background} background"
+
+
+def choose(rng: np.random.Generator) -> Choice:
+    """What a video shows, at random; the logarithm of the period is uniform."""
+    period, phase = float(np.exp(rng.uniform(*np.log(PERIODS)))), rng.random()
+    radius, reach, place_2 = rng.uniform(0.87, 1), rng.uniform(0.65, 0.95), rng.uniform(-1, 1, 2)
+    words = (str(rng.choice(list(names))) for names in (COLOURS, SHAPES, BACKGROUNDS))
+    return Choice(period, phase, radius, reach, place_2, *words)
+
+
 def periodic_scene(rng: np.random.Generator, label: str, size: int, frames: int) -> Scene:
     """One shape in the motion ``label``; its period in frames and its path are among the scene's ``notes``.
 
     ``notes``: ``period`` (), ``centre_T2`` (x and y in pixels) and ``scale_T``, all float64.
     """
-    period = float(np.exp(rng.uniform(*np.log(PERIODS))))
-    phase_T = (np.arange(frames) / period + rng.random()) % 1
-    radius = rng.uniform(0.87, 1) * RADIUS * size
+    made = choose(rng)
+    phase_T = (np.arange(frames) / made.period + made.phase) % 1
+    radius = made.radius * RADIUS * size
     free = (size - 1) / 2 - REACH * radius * np.exp(0.3 * (label == "pulse")) - 0.5
-    reach = rng.uniform(0.65, 0.95) * free
+    reach = made.reach * free
     x_T, y_T, scale_T = CYCLES[label](phase_T, reach)
-    x, y = rng.uniform(-1, 1, 2) * (free - (0 if label == "pulse" else reach))
+    x, y = made.place_2 * (free - (0 if label == "pulse" else reach))
     centre_T2 = np.stack((x + x_T, y + y_T), -1) + (size - 1) / 2
     path = Path(centre_T2, np.zeros(frames), np.stack((scale_T, scale_T), -1), phase_T)
-    colour, shape, gray = (str(rng.choice(list(names))) for names in (COLOURS, SHAPES, BACKGROUNDS))
-    background = Background(two_shades(rng, gray, size + 2), np.zeros((frames, 2)))
-    scene = render(background, [Sprite(patch(rng, shape, colour, radius), path)], size, label)
-    notes = {"period": np.array(period), "centre_T2": centre_T2, "scale_T": scale_T}
+    background = Background(two_shades(rng, made.background, size + 2), np.zeros((frames, 2)))
+    scene = render(background, [Sprite(patch(rng, made.shape, made.colour, radius), path)], size, label)
+    notes = {"period": np.array(made.period), "centre_T2": centre_T2, "scale_T": scale_T}
     return Scene(scene.frames_THWC, scene.masks_THW, scene.phase_T, label, notes)
