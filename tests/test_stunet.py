@@ -12,6 +12,7 @@ from ssl_video.backbones.base import Backbone, build_backbone
 from ssl_video.backbones.stunet import STUNet, own_noise
 from ssl_video.backbones.stunet_blocks import Added, Moment, Place, Told
 from ssl_video.backbones.stunet_text import TextLevel
+from ssl_video.backbones.weights import load_into
 from ssl_video.capabilities import Condition, Denoises, Text
 from ssl_video.errors import UserError
 from ssl_video.eval.base import EVALUATIONS, configured
@@ -218,16 +219,32 @@ def test_frames_learn_of_each_other_once_the_projections_are_not_zero():
 # what it is made of
 
 
-def test_networks_of_images_and_of_videos_have_the_same_names():
-    assert tiny().state_dict().keys() == tiny(temporal=False).state_dict().keys()
+def test_a_network_of_images_is_that_of_videos_of_the_same_seed_without_what_time_needs():
+    videos, images = tiny(), tiny(temporal=False).state_dict()
+    own = {name: tensor for name, tensor in videos.state_dict().items() if videos.part_of[name] != "temporal"}
+    assert images.keys() == own.keys() and all(torch.equal(images[name], own[name]) for name in own)
 
 
-def test_every_tensor_is_of_one_part_and_only_the_temporal_ones_of_an_image_network_are_frozen():
-    network = tiny(temporal=False)
-    assert set(network.part_of) == set(network.state_dict())
-    assert {network.part_of[n] for n in network.state_dict()} == {"spatial", "temporal", "given", "text"}
-    for name, tensor in network.named_parameters():
-        assert tensor.requires_grad == (network.part_of[name] != "temporal"), name
+@pytest.mark.parametrize("init", ["identity", "he"])
+def test_weights_of_a_network_of_images_leave_what_was_added_as_it_begins(init):
+    network, images = tiny(resize_init=init, frames=9), awake(tiny(temporal=False)).state_dict()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    load_into(network, images, "images")
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name] if network.part_of[name] == "temporal" else images[name]), name
+
+
+def test_weights_with_some_of_what_was_added_are_refused():
+    weights = tiny().state_dict()
+    del weights["downs.0.time.conv.weight"]
+    with pytest.raises(UserError, match=r"missing downs\.0\.time\.conv\.weight"):
+        load_into(tiny(), weights, "some")
+
+
+def test_every_tensor_is_of_one_part():
+    for network, parts in ((tiny(), {"spatial", "temporal", "given", "text"}), (tiny(temporal=False), None)):
+        assert set(network.part_of) == set(network.state_dict())
+        assert set(network.part_of.values()) == (parts or {"spatial", "given", "text"})
 
 
 def test_it_denoises_and_takes_a_condition():

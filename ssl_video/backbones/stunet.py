@@ -39,9 +39,11 @@ class STUNet(nn.Module):
         self.downs = nn.ModuleList(Down(shape, level) for level in levels)
         self.ups = nn.ModuleList(Up(shape, level) for level in reversed(levels))
         self.head = Head(shape)
-        for module in self.modules():
-            if isinstance(module, Added) and module.part == "temporal":
-                module.requires_grad_(shape.temporal)
+        if not shape.temporal:  # taken away, so that a seed gives both networks the same spatial weights
+            for module in list(self.modules()):
+                for name, child in list(module.named_children()):
+                    if isinstance(child, Added) and child.part == "temporal":
+                        setattr(module, name, None)
 
     @property
     def parts(self) -> Mapping[str, Any]:
@@ -76,6 +78,11 @@ class STUNet(nn.Module):
     def learn_words(self, words: tuple[str, ...]) -> None:
         """Give numbers to words that have none yet. Raises UserError where there are not places enough."""
         self.mid.text.learn(words)
+
+    @property
+    def begun_anew(self) -> frozenset[str]:
+        """Tensors of its state that weights may be without, all of them, since a network of images has none."""
+        return frozenset(name for name, part in self.part_of.items() if part == "temporal")
 
     @property
     def part_of(self) -> Mapping[str, str]:

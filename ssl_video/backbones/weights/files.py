@@ -97,7 +97,7 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], what: str, heads
     own = {k: v for k, v in module.state_dict().items() if not k.startswith(heads)}
     weights = current_names(weights, own)
     given = {k: v for k, v in weights.items() if not k.startswith(heads)}
-    check_layout(own, given, what)
+    check_layout(own, given, what, begun_anew(module))
     check_numbers(module, given, what)
     module.load_state_dict(given, strict=False)
     return LoadReport(
@@ -105,9 +105,19 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], what: str, heads
     )
 
 
-def check_layout(own: Mapping[str, Any], given: Mapping[str, Any], what: str) -> None:
-    """Raise UserError unless names and shapes are a module's ``own``; counters of batch norms may be missing."""
+def begun_anew(module: nn.Module) -> frozenset[str]:
+    """Tensors of the state that weights may be without, all together: what networks in it say of theirs."""
+    parts = ((f"{name}." if name else "", part) for name, part in module.named_modules())
+    return frozenset(f"{prefix}{key}" for prefix, part in parts for key in getattr(part, "begun_anew", ()))
+
+
+def check_layout(own: Mapping[str, Any], given: Mapping[str, Any], what: str, anew: Set[str] = frozenset()) -> None:
+    """Raise UserError unless names and shapes are a module's ``own``.
+
+    Counters of batch norms may be missing, and ``anew``, if all of it is.
+    """
     missing = [k for k in own if k not in given and not k.endswith("num_batches_tracked")]
+    missing = [k for k in missing if k not in anew] if anew.isdisjoint(given) else missing
     faults = (
         [f"unexpected {k}" for k in given if k not in own]
         + [f"missing {k}" for k in missing]
