@@ -89,14 +89,14 @@ class Result:
     seed: int = 0
     data_hash: str = ""
     transductive: bool = False
-    seen: dict[str, str] = field(default_factory=dict)
+    seen: dict[str, str] = field(default_factory=dict, repr=False)
     supervision: str = ""
-    skipped: list[dict[str, str]] = field(default_factory=list)
-    versions: dict[str, str] = field(default_factory=dict)
-    classes: list[str] = field(default_factory=list)
-    confusion: list[list[int]] = field(default_factory=list)
-    per_video: dict[str, dict[str, float]] = field(default_factory=dict)
-    predictions: list[Prediction] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list, repr=False)
+    versions: dict[str, str] = field(default_factory=dict, repr=False)
+    classes: list[str] = field(default_factory=list, repr=False)
+    confusion: list[list[int]] = field(default_factory=list, repr=False)
+    per_video: dict[str, dict[str, float]] = field(default_factory=dict, repr=False)
+    predictions: list[Prediction] = field(default_factory=list, repr=False)
 
     @property
     def of_each(self) -> bool:

@@ -58,6 +58,11 @@ class Model:
     pretext: Pretext | None = None
     classifier: Classifier | None = None
 
+    def __repr__(self) -> str:
+        """A line: networks and digests of videos would fill a notebook."""
+        shown = f"{self.view.frames} frames of {self.view.size} pixels"
+        return f"Model({self.name!r}, {self.backbone.architecture}, {shown}, on {self.device})"
+
     @property
     def trained_on(self) -> Set[str]:
         """Digests of the pretraining videos (``digest``), and names of published lists of them (SET:LIST)."""
