@@ -7,12 +7,14 @@ import numpy as np
 
 from ssl_video.datasets.drawing.plain import BACKGROUNDS, COLOURS, SHAPES
 from ssl_video.datasets.drawing.prompts import MOTIONS, Prompt
-from ssl_video.datasets.drawing.readers import read_prompt
+from ssl_video.datasets.drawing.readers import read_direction, read_prompt
 
 WORDS = tuple(f.name for f in fields(Prompt))
 CHANCE = {"colour": 1 / len(COLOURS), "shape": 1 / len(SHAPES), "motion": 1 / len(MOTIONS)}
 CHANCE["background"] = 1 / len(BACKGROUNDS)
 """Of guessing a word without looking."""
+DRIFTS = "drifts "
+"""How the motions begin that say a direction."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def _matches(read: Sequence[str | None], asked: Sequence[str]) -> np.ndarray:
 def of_clips(clips_NTHWC: Sequence[np.ndarray] | np.ndarray, asked: Sequence[Prompt]) -> dict[str, float]:
     """The numbers of uint8 clips by name: of all, and of seen and held-out combinations of words apart.
 
-    ``motion right (held out)`` and the like, beside ``motion by chance`` and ``motion with shuffled prompts``.
+    ``motion right (held out)`` and the like, beside ``motion by chance`` and ``motion with shuffled prompts``;
+    ``direction``: of those that are to drift, whether they are carried that way at all (``read_direction``).
     """
     read = [read_prompt(clip_THWC) for clip_THWC in clips_NTHWC]
     parts = {"seen": [n for n, p in enumerate(asked) if not p.held_out]}
@@ -64,4 +67,15 @@ def of_clips(clips_NTHWC: Sequence[np.ndarray] | np.ndarray, asked: Sequence[Pro
                 numbers[f"{word} right ({part})"] = some.right[word]
         numbers[f"{word} with shuffled prompts"] = found.shuffled[word]
         numbers[f"{word} by chance"] = chance[word]
+    drifting = [n for n, prompt in enumerate(asked) if prompt.motion.startswith(DRIFTS)]
+    if drifting:
+        said = [asked[n].motion.removeprefix(DRIFTS) for n in drifting]
+        match_NN = _matches([read_direction(clips_NTHWC[n]) for n in drifting], said)
+        right_N, count = np.diag(match_NN), len(drifting)
+        for part, numbers_of in parts.items():
+            if some := [row for row, n in enumerate(drifting) if n in numbers_of]:
+                numbers[f"direction right ({part})"] = float(right_N[some].mean())
+                numbers[f"drifting clips ({part})"] = len(some)
+        numbers["direction with shuffled prompts"] = (match_NN.sum() - right_N.sum()) / max(count * (count - 1), 1)
+        numbers["direction by chance"] = 0.25
     return numbers

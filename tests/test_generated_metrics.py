@@ -236,6 +236,17 @@ def test_real_clips_show_their_captions_seen_and_held_out_alike():
     assert found["motion with shuffled prompts"] <= 0.2
 
 
+def test_the_direction_of_a_drift_is_read_however_little_of_it_is_left():
+    numbers = [n for n in range(40) if drawn_prompt(n).motion.startswith("drifts")]
+    clips, asked = [draw("prompts", n).frames_THWC for n in numbers], [drawn_prompt(n) for n in numbers]
+    little, back = [clip[24:40] for clip in clips], [clip[::-1] for clip in clips]
+    for some, share in ((clips, 1), (little, 1), (back, 0)):
+        found = of_clips(some, asked)
+        assert found["direction right (seen)"] == share and found["drifting clips (seen)"] == len(numbers)
+    assert found["direction with shuffled prompts"] == pytest.approx(1 / 3, abs=0.15)
+    assert "direction by chance" not in of_clips(clips[:1], said("red circle bounces"))
+
+
 def test_noise_shows_no_prompt():
     noise = np.random.default_rng(0).integers(0, 256, (2, 8, 32, 32, 3), np.uint8)
     found = of_clips(list(noise), [drawn_prompt(0), drawn_prompt(1)])

@@ -174,6 +174,19 @@ def read_prompt(clip_THWC: np.ndarray) -> Prompt | None:
     return Prompt(read_colour(seen), read_shape(seen), read_motion(seen), read_background(clip_THWC, seen))
 
 
+def read_direction(clip_THWC: np.ndarray) -> str | None:
+    """Where a shape is carried from the first third of its frames to the last, however little: left, right, up, down.
+
+    None if there is no shape to be seen. It asks less than the motion of ``read_prompt``, which has to be a drift.
+    """
+    seen = see(clip_THWC)
+    if seen is None:
+        return None
+    some = max(1, len(seen.times_T) // 3)
+    dx, dy = seen.centre_T2[-some:].mean(0) - seen.centre_T2[:some].mean(0)
+    return ("right" if dx > 0 else "left") if abs(dx) > abs(dy) else ("down" if dy > 0 else "up")
+
+
 @dataclass(frozen=True)
 class Cycle:
     """A periodic motion as it was read: ``motion`` is one of ``periodic.CYCLES``, or "" if nothing repeats itself.
