@@ -106,6 +106,37 @@ def waves(x_N: Tensor, number: int) -> Tensor:
     return torch.cat([angle_NF.sin(), angle_NF.cos()], 1)
 
 
+class Expected(nn.Module):
+    """What the text and the level of noise let one expect at each place and time, as a sum of waves; begins as zero.
+
+    Where a shape is to drift is a product of a word, of time and of place: layers that scale and shift features of
+    noise by each of them learn it last, long after what needs two of them. Here it is one product of what is told and
+    of a wave over all three axes.
+    """
+
+    WAVES, GAIN = 2, 8.0
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        waves_K = (1 + 2 * self.WAVES) ** 3
+        self.share = nn.Linear(width, waves_K)
+        self.layer_CK = nn.Parameter(torch.zeros(channels, waves_K))
+
+    def forward(self, level_BD: Tensor, size: tuple[int, int, int]) -> Tensor:
+        """(B T, C, H, W) of the size (T, H, W)."""
+        axes = [around(n, self.WAVES, level_BD) for n in size]
+        waves_KTHW = torch.einsum("it,jh,kw->ijkthw", *axes).flatten(0, 2)
+        share_BK = self.GAIN * self.share(F.silu(level_BD))
+        layer_BCK = self.layer_CK * share_BK[:, None]
+        return torch.einsum("bck,kthw->btchw", layer_BCK, waves_KTHW).flatten(0, 1)
+
+
+def around(n: int, number: int, like: Tensor) -> Tensor:
+    """(1 + 2 ``number``, n) ones and waves along an axis of n points, which has its 0 in the middle."""
+    at_n = (torch.arange(n, device=like.device) + 0.5) / n * 2 - 1
+    return torch.cat([torch.ones_like(at_n)[:, None], waves(at_n, number)], 1).T.to(like.dtype)
+
+
 class Place(nn.Module):
     """Where in its frame a point is, as channels. Convolutions know of the border alone."""
 
@@ -117,12 +148,10 @@ class Place(nn.Module):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """(1, C, H, W)."""
-        down_DH, right_DW = (
-            waves((torch.arange(n, device=x_NCHW.device) + 0.5) / n * 2 - 1, self.WAVES).T for n in x_NCHW.shape[2:]
-        )
+        down_DH, right_DW = (around(n, self.WAVES, x_NCHW)[1:] for n in x_NCHW.shape[2:])
         size = x_NCHW.shape[2:]
         at_DHW = torch.cat([down_DH[:, :, None].expand(-1, *size), right_DW[:, None].expand(-1, *size)])
-        return self.layer(at_DHW[None].to(x_NCHW.dtype))
+        return self.layer(at_DHW[None])
 
 
 def scaled(x_NCHW: Tensor, by_ND: Tensor) -> Tensor:
@@ -194,17 +223,21 @@ def start_resizing(layer: nn.Conv2d, init: ResizeInit) -> None:
 
 
 class ConvInflation(Added):
-    """A convolution over space, one over time and a projection, which begins as zero; added to what comes in."""
+    """A convolution over space, one over time and a projection, which begins as zero; added to what comes in.
+
+    So is what can be expected (``Expected``).
+    """
 
     def __init__(self, channels: int, width: int):
         super().__init__()
         self.spatial, self.place, self.norm1 = conv(channels, channels), Place(channels), norm(channels)
         self.temporal, self.norm2 = nn.Conv2d(channels, channels, (3, 1), 1, (1, 0)), norm(channels)
         self.told = zeroed(nn.Linear(width, 2 * channels))
-        self.projection = zeroed(conv(channels, channels, 1))
+        self.projection, self.expected = zeroed(conv(channels, channels, 1)), Expected(channels, width)
 
     def forward(self, x_NCHW: Tensor, told: Told) -> Tensor:
         """(B T, C, H, W), as many."""
+        x_NCHW = x_NCHW + self.expected(told.level_ND[:: told.T], (told.T, *x_NCHW.shape[2:]))
         h = F.silu(self.norm1(self.spatial(x_NCHW) + self.place(x_NCHW)))
         h = self.norm2(frames_of(self.temporal(over_time(h, told.T)), h.shape[2:]))
         return x_NCHW + self.projection(F.silu(scaled(h, self.told(F.silu(told.moment_ND)))))
