@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import Backbone, build_backbone
 from ssl_video.backbones.stunet import STUNet, own_noise
-from ssl_video.backbones.stunet_blocks import Added, Moment, Place, Told
+from ssl_video.backbones.stunet_blocks import Added, Expected, Moment, Place, Told
 from ssl_video.backbones.stunet_text import TextLevel
 from ssl_video.backbones.weights import load_into
 from ssl_video.capabilities import Condition, Denoises, Text
@@ -310,6 +310,31 @@ def test_a_place_is_the_same_share_of_every_size_and_no_two_are_alike():
     torch.testing.assert_close(large[:, 1::3, 1::3], small)
     rows = small.flatten(1).T
     assert torch.cdist(rows, rows).fill_diagonal_(1).min() > 1e-3
+
+
+@torch.no_grad()
+def test_what_is_expected_is_nothing_at_first_and_then_the_same_at_every_size():
+    torch.manual_seed(0)
+    expected, level_BD = Expected(3, 8), torch.randn(2, 8)
+    assert not expected(level_BD, (3, 4, 5)).any()
+    nn.init.normal_(expected.layer_CK)
+    small, large = (expected(level_BD, size).unflatten(0, (2, -1)) for size in ((3, 1, 5), (9, 3, 15)))
+    torch.testing.assert_close(large[:, 1::3, :, 1::3, 1::3], small)
+
+
+def test_where_a_word_says_that_something_moves_to_is_found_in_few_steps():
+    torch.manual_seed(0)
+    expected, words_BD = Expected(1, 8), torch.randn(2, 8)
+    t, x = torch.linspace(-1, 1, 4), torch.linspace(-1, 1, 6)
+    to_the_right = (t[:, None] * x)[:, None, None, :].expand(4, 1, 6, 6)
+    said = torch.cat([to_the_right, -to_the_right])
+    optimizer = torch.optim.AdamW(expected.parameters(), lr=3e-3)
+    for _ in range(100):
+        loss = (expected(words_BD, (4, 6, 6)) - said).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.05 * said.square().mean()
 
 
 @torch.no_grad()
