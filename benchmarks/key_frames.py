@@ -2,16 +2,17 @@
 
     OMP_NUM_THREADS=2 python benchmarks/key_frames.py WORK
 
-A network of images is trained on frames of drawn ``periodic`` videos, and on top of it as it is three networks of equal
-size: one on whole clips; one on key frames, every ``--every``-th frame of these; and one on what lies between given key
-frames (``between=1, unconditional=0``). The last two together are shown as many frames in training as the first. All
-are told the captions, which say nothing of periods. ``--gaps`` says how many gaps between key frames the last one fills
-at a time: 4, the whole clip, by default; ``--gaps 1,4`` trains another one that sees two key frames and no more, as
-cascades do which fill windows of a long video.
+The world is as simple as can be, so that small networks learn how it moves: a red circle before dark gray, which goes
+round at a period of 6 to 24 frames (``drawing.periodic``). A network of images is trained on its frames, and on top of
+it, as it is, three networks of equal size: one on whole clips; one on key frames, every ``--every``-th frame of these;
+and one on what lies between given key frames (``between=1, unconditional=0``). The last two together are shown as many
+frames in training as the first. ``--gaps`` says how many gaps between key frames the last one fills at a time: 4, the
+whole clip, by default; ``--gaps 1,4`` trains another one that sees two key frames and no more, as cascades do which
+fill windows of a long video.
 
 The exact readers of the drawn world then read period and path. Two tables are printed:
 
-* Videos drawn from the captions of test clips have no true period. Of each kind: the share that is one cycle (a
+* Videos drawn from nothing have no true period. Of each kind: the share that is one cycle (a
   sinusoid and its second harmonic explain ``ONE_CYCLE`` of the motion; all real clips reach it, and hardly one with its
   frames exchanged does); the shares with a period below and above twice the distance of key frames, below which these
   cannot tell it from a slower one; how far the distribution of periods is from that of real clips (Kolmogorov-Smirnov,
@@ -42,19 +43,23 @@ import ssl_video as sv
 from benchmarks.kept import check_same, kept_array, table
 from ssl_video.capabilities import Conditions, Generates, Sampling
 from ssl_video.datasets.base import Video
-from ssl_video.datasets.drawing.periodic import PERIODS
+from ssl_video.datasets.drawing.config import FRAMES
+from ssl_video.datasets.drawing.periodic import PERIODS, choose, periodic_scene
 from ssl_video.datasets.drawing.readers import Cycle, read_cycle
+from ssl_video.datasets.manifest import write_manifest
 from ssl_video.datasets.spec import load_splits, scanned
-from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
+from ssl_video.datasets.synthetic import EVERY_FRAME_BY_ITSELF, FPS
 from ssl_video.eval.generated import AT_ONCE, drawn
 from ssl_video.files import write_text
 from ssl_video.model import Model, load_model
-from ssl_video.progress import Bar, showing
+from ssl_video.progress import Bar, bar, showing
 from ssl_video.run import Run
 from ssl_video.video.reader import read_frames
+from ssl_video.video.scan import scan_one
+from ssl_video.video.writer import write_video
 
 ONE_CYCLE, RIGHT = 0.9, 0.1
-SIZE = 32
+SIZE, MOTION = 32, "orbit"
 TEST = "whole test clips"
 FROM_NOTHING = ("drawn by", "one cycle", "period < {}", "period >= {}", "distance of periods", "unexplained motion")
 FROM_KEYS = ("made of", "period right, < {}", "period right, >= {}", "off the true path (px)", "clips")
@@ -67,8 +72,8 @@ class Plan:
     frames: int = 17
     stride: int = 2
     every: int = 4
-    images: int = 1200
-    steps: int = 2700
+    images: int = 600
+    steps: int = 1800
     batch: int = 8
     train: int = 1000
     clips: int = 128
@@ -100,12 +105,29 @@ QUICK = Plan(images=2, steps=2, batch=2, train=16, clips=4, sampling=2, channels
 
 @dataclass(frozen=True)
 class Real:
-    """Clips of the test list, their captions, periods in frames of the video, and the path of the shape's middle."""
+    """Clips of the test list, their periods in frames of the video, and the path of the shape's middle."""
 
     clips_NTHWC: np.ndarray
-    texts: tuple[str, ...]
     period_N: np.ndarray
     centre_NT2: np.ndarray
+
+
+def draw_set(out: Path, plan: Plan) -> None:
+    """A list of circles that go round, as a set of ``data synthesize`` is laid out, unless it is there."""
+    manifest, rows = out / "manifest.csv", []
+    counts = {"train": plan.train, "test": plan.clips}
+    for place, (split, count) in enumerate(counts.items() if not manifest.exists() else ()):
+        for number in bar(range(count), f"draw {split}", "video", True):
+            rng, name = np.random.default_rng((place, number)), f"{split}-{number:05d}"
+            made = replace(choose(rng), colour="red", shape="circle", background="dark")
+            scene = periodic_scene(rng, MOTION, SIZE, FRAMES, made)
+            video, notes = out / "videos" / MOTION / f"{name}.mp4", out / "annotations" / f"{name}.npz"
+            write_video(video, scene.frames_THWC, FPS, EVERY_FRAME_BY_ITSELF)
+            notes.parent.mkdir(exist_ok=True)
+            np.savez_compressed(notes, allow_pickle=False, **scene.notes)
+            rows.append({"path": str(video), "label": MOTION, "split": split} | asdict(scan_one(str(video))))
+    if rows:
+        write_manifest(manifest, rows)
 
 
 def real_clips(videos: Sequence[Video], plan: Plan) -> Real:
@@ -118,8 +140,7 @@ def real_clips(videos: Sequence[Video], plan: Plan) -> Real:
         with np.load(place.parents[2] / "annotations" / f"{place.stem}.npz") as notes:
             found.append((read_frames(video.path, at), float(notes["period"]), notes["centre_T2"][list(at)]))
     clips, periods, centres = zip(*found, strict=True)
-    texts = tuple(video.caption or "" for video in videos)
-    return Real(np.stack(clips), texts, np.array(periods), np.stack(centres))
+    return Real(np.stack(clips), np.array(periods), np.stack(centres))
 
 
 def train(work: Path, plan: Plan, name: str, steps: int, frames: int, options: Mapping[str, Any]) -> Run:
@@ -135,7 +156,6 @@ def train(work: Path, plan: Plan, name: str, steps: int, frames: int, options: M
         backbone__channels=plan.channels,
         backbone__frames=plan.frames,
         pretext__frames=frames,
-        pretext__captions=True,
         optim__lr=0.002,
         **options,
     )
@@ -155,9 +175,7 @@ def video(work: Path, plan: Plan, name: str, frames: int, **options: Any) -> Mod
     return load_model(train(work, plan, name, steps, frames, onto | same | options))
 
 
-def filled(
-    model: Model, clips_NTHWC: np.ndarray, texts: Sequence[str] | None, every: int, sampling: Sampling
-) -> np.ndarray:
+def filled(model: Model, clips_NTHWC: np.ndarray, every: int, sampling: Sampling) -> np.ndarray:
     """Clips of which every ``every``-th frame was kept, the others drawn by ``model``.
 
     Windows of a model of shorter clips have their first and last frame, which are key frames, in common.
@@ -165,12 +183,10 @@ def filled(
     parts, generator = [], torch.Generator().manual_seed(1)
     with Bar("fill in", len(clips_NTHWC), "clip") as done:
         for first in range(0, len(clips_NTHWC), AT_ONCE):
-            some = slice(first, first + AT_ONCE)
-            clips_BTHWC = torch.from_numpy(clips_NTHWC[some])
+            clips_BTHWC = torch.from_numpy(clips_NTHWC[first : first + AT_ONCE])
             mask_BTHW = torch.zeros(clips_BTHWC.shape[:4], dtype=torch.bool)
             mask_BTHW[:, ::every] = True
-            told = tuple(texts[some]) if texts else None
-            given = Conditions(told, given_BTHWC=clips_BTHWC * mask_BTHW[..., None], mask_BTHW=mask_BTHW)
+            given = Conditions(given_BTHWC=clips_BTHWC * mask_BTHW[..., None], mask_BTHW=mask_BTHW)
             B, T, H, W = mask_BTHW.shape
             by = model.need(Generates)
             parts.append(by.generate((B, T, H, W), given, replace(sampling, overlap=1), generator, model.backbone))
@@ -239,8 +255,7 @@ def below_and_above(right_N: np.ndarray, real: Real, plan: Plan) -> list[float]:
 def compare(work: Path, plan: Plan, gaps: Sequence[int]) -> str:
     """Train, draw and read what is missing; both tables."""
     check_same(work, asdict(plan))
-    data = SyntheticConfig(kind="periodic", size=SIZE, train=plan.train, test=plan.clips)
-    synthesize(work / "data", data, progress=True)
+    draw_set(work / "data", plan)
     test = load_splits(str(work / "data")).test
     assert test is not None
     real, sampling = real_clips(scanned(test).videos, plan), Sampling(plan.sampling)
@@ -250,7 +265,7 @@ def compare(work: Path, plan: Plan, gaps: Sequence[int]) -> str:
     whole = video(work, plan, "all", plan.frames, pretext__stride=plan.stride)
     keys = video(work, plan, "keys", plan.keys, pretext__stride=plan.stride * plan.every)
     clips = {
-        name: kept_array(files / f"{name}.npy", partial(drawn, model, plan.clips, real.texts, sampling, 0))
+        name: kept_array(files / f"{name}.npy", partial(drawn, model, plan.clips, None, sampling, 0))
         for name, model in (("all", whole), ("keys", keys))
     }
     rows, of_keys = {TEST: real.clips_NTHWC, "all frames at once": clips["all"]}, {}
@@ -261,9 +276,7 @@ def compare(work: Path, plan: Plan, gaps: Sequence[int]) -> str:
         words = "whole" if count == plan.keys - 1 else f"{count} gap{'s' * (count > 1)} at a time"
         givens = {"pair": spread(clips["keys"], plan.frames, plan.every), "between": real.clips_NTHWC}
         made = {
-            name: kept_array(
-                files / f"{name}-{count}.npy", partial(filled, between, given, real.texts, plan.every, sampling)
-            )
+            name: kept_array(files / f"{name}-{count}.npy", partial(filled, between, given, plan.every, sampling))
             for name, given in givens.items()
         }
         rows[f"key frames and between ({words})"] = made["pair"]

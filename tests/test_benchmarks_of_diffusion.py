@@ -12,6 +12,7 @@ from benchmarks.key_frames import (
     Plan,
     Real,
     by_chance,
+    draw_set,
     filled,
     from_keys,
     from_nothing,
@@ -24,7 +25,7 @@ from ssl_video.backbones.base import build_backbone
 from ssl_video.capabilities import Sampling
 from ssl_video.datasets.masks import read_mask
 from ssl_video.datasets.spec import load_splits, scanned
-from ssl_video.datasets.synthetic import SyntheticConfig, draw, drawn_prompt, synthesize
+from ssl_video.datasets.synthetic import draw, drawn_prompt
 from ssl_video.errors import UserError
 from ssl_video.eval.generated import shuffled
 from ssl_video.model import load_model
@@ -83,7 +84,7 @@ def real():
     at = slice(0, 2 * PLAN.frames - 1, 2)
     clips, centres = (np.stack([s.frames_THWC[at] for s in scenes]), [s.notes["centre_T2"][at] for s in scenes])
     periods = np.array([float(s.notes["period"]) for s in scenes])
-    return Real(clips, ("",) * len(clips), periods, np.stack(centres))
+    return Real(clips, periods, np.stack(centres))
 
 
 def test_both_sides_are_shown_as_many_frames():
@@ -112,12 +113,12 @@ def test_twice_as_fast_is_not_right(real):
 
 
 def test_chance_counts_the_other_clips_whose_period_is_near():
-    real = Real(np.zeros(0), (), np.array([8.0, 8.4, 12.0, 20.0]), np.zeros(0))
+    real = Real(np.zeros(0), np.array([8.0, 8.4, 12.0, 20.0]), np.zeros(0))
     assert by_chance(real, PLAN)[:2] == [pytest.approx(2 / 3 / 3), 0]
 
 
 def test_a_clip_of_the_test_list_comes_with_its_own_period_and_path(tmp_path):
-    synthesize(tmp_path / "set", SyntheticConfig(kind="periodic", train=1, test=4), workers=1)
+    draw_set(tmp_path / "set", replace(PLAN, train=1, clips=4))
     found = real_clips(scanned(load_splits(str(tmp_path / "set")).test).videos, PLAN)
     below, above, off, count = from_keys(read(found.clips_NTHWC, PLAN), found, PLAN)
     assert count == 4 and off < 0.5 and np.nanmin([below, above]) == 1
@@ -127,7 +128,7 @@ def test_a_clip_of_the_test_list_comes_with_its_own_period_and_path(tmp_path):
 def test_key_frames_stay_and_what_lies_between_is_drawn(tmp_path, every):
     model = saved(tmp_path / "run", unconditional=0, between=1, every=every)
     keys = np.random.default_rng(0).integers(0, 256, (2, 8 // every + 1, 8, 8, 3), dtype=np.uint8)
-    clips = filled(model, spread(keys, 9, every), None, every, FAST)
+    clips = filled(model, spread(keys, 9, every), every, FAST)
     assert clips.shape == (2, 9, 8, 8, 3) and np.array_equal(clips[:, ::every], keys)
     assert clips[:, 1].any()
 

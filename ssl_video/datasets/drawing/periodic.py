@@ -70,12 +70,14 @@ def choose(rng: np.random.Generator) -> Choice:
     return Choice(period, phase, radius, reach, place_2, *words)
 
 
-def periodic_scene(rng: np.random.Generator, label: str, size: int, frames: int) -> Scene:
+def periodic_scene(rng: np.random.Generator, label: str, size: int, frames: int, made: Choice | None = None) -> Scene:
     """One shape in the motion ``label``; its period in frames and its path are among the scene's ``notes``.
+
+    ``made`` is what it shows, by default something at random.
 
     ``notes``: ``period`` (), ``centre_T2`` (x and y in pixels) and ``scale_T``, all float64.
     """
-    made = choose(rng)
+    made = made or choose(rng)
     phase_T = (np.arange(frames) / made.period + made.phase) % 1
     radius = made.radius * RADIUS * size
     free = (size - 1) / 2 - REACH * radius * np.exp(0.3 * (label == "pulse")) - 0.5
