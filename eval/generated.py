@@ -10,6 +10,7 @@ from ssl_video.capabilities import Conditions, Generates, Sampling
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.errors import UserError
 from ssl_video.eval.features import read_parts
+from ssl_video.eval.knn import unit
 from ssl_video.model import Model, check_features
 from ssl_video.progress import Bar
 from ssl_video.train.data import read_video
@@ -129,12 +130,18 @@ def noise(clips_NTHWC: np.ndarray, seed: int) -> np.ndarray:
     return values.round().clip(0, 255).astype(np.uint8)
 
 
-def features_of(model: Model, clips_NTHWC: np.ndarray) -> np.ndarray:
-    """(N, D) features of a network, mean over space and time, of clips resized and cut to its own size.
+def features_of(models: Sequence[Model], clips_NTHWC: np.ndarray) -> np.ndarray:
+    """(N, D) features of networks side by side, each of length 1: flicker has features of motion of any length.
 
-    Of clips with more frames than it takes the middle ones are shown; of those with fewer the last one is repeated.
-    Raises UserError for features that are not finite.
+    They are means over space and time, of clips resized and cut to each network's own size. Of clips with more frames
+    than it takes the middle ones are shown; of those with fewer the last one is repeated. Raises UserError for features
+    that are not finite.
     """
+    found = [_features_of(model, clips_NTHWC) for model in models]
+    return np.concatenate([unit(each_ND) for each_ND in found], axis=1)
+
+
+def _features_of(model: Model, clips_NTHWC: np.ndarray) -> np.ndarray:
     view, frames = model.view, clips_NTHWC.shape[1]
     first = max(0, (frames - view.frames) // 2)
     positions_T = np.minimum(first + np.arange(view.frames), frames - 1)

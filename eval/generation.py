@@ -45,8 +45,9 @@ class TwoLists(Videos):
 class GenerationConfig(Bounded):
     """Options of the evaluation of drawn videos."""
 
-    features: str = "net:clips"
-    """The network in whose features clips are compared, one of ours; numbers of two networks cannot be compared."""
+    features: tuple[str, ...] = ("net:clips", "net:dense")
+    """Networks in whose features clips are compared, ours: one that looks at motion, and one that looks at frames.
+    Numbers of other networks cannot be compared with theirs."""
     images: str = ""
     """A run that draws single frames: its frames, one behind the other, are a rung of the ladder."""
     videos: str = ""
@@ -82,18 +83,20 @@ class Generation(Evaluation[GenerationConfig]):
         """``seed`` draws noise and chooses clips; no label is used."""
         if model is None and not config.videos:
             raise UserError("generation needs a run that draws videos (--model), or videos by --option videos=SPEC.")
-        network = load_model(config.features, "cpu" if model is None else model.device)
+        networks = [load_model(name, "cpu" if model is None else model.device) for name in config.features]
+        if not networks:
+            raise UserError("generation compares clips by the features of networks; name one by features=NAME.")
         if model is not None:
             model.check_weights()
             if not config.videos:
                 model.need(Generates)
-        view = network.view if model is None else model.view
+        view = networks[0].view if model is None else model.view
         if view.frames < 2:
             raise UserError("generation measures clips, and this model draws single frames; name it by images=RUN.")
         assert task.test is not None  # TwoLists
         reference, test = (clips_of(videos, view, config.clips, seed) for videos in (task.train, task.test))
         generated = self._generated(model, test, config, view, seed)
-        real_NTHWC, images = test.clips_NTHWC, load_model(config.images, network.device) if config.images else None
+        real_NTHWC, images = test.clips_NTHWC, load_model(config.images, networks[0].device) if config.images else None
         ladder: dict[str, Callable[[], np.ndarray]] = {
             "test": lambda: real_NTHWC,
             "generated": lambda: generated.clips_NTHWC,
@@ -103,7 +106,7 @@ class Generation(Evaluation[GenerationConfig]):
         }
         if images is not None:
             ladder["images"] = lambda: unordered(images, test, config, view, seed)
-        metrics = compared(network, reference.clips_NTHWC, ladder)
+        metrics = compared(networks, reference.clips_NTHWC, ladder)
         metrics |= copied(generated.clips_NTHWC, real_NTHWC, task.train, view)
         if (asked := prompts_of(generated.captions)) is not None:
             metrics |= of_clips(generated.clips_NTHWC, asked)
@@ -111,7 +114,7 @@ class Generation(Evaluation[GenerationConfig]):
             metrics |= own_loss(model, task, config, seed)
         counts = {"clips": len(generated.clips_NTHWC), "reference": len(reference.videos)}
         counts |= {"train": len(task.train.videos), "test": len(task.test.videos)}
-        trained_on = network.trained_on | (images.trained_on if images is not None else frozenset())
+        trained_on = frozenset().union(*(used.trained_on for used in (*networks, images) if used is not None))
         problems = [*reference.problems, *test.problems, *generated.problems]
         return Outcome(metrics, counts, problems, trained_on=trained_on)
 
@@ -158,15 +161,15 @@ def prompts_of(captions: Sequence[str | None]) -> list[Prompt] | None:
         return None
 
 
-def compared(network: Model, reference_NTHWC: np.ndarray, ladder: Ladder) -> dict[str, float]:
+def compared(networks: Sequence[Model], reference_NTHWC: np.ndarray, ladder: Ladder) -> dict[str, float]:
     """Distances of every kind of clips from the reference, by features and motion, and whether they are in order."""
-    reference_ND, moving = features_of(network, reference_NTHWC), motion_of(reference_NTHWC)
+    reference_ND, moving = features_of(networks, reference_NTHWC), motion_of(reference_NTHWC)
     axes = Axes.of(reference_ND)
     real_NK = axes.of_features(reference_ND)
     metrics: dict[str, float] = {}
     for name, make in ladder.items():
         clips_NTHWC = make()
-        x_NK, motion = axes.of_features(features_of(network, clips_NTHWC)), motion_of(clips_NTHWC)
+        x_NK, motion = axes.of_features(features_of(networks, clips_NTHWC)), motion_of(clips_NTHWC)
         metrics[f"frechet of {name}"] = frechet(x_NK, real_NK)
         metrics[f"mmd of {name}"] = mmd(x_NK, real_NK)
         metrics[f"flow distance of {name}"] = flow_distance(motion, moving)
