@@ -6,8 +6,8 @@ The world is as simple as can be, so that small networks learn how it moves: a r
 round at a period of 6 to 24 frames (``drawing.periodic``). A network of images is trained on its frames, and on top of
 it, as it is, three networks of equal size: one on whole clips; one on key frames, every ``--every``-th frame of these;
 and one on what lies between given key frames (``between=1, unconditional=0``). The last two together are shown as many
-frames in training as the first. ``--gaps`` says how many gaps between key frames the last one fills at a time: 4, the
-whole clip, by default; ``--gaps 1,4`` trains another one that sees two key frames and no more, as cascades do which
+frames in training as the first. ``--gaps`` says how many gaps between key frames the last one fills at a time: 2, the
+whole clip, by default; ``--gaps 1,2`` trains another one that sees two key frames and no more, as cascades do which
 fill windows of a long video.
 
 The exact readers of the drawn world then read period and path. Two tables are printed:
@@ -70,8 +70,8 @@ class Plan:
     """Sizes: a clip is every ``stride``-th frame of a video, its key frames are every ``every``-th of it."""
 
     frames: int = 17
-    stride: int = 2
-    every: int = 4
+    stride: int = 1
+    every: int = 8
     images: int = 600
     steps: int = 1800
     batch: int = 8

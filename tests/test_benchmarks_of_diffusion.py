@@ -9,6 +9,7 @@ import torch
 from benchmarks import best_denoiser, diffusion_features, resizing, seams, uses, words
 from benchmarks.kept import Kept, check_same, kept_array, table
 from benchmarks.key_frames import (
+    MOTION,
     Plan,
     Real,
     by_chance,
@@ -23,6 +24,7 @@ from benchmarks.key_frames import (
 )
 from ssl_video.backbones.base import build_backbone
 from ssl_video.capabilities import Sampling
+from ssl_video.datasets.drawing.periodic import CYCLES
 from ssl_video.datasets.masks import read_mask
 from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.datasets.synthetic import draw, drawn_prompt
@@ -79,9 +81,9 @@ def test_a_table_has_a_line_under_its_head():
 
 @pytest.fixture(scope="module")
 def real():
-    """Clips of drawn motions, two of each kind, of known period and path."""
-    scenes = [draw("periodic", n, split="test") for n in range(8)]
-    at = slice(0, 2 * PLAN.frames - 1, 2)
+    """Clips of shapes that go round, of known period and path."""
+    scenes = [draw("periodic", n, split="test") for n in range(80) if n % 4 == list(CYCLES).index(MOTION)][:8]
+    at = slice(0, PLAN.stride * (PLAN.frames - 1) + 1, PLAN.stride)
     clips, centres = (np.stack([s.frames_THWC[at] for s in scenes]), [s.notes["centre_T2"][at] for s in scenes])
     periods = np.array([float(s.notes["period"]) for s in scenes])
     return Real(clips, periods, np.stack(centres))
