@@ -114,7 +114,7 @@ class Expected(nn.Module):
     of a wave over all three axes.
     """
 
-    WAVES, GAIN = 2, 8.0
+    WAVES, GAIN = 2, 32.0
 
     def __init__(self, channels: int, width: int):
         super().__init__()
