@@ -73,7 +73,7 @@ class Plan:
     stride: int = 1
     every: int = 8
     images: int = 600
-    steps: int = 1800
+    steps: int = 2700
     batch: int = 8
     train: int = 1000
     clips: int = 128
