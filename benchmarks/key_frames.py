@@ -12,19 +12,19 @@ fill windows of a long video.
 
 The exact readers of the drawn world then read period and path. Two tables are printed:
 
-* Videos drawn from nothing have no true period. Of each kind: the share that is one cycle (a
-  sinusoid and its second harmonic explain ``ONE_CYCLE`` of the motion; all real clips reach it, and hardly one with its
-  frames exchanged does); the shares with a period below and above twice the distance of key frames, below which these
-  cannot tell it from a slower one; how far the distribution of periods is from that of real clips (Kolmogorov-Smirnov,
-  0 to 1); and how far the shape is off its own cycle, in pixels (median).
+* Videos drawn from nothing have no true period. Of each kind: the share that is one cycle (a sinusoid and its second
+  harmonic explain ``ONE_CYCLE`` of the motion; all real clips reach it, and hardly one with its frames exchanged
+  does); the shares with a period below and above twice the distance of key frames, below which these cannot tell it
+  from a slower one; how far the distribution of periods is from that of real clips (Kolmogorov-Smirnov, 0 to 1);
+  and the share of the motion that its own cycle does not explain (median).
 * Real key frames have one. Of what is filled in between those of test clips: the share whose period is right, to
   ``RIGHT``, below and above that bound, and the distance from the true path; beside them the whole test clips, which
   is what the readers can reach, and what another test clip's period would be.
 
 WORK keeps runs, clips and ``table.md``; the same line goes on with what is missing. ``python docs/pictures.py
-key_frames --left WORK`` draws the picture. Planned for an hour of a core, half of it for each side; each further number
-of ``--gaps`` takes a quarter more. ``--quick`` is over in a minute or two and shows that everything runs, with numbers
-that say nothing.
+key_frames --left WORK`` draws the picture. Planned for an hour of a core, half of it for each side; each further
+number of ``--gaps`` takes a quarter more. ``--quick`` is over in a minute or two and shows that everything runs, with
+numbers that say nothing.
 """
 
 import argparse
@@ -124,7 +124,8 @@ def draw_set(out: Path, plan: Plan) -> None:
             video, notes = out / "videos" / MOTION / f"{name}.mp4", out / "annotations" / f"{name}.npz"
             write_video(video, scene.frames_THWC, FPS, EVERY_FRAME_BY_ITSELF)
             notes.parent.mkdir(exist_ok=True)
-            np.savez_compressed(notes, allow_pickle=False, **scene.notes)
+            kept: dict[str, Any] = dict(scene.notes)
+            np.savez_compressed(notes, **kept)
             rows.append({"path": str(video), "label": MOTION, "split": split} | asdict(scan_one(str(video))))
     if rows:
         write_manifest(manifest, rows)
