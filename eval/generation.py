@@ -83,7 +83,7 @@ class Generation(Evaluation[GenerationConfig]):
         """``seed`` draws noise and chooses clips; no label is used."""
         if model is None and not config.videos:
             raise UserError("generation needs a run that draws videos (--model), or videos by --option videos=SPEC.")
-        networks = [load_model(name, "cpu" if model is None else model.device) for name in config.features]
+        networks = [load_model(name, "cpu" if model is None else model.device) for name in config.features if name]
         if not networks:
             raise UserError("generation compares clips by the features of networks; name one by features=NAME.")
         if model is not None:

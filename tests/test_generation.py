@@ -158,6 +158,12 @@ def test_without_a_model_videos_are_seen_as_the_features_network_sees_them(task,
     assert found.model == "" and found.counts["clips"] == 20
 
 
+@pytest.mark.parametrize("features", [(), ("",)])
+def test_clips_are_not_compared_by_no_network(task, features):
+    with pytest.raises(UserError, match="name one by features=NAME"):
+        evaluate("generation", model_of(Draws()), task, options=QUICK | {"features": features})
+
+
 def test_a_clip_that_was_written_as_a_file_is_read_as_it_was(task, tmp_path):
     files_of(tmp_path, task.train)
     listed = scanned(load_splits(str(tmp_path)).train)

@@ -62,7 +62,8 @@ class LoadReport:
     """What was loaded; ``str`` makes a sentence of it.
 
     ``left_out`` are the keys of the file that belong to heads, ``missing`` the counters of batch norms that old files
-    do not have. ``checked`` is against what an entry's features were compared, None for a file that is of no entry.
+    do not have, and what begins anew. ``checked`` is against what an entry's features were compared, None for a file
+    that is of no entry.
     """
 
     source: str
