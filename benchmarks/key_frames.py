@@ -172,7 +172,7 @@ def video(work: Path, plan: Plan, name: str, frames: int, **options: Any) -> Mod
     """The network ``name`` of clips, on top of the one of images."""
     onto = {"backbone__weights": str(work / "images" / "backbone.safetensors"), "pretext__freeze_spatial": True}
     steps = plan.steps if name == "all" else plan.half_steps(frames)
-    same = {"batch_size": plan.batch, "pretext__shift": 6}
+    same = {"batch_size": plan.batch, "pretext__shift": 12}
     return load_model(train(work, plan, name, steps, frames, onto | same | options))
 
 
