@@ -5,6 +5,7 @@
 One clip is 16 frames, stride 2, from a random place, resized to 128x171 and cropped to 112x112, uint8, through a
 DataLoader with 2 worker processes. Decoders use one thread a worker, and everybody resizes with the same function. The
 readers take turns over several rounds, and medians are compared; ratios travel between machines, clips a second do not.
+CPU time is that of the workers, which other work on the machine troubles less.
 
 First every clip of every reader is compared with a sequential decode: a clip with a wrong frame makes the reader
 "wrong" on that source, and it gets no speed. The sources are made: moving textures, 250 frames of 320x240, h264 with a
@@ -27,6 +28,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ssl_video.video.augment import crop, resize
 from ssl_video.video.cache import build_clip_cache
+from ssl_video.video.fetch import torchcodec_works
 from ssl_video.video.info import VideoInfo
 from ssl_video.video.reader import iterate_frames, read_frames
 from ssl_video.video.scan import scan
@@ -58,10 +61,6 @@ def torchcodec(source: Source, start: int, seek_mode: str = "exact") -> np.ndarr
 
     decoder = VideoDecoder(source[0], num_ffmpeg_threads=1, seek_mode=seek_mode, dimension_order="NHWC")
     return decoder.get_frames_at(list(range(start, start + SPAN, STRIDE))).data.numpy()
-
-
-def torchcodec_approximate(source: Source, start: int) -> np.ndarray:
-    return torchcodec(source, start, seek_mode="approximate")
 
 
 def decord(source: Source, start: int) -> np.ndarray:
@@ -113,16 +112,16 @@ class VideoClips:
 
 READERS: dict[str, Reader] = {
     "ssl-video": ours,
-    "torchcodec, exact": torchcodec,
-    "torchcodec, approximate": torchcodec_approximate,
+    "torchcodec exact": torchcodec,
+    "torchcodec approximate": partial(torchcodec, seek_mode="approximate"),
     "torchvision VideoClips": VideoClips(),
     "OpenCV": opencv,
     "decord": decord,
-    "pytorchvideo, pyav": pytorchvideo,
+    "pytorchvideo pyav": pytorchvideo,
 }
 
 
-COMPARED = ("torchcodec, exact", "pytorchvideo, pyav")
+COMPARED = ("torchcodec exact", "pytorchvideo pyav")
 
 
 def clip_of(frames_THWC: np.ndarray, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -143,12 +142,14 @@ class Clips(Dataset):
     def __len__(self) -> int:
         return len(self.draws)
 
-    def __getitem__(self, index: int) -> torch.Tensor:
-        number, start = self.draws[index]
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, float]:
+        """A clip, and the CPU seconds that it took."""
+        (number, start), before = self.draws[index], time.process_time()
         try:
-            return torch.from_numpy(clip_of(self.reader(self.sources[number], start)))
+            clip = torch.from_numpy(clip_of(self.reader(self.sources[number], start)))
         except Exception:  # a peer that fails on a clip is wrong about it
-            return torch.zeros(0, dtype=torch.uint8)
+            clip = torch.zeros(0, dtype=torch.uint8)
+        return clip, time.process_time() - before
 
 
 def start_worker(_worker: int) -> None:
@@ -171,21 +172,22 @@ def loader_of(reader: Reader, sources: Sequence[Source], draws: Sequence[tuple[i
     )
 
 
-def clips_a_second(loader: DataLoader) -> float:
+def timed(loader: DataLoader) -> tuple[float, float]:
+    """Clips a second, and CPU seconds a clip."""
     start = time.perf_counter()
-    count = sum(1 for _ in loader)
-    return count / (time.perf_counter() - start)
+    cpu = [seconds for _, seconds in loader]
+    return len(cpu) / (time.perf_counter() - start), statistics.mean(cpu)
 
 
 def wrong_clips(
-    clips: Iterator[torch.Tensor], truth: Sequence[np.ndarray], draws: Sequence[tuple[int, int]]
+    clips: Iterator[tuple[torch.Tensor, float]], truth: Sequence[np.ndarray], draws: Sequence[tuple[int, int]]
 ) -> list[int]:
     """The source of each clip with a frame that looks more like another frame of the video than like the one asked for.
 
     Readers convert colours a little differently, so frames are compared with their neighbours in time.
     """
     wrong = []
-    for clip, (number, start) in zip(clips, draws, strict=True):
+    for (clip, _), (number, start) in zip(clips, draws, strict=True):
         video_THWC = truth[number]
         if len(clip) != FRAMES or any(
             not looks_like(frame, video_THWC, start + STRIDE * t) for t, frame in enumerate(clip.numpy())
@@ -255,7 +257,7 @@ class Trial:
     reader: str
     loader: DataLoader
     wrong: list[int]  # the source of each wrong clip
-    speeds: list[float]
+    times: list[tuple[float, float]]
 
 
 def prepared(name: str, readers: dict[str, tuple[Reader, list[Source]]], count: int, workers: int) -> list[Trial]:
@@ -281,25 +283,21 @@ def truth_of(sources: Sequence[Source], size: tuple[int, int]) -> list[np.ndarra
 
 def table(trials: Sequence[Trial]) -> str:
     lines = [
-        "| source | reader | wrong clips | clips/s | / torchcodec | / pytorchvideo |",
-        "|---|---|---|---|---|---|",
+        "| source | reader | wrong clips | clips/s | CPU ms a clip | / torchcodec | of CPU | / pytorchvideo | of CPU |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    speeds = {(t.source, t.reader): statistics.median(t.speeds) for t in trials}
+    found = {(t.source, t.reader): tuple(map(statistics.median, zip(*t.times, strict=True))) for t in trials}
     wrong = {(t.source, t.reader): len(t.wrong) for t in trials}
-    for (source, reader), speed in speeds.items():
+    for (source, reader), (speed, cpu) in found.items():
         count = wrong[source, reader]
-        ratios = ["-", "-"]
+        ratios = ["-"] * 4
         for place, peer in enumerate(COMPARED):
-            peer_speed = speeds.get((source, peer))
-            if peer_speed and not count and not wrong[source, peer]:
-                ratios[place] = f"{speed / peer_speed:.2f}"
-        row = (source, reader, str(count), f"{speed:.1f}" if not count else "wrong", *ratios)
-        lines.append(f"| {' | '.join(row)} |")
+            if (source, peer) in found and not count and not wrong[source, peer]:
+                peer_speed, peer_cpu = found[source, peer]
+                ratios[2 * place : 2 * place + 2] = f"{speed / peer_speed:.2f}", f"{peer_cpu / cpu:.2f}"
+        measured = (f"{speed:.1f}", f"{1000 * cpu:.1f}") if not count else ("wrong", "-")
+        lines.append(f"| {' | '.join((source, reader, str(count), *measured, *ratios))} |")
     return "\n".join(lines)
-
-
-def versions() -> str:
-    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PEERS)
 
 
 def main() -> None:
@@ -311,11 +309,13 @@ def main() -> None:
     parser.add_argument("--readers", help="only these, comma-separated; for work on one of them")
     arguments = parser.parse_args()
     try:
-        text = versions()
+        text = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PEERS)
         import cv2  # noqa: F401
         import decord  # noqa: F401
         import pytorchvideo.data.encoded_video  # noqa: F401
-        import torchcodec.decoders  # noqa: F401
+
+        if not torchcodec_works():  # its libraries are loaded late
+            raise ImportError("torchcodec does not find FFmpeg's libraries")
     except (ImportError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         print(f"A peer is missing, install with pip install '.[bench]' and FFmpeg: {reason}", file=sys.stderr)
@@ -326,7 +326,7 @@ def main() -> None:
         trials = list(all_trials(Path(folder), arguments))
         for _ in range(arguments.rounds):
             for trial in trials:
-                trial.speeds.append(clips_a_second(trial.loader))
+                trial.times.append(timed(trial.loader))
     print(f"{text}; Python {platform.python_version()}, {arguments.workers} workers, medians of {arguments.rounds}\n")
     print(table(trials))
 
@@ -334,7 +334,7 @@ def main() -> None:
 def all_trials(folder: Path, arguments: argparse.Namespace) -> Iterator[Trial]:
     kinds = {"gop 12": made(folder, 12), "gop 250": made(folder, 250)}
     if arguments.real:
-        kinds["real h264"] = real(arguments.real, arguments.workers)
+        kinds |= {"real h264": files} if (files := real(arguments.real, arguments.workers)) else {}
     chosen = arguments.readers.split(",") if arguments.readers else list(READERS)
     for name, sources in kinds.items():
         readers = {reader: (READERS[reader], sources) for reader in READERS if reader in chosen}
