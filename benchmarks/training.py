@@ -11,11 +11,16 @@ inside the rounds (one of each a round: more often than by default). The last ro
 import argparse
 import contextlib
 import dataclasses
+import functools
+import itertools
 import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
 
@@ -36,23 +41,23 @@ from ssl_video.train.precision import channels_last, choose_precision, fp32_wher
 
 @dataclasses.dataclass
 class InMemory(ClipDataset):
-    """The samples of one batch, made once."""
+    """One batch, read once, whatever is asked for."""
 
-    made: dict[int, dict] = dataclasses.field(default_factory=dict)
+    @functools.cached_property
+    def batch(self) -> dict[str, Any]:
+        keys = [(0, n, 0) for n in range(len(self.videos.videos))]
+        return next(iter(batches(self, [keys], 0)))
 
-    def __getitem__(self, key: tuple[int, int, int]) -> dict:
-        number = key[1]
-        if number not in self.made:
-            self.made[number] = super().__getitem__((0, number, 0))
-        return dict(self.made[number])
+    def loaded(self, *_keys: object, **_how: object) -> Iterator[dict[str, Any]]:
+        """In the place of the loop's ``batches``, whose processes read and collate beside a training."""
+        return itertools.repeat(self.batch)
 
 
-def bare(pretext: Pretext, dataset: ClipDataset, config: TrainingConfig, steps: int, device: torch.device) -> float:
+def bare(pretext: Pretext, dataset: InMemory, config: TrainingConfig, steps: int, device: torch.device) -> float:
     """Seconds of as many steps as short as they can be written."""
     optimizer = build_optimizer(config.optim, pretext)
     dtype = choose_precision(config.precision, device)
-    keys = [(0, n, 0) for n in range(config.batch_size)]
-    batch = tensors(next(iter(batches(dataset, [keys], 0))), device)
+    batch = tensors(dataset.batch, device)
     ctx = Context(Progress(0, 1), torch.Generator().manual_seed(0))
     start = time.perf_counter()
     for _ in range(steps):
@@ -65,9 +70,9 @@ def bare(pretext: Pretext, dataset: ClipDataset, config: TrainingConfig, steps: 
     return time.perf_counter() - start
 
 
-def looped(pretext: Pretext, dataset: ClipDataset, config: TrainingConfig, steps: int, device: torch.device) -> float:
+def looped(pretext: Pretext, dataset: InMemory, config: TrainingConfig, steps: int, device: torch.device) -> float:
     """Seconds of as many steps of the training loop, checkpoint included."""
-    with tempfile.TemporaryDirectory() as run:
+    with tempfile.TemporaryDirectory() as run, mock.patch("ssl_video.train.loop.batches", dataset.loaded):
         start = time.perf_counter()
         train(pretext, dataset, dataclasses.replace(config, steps=steps), Run(Path(run)), Ranks(device=device))
         finish(device)
@@ -122,7 +127,7 @@ def main() -> None:
     start = time.perf_counter()
     pretext.eval()
     with torch.no_grad():
-        for monitor in monitors_for(videos, kept, Ranks(device=device)):
+        for monitor in monitors_for(videos, kept, Ranks(device=device), arguments.workers):
             monitor(pretext, 0)
     pretext.train()
     monitors_s = time.perf_counter() - start
