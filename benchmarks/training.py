@@ -127,7 +127,8 @@ def main() -> None:
     start = time.perf_counter()
     pretext.eval()
     with torch.no_grad():
-        for monitor in monitors_for(videos, kept, Ranks(device=device), arguments.workers):
+        monitored = dataclasses.replace(config, workers=arguments.workers, monitor_every=TrainingConfig.monitor_every)
+        for monitor in monitors_for(videos, kept, Ranks(device=device), monitored):
             monitor(pretext, 0)
     pretext.train()
     monitors_s = time.perf_counter() - start

@@ -226,7 +226,7 @@ class Show:
 def _train(run: Run, config: PretrainConfig, pretext: Pretext, lists: Lists, show: Show, ranks: Ranks) -> None:
     training, held = lists.training, lists.held_out
     dataset = dataset_of(config, pretext, training)
-    monitors = monitors_for(training, held, ranks, config.training.workers) if held.videos else []
+    monitors = monitors_for(training, held, ranks, config.training) if held.videos else []
     if ranks.first:
         for line in plan_of(config, pretext, lists, dataset, run.folder, run.last_step(), ranks).sentences():
             show.say(line)

@@ -32,6 +32,7 @@ from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
 from ssl_video.model import Model, count_bad
 from ssl_video.model.finite import LARGEST
 from ssl_video.tensors import not_finite
+from ssl_video.train.config import TrainingConfig
 from ssl_video.train.distributed import Ranks
 from ssl_video.video.view import View
 from tests.nets import tiny_backbone, video_set
@@ -184,7 +185,7 @@ def test_a_monitor_says_so_of_the_network_in_training():
         def exported(self):
             return model_of().backbone
 
-    _, probe = monitors_for(video_set(10), video_set(10), Ranks())
+    _, probe = monitors_for(video_set(10), video_set(10), Ranks(), TrainingConfig(workers=0))
     with pytest.raises(UserError, match=r"^The network in training cannot be used: its features of 2 of the first 10"):
         probe(Odd(), 1)  # pyright: ignore[reportArgumentType]
 

@@ -16,6 +16,7 @@ from ssl_video.eval.online import monitors_for
 from ssl_video.eval.pretext import PretextConfig, measured
 from ssl_video.run import Run
 from ssl_video.train import loop as loop_module
+from ssl_video.train.config import TrainingConfig
 from ssl_video.train.data import ClipDataset
 from ssl_video.train.distributed import Ranks
 from ssl_video.train.log import Meter
@@ -179,7 +180,7 @@ def test_ranks_share_the_videos_of_the_probe(monkeypatch, reads):
     train_set, held_out = video_set(10), video_set(6)
 
     def probed(ranks: Ranks):
-        _, probe = monitors_for(train_set, held_out, ranks)
+        _, probe = monitors_for(train_set, held_out, ranks, TrainingConfig(workers=0))
         return probe(pretext, 1)
 
     alone = probed(Ranks())
@@ -192,3 +193,14 @@ def test_ranks_share_the_videos_of_the_probe(monkeypatch, reads):
     monkeypatch.setattr("ssl_video.eval.online.calibrate_batch_norm", lambda model, *_a, **_b: model)
     probed(Ranks(1, 2))
     assert len(set(reads)) == 5 and alone.keys() == {"probe_top1"}
+
+
+@pytest.mark.parametrize("batch_size, every, shown", [(8, 500, 80), (2, 10, 50), (64, 500, 90)])
+def test_monitors_show_a_fiftieth_of_what_is_trained_on_between_them(monkeypatch, reads, batch_size, every, shown):
+    monkeypatch.setattr("ssl_video.eval.online.calibrate_batch_norm", lambda model, *_a, **_b: model)
+    _, probe = monitors_for(
+        video_set(90), video_set(6), Ranks(), TrainingConfig(workers=0, batch_size=batch_size, monitor_every=every)
+    )
+    reads.clear()
+    probe(make_pretext().eval(), 1)
+    assert len(reads) == shown + 6
