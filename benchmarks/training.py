@@ -1,6 +1,6 @@
 """What the training loop costs over a bare one, and how fast it trains from files.
 
-    python benchmarks/training.py [--backbone r3d_10] [--frames 16] [--size 64] [--rounds 7] [--data synthetic]
+    python benchmarks/training.py [--backbone r3d_10] [--frames 16] [--size 64] [--batch-size 32] [--rounds 7]
 
 Both loops take the same pretext module, augmentation, optimiser and precision, and one batch that stays in memory; they
 take turns over several rounds, and the median of the rounds' ratios counts. What the loop does besides at its default
@@ -89,8 +89,10 @@ def main() -> None:
     parser.add_argument("--backbone", default="r3d_10")
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--size", type=int, default=64, help="side of the clips, in pixels")
-    parser.add_argument("--batch-size", type=int, default=8, help="videos; each gives two clips")
-    parser.add_argument("--steps", type=int, default=40, help="of a round")
+    parser.add_argument(
+        "--batch-size", type=int, default=TrainingConfig.batch_size, help="videos; each gives two clips"
+    )
+    parser.add_argument("--steps", type=int, default=15, help="of a round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--data", default="synthetic", help="videos of at least 3 x frames")
     parser.add_argument("--workers", type=int, default=2, help="of the row from files")
