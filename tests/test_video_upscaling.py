@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from ssl_video.backbones.base import build_backbone
+from ssl_video.backbones.stunet_stages import Enlarged
 from ssl_video.capabilities import Condition, Sampling, Upscales
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Context, Progress, build_pretext
-from ssl_video.pretexts.diffusion_core import RIGHT
+from ssl_video.pretexts.diffusion_core import RIGHT, mixed
 from ssl_video.pretexts.video_upscaling import VideoUpscaling, enlarged, lowered
 from tests.nets import tiny_backbone
 
@@ -73,6 +74,22 @@ def test_the_network_is_shown_the_low_resolution_with_the_noise_that_it_is_told(
     noise = torch.cat([c.low_BCTHW for c in told]) - a * clean.repeat(10, 1, 1, 1, 1)
     for found, angle in zip(noise.flatten(1).std(1), theta * RIGHT, strict=True):
         assert found.item() == pytest.approx(angle.sin().item(), abs=0.02)
+
+
+@pytest.mark.parametrize("low", [0.0, 0.3])
+@pytest.mark.parametrize("fraction", [0.02, 0.3, 0.9, 1.0])
+def test_an_untrained_network_is_as_good_as_whoever_knows_what_is_enlarged_and_how_much_is_white(low, fraction):
+    network, details = make().backbone.network, Enlarged.DETAILS
+    known, noise, e, more = (torch.randn(8, 3, 4, 16, 16, generator=seed(n)) for n in range(4))
+    theta, low_theta = torch.full((8,), fraction * RIGHT), torch.full((8,), low * RIGHT)
+    x = known + details * more
+    x_t, v = mixed(x, e, theta)
+    with torch.no_grad():
+        told = Condition(theta, low_BCTHW=mixed(known, noise, low_theta)[0], low_theta_B=low_theta)
+        found = (network.denoise(x_t, told)[0] - v).square().mean()
+    cos, sin = theta[0].cos(), theta[0].sin()
+    variance = details**2 + low_theta[0].tan() ** 2
+    assert found.item() == pytest.approx((variance / (variance * cos**2 + sin**2)).item(), rel=0.02)
 
 
 def test_at_test_there_is_as_much_noise_as_in_use():

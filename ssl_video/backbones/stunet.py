@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ssl_video.backbones.base import BACKBONES, Backbone, ClipSpec
 from ssl_video.backbones.stunet_blocks import Added, Moment, NoiseLevel, ResizeInit, Told, reached
-from ssl_video.backbones.stunet_stages import Down, Head, Mid, Shape, Stage, Stem, Up, Widths
+from ssl_video.backbones.stunet_stages import Down, Enlarged, Head, Mid, Shape, Stage, Stem, Up, Widths
 from ssl_video.backbones.stunet_text import TextAttention, TextLevel
 from ssl_video.backbones.taps import Tap
 from ssl_video.bounds import Bounds, Count, Natural
@@ -38,7 +38,7 @@ class STUNet(nn.Module):
         self.stem, self.mid = Stem(shape), Mid(shape)
         self.downs = nn.ModuleList(Down(shape, level) for level in levels)
         self.ups = nn.ModuleList(Up(shape, level) for level in reversed(levels))
-        self.head = Head(shape)
+        self.head, self.enlarged = Head(shape), Enlarged() if shape.low_resolution else None
         if not shape.temporal:  # taken away, so that a seed gives both networks the same spatial weights
             for module in list(self.modules()):
                 for name, child in list(module.named_children()):
@@ -114,7 +114,8 @@ class STUNet(nn.Module):
         x_NCHW, mid_BDthw, told = self._maps(clip_BCTHW, condition)[1:]
         T, H, W = clip_BCTHW.shape[2:]
         v_NCHW = F.pixel_shuffle(self.head(x_NCHW, told), self.shape.patch)[..., :H, :W]
-        return v_NCHW.unflatten(0, (-1, T)).transpose(1, 2), mid_BDthw
+        v_BCTHW = v_NCHW.unflatten(0, (-1, T)).transpose(1, 2)
+        return v_BCTHW if self.enlarged is None else v_BCTHW + self.enlarged(clip_BCTHW, condition), mid_BDthw
 
     def _maps(self, clip_BCTHW: Tensor, condition: Condition, passes: int = 1) -> tuple[Tensor, Tensor, Tensor, Told]:
         """The map of the last place, the same before its mean, the coarsest, and what the finest level is told."""

@@ -3,6 +3,7 @@
 A network of images, into which modules over time are put; ``stunet_blocks`` says of what they are made.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -181,3 +182,28 @@ class Head(nn.Module):
     def forward(self, x_NCHW: Tensor, told: Told) -> Tensor:
         """(B T, C, h, w) -> (B T, 3 p p, h, w)."""
         return self.conv(F.silu(scaled(self.norm(x_NCHW), self.gate(F.silu(told.level_ND)))))
+
+
+class Enlarged(nn.Module):
+    """The velocity that is expected of a clip which is the enlarged one and white details: the network adds the rest.
+
+    So noise of single pixels, which patches of more pixels than the finest level has channels cannot hold, need not
+    pass the network.
+    """
+
+    DETAILS = 0.2
+    """Standard deviation of the details at first."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_details = nn.Parameter(torch.tensor(math.log(self.DETAILS)))
+
+    def forward(self, clip_BCTHW: Tensor, condition: Condition) -> Tensor:
+        """Of a noisy clip, as Gaussians with known variances say it."""
+        assert condition.low_BCTHW is not None and condition.low_theta_B is not None
+        theta, low_theta = (angle[:, None, None, None, None] for angle in (condition.theta_B, condition.low_theta_B))
+        cos, sin = theta.cos(), theta.sin()
+        mean_BCTHW = condition.low_BCTHW / low_theta.cos()
+        variance = (2 * self.log_details).exp() + low_theta.tan() ** 2
+        off_BCTHW = (clip_BCTHW - cos * mean_BCTHW) / (variance * cos**2 + sin**2)
+        return cos * sin * (1 - variance) * off_BCTHW - sin * mean_BCTHW
