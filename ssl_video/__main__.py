@@ -3,6 +3,7 @@
 import atexit
 import os
 import sys
+from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import NoReturn
 
@@ -25,6 +26,7 @@ def run() -> NoReturn:
         os._exit(code)
 
     atexit.register(end)
+    wait_briefly(os.environ)
     from ssl_video.cli import main
 
     try:
@@ -33,6 +35,16 @@ def run() -> NoReturn:
         with suppress(TypeError, ValueError):
             ends_with = int(ended.code or 0)
     raise SystemExit(ends_with)
+
+
+def wait_briefly(environ: MutableMapping[str, str]) -> None:
+    """Let threads of torch that wait for each other give up their core after some ten microseconds, if nothing is said.
+
+    By default they keep it for a millisecond, and the processes that read wait for that. GNU's OpenMP reads this once,
+    when torch is imported.
+    """
+    if "OMP_WAIT_POLICY" not in environ:
+        environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 if __name__ == "__main__":

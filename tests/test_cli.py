@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ssl_video.__main__ import wait_briefly
 from ssl_video.cli import main
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
 from ssl_video.run import Run
@@ -296,3 +297,16 @@ def test_two_processes_make_one_run_on_the_videos_that_the_first_has_chosen(fini
     run = Run(tmp_path / "run")
     assert run.finished and [r["step"] for r in run.records()] == [2, 4]
     assert run.lists() == Run(finished).lists()
+
+
+@pytest.mark.parametrize(
+    "said, found",
+    [
+        ({}, {"GOMP_SPINCOUNT": "10000"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+    ],
+)
+def test_threads_that_wait_leave_their_cores_to_readers_unless_something_else_is_said(said, found):
+    wait_briefly(said)
+    assert said == found
