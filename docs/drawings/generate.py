@@ -15,6 +15,7 @@ from drawings import draw_strip
 from ssl_video.apps.generate_folder import liveliest_row
 from ssl_video.apps.options import GenerateOptions
 from ssl_video.datasets.synthetic import draw as draw_scene
+from ssl_video.datasets.synthetic import drawn_prompt
 from ssl_video.figures import figure_to
 from ssl_video.model import Model
 
@@ -42,7 +43,8 @@ def rows_of(model: Model, folder: Path) -> Iterator[Row]:
 
     def drawn(**given) -> np.ndarray:
         number = len(list(folder.glob("film*")))
-        options = GenerateOptions(seed=3, lossless=True, edit=given.pop("edit", None))
+        guidance = 2.0 if "prompt" in given else 1.0
+        options = GenerateOptions(seed=3, lossless=True, edit=given.pop("edit", None), guidance=guidance)
         done = sv.generate(model, folder / f"film{number}", options=options, progress=False, **given)
         return np.load(done.folder / "000.npy")
 
@@ -58,9 +60,17 @@ def rows_of(model: Model, folder: Path) -> Iterator[Row]:
     image, video, mask = folder / "video" / "00000.png", folder / "video", folder / "mask.png"
     for text in TEXTS:
         yield text.replace(" on ", "\non "), drawn(prompt=text)
-    yield "a drawn video", real_THWC
-    yield "from its first frame", drawn(image=image)
-    yield "its right half filled in", drawn(video=video, mask=mask)
-    yield "its right half moves", drawn(image=image, cinemagraph=mask)
-    for strength in (0.5, 0.8):
-        yield f"edited, strength {strength:g}", drawn(video=video, edit=strength)
+    told = drawn_prompt(GIVEN).caption
+    yield f"a drawn video:\n{told}".replace(" on ", "\non "), real_THWC
+    yield "from its first frame alone", drawn(image=image)
+    yield "from that and its text", drawn(image=image, prompt=told)
+    yield "its right half filled in", drawn(video=video, mask=mask, prompt=told)
+    yield "its right half moves", drawn(image=image, cinemagraph=mask, prompt=told)
+    yield "edited, strength 0.6", drawn(video=video, edit=0.6, prompt=told)
+    yield "edited to a yellow shape", drawn(video=video, edit=0.95, prompt=recoloured(told, "yellow"))
+
+
+def recoloured(text: str, colour: str) -> str:
+    """The same text of a shape of another colour: "a red circle drifts left" begins with it."""
+    article, _, *rest = text.split()
+    return " ".join((article, colour, *rest))
