@@ -3,23 +3,24 @@
     OMP_NUM_THREADS=2 python benchmarks/key_frames.py WORK
 
 The world is as simple as can be, so that small networks learn how it moves: a red circle before dark gray, which goes
-round at a period of 6 to 24 frames (``drawing.periodic``). A network of images is trained on its frames, and on top of
-it, as it is, three networks of equal size: one on whole clips; one on key frames, every ``--every``-th frame of these;
-and one on what lies between given key frames (``between=1, unconditional=0``). The last two together are shown as many
-frames in training as the first. ``--gaps`` says how many gaps between key frames the last one fills at a time: 2, the
-whole clip, by default; ``--gaps 1,2`` trains another one that sees two key frames and no more, as cascades do which
-fill windows of a long video.
+round, one way or the other, at a period of 6 to 24 frames (``drawing.periodic``). A network of images is trained on its
+frames, and on top of it, as it is, three networks of equal size: one on whole clips; one on key frames, every
+``--every``-th frame of these; and one on what lies between given key frames (``between=1, unconditional=0``). The last
+two together are shown as many frames in training as the first. ``--gaps`` says how many gaps between key frames the
+last one fills at a time: 2, the whole clip, by default; ``--gaps 1,2`` trains another one that sees two key frames and
+no more, as cascades do which fill windows of a long video.
 
 The exact readers of the drawn world then read period and path. Two tables are printed:
 
 * Videos drawn from nothing have no true period. Of each kind: the share that is one cycle (a sinusoid and its second
   harmonic explain ``ONE_CYCLE`` of the motion; all real clips reach it, and hardly one with its frames exchanged
-  does); the shares with a period below and above twice the distance of key frames, below which these cannot tell it
-  from a slower one; how far the distribution of periods is from that of real clips (Kolmogorov-Smirnov, 0 to 1);
-  and the share of the motion that its own cycle does not explain (median).
+  does); the shares with a period below and above twice the distance of key frames; how far the distribution of periods
+  is from that of real clips (Kolmogorov-Smirnov, 0 to 1); and the share of the motion that its own cycle does not
+  explain (median).
 * Real key frames have one. Of what is filled in between those of test clips: the share whose period is right, to
   ``RIGHT``, below and above that bound, and the distance from the true path; beside them the whole test clips, which
-  is what the readers can reach, and what another test clip's period would be.
+  is what the readers can reach, what another test clip's period would be, and the most that key frames can say: a third
+  of a turn one way between two of them, and two thirds the other way, look the same.
 
 WORK keeps runs, clips and ``table.md``; the same line goes on with what is missing. ``python docs/pictures.py
 key_frames --left WORK`` draws the picture. Planned for an hour of a core, half of it for each side; each further
@@ -120,11 +121,11 @@ def draw_set(out: Path, plan: Plan) -> None:
         for number in bar(range(count), f"draw {split}", "video", True):
             rng, name = np.random.default_rng((place, number)), f"{split}-{number:05d}"
             made = replace(choose(rng), colour="red", shape="circle", background="dark")
-            scene = periodic_scene(rng, MOTION, SIZE, FRAMES, made)
+            scene, way = periodic_scene(rng, MOTION, SIZE, FRAMES, made), 1 - 2 * (number % 2)  # half go the other way
             video, notes = out / "videos" / MOTION / f"{name}.mp4", out / "annotations" / f"{name}.npz"
-            write_video(video, scene.frames_THWC, FPS, EVERY_FRAME_BY_ITSELF)
+            write_video(video, scene.frames_THWC[::way], FPS, EVERY_FRAME_BY_ITSELF)
             notes.parent.mkdir(exist_ok=True)
-            kept: dict[str, Any] = dict(scene.notes)
+            kept: dict[str, Any] = dict(scene.notes, centre_T2=scene.notes["centre_T2"][::way])
             np.savez_compressed(notes, **kept)
             rows.append({"path": str(video), "label": MOTION, "split": split} | asdict(scan_one(str(video))))
     if rows:
@@ -247,6 +248,26 @@ def by_chance(real: Real, plan: Plan) -> list[float | str]:
     return [*below_and_above(share_N, real, plan), "", ""]
 
 
+def from_key_frames(real: Real, plan: Plan) -> list[float | str]:
+    """The same row if every clip had one of the periods that its key frames leave open, each as often as the world."""
+    shares = []
+    for period in real.period_N:
+        found_K = alike(period, plan.every * plan.stride)
+        shares.append(found_K[np.abs(found_K / period - 1) <= RIGHT].sum() / found_K.sum())
+    return [*below_and_above(np.array(shares), real, plan), "", ""]
+
+
+def alike(period: float, distance: int) -> np.ndarray:
+    """The periods of the world, itself among them, of circles that are at the same places every ``distance`` frames.
+
+    The logarithm of a period is uniform, and so that of turns per distance: of periods that look alike each is as
+    likely as it is long.
+    """
+    turns, (least, most) = distance / period, PERIODS
+    others = {round(abs(whole + sign * turns), 9) for whole in range(-9, 10) for sign in (-1, 1)}
+    return np.array([distance / n for n in others if distance / most - 1e-6 <= n <= distance / least + 1e-6])
+
+
 def below_and_above(right_N: np.ndarray, real: Real, plan: Plan) -> list[float]:
     """Means over the clips whose true period is below the bound, and over the others."""
     below_N = real.period_N < plan.bound
@@ -293,6 +314,7 @@ def tables(cycles: Mapping[str, list[Cycle | None]], drawn_ones: set[str], real:
     heads = [[word.format(plan.bound) for word in head] for head in (FROM_NOTHING, FROM_KEYS)]
     first = [(name, *from_nothing(found, real_N, plan)) for name, found in cycles.items() if name in drawn_ones]
     second = [(n, *from_keys(found, real, plan)) for n, found in cycles.items() if n not in drawn_ones - {TEST}]
+    second.append(("a period that the key frames leave open", *from_key_frames(real, plan)))
     second.append(("period of another test clip", *by_chance(real, plan)))
     return "\n\n".join(table(head, rows) for head, rows in zip(heads, (first, second), strict=True))
 

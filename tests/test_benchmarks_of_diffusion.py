@@ -12,6 +12,7 @@ from benchmarks.key_frames import (
     MOTION,
     Plan,
     Real,
+    alike,
     by_chance,
     draw_set,
     filled,
@@ -254,3 +255,11 @@ def test_clips_of_the_best_denoiser_take_turns_in_motion():
     drawn = best_denoiser.clips(best_denoiser.RED_CIRCLE, 2, 0)
     assert drawn.motion_N.tolist() == [*range(10), *range(10)]
     assert drawn.clips_ND.shape == (20, 3 * 16 * 32 * 32) and drawn.clips_ND.abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    "period, found", [(8, [8]), (10, [20 / 3, 10]), (20, [40 / 3, 20]), (7, [7, 28 / 3]), (24, [6, 12, 24])]
+)
+def test_periods_that_look_alike_at_key_frames_turn_as_far_either_way(period, found):
+    assert sorted(alike(period, 8)) == pytest.approx(found)
+    assert np.cos(16 * np.pi / np.array(found)) == pytest.approx(np.cos(16 * np.pi / period))
