@@ -1,7 +1,8 @@
 """Periodic motions whose period, phase and path are known exactly, in the plain world of ``prompts``.
 
-Periods are 6 to 24 frames. What sees every eighth frame (key frames) cannot tell those below 16 from slower ones, and
-what sees all frames can: that is the point of them.
+Periods are 6 to 24 frames. What sees every eighth frame (key frames) takes a third of a cycle between two of them for
+two thirds of one, and what sees all frames does not: that is the point of them. Orbits, which all go the same way, are
+told by their key frames, unless some are shown backwards.
 """
 
 from collections.abc import Callable
