@@ -38,10 +38,10 @@ def run() -> NoReturn:
 
 
 def wait_briefly(environ: MutableMapping[str, str]) -> None:
-    """Let threads of torch that wait for each other give up their core after some ten microseconds, if nothing is said.
+    """Let threads of torch that wait for each other give up their core early, if nothing is said.
 
-    By default they keep it for a millisecond, and the processes that read wait for that. GNU's OpenMP reads this once,
-    when torch is imported.
+    By default they ask 300,000 times before they do, and the processes that read wait for that core. GNU's OpenMP reads
+    this once, when torch is imported.
     """
     if "OMP_WAIT_POLICY" not in environ:
         environ.setdefault("GOMP_SPINCOUNT", "10000")
