@@ -47,12 +47,12 @@ class Noised:
     v: Tensor
 
 
-def noised(clip_BCTHW: Tensor, ctx: Context, shift: float) -> Noised:
+def noised(clip_BCTHW: Tensor, ctx: Context, shift: float, even: float = 0.0) -> Noised:
     """Clips with noise; angles are stratified over the batch of all processes."""
     B = len(clip_BCTHW)
     u = torch.rand((), generator=ctx.generator, dtype=torch.float64).item()
     theta_B = stratified(u, B, ctx.rank * B, ctx.world_size * B).to(clip_BCTHW.device)
-    theta_B = theta_B if shift == 1 else shifted(theta_B, shift)
+    theta_B = theta_B if shift == 1 else shifted(theta_B, shift, even)
     e = ctx.normal(B, *clip_BCTHW.shape[1:]).to(clip_BCTHW.dtype)
     return Noised(theta_B, *mixed(clip_BCTHW, e, theta_B))
 

@@ -35,9 +35,15 @@ def stratified(u: float, batch: int, first: int, whole: int) -> Tensor:
     return (RIGHT * ((u + number_B / whole) % 1)).float()
 
 
-def shifted(theta_B: Tensor, ratio: float) -> Tensor:
-    r"""Angles for clips ``ratio`` times as large, which show through more noise: $\tan\theta' = r \tan\theta$."""
-    return torch.atan2(ratio * theta_B.sin(), theta_B.cos())
+def shifted(theta_B: Tensor, ratio: float, even: float = 0.0) -> Tensor:
+    r"""Angles for clips ``ratio`` times as large, which show through more noise: $\tan\theta' = r \tan\theta$.
+
+    Of even angles, the fraction ``even`` stays even: the smallest of them are spread out over all angles. The others
+    are spread out as well, and then shifted.
+    """
+    rest_B = theta_B if even in (0, 1) else (theta_B - even * RIGHT) / (1 - even)
+    shifted_B = torch.atan2(ratio * rest_B.sin(), rest_B.cos())
+    return torch.where(theta_B < even * RIGHT, theta_B / (even or 1), shifted_B)
 
 
 def along(theta: Tensor | float, like: Tensor) -> Tensor:

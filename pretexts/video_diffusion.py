@@ -61,6 +61,8 @@ class VideoDiffusionConfig(Bounded):
     """Keep what the network of images has (--backbone.weights) as it is, and train what was added for video."""
     shift: Positive = 1.0
     """How much larger the frames are than those of even noise; above 1 there is more noise in training."""
+    even: Fraction = 0.0
+    """Fraction of the clips with even noise whatever the shift, so that little noise is learned as well."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -174,7 +176,7 @@ class VideoDiffusion(Pretext):
         """
         clip_BCTHW = self.backbone.normalise(batch["clip_THWC"])
         shift = self.config.shift if self.training else 1.0
-        there = noised(clip_BCTHW, ctx, shift)
+        there = noised(clip_BCTHW, ctx, shift, self.config.even)
         given = ()
         if "mask_THW" in batch:
             mask_B1THW = batch["mask_THW"][:, None].to(clip_BCTHW)

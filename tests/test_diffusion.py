@@ -97,6 +97,14 @@ def test_a_shift_multiplies_the_tangent_and_keeps_both_ends():
     assert found[0] == 0 and found[3].item() == pytest.approx(RIGHT, abs=1e-15)
 
 
+def test_a_fraction_of_the_angles_stays_even_and_the_others_are_shifted():
+    theta_N = stratified(0.5, 1000, 0, 1000).double()
+    found_N = shifted(theta_N, 8, even=0.4)
+    expected_N = torch.cat([stratified(0.5, 400, 0, 400), shifted(stratified(0.5, 600, 0, 600), 8)]).double()
+    torch.testing.assert_close(found_N.sort().values, expected_N.sort().values, atol=1e-5, rtol=0)
+    assert torch.equal(shifted(theta_N, 8, even=1), theta_N)
+
+
 def test_steps_lead_from_pure_noise_to_no_noise():
     angles = angles_of(7)
     assert angles[0] == RIGHT and angles[-1] == 0 and len(angles) == 8
