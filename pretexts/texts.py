@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_video.backbones.stunet_text import LETTERS, TOKENS
 from ssl_video.capabilities import Text
 from ssl_video.errors import UserError, nearest
 
@@ -31,10 +32,22 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"[\w'-]+", text.lower())
 
 
-def numbered(texts: Sequence[str], vocabulary: Sequence[str], device: torch.device) -> Text:
-    """Texts as the numbers of their words. Raises UserError for a word that is not known, naming the nearest."""
+def unreadable(caption: str) -> str:
+    """Why a network that learns words cannot take a caption, "" if it can."""
+    words = words_of(caption)
+    if len(words) > TOKENS:
+        return f"has a caption of more than {TOKENS} words"
+    long = next((word for word in words if len(word.encode()) > LETTERS), None)
+    return "" if long is None else f"has a caption with the word {long!r}, which is longer than {LETTERS} bytes"
+
+
+def numbered(texts: Sequence[str], vocabulary: Sequence[str], device: torch.device, strict: bool = True) -> Text:
+    """Texts as the numbers of their words.
+
+    Raises UserError for a word that is not known, naming the nearest; without ``strict`` it is passed over.
+    """
     number = {word: n for n, word in enumerate(vocabulary)}
-    rows = [words_of(text) for text in texts]
+    rows = [[word for word in words_of(text) if strict or word in number] for text in texts]
     for text, words in zip(texts, rows, strict=True):
         if unknown := [word for word in words if word not in number]:
             raise UserError(f"The word {unknown[0]!r} of {text!r} is not known; {nearest(unknown[0], vocabulary)}")

@@ -24,7 +24,7 @@ from ssl_video.pretexts.denoising import Way, as_frames, denoiser, followed, noi
 from ssl_video.pretexts.diffusion_core import RIGHT, floors, mixed
 from ssl_video.pretexts.given import TASKS, mask
 from ssl_video.pretexts.text_encoder import TextEncoder
-from ssl_video.pretexts.texts import LONGEST, as_bytes, captions_of, numbered, words_of
+from ssl_video.pretexts.texts import LONGEST, as_bytes, captions_of, numbered, unreadable, words_of
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,11 @@ class VideoDiffusion(Pretext):
         """A clip from a random frame on."""
         caption = video.caption if self.config.captions else ""
         if not caption and self.config.captions:
-            return Skip("has no caption")
+            return Skip("has no caption", "give them captions, or leave --pretext.captions out")
         if len((caption or "").encode()) > LONGEST:
-            return Skip(f"has a caption longer than {LONGEST} bytes")
+            return Skip(f"has a caption longer than {LONGEST} bytes", "write shorter ones")
+        if caption and not self.config.encoder and (reason := unreadable(caption)):
+            return Skip(reason, "write shorter ones")
         frames_T = self.view.draw(video, rng)
         if isinstance(frames_T, Skip):
             return frames_T
@@ -183,19 +185,23 @@ class VideoDiffusion(Pretext):
             given = (clip_BCTHW * mask_B1THW, mask_B1THW)
         text = None
         if "caption_L" in batch:
-            dropped_B = ctx.uniform(len(clip_BCTHW)) < self.config.dropped
-            text = self.read(captions_of(batch["caption_L"]), clip_BCTHW.device).without(dropped_B)
+            text = self.read(captions_of(batch["caption_L"]), clip_BCTHW.device, strict=False)
+            text = text.without(ctx.uniform(len(clip_BCTHW)) < self.config.dropped)
         network = denoiser(None, self.backbone, "video_diffusion")
         output = outcome(*network.denoise(there.x_t, Condition(there.theta_B, *given, text=text)), there, ctx)
         if shift == 1:
             output.metrics |= dict(zip(("pixel_std", "spectral_floor"), floors(clip_BCTHW), strict=True))
         return output
 
-    def read(self, texts: list[str], device: torch.device) -> Text:
-        """Texts as the network reads them. Raises UserError for a word that it does not know."""
+    def read(self, texts: list[str], device: torch.device, strict: bool = True) -> Text:
+        """Texts as the network reads them.
+
+        Raises UserError for a word that it does not know; without ``strict``, as for the captions of videos that are
+        held out, it is passed over.
+        """
         if self.config.encoder:
             return self.encoder.states(texts, device)
-        return numbered(texts, self.vocabulary, device)
+        return numbered(texts, self.vocabulary, device, strict)
 
     @property
     def trained_for(self) -> frozenset[str]:

@@ -26,7 +26,7 @@ from ssl_video.pretraining import untrained, write_weights
 from ssl_video.run import Run
 from ssl_video.tensors import read_header
 from ssl_video.train.config import OptimConfig, TrainingConfig
-from ssl_video.train.data import ClipDataset, collate, tensors
+from ssl_video.train.data import ClipDataset, collate, tensors, usable
 from ssl_video.train.loop import train
 from ssl_video.train.optim import build_optimizer
 from ssl_video.train.pace import measure_pace
@@ -320,6 +320,36 @@ def test_a_video_without_a_caption_is_skipped_only_where_captions_are_asked_for(
     skipped = make(captions=True).sample(video, {}, np.random.default_rng(0))
     assert isinstance(skipped, Skip) and skipped.reason == "has no caption"
     assert not isinstance(make().sample(video, {}, np.random.default_rng(0)), Skip)
+
+
+@pytest.mark.parametrize(
+    ("caption", "reason"),
+    [
+        ("dot " * 65, "has a caption of more than 64 words"),
+        ("a " + "o" * 33, f"has a caption with the word '{'o' * 33}', which is longer than 32 bytes"),
+        ("a" * 513, "has a caption longer than 512 bytes"),
+    ],
+)
+def test_a_video_whose_caption_cannot_be_read_is_skipped_with_the_reason(caption, reason):
+    video = replace(video_set(1).videos[0], caption=caption)
+    skipped = make(captions=True).sample(video, {}, np.random.default_rng(0))
+    assert isinstance(skipped, Skip) and skipped.reason == reason
+
+
+def test_where_no_video_has_a_caption_it_is_said_what_to_do():
+    with pytest.raises(
+        UserError, match=r"the first: has no caption\); give them captions, or leave --pretext.captions"
+    ):
+        usable(video_set(), make(captions=True))
+
+
+def test_words_that_training_did_not_know_are_passed_over_in_captions_of_other_videos(monkeypatch):
+    pretext, read = make(captions=True, dropped=0.0).eval(), []
+    pretext.backbone.network.learn_words(("a", "dot", "red"))
+    denoise = pretext.backbone.network.denoise
+    monkeypatch.setattr(pretext.backbone.network, "denoise", lambda x, c: read.append(c.text) or denoise(x, c))
+    pretext(batch_of(pretext, captioned(), B=2), context())
+    assert read[0].words_BL.tolist() == [[0, 2, 1], [0, 1, -1]]  # "a red dot" and "a Blue dot, fast"
 
 
 def test_captions_are_off_and_mark_a_run_where_they_are_on():

@@ -10,6 +10,8 @@ from ssl_video.errors import UserError
 
 TOKENS = 64
 """Words of the longest text."""
+LETTERS = 32
+"""Bytes of the longest word."""
 
 
 class TextLevel(Added):
@@ -36,13 +38,12 @@ class TextAttention(Added):
 
     part = "text"
     WIDTH = 64
-    LETTERS = 32
     letters_WL: Tensor
 
     def __init__(self, channels: int, words: int, text_dim: int):
         super().__init__()
         self.heads = heads_of(channels)
-        self.register_buffer("letters_WL", torch.zeros(words, self.LETTERS))
+        self.register_buffer("letters_WL", torch.zeros(words, LETTERS))
         self.null_D = nn.Parameter(torch.randn(self.WIDTH))
         self.word_WD = nn.Parameter(torch.randn(words, self.WIDTH))
         self.position_LD = nn.Parameter(0.02 * torch.randn(TOKENS, self.WIDTH))
@@ -68,7 +69,7 @@ class TextAttention(Added):
             )
         for row, word in zip(self.letters_WL, words, strict=False):
             letters = word.encode()
-            if len(letters) > self.LETTERS:
+            if len(letters) > LETTERS:
                 raise UserError(f"The captions have the word {word!r}, which is too long; write shorter ones.")
             row[: len(letters)] = torch.tensor(list(letters), dtype=row.dtype)
 

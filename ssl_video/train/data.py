@@ -76,22 +76,24 @@ def usable(videos: VideoSet, pretext: Objective, seed: int = 0) -> VideoSet:
     Raises:
         UserError: if none can.
     """
-    reasons: dict[int, str] = {}
+    skips: dict[int, Skip] = {}
     surely_N = None if pretext.needs.statistics else long_enough(videos, pretext)
     undecided = range(len(videos.videos)) if surely_N is None else np.flatnonzero(~surely_N).tolist()
     for number in undecided:
         draw = _sample(pretext, videos.videos[number], np.random.default_rng([seed, number]))
         if isinstance(draw, Skip):
-            reasons[number] = draw.reason
+            skips[number] = draw
     serves_N = np.ones(len(videos.videos), bool)
-    serves_N[list(reasons)] = False
-    kept = some(videos.videos, np.flatnonzero(serves_N)) if reasons else videos.videos
+    serves_N[list(skips)] = False
+    kept = some(videos.videos, np.flatnonzero(serves_N)) if skips else videos.videos
     if not kept:
+        first = skips[0]
+        mend = first.remedy or remedy(videos, pretext) or "use longer videos or a shorter clip (see --help)"
         raise UserError(
             f"None of the {len(videos.videos)} videos of {videos.name} can serve this pretext (the first: "
-            f"{reasons[0]}); {remedy(videos, pretext) or 'use longer videos or a shorter clip (see --help)'}."
+            f"{first.reason}); {mend}."
         )
-    problems = [Problem(videos.videos[number].source, reason) for number, reason in reasons.items()]
+    problems = [Problem(videos.videos[number].source, skip.reason) for number, skip in skips.items()]
     return with_company(VideoSet(videos.name, kept, videos.classes, (*videos.problems, *problems)), pretext)
 
 

@@ -28,9 +28,10 @@ class Timed(Protocol):
 
 @dataclass(frozen=True)
 class Skip:
-    """This video cannot serve; the reason is counted and listed."""
+    """This video cannot serve; the reason is counted and listed. ``remedy`` says what to do where none can."""
 
     reason: str
+    remedy: str = ""
 
 
 def place(video: Timed, span: int, rng: np.random.Generator, what: str = "frames of a clip") -> int | Skip:
