@@ -186,7 +186,8 @@ class VideoDiffusion(Pretext):
         text = None
         if "caption_L" in batch:
             text = self.read(captions_of(batch["caption_L"]), clip_BCTHW.device, strict=False)
-            text = text.without(ctx.uniform(len(clip_BCTHW)) < self.config.dropped)
+            if self.training:
+                text = text.without(ctx.uniform(len(clip_BCTHW)) < self.config.dropped)
         network = denoiser(None, self.backbone, "video_diffusion")
         output = outcome(*network.denoise(there.x_t, Condition(there.theta_B, *given, text=text)), there, ctx)
         if shift == 1:

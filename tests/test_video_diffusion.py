@@ -379,6 +379,10 @@ def test_the_asked_fraction_of_captions_is_left_out(monkeypatch):
     for number in range(30):
         pretext(batch, context(number))
     assert torch.cat(known).float().mean().item() == pytest.approx(0.5, abs=0.15)
+    known.clear()
+    pretext.eval()
+    pretext(batch, context())
+    assert torch.cat(known).all()  # what is measured at test is with all of them
 
 
 # drawing videos
