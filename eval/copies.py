@@ -1,4 +1,4 @@
-"""Whether clips are copies: how near the nearest training clip is, wherever in time and a little aside."""
+"""Whether clips are copies: how near the nearest training clip is, wherever in time, a little aside, or mirrored."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,9 +31,11 @@ class Nearest:
 def nearest(clips_NTHWC: np.ndarray, videos: Iterable[np.ndarray], stride: int = 1, reach: int = REACH) -> Nearest:
     """The nearest clip of ``videos``, frames_THWC of the size of the clips, whose frames lie ``stride`` apart.
 
-    All beginnings and all shifts by up to ``reach`` pixels are compared by their means over cells, without the border
-    that a shift leaves; of each video the ``TRIED`` that are nearest so are compared by pixels, unless the distance of
-    their means, which is never larger, is above the best already. A copy is always found, since its distance is 0.
+    All beginnings and all shifts by up to ``reach`` pixels, as they are and mirrored, as trainings show clips, are
+    compared by their means over cells, without the border that a shift leaves; of each video the ``TRIED`` that are
+    nearest so are compared by pixels, unless the distance of their means, which is never larger, is above the best
+    already. A copy of such a clip is always found, since its distance is 0; one of another part of the picture, or at
+    another size, is not looked for.
 
     Args:
         clips_NTHWC: uint8 clips.
@@ -45,7 +47,8 @@ def nearest(clips_NTHWC: np.ndarray, videos: Iterable[np.ndarray], stride: int =
     best = Nearest(np.full(count, np.inf), np.full(count, -1), np.full(count, -1))
     size = height - 2 * reach, width - 2 * reach
     places = [(y, x) for y in range(2 * reach + 1) for x in range(2 * reach + 1)]
-    shifted = [clips_NTHWC[:, :, y : y + size[0], x : x + size[1]] for y, x in places]
+    both = (clips_NTHWC, clips_NTHWC[:, :, :, ::-1])
+    shifted = [clips[:, :, y : y + size[0], x : x + size[1]] for clips in both for y, x in places]
     coarse_SND = np.stack([_coarse(clips) for clips in shifted])
     at_once = max(1, PORTION // (4 * shifted[0][0].size))
     for number, video_THWC in enumerate(videos):

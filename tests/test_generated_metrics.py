@@ -144,14 +144,15 @@ def test_the_distance_of_flow_is_the_number_of_bins_that_it_moves():
 
 
 def slowly_nearest(clip, videos, stride, reach):
-    """Every beginning and shift, one by one."""
+    """Every beginning and shift, as it is and mirrored, one by one."""
     found = (np.inf, -1, -1)
     T, H, W = clip.shape[:3]
     for number, video in enumerate(videos):
         for first in range(len(video) - (T - 1) * stride):
             window = video[first : first + (T - 1) * stride + 1 : stride, reach : H - reach, reach : W - reach]
-            for y, x in itertools.product(range(2 * reach + 1), repeat=2):
-                part = clip[:, y : y + H - 2 * reach, x : x + W - 2 * reach].astype(float)
+            sides = range(2 * reach + 1)
+            for shown, y, x in itertools.product((clip, clip[:, :, ::-1]), sides, sides):
+                part = shown[:, y : y + H - 2 * reach, x : x + W - 2 * reach].astype(float)
                 distance = np.sqrt(((part - window) ** 2).mean())
                 if distance < found[0]:
                     found = (distance, number, first)
@@ -177,6 +178,12 @@ def test_a_copy_that_is_shifted_in_time_and_by_two_pixels_has_no_distance():
     found = nearest(np.stack([copy, videos[0][3:11]]), videos)
     assert found.distance_N.tolist() == [0, 0]
     assert (found.video_N.tolist(), found.first_N.tolist()) == ([2, 0], [5, 3])
+
+
+def test_a_mirrored_copy_has_no_distance():
+    videos = [draw("prompts", n, frames=24).frames_THWC for n in range(4)]
+    found = nearest(np.roll(videos[1][2:10, :, ::-1], (-1, 2), (1, 2))[None], videos)
+    assert (found.distance_N[0], found.video_N[0], found.first_N[0]) == (0, 1, 2)
 
 
 def test_videos_shorter_than_a_clip_are_passed_over():
