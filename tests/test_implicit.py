@@ -11,6 +11,7 @@ import torch
 
 from ssl_video.datasets.synthetic import draw
 from ssl_video.implicit import atlas_losses as losses
+from ssl_video.implicit import numbers
 from ssl_video.implicit.atlas import LayeredAtlas
 from ssl_video.implicit.coordinates import CoordinateNetwork
 from ssl_video.implicit.encodings import Fourier, HashGrid, at_hashes, hashed, resolutions
@@ -346,7 +347,7 @@ def test_far_rigidity_and_the_coarse_mask_end_and_the_given_mask_does_not():
     assert names[0.06] - names[0.16] == {"bootstrap"} and "given" in names[0.16]
 
 
-def test_an_edit_on_an_atlas_that_follows_the_motion_is_consistent_and_a_pasted_one_is_not():
+def test_an_edit_on_an_atlas_that_follows_the_motion_is_consistent_and_a_pasted_one_is_not(monkeypatch):
     one = footage(panned(6, 2))
     following = LayeredAtlas(one.size, start_of(one, np.zeros((6, H, W))))
     opaque(following, 3.0)
@@ -354,6 +355,8 @@ def test_an_edit_on_an_atlas_that_follows_the_motion_is_consistent_and_a_pasted_
     following.front_T2.copy_(torch.from_numpy(path))
     found = consistency(following, one)
     assert found["consistency_edit"] < 0.05 and found["consistency_pasted"] > 0.15
+    monkeypatch.setattr(numbers, "AT_ONCE", 7)  # as in a video with more pixels than are looked up at a time
+    assert consistency(following, one) == found
     opaque(following, -3.0)
     assert consistency(following, one) == {}  # no foreground
 

@@ -12,6 +12,8 @@ from ssl_video.implicit.footage import FlowPair, Footage, along_flow, colours_at
 from ssl_video.implicit.rendering import SEEN, frames_of
 from ssl_video.video.flow import opencv
 
+AT_ONCE = 1 << 14
+"""Places that are looked up at a time: OpenCV takes fewer than 32,767."""
 WAVE = 12.0
 """Pixels of the video of a wave of the edit that consistency is measured with."""
 
@@ -80,12 +82,13 @@ def consistency(atlas: LayeredAtlas, footage: Footage) -> dict[str, float]:
 
 def _followed(xy_N2: np.ndarray, pair: FlowPair) -> tuple[np.ndarray, np.ndarray]:
     """(N, 2) float32 where places of one frame are in the next, and (N,) bool whether the flow there can be trusted."""
-    cv2 = opencv()
-    if not len(xy_N2):
+    cv2, agree_HW = opencv(), pair.agree_HW.astype(np.float32)
+    parts = [xy_N2[first : first + AT_ONCE].astype(np.float32) for first in range(0, len(xy_N2), AT_ONCE)]
+    if not parts:
         return xy_N2, np.zeros(0, bool)
-    places = xy_N2.astype(np.float32)[None]
-    agree_1N = cv2.remap(pair.agree_HW.astype(np.float32), places, None, cv2.INTER_LINEAR)
-    return xy_N2 + cv2.remap(pair.ahead_HW2, places, None, cv2.INTER_LINEAR)[0], agree_1N[0] > SEEN
+    ahead = [part_N2 + cv2.remap(pair.ahead_HW2, part_N2[None], None, cv2.INTER_LINEAR)[0] for part_N2 in parts]
+    agree = [cv2.remap(agree_HW, part_N2[None], None, cv2.INTER_LINEAR)[0] > SEEN for part_N2 in parts]
+    return np.concatenate(ahead), np.concatenate(agree)
 
 
 def _waves(atlas: LayeredAtlas, xyt_N3: torch.Tensor) -> torch.Tensor:
