@@ -1,7 +1,8 @@
 """Clips to be compared: drawn by a network, of videos, and of videos with a fault that a good measure has to see."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from ssl_video.video.view import View
 
 AT_ONCE = 16
 """Clips that a network draws, or is shown for features, at a time: always as many, so that numbers repeat."""
+FILMS_NOTE = "generate.json"
+"""The file beside films that were drawn by a network (``ssl-video generate``), whose frames are those of clips."""
 PIECE = 256
 """Frames of a video that are held at a time."""
 
@@ -37,8 +40,8 @@ class Clips:
 def clips_of(videos: VideoSet, view: View, count: int, seed: int) -> Clips:
     """``count`` clips, the same number of each video or one more, at random places that depend on video and seed.
 
-    Of a video that is too short for the view's stride every frame is taken, so that a drawn clip that was written as a
-    file is read as it was; if it has fewer frames than a clip, the last one is repeated.
+    Films that a network drew are read as they were (``as_drawn``). Of another video that is too short for the view's
+    stride every frame is taken, too; if it has fewer frames than a clip, the last one is repeated.
 
     Raises:
         UserError: if no video can be read.
@@ -50,13 +53,14 @@ def clips_of(videos: VideoSet, view: View, count: int, seed: int) -> Clips:
             if len(found) == count:
                 break
             rng = np.random.default_rng([seed, video.number, turn])
-            offsets_T = view.offsets(video)
+            shown = as_drawn(video, view)
+            offsets_T = shown.offsets(video)
             if video.frames <= offsets_T[-1]:
-                offsets_T = np.arange(view.frames)
+                offsets_T = np.arange(shown.frames)
             first = int(rng.integers(max(1, video.frames - int(offsets_T[-1]))))
             positions_T = np.minimum(first + offsets_T, video.frames - 1)
             try:
-                found.append((video, view.prepare(_frames(video, positions_T, view))))
+                found.append((video, shown.prepare(_frames(video, positions_T, shown))))
             except VideoError as error:
                 problems[video.source] = problem_of(video.source, error)
                 good.remove(video)
@@ -66,6 +70,13 @@ def clips_of(videos: VideoSet, view: View, count: int, seed: int) -> Clips:
     kept = [(video, clip_THWC) for video, clip_THWC in found if video.source not in problems]
     captions, videos_N = tuple(v.caption for v, _ in kept), tuple(v for v, _ in kept)
     return Clips(np.stack([c for _, c in kept]), captions, videos_N, tuple(problems.values()))
+
+
+def as_drawn(video: Video, view: View) -> View:
+    """For a film that a network drew: every frame, whole where it is a square, of the size of the view's clips."""
+    if not (Path(video.source).parent / FILMS_NOTE).is_file():
+        return view
+    return replace(view, stride=1, fps=None, short_side=view.size)
 
 
 def _frames(video: Video, positions_T: np.ndarray, view: View) -> np.ndarray:

@@ -118,10 +118,16 @@ def folder_written_aside(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def check_folder(folder: Path) -> None:
+    """Raise UserError if ``folder`` is a file, or would lie in one."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        raise UserError(f"{nearest} is {'a file' if nearest.exists() else 'a broken link'}; --out must name a folder.")
+
+
 def check_new(folder: Path) -> None:
     """Raise UserError unless ``folder`` is new or empty (``is_empty``)."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; --out must name a folder.")
+    check_folder(folder)
     if not is_empty(folder):
         raise UserError(f"{folder} exists and is not empty; choose another --out.")
 

@@ -393,6 +393,7 @@ def test_what_is_interrupted_at_any_write_goes_on(place, undisturbed, tmp_path, 
         (["--video", "video", "--edit", "-0.1"], "--edit must be a number from 0 to 1"),
         (["--edit", ".5"], "--edit draws a video anew; name it by --video"),
         (["--style", "wide"], "wide has spatial weights of another shape than run"),
+        (["--style", "up"], "up has spatial weights of another shape than run"),
         (["--style", "random:r2plus1d_4?width=4"], "needs a model that tells a clip from noise (stunet), and"),
         (["--style-weight", "1"], "--style-weight is the weight of a style; name a run by --style"),
         (["--style", "plain", "--style-weight", "2"], "--style-weight must be a number from 0 to 1"),
@@ -406,6 +407,7 @@ def test_what_is_interrupted_at_any_write_goes_on(place, undisturbed, tmp_path, 
         (["--solver", "euler"], "--solver"),
         (["--out", "video"], "video exists and is not empty; choose another --out"),
         (["--out", "box.png"], "box.png is a file; --out must name a folder"),
+        (["--out", "box.png/films"], "box.png is a file; --out must name a folder"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_nothing_is_written(place, tmp_path, monkeypatch, capsys, words, said):
@@ -416,6 +418,23 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(place, tmp_path, mon
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not (tmp_path / "o").exists()
+
+
+def test_damaged_frames_are_one_sentence_and_drawn_again_when_they_are_removed(model, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    one, options = (Painters(model), Given(), tmp_path), replace(QUICK, number=2, steps=1)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("ssl_video.apps.generate_folder.draw_sheet", interrupted)
+        generate(*one, options)
+    frames = tmp_path / "001.npy"
+    before = np.load(frames)
+    frames.write_bytes(frames.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"001.npy is damaged .*; remove it, and call again"):
+        generate(*one, options)
+    frames.unlink()
+    assert len(generate(*one, options).films) == 2 and (np.load(frames) == before).all()
 
 
 def test_a_damaged_note_is_one_sentence(place, tmp_path):

@@ -196,9 +196,16 @@ def test_a_finished_one_is_found_without_learning(clip, tmp_path, monkeypatch):
         represent(clip / "frames", tmp_path / "out", replace(FAST, steps=21))
 
 
+def test_a_mask_that_another_network_carries_is_another_learning(clip, carrier, tmp_path):
+    made = {"mask": clip / "mask.png", "model": carrier}
+    first = represent(clip / "frames", tmp_path / "out", FAST, **made)
+    assert represent(clip / "frames", tmp_path / "out", FAST, **made).numbers == first.numbers
+    with pytest.raises(UserError, match="learned from another --model; choose another --out"):
+        represent(clip / "frames", tmp_path / "out", FAST, mask=clip / "mask.png")
+
+
 def test_the_mask_is_carried_by_tracking(clip, carrier):
-    source = app.Source(clip / "frames", clip / "mask.png", app._filled(FAST))
-    footage = app.footage_from(source, carrier)
+    footage = app.footage_from(app.Source(clip / "frames", clip / "mask.png", app._filled(FAST), carrier))
     _, masks = square_over_texture()
     assert footage.masks_SHW is not None and footage.masks_SHW.shape == (5, H, W)
     assert footage.given_HW is not None and np.array_equal(footage.given_HW.numpy(), masks[0])
@@ -246,6 +253,10 @@ def test_what_cannot_be_learned_is_refused_in_one_sentence(clip, tmp_path, capsy
     small = save(tmp_path / "small.png", np.ones((4, 5), np.uint8))
     assert "has 5x4 pixels" in refused([clip / "frames", "--mask", small, *out], capsys)
     assert "There is no mask" in refused([clip / "frames", "--mask", tmp_path / "no.png", *out], capsys)
+    assert "is a folder; --mask is a picture" in refused([clip / "frames", "--mask", clip, *out], capsys)
+    file = clip / "mask.png"
+    for no_folder in (file, file / "out"):
+        assert f"{file} is a file; --out must name a folder" in refused([clip / "frames", "--out", no_folder], capsys)
     words = [clip / "frames", "--mask", clip / "mask.png", "--kind", "coordinates", *out]
     assert "--mask is of the foreground of an atlas" in refused(words, capsys)
     assert "ends before it" in refused([clip / "frames", "--start", "99", *out], capsys)

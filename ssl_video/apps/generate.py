@@ -20,7 +20,7 @@ from ssl_video.apps.options import GenerateOptions
 from ssl_video.backbones.base import Backbone
 from ssl_video.capabilities import Denoises, Generates, Upscales
 from ssl_video.errors import UserError
-from ssl_video.files import check_new, readable
+from ssl_video.files import check_folder, readable
 from ssl_video.model import Model
 from ssl_video.processes import held
 from ssl_video.progress import bar
@@ -80,8 +80,7 @@ def generate(
         UserError: if the network has not learned what is asked of it, or anything that is given does not fit.
     """
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        check_new(out)
+    check_folder(out)
     given.check(options)
     if painters.style is None and options.style_weight is not None:
         raise UserError("--style-weight is the weight of a style; name a run by --style.")
@@ -174,10 +173,10 @@ def styled(painters: Painters, options: GenerateOptions) -> Backbone:
     if style is None:
         return model.backbone
     part_of = model.need(Denoises).part_of
-    style.need(Denoises)
     own, theirs = model.backbone.network.state_dict(), style.backbone.network.state_dict()
     spatial = [name for name, part in part_of.items() if part == "spatial"]
     misfits = [name for name in spatial if name not in theirs or theirs[name].shape != own[name].shape]
+    misfits += [n for n, part in style.need(Denoises).part_of.items() if part == "spatial" and n not in own]
     if misfits:
         raise UserError(
             f"{style.name} has spatial weights of another shape than {model.name} ({some_of(misfits, len(spatial))}); "

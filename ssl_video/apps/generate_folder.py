@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from ssl_video.errors import UserError
+from ssl_video.eval.generated import FILMS_NOTE
 from ssl_video.figures import figure_to, picture, shortened
 from ssl_video.files import check_new, clear_dead, write_text, written_aside
 from ssl_video.readback import parsed, reading
 from ssl_video.video.writer import TO_LOOK_AT, write_video
 
-NOTE, SHEET, SLICES = "generate.json", "sheet.png", "xt.png"
+NOTE, SHEET, SLICES = FILMS_NOTE, "sheet.png", "xt.png"
 ROWS, COLUMNS = 12, 8
 """Films, and frames of each, that the figures show at most."""
 
@@ -93,7 +94,7 @@ class FilmFolder:
         """Draw the figures, and keep the frames as they are only where that was asked for."""
         exact = [(self.path / film.file).with_suffix(".npy") for film in self.films]
         if not self.finished:
-            clips = [np.load(path, allow_pickle=False) for path in exact[:ROWS]]
+            clips = [exact_frames(path) for path in exact[:ROWS]]
             titles = [f"{Path(film.file).stem} {film.prompt or ''}".strip() for film in self.films[:ROWS]]
             draw_sheet(self.path / SHEET, clips, titles)
             draw_slices(self.path / SLICES, clips, titles)
@@ -106,6 +107,12 @@ class FilmFolder:
     def _note(self) -> None:
         content = {**self.head, "videos": [asdict(film) for film in self.films], "finished": self.finished}
         write_text(self.path / NOTE, json.dumps(content, indent=1, ensure_ascii=True) + "\n")
+
+
+def exact_frames(path: Path) -> np.ndarray:
+    """(T, H, W, 3) of a film. Raises UserError if the file is damaged."""
+    with reading(path, "remove it, and call again with the same line"):
+        return np.load(path, allow_pickle=False)
 
 
 def draw_sheet(path: Path, clips: Sequence[np.ndarray], titles: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from ssl_video.datasets.masks import objects_in
 from ssl_video.errors import UserError
 from ssl_video.eval.carry import carry_masks
 from ssl_video.eval.dense import network_features
-from ssl_video.files import sha256
+from ssl_video.files import check_folder, sha256
 from ssl_video.implicit.atlas import LayeredAtlas
 from ssl_video.implicit.footage import Footage, flow_between, footage_of, learned_of
 from ssl_video.implicit.motion import moving_masks, start_of
@@ -30,6 +30,7 @@ from ssl_video.implicit.training import train
 from ssl_video.model import Model, default_model
 from ssl_video.processes import held
 from ssl_video.progress import announce, bar
+from ssl_video.tensors import content_digest
 from ssl_video.video.augment import resize, resize_frame
 from ssl_video.video.content import content_of
 from ssl_video.video.flow import opencv
@@ -46,16 +47,21 @@ SHORT_SIDE = 480
 
 @dataclass(frozen=True)
 class Source:
-    """What is learned: a video, its mask or None, and the options, with what they leave open filled in."""
+    """What is learned: a video, its mask or None, the options, with what they leave open filled in, and the carrier.
+
+    ``model`` carries the mask to the other frames; None where there is none to carry.
+    """
 
     video: Path
     mask: Path | None
     options: RepresentOptions
+    model: Model | None = None
 
     def noted(self) -> dict[str, Any]:
         """What a training depends on, by content: the same line goes on with it, and another is refused."""
         mask = None if self.mask is None else sha256(self.mask)
-        return {**asdict(self.options), "content": content_of(self.video), "mask": mask}
+        carrier = None if self.model is None else content_digest(self.model.backbone.state_dict(), {})
+        return {**asdict(self.options), "content": content_of(self.video), "mask": mask, "model": carrier}
 
 
 def represent(
@@ -80,15 +86,18 @@ def represent(
         UserError: if the video, the mask, the options or the folder cannot serve, or the loss is not finite.
     """
     source = Source(Path(video), None if mask is None else Path(mask), _filled(options))
-    _check(source)
     folder = Folder(Path(out))
+    check_folder(folder.path)
+    _check(source)
+    if mask is not None:
+        source = replace(source, model=model or default_model("dense"))
     try:
         noted = source.noted()
         if folder.finished(noted):
             return folder.load()
         with held(folder.path, "The learning of a video"):
             folder.check(noted)
-            return _learned(source, folder, noted, model)
+            return _learned(source, folder, noted)
     except VideoError as error:
         raise UserError(f"{video} cannot be used: {error}.") from None
 
@@ -103,13 +112,15 @@ def _check(source: Source) -> None:
     for path, what in ((source.video, "video"), (source.mask, "mask")):
         if path is not None and not path.exists():
             raise UserError(f"There is no {what} {path}.")
+    if source.mask is not None and source.mask.is_dir():
+        raise UserError(f"{source.mask} is a folder; --mask is a picture of the foreground in the first frame.")
     if source.mask is not None and source.options.kind != "atlas":
         raise UserError("--mask is of the foreground of an atlas; leave it out, or use --kind atlas.")
 
 
-def _learned(source: Source, folder: Folder, noted: dict[str, Any], model: Model | None) -> Learned:
+def _learned(source: Source, folder: Folder, noted: dict[str, Any]) -> Learned:
     since, options = time.perf_counter(), source.options
-    footage = footage_from(source, model)
+    footage = footage_from(source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         network = network_of(options.kind, footage.size, options.encoding, _start(footage))
@@ -151,7 +162,7 @@ def _numbers(network: nn.Module, footage: Footage) -> dict[str, float]:
     return found
 
 
-def footage_from(source: Source, model: Model | None = None) -> Footage:
+def footage_from(source: Source) -> Footage:
     """The frames at the size at which they are learned, flow between them, and of an atlas its coarse masks.
 
     Frames are held with a shorter side of ``SHORT_SIDE`` at most until flow and masks are found at that size. Those
@@ -175,7 +186,8 @@ def footage_from(source: Source, model: Model | None = None) -> Footage:
         return footage
     if given_HW is None:
         return replace(footage, masks_SHW=torch.from_numpy(moving_masks(footage)))
-    masks_SHW = carried([frames[t] for t in learned], given_HW, size, model)
+    assert source.model is not None
+    masks_SHW = carried([frames[t] for t in learned], given_HW, size, source.model)
     return replace(footage, masks_SHW=masks_SHW, given_HW=_resized(given_HW, size))
 
 
@@ -208,10 +220,10 @@ def _frames(video: Path, start: int) -> Iterator[np.ndarray]:
         announce(f"{video} breaks off after {read} frames ({error}); these are learned.")
 
 
-def carried(frames: list[np.ndarray], given_HW: np.ndarray, size: tuple[int, int], model: Model | None) -> torch.Tensor:
+def carried(frames: list[np.ndarray], given_HW: np.ndarray, size: tuple[int, int], model: Model) -> torch.Tensor:
     """(S, h, w) the mask of the first frame carried to all, 0 to 1, of ``size`` (h, w)."""
     settings = settings_of(TrackOptions(side=SHORT_SIDE))
-    features = network_features(model or default_model("dense"), None, settings.side, settings.square)
+    features = network_features(model, None, settings.side, settings.square)
     first_HW = (_resized(given_HW, (frames[0].shape[0], frames[0].shape[1])) > 0.5).numpy().astype(np.uint8)
     if not first_HW.any():  # smaller than a pixel
         raise UserError("The mask has nothing left of it at the size at which masks are carried; draw it larger.")

@@ -45,7 +45,8 @@ COMMANDS = {
 }
 
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
-"""What the system answers for reasons that the user can mend: a full disk, a quota, no permission."""
+REFUSED += (errno.ENOTDIR, errno.EISDIR)
+"""What the system answers for reasons that the user can mend: a full disk, a quota, no permission, no folder."""
 
 NOTES = (
     "'ssl-video COMMAND --help' lists a command's options; 'ssl-video pretrain' alone is a good start.",
