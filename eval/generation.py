@@ -23,6 +23,8 @@ from ssl_video.eval.pretext import PretextConfig, check_loss, measured
 from ssl_video.eval.prompt_accuracy import of_clips
 from ssl_video.eval.takes import Takes, Videos, check_two_lists
 from ssl_video.model import Model, load_model
+from ssl_video.pretexts.texts import words_of
+from ssl_video.progress import announce
 from ssl_video.train.data import usable
 from ssl_video.train.distributed import Ranks
 from ssl_video.video.view import View
@@ -95,8 +97,12 @@ class Generation(Evaluation[GenerationConfig]):
             raise UserError("generation measures clips, and this model draws single frames; name it by images=RUN.")
         assert task.test is not None  # TwoLists
         reference, test = (clips_of(videos, view, config.clips, seed) for videos in (task.train, task.test))
+        images = load_model(config.images, networks[0].device) if config.images else None
+        if images is not None:
+            check_single_frames(images, view)
+        loss = {} if model is None else own_loss(model, task, config, seed)
         generated = self._generated(model, test, config, view, seed)
-        real_NTHWC, images = test.clips_NTHWC, load_model(config.images, networks[0].device) if config.images else None
+        real_NTHWC = test.clips_NTHWC
         ladder: dict[str, Callable[[], np.ndarray]] = {
             "test": lambda: real_NTHWC,
             "generated": lambda: generated.clips_NTHWC,
@@ -110,8 +116,7 @@ class Generation(Evaluation[GenerationConfig]):
         metrics |= copied(generated.clips_NTHWC, real_NTHWC, task.train, view)
         if (asked := prompts_of(generated.captions)) is not None:
             metrics |= of_clips(generated.clips_NTHWC, asked)
-        if model is not None:
-            metrics |= own_loss(model, task, config, seed)
+        metrics |= loss
         counts = {"clips": len(generated.clips_NTHWC), "reference": len(reference.videos)}
         counts |= {"train": len(task.train.videos), "test": len(task.test.videos)}
         trained_on = frozenset().union(*(used.trained_on for used in (*networks, images) if used is not None))
@@ -130,21 +135,28 @@ class Generation(Evaluation[GenerationConfig]):
 
 
 def texts_for(model: Model, test: Clips) -> list[str] | None:
-    """The captions of all the clips, for a model that takes text; None if it takes none, or one is missing."""
-    texts = [caption for caption in test.captions if caption]
-    return texts if model.need(Generates).takes_text and len(texts) == len(test.captions) else None
+    """The captions of all the clips, for a model that takes text; None if it takes none, or one is missing.
 
-
-def unordered(images: Model, test: Clips, config: GenerationConfig, view: View, seed: int) -> np.ndarray:
-    """Clips of frames that a network draws one by one, of the captions of the test clips if it takes text.
-
-    Raises UserError if it draws clips, or another size.
+    Of a model with a vocabulary the words that it knows.
     """
+    by, texts = model.need(Generates), [caption for caption in test.captions if caption]
+    if not by.takes_text or len(texts) < len(test.captions):
+        return None
+    known = set(by.vocabulary)
+    return [" ".join(word for word in words_of(text) if word in known) for text in texts] if known else texts
+
+
+def check_single_frames(images: Model, view: View) -> None:
+    """Raise UserError if a network draws clips, or another size."""
     if (images.view.frames, images.view.size) != (1, view.size):
         raise UserError(
             f"images={images.name} draws {images.view.frames} frames of {images.view.size} pixels at a time, where "
             f"single frames of {view.size} pixels are needed; train a run with --pretext.frames 1."
         )
+
+
+def unordered(images: Model, test: Clips, config: GenerationConfig, view: View, seed: int) -> np.ndarray:
+    """Clips of frames that a network draws one by one, of the captions of the test clips if it takes text."""
     sampling = Sampling(config.steps, config.guidance)
     texts = texts_for(images, test)
     count = config.clips if texts is None else len(texts)
@@ -199,12 +211,19 @@ def copied(generated_NTHWC: np.ndarray, test_MTHWC: np.ndarray, training: VideoS
 
 
 def own_loss(model: Model, task: Task, config: GenerationConfig, seed: int) -> dict[str, float]:
-    """The loss of the network that draws, on the test list, by noise and beside its floors; {} without a pretext."""
+    """The loss of the network that draws, on the test list, by noise and beside its floors.
+
+    {} without a pretext, or where the list has nothing that this pretext can be shown: captions, say.
+    """
     if model.pretext is None or task.test is None:
         return {}
     pretext = copy.deepcopy(model.pretext).eval()
     pretext.backbone.load_state_dict(model.backbone.state_dict())  # a moving average, say: that is what draws
-    videos = usable(for_modality(task.test, model.backbone.clip.modality, reversed=False), pretext)
+    try:
+        videos = usable(for_modality(task.test, model.backbone.clip.modality, reversed=False), pretext)
+    except UserError as error:
+        announce(f"The loss of {model.name} is left out. {error}")
+        return {}
     numbers, _ = measured(
         pretext, videos, Ranks(device=model.device), PretextConfig(config.loss_clips), seed, task.workers
     )

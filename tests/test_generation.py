@@ -18,7 +18,7 @@ from ssl_video.errors import UserError
 from ssl_video.eval import generation
 from ssl_video.eval.base import Task, evaluate
 from ssl_video.eval.generated import Clips, clips_of, frozen, noise, pieces, shuffled
-from ssl_video.eval.generation import GenerationConfig, own_loss, unordered
+from ssl_video.eval.generation import GenerationConfig, own_loss, texts_for, unordered
 from ssl_video.model import Model, load_model
 from ssl_video.pretexts.base import build_pretext
 from ssl_video.pretraining import write_weights
@@ -90,6 +90,12 @@ def test_captions_of_the_test_list_are_what_is_asked_for(task):
     assert task.test is not None
     listed = {v.caption for v in task.test.videos}
     assert len(draws.asked) == 30 and set(draws.asked) == listed
+
+
+def test_words_that_a_model_does_not_know_are_left_out_of_what_is_asked_for(task):
+    draws, test = Draws(), Clips(np.zeros((2, 4, 1, 1, 3), np.uint8), ("A red circle, spinning", "square"))
+    draws.vocabulary = ("red", "circle", "a")
+    assert texts_for(model_of(draws), test) == ["a red circle", ""]
 
 
 def test_a_generator_that_draws_what_is_said_is_right_about_seen_and_held_out_words(numbers):
@@ -174,6 +180,29 @@ def test_a_clip_that_was_written_as_a_file_is_read_as_it_was(task, tmp_path):
     assert np.abs(apart).mean() < 4
 
 
+def test_films_that_were_drawn_are_read_frame_by_frame_and_whole_however_long_they_are(task, tmp_path):
+    clip_THWC = clips_of(task.train, View(32, 1, 32, 32), 1, seed=0).clips_NTHWC[0]
+    write_video(tmp_path / "000.mp4", clip_THWC)
+    longer = View(8, 2, 40, 32)  # frames that would be enlarged, and every second of them
+    listed = scanned(load_splits(str(tmp_path)).train)
+
+    def nearest() -> float:
+        found_THWC = clips_of(listed, longer, 1, seed=0).clips_NTHWC[0].astype(float)
+        return min(float(np.abs(found_THWC - clip_THWC[first : first + 8]).mean()) for first in range(25))
+
+    assert nearest() > 6
+    (tmp_path / "generate.json").write_text("{}")
+    assert nearest() < 4
+
+
+def test_the_loss_is_left_out_where_the_test_list_has_no_captions(task, tmp_path, caplog):
+    videos = replace(task.test, videos=tuple(replace(v, caption=None) for v in task.test.videos))
+    model = load_model(run(tmp_path / "video", 4, captions=True))
+    with caplog.at_level("INFO", "ssl_video"):
+        assert own_loss(model, replace(task, test=videos), GenerationConfig(**QUICK), 0) == {}
+    assert "has no caption" in caplog.text
+
+
 # ---- clips
 
 
@@ -208,11 +237,12 @@ def test_faults_change_motion_and_nothing_else():
 # ---- runs
 
 
-def run(folder: Path, frames: int, average: float | None = None) -> str:
+def run(folder: Path, frames: int, average: float | None = None, captions: bool = False) -> str:
     """A run of random weights; with ``average`` its moving average is they times that."""
     torch.manual_seed(0)
     backbone = build_backbone("stunet", channels=(8, 16, 24), frames=8, temporal=frames > 1)
     options = {"frames": frames, "stride": 2 if frames > 1 else 1, "short_side": 16, "size": 16}
+    options["captions"] = captions
     pretext, exported = build_pretext("video_diffusion", backbone, options), None
     if average is not None:
         for weight in backbone.parameters():  # the head begins as nothing
