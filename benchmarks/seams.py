@@ -8,10 +8,11 @@ many clips of the videos of SPEC, made small. Both do so in windows with each of
 the same noise. Either run may be left out.
 
 Of each a line is printed: the mean over the videos of ``seam_ratio``, 1 where a seam is as any other place, its
-standard deviation, and the ratio of real clips at the same places (the clips of SPEC, whose videos should be as long).
+standard deviation, and the ratio of real clips at the same places (the clips of SPEC; a video that is too short for
+the run's stride is not used).
 WORK keeps the videos (``NAME.npy``) and ``table.md``; the same line goes on with what is missing.
 
-A video of 48 frames of 32x32 in 25 steps costs some 3 CPU seconds, and as much to enlarge to 64x64: 16 of each, with
+A video of 32 frames of 32x32 in 25 steps costs some 2 CPU seconds, and as much to enlarge to 64x64: 16 of each, with
 two overlaps, are over in a few minutes on two cores. ``--quick`` draws two videos in two steps.
 """
 
@@ -30,6 +31,7 @@ from benchmarks.kept import check_same, kept_array, table
 from ssl_video.apps.generate_measures import lowered, seam_ratio
 from ssl_video.capabilities import Conditions, Generates, Sampling, Upscales
 from ssl_video.datasets.spec import all_videos, scanned
+from ssl_video.errors import UserError
 from ssl_video.eval.generated import clips_of
 from ssl_video.files import write_text
 from ssl_video.model import Model, load_model
@@ -79,7 +81,7 @@ def main() -> None:
     for name in ("run", "upscaler", "data"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--overlap", default="0,2")
-    for name, default in {"number": 16, "frames": 48, "steps": 25}.items():
+    for name, default in {"number": 16, "frames": 32, "steps": 25}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
@@ -129,8 +131,11 @@ def compared(
 
 def real_clips(model: Model, given: argparse.Namespace) -> np.ndarray:
     """Clips of that many frames of the videos of SPEC, of the size of the model's own."""
-    view = replace(model.view, frames=given.frames)
-    return clips_of(scanned(all_videos(given.data)), view, given.number, 0).clips_NTHWC
+    view, videos = replace(model.view, frames=given.frames), scanned(all_videos(given.data))
+    long = [video for video in videos.videos if video.frames >= view.span(video)]
+    if not long:
+        raise UserError(f"{given.data} has no video of {given.frames} frames at the stride of {model.name}.")
+    return clips_of(replace(videos, videos=tuple(long)), view, given.number, 0).clips_NTHWC
 
 
 if __name__ == "__main__":
