@@ -14,6 +14,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from ssl_video.errors import UserError
 from ssl_video.pretexts.base import Output, Redraw
@@ -27,6 +29,7 @@ from ssl_video.train.log import Log, Meter, collapse_indicators
 from ssl_video.train.loop import train
 from ssl_video.train.objective import Context, Progress
 from ssl_video.train.optim import LARS, build_optimizer, learning_rate, set_schedules
+from ssl_video.train.trained import averaging
 from ssl_video.video.reader import VideoError
 from tests import warm
 from tests.nets import drawn_frames, video_set
@@ -519,3 +522,14 @@ def test_collapse_indicators_tell_spread_from_a_point():
     assert spread["feature_std"] > 0.9 and spread["effective_rank"] > 14
     assert point["feature_std"] < 0.01
     assert line["effective_rank"] < 1.5
+
+
+def test_the_moving_average_of_a_network_that_stays_as_it_is_is_that_network():
+    """With its tables of whole numbers (swin3d's relative positions), which torch's own average cuts."""
+    network = nn.BatchNorm1d(3)
+    network.register_buffer("places_N", torch.arange(2000))
+    averaged = AveragedModel(network, multi_avg_fn=averaging(0.996), use_buffers=True)
+    for _ in range(4):
+        averaged.update_parameters(network)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(averaged.module.state_dict()[name], tensor), name

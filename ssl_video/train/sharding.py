@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ssl_video.checkpoints import Pieces
 from ssl_video.errors import UserError
@@ -21,7 +21,7 @@ from ssl_video.train.distributed import Ranks
 from ssl_video.train.log import stop_at
 from ssl_video.train.objective import Objective, Output
 from ssl_video.train.parts import parts_of
-from ssl_video.train.trained import Trained
+from ssl_video.train.trained import Trained, averaging
 
 
 class Sharded(Trained):
@@ -46,7 +46,7 @@ class Sharded(Trained):
         return self.module
 
     def _averaged(self, decay: float) -> AveragedModel:
-        average = AveragedModel(self.objective, multi_avg_fn=of_shards(get_ema_multi_avg_fn(decay)), use_buffers=True)
+        average = AveragedModel(self.objective, multi_avg_fn=of_shards(averaging(decay)), use_buffers=True)
         self._shard(average.module)
         empty(self.objective)
         self._counts = copy.deepcopy(self.objective)

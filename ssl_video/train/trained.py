@@ -1,6 +1,6 @@
 """What is trained, as a process holds it: weights, optimiser and moving average, whole on every process."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from typing import Any, cast
@@ -19,6 +19,23 @@ from ssl_video.train.log import check_weights
 from ssl_video.train.objective import Objective, Output, Progress
 from ssl_video.train.optim import build_optimizer
 from ssl_video.train.resuming import Found
+
+
+def averaging(decay: float) -> Callable[[Any, Any, Any], None]:
+    """How ``AveragedModel`` follows a list of tensors of one type: whole numbers, tables and counts, are copied.
+
+    Torch's own would average and cut them.
+    """
+    of_floats = get_ema_multi_avg_fn(decay)
+
+    def follow(averaged: list[Tensor], current: list[Tensor], count: Any) -> None:
+        if averaged[0].is_floating_point():
+            of_floats(averaged, current, count)
+            return
+        for ours, theirs in zip(averaged, current, strict=True):
+            ours.copy_(theirs)
+
+    return follow
 
 
 class Trained:
@@ -52,7 +69,7 @@ class Trained:
         return wrapped
 
     def _averaged(self, decay: float) -> AveragedModel:
-        return AveragedModel(self.module, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+        return AveragedModel(self.module, multi_avg_fn=averaging(decay), use_buffers=True)
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
