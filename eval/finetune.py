@@ -20,6 +20,7 @@ from ssl_video.eval.classification import Classification, ClassificationConfig, 
 from ssl_video.eval.features import predict
 from ssl_video.eval.multilabel import hit_at, multilabel_numbers
 from ssl_video.eval.results import predictions_of
+from ssl_video.eval.shards import copies_in, fingerprint
 from ssl_video.eval.takes import LabelledVideos, Takes
 from ssl_video.model import Model, digest, header_of_backbone, load_model
 from ssl_video.readback import DAMAGE
@@ -186,6 +187,7 @@ class Finetune(Evaluation[FinetuneConfig]):
         """As ``measure``, in this run."""
         assert task.test is not None
         notes = {"model": model.name, "data": task.data, "split": task.split, "hash": task.train.hash, "seed": seed}
+        notes |= {"weights": fingerprint(model), "copies": copies_in(task.train)}
         _claim(run, notes | {"options": plain(config)}, task.train)
         chosen = run if config.use == "last" else run.best
         if not run.finished:
@@ -218,12 +220,13 @@ def finetune(model: Model, task: Task, config: FinetuneConfig, seed: int, run: R
         monitors = [validation(kept, used, config, run, model, workers)]
     training = _training(config, len(used.videos), run, workers, seed)
     dataset = ClipDataset(used, classification, seed, read_video)
-    train(classification, dataset, training, run, Ranks(device=model.device), monitors)
+    counts = train(classification, dataset, training, run, Ranks(device=model.device), monitors)
+    assert isinstance(counts, Classification)
     data = {"spec": task.data, "split": task.split, "hash": used.hash, "videos": len(used.videos)}
     again = f"`ssl-video evaluate finetune` on {model.name} with these options repeats the run."
     single = () if videos.multi_label else ("accuracy", "held_out_accuracy")
     write_report(run, data, again, dict.fromkeys(single, 1 / len(videos.classes)))
-    save(run, classification, model, used)
+    save(run, counts, model, used)
     run.remove_checkpoints()
 
 
@@ -295,7 +298,8 @@ def _claim(run: Run, notes: dict[str, Any], videos: VideoSet) -> None:
         run.write_config(notes)
         return
     noted = run.config()
-    if {**noted, "options": _options_now(noted), "hash": ""} != {**notes, "hash": ""}:
+    known = {"weights": notes["weights"], "copies": notes["copies"]} | noted  # which were not noted once
+    if {**known, "options": _options_now(noted), "hash": ""} != {**notes, "hash": ""}:
         raise UserError(f"{run} holds another run (see {run.config_file}); choose another --run folder.")
     if not videos.has_hash(str(noted["hash"])):
         raise UserError(

@@ -4,12 +4,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ssl_video.backbones.base import BACKBONES, backbone_options
+from ssl_video.config import plain
 from ssl_video.datasets.base import Video, VideoSet
 from ssl_video.encoders.base import Encoder
 from ssl_video.errors import UserError
@@ -19,6 +21,7 @@ from ssl_video.eval.features import Extraction, Features, check_some, extract
 from ssl_video.eval.parquet import write_table
 from ssl_video.eval.shard_files import FeatureFolder, finished, rows_of, vectors_of
 from ssl_video.files import clear_dead, is_empty, write_text, written_aside
+from ssl_video.members import member_of
 from ssl_video.model import LARGEST, Model, count_bad
 from ssl_video.processes import held
 from ssl_video.progress import Bar
@@ -129,8 +132,9 @@ def extract_to(
             clear_dead(kept.folder)
             shard = shard_size(len(videos.videos), ranks.world_size)
             about = {"weights": kept.weights, "data": videos.hash, "videos": len(videos.videos), "shard": shard}
+            about["copies"] = copies_in(videos)
             about |= what.noted() | ({"format": "parquet"} if kept.tables else {})
-            shard = _claim(kept.folder, about, videos)
+            shard = _claim(kept.folder, about, videos, model)
             numbers = range(-(-len(videos.videos) // shard))
             return Plan(shard, tuple(n for n in numbers if not finished(kept.note(n))))
 
@@ -170,17 +174,20 @@ class Plan:
         return videos.videos[number * self.shard : (number + 1) * self.shard]
 
 
-def _claim(folder: Path, about: dict[str, Any], videos: VideoSet) -> int:
+def _claim(folder: Path, about: dict[str, Any], videos: VideoSet, model: Model) -> int:
     """Note what a new folder holds, or compare what one has noted; its videos a shard. Raises UserError."""
     noted = folder / "about.json"
     if noted.exists():
         with reading(noted, f"remove {folder}, and its features are extracted again"):
             before = of_type(parsed(noted.read_text(encoding="utf-8")), dict)
             of_data, shard = of_type(before["data"], str), max(1, of_type(before["shard"], int))
+            before["copies"] = before.get("copies", about["copies"])  # which were not noted once
+            if before["weights"] != about["weights"] and made_by(model, of_type(before["weights"], str)):
+                before["weights"] = about["weights"]
         free = {"data": "", "shard": 0}  # shards are as large as for the ranks that began
         if before | free != about | free or not videos.has_hash(of_data):
             raise UserError(
-                f"{folder} holds features of another model, other videos or options; "
+                f"{folder} holds features of another model, other videos, copies or options; "
                 "choose another folder (--out of extract, --run of evaluate)."
             )
     elif not is_empty(folder):
@@ -251,15 +258,44 @@ def _read_shard(kept: FeatureFolder, number: int, videos: Sequence[Video], whole
 
 
 def fingerprint(model: Model) -> str:
-    """16 hexadecimal digits of the network's weights and of how videos are shown to it.
+    """16 hexadecimal digits of what features depend on: the weights, how videos are shown, and the network's options.
 
-    Of its options too, where networks of the same weights may differ by them: one that is shown noise, a changed run.
+    Networks of the same weights may differ by these. Options that are as by default do not count, so that a family
+    may get new ones.
     """
+    backbone, own = model.backbone, dict(model.backbone.provenance.options)
+    if backbone.architecture in BACKBONES.names():
+        usual = {f.name: f.default for f in fields(backbone_options(backbone.architecture))}
+        own = {name: value for name, value in own.items() if name not in usual or plain(usual[name]) != plain(value)}
+    shown = [asdict(model.view), backbone.clip.mean, backbone.clip.std]
+    return _digest(model, json.dumps([backbone.architecture, *shown, own], sort_keys=True, default=str))
+
+
+def made_by(model: Model, noted: str) -> bool:
+    """True if ``noted`` is the network's fingerprint, or the one that was noted before options counted."""
+    if noted == fingerprint(model):
+        return True
     backbone = model.backbone
-    digest = hashlib.sha256(json.dumps([backbone.architecture, asdict(model.view)]).encode())
+    before = json.dumps([backbone.architecture, asdict(model.view)])
     if backbone.takes_condition or model.run.get("changed"):
-        digest.update(json.dumps(backbone.provenance.options, sort_keys=True).encode())
-    for name, value in backbone.state_dict().items():
+        before += json.dumps(backbone.provenance.options, sort_keys=True)
+    return noted == _digest(model, before)
+
+
+def _digest(model: Model, about: str) -> str:
+    digest = hashlib.sha256(about.encode())
+    for name, value in model.backbone.state_dict().items():
         digest.update(f"stages.{name.removeprefix('network.')}".encode())  # as indices of version 0.1 have it
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def copies_in(videos: VideoSet) -> list[str]:
+    """What is read in the place of the user's files: kinds of copies, and sides to which frames are made smaller."""
+    found = {f"{Path(v.path).suffix} {min(v.info.width, v.info.height)}" for v in videos.videos if is_copy(v)}
+    return sorted(found | {f"resized {v.resized_to}" for v in videos.videos if v.resized_to})
+
+
+def is_copy(video: Video) -> bool:
+    """True of a copy by itself, as of --cache; a member of a shard is the user's file, or as good."""
+    return bool(video.copy_of) and member_of(video.path) is None

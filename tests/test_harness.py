@@ -211,7 +211,7 @@ def test_a_killed_extraction_to_parquet_is_resumed_and_its_folder_is_not_filled_
     extract_on(MODEL, config)
     assert (tables / "test-00000.parquet").read_bytes() == whole
     assert (tables / "train-00000.parquet").stat().st_mtime_ns == kept
-    with pytest.raises(UserError, match="another model, other videos or options"):
+    with pytest.raises(UserError, match="another model, other videos, copies or options"):
         extract_on(MODEL, replace(config, format="npy"))
 
 

@@ -13,8 +13,8 @@ from ssl_video.eval import features as features_module
 from ssl_video.eval import shards as shards_module
 from ssl_video.eval.base import Task, evaluate
 from ssl_video.eval.features import Extraction, FeatureStore, extract
-from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint, shard_size
-from ssl_video.model import Model
+from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint, made_by, shard_size
+from ssl_video.model import Model, load_model
 from ssl_video.train.data import read_video
 from ssl_video.video.reader import VideoError
 from ssl_video.video.view import View
@@ -202,3 +202,19 @@ def test_the_command_shares_the_work_of_two_processes(tmp_path, monkeypatch):
     assert np.allclose(one, np.concatenate(parts), atol=1e-5)
     note = json.loads((tmp_path / "one" / "train" / "00000.json").read_text())
     assert len(note["rows"]) == 6 and note["rows"][0]["labels"] == [0]
+
+
+def test_networks_of_the_same_weights_and_other_options_are_not_one():
+    def of(spec: str) -> Model:
+        torch.manual_seed(0)
+        return load_model(spec)
+
+    usual, finer = of("random:resnet18"), of("random:resnet18?output_stride=8")
+    assert fingerprint(usual) == fingerprint(of("random:resnet18?output_stride=32")) != fingerprint(finer)
+    assert made_by(usual, fingerprint(usual)) and not made_by(finer, fingerprint(usual))
+
+
+def test_what_was_noted_before_options_counted_is_recognised():
+    torch.manual_seed(0)
+    model = load_model("random:r2plus1d_4?width=4")
+    assert made_by(model, "afd080ac265e2819")

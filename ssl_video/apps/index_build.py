@@ -48,7 +48,7 @@ def create(out: Path, extracted: Extracted, options: IndexOptions, like: Stored 
     mean, scale = standardisation(found.clips_KD) if like is None else standardised_as(like)
     about = Described(
         model=anywhere(model.name),
-        weights=fingerprint(model),
+        weights=fingerprint(model) if like is None else like.header.weights,
         readout=options.readout,
         clips=options.clips,
         index_type=options.index_type,

@@ -26,7 +26,7 @@ from ssl_video.datasets.spec import scanned
 from ssl_video.errors import UserError
 from ssl_video.eval.features import Extraction, extract
 from ssl_video.eval.knn import unit
-from ssl_video.eval.shards import fingerprint
+from ssl_video.eval.shards import made_by
 from ssl_video.model import Model, load_model
 from ssl_video.video.info import Problem
 from ssl_video.video.reader import VideoError
@@ -193,7 +193,7 @@ def load_search_model(stored: Stored | None, device: torch.device | str = "cpu",
 
 def check_model(stored: Stored | None, model: Model) -> None:
     """Raise UserError if the vectors of the index are not those of this network."""
-    if stored is not None and fingerprint(model) != stored.header.weights:
+    if stored is not None and not made_by(model, stored.header.weights):
         raise UserError(
             f"{stored.folder} was built by another model than {model.name} as it is now (it says: "
             f"{stored.header.model}); name that one by --model, or {AGAIN}."
