@@ -1,11 +1,15 @@
 """``index --rebuild``: an index made again, by another model or with other options, in the place of the old one."""
 
 import json
+import tarfile
 
 import pytest
 
 from ssl_video.apps import index_build
 from ssl_video.apps.index_folder import open_index
+from ssl_video.apps.index_update import update_index
+from ssl_video.apps.queries import query_of
+from ssl_video.apps.vectors import load_vectors
 from ssl_video.cli import main
 from tests import videos
 
@@ -104,3 +108,24 @@ def test_a_part_or_a_likeness_that_cannot_be_is_one_sentence(index, monkeypatch,
     assert run("--out", "i", *words) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1
+
+
+def test_classes_are_kept_by_a_rebuilt_index_and_exported_with_its_vectors(index, tmp_path):
+    for name in "ab":
+        (tmp_path / "set" / name).mkdir(parents=True)
+        videos.mp4(tmp_path / "set" / name / f"{name}.mp4", count=24)
+    out = tmp_path / "labelled"
+    assert run("--model", ONE, "--data", tmp_path / "set", "--out", out, "--clips", "1") == 0
+    assert run("--model", OTHER, "--data", index.parent / "videos", "--out", out, "--rebuild") == 0
+    assert sorted(e.labels for e in open_index(out).entries) == [(), (), ("a",), ("b",)]
+    assert sorted(load_vectors(out).labels) == [(), (), ("a",), ("b",)]
+
+
+def test_members_of_shards_that_are_there_are_not_pruned_and_can_be_queries(index, tmp_path):
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards" / "s.tar", "w") as shard:
+        shard.add(index.parent / "videos" / "a.mp4", "a.mp4")
+    assert run("--model", ONE, "--data", tmp_path / "shards", "--out", tmp_path / "s", "--clips", "1") == 0
+    assert update_index(tmp_path / "s", None, None, prune=True).removed == ()
+    (path,) = open_index(tmp_path / "s").paths()
+    assert "s.tar@" in path and query_of(path).video.path == path

@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -112,6 +113,13 @@ def test_labels_come_from_the_index_or_from_given_videos():
     assert map_videos(made(labels=False), MapOptions("pca"), data).labels[:4] == ("", "x", "x, y", "")
     with pytest.raises(UserError, match=r"^other\.csv lists no video of made; name by --data"):
         map_videos(made(), MapOptions("pca"), VideoList("other.csv", (ListedVideo("/w/1.mp4"),)))
+
+
+def test_videos_in_shards_and_elsewhere_have_no_links():
+    paths = ("https://host/s.tar@512+9/x.mp4", "/data/s.tar@512+9/x.mp4", "/data/y.mp4")
+    found = replace(map_videos(made(3, 1), MapOptions("pca")), paths=paths)
+    data = data_of(page_of(found, "three", 0))
+    assert data["links"] == ["", "", "file:///data/y.mp4"] and data["names"] == list(paths)
 
 
 def test_the_page_is_one_file_whose_names_are_text(index, tmp_path, capsys):

@@ -29,9 +29,10 @@ from ssl_video.datasets.spec import all_videos, scanned
 from ssl_video.errors import UserError
 from ssl_video.eval.features import Extraction, Features
 from ssl_video.eval.shards import FeatureFolder, extract_to, fingerprint
-from ssl_video.files import as_named, as_word
+from ssl_video.files import as_named, as_word, there
 from ssl_video.model import Model, default_model
 from ssl_video.progress import announce
+from ssl_video.remote import is_remote
 from ssl_video.train.distributed import Ranks
 from ssl_video.video.info import Problem
 
@@ -205,10 +206,13 @@ def _say(work: Work) -> Callable[[str], None]:
 def _all_again(stored: Stored, more: VideoList | None, gone: set[str]) -> VideoList:
     """The videos of an index but for those that are ``gone``, and ``more``, which are taken as they are named there."""
     left = gone | {indexed_path(video) for video in more.videos} if more else gone
-    again = tuple(ListedVideo(path) for path in stored.paths() if path not in left)
+    entries = [entry for entry in stored.entries if entry.path not in left]
+    classes = list(dict.fromkeys([*(more.classes if more else ()), *(name for e in entries for name in e.labels)]))
+    number = {name: n for n, name in enumerate(classes)}
+    again = tuple(ListedVideo(e.path, tuple(number[name] for name in e.labels)) for e in entries)
     if more is None:
-        return VideoList(str(stored.folder), again)
-    return replace(more, videos=again + tuple(more.videos))
+        return VideoList(str(stored.folder), again, tuple(classes))
+    return replace(more, videos=again + tuple(more.videos), classes=tuple(classes))
 
 
 def _settled(options: IndexOptions, stored: Stored | None, like: Stored | None) -> IndexOptions:
@@ -232,7 +236,7 @@ def _to_remove(stored: Stored, remove: Sequence[Path], prune: bool) -> dict[int,
     if not remove and not prune:
         return {}
     paths = list(stored.paths())
-    gone = {n for n, path in enumerate(paths) if prune and not Path(path).exists()}
+    gone = {n for n, path in enumerate(paths) if prune and not (is_remote(path) or there(path))}
     wanted = {named: {_name(as_named(named)), _name(named.resolve())} for named in remove}
     found = _below(paths, set().union(*wanted.values()))
     missed = {_name(named.resolve()): named for named, names in wanted.items() if not names & found.keys()}

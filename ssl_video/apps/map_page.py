@@ -17,6 +17,8 @@ from ssl_video.datasets.base import VideoList
 from ssl_video.errors import UserError
 from ssl_video.figures import FORMATS, figure_to, shortened
 from ssl_video.files import legible, write_text
+from ssl_video.members import member_of
+from ssl_video.remote import is_remote
 
 MOST_BYTES = 6_000_000
 """Of all thumbnails of a page together."""
@@ -50,11 +52,12 @@ def page_of(found: VideoMap, title: str, thumbnails: int) -> str:
     colours = colours_of(found.labels)
     classes = list(colours)
     number = {name: n for n, name in enumerate(classes)}
-    above = os.path.commonpath([str(Path(p).parent) for p in found.paths])
+    local = not any(map(is_remote, found.paths))
+    above = os.path.commonpath([str(Path(p).parent) for p in found.paths]) if local else ""
     data: dict[str, Any] = {
         "places": [[round(x, 4), round(y, 4)] for x, y in found.places_N2.tolist()],
-        "names": [legible(os.path.relpath(p, above)) for p in found.paths],
-        "links": [Path(p).as_uri() for p in found.paths],
+        "names": [legible(os.path.relpath(p, above) if local else p) for p in found.paths],
+        "links": [Path(p).as_uri() if member_of(p) is None and not is_remote(p) else "" for p in found.paths],
         "labels": [number.get(label, -1) for label in found.labels],
         "classes": [legible(name) for name in classes],
         "colours": list(colours.values()),

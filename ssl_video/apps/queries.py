@@ -8,7 +8,9 @@ from pathlib import Path
 from ssl_video.datasets.base import ListedVideo, Video
 from ssl_video.datasets.spec import LIST_SUFFIXES, all_videos
 from ssl_video.errors import UserError
-from ssl_video.files import as_named
+from ssl_video.files import as_named, there
+from ssl_video.members import member_of
+from ssl_video.remote import is_remote
 from ssl_video.video.info import Problem
 
 
@@ -54,9 +56,11 @@ def query_of(video: Path | str | Video | ListedQuery) -> ListedQuery:
     if isinstance(video, Video):
         return Query(video)
     path, within_s = split_range(str(video))
-    if not Path(path).exists():
+    if not there(path):
         raise UserError(f"There is no video file {path}.")
-    return ListedQuery(ListedVideo(str(as_named(path))), within_s)
+    member = member_of(path)
+    elsewhere = member is not None and is_remote(member.shard)
+    return ListedQuery(ListedVideo(path if elsewhere else str(as_named(path))), within_s)
 
 
 def queries_of(words: Sequence[str]) -> tuple[list[ListedQuery], list[Problem]]:

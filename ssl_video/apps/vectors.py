@@ -57,9 +57,9 @@ def load_vectors(folder: Path) -> Vectors:
 def _of_index(folder: Path) -> Vectors:
     stored = open_index(folder)
     rows = [stored.vectors_RD[e.first : e.end].mean(0) for e in stored.entries]
-    none = len(stored.entries)
     vectors_ND = unit(np.stack(rows)) if rows else np.zeros((0, stored.header.dim), np.float32)
-    return Vectors(tuple(e.path for e in stored.entries), ((),) * none, ("",) * none, vectors_ND)
+    paths, labels = (tuple(getattr(e, name) for e in stored.entries) for name in ("path", "labels"))
+    return Vectors(paths, labels, ("",) * len(paths), vectors_ND)
 
 
 def _of_features(lists: list[Path]) -> Vectors:

@@ -100,13 +100,15 @@ function choose(n) {
   $("name").textContent = data.names[n];
   $("keys").hidden = true;
   $("label").textContent = data.labels[n] < 0 ? "" : data.classes[data.labels[n]];
-  $("link").href = data.links[n];
+  const link = data.links[n];  // "" of what is no file by itself
+  $("link").hidden = !link;
+  if (link) $("link").href = link;
   $("open").hidden = $("near").hidden = false;
-  const player = $("player"), picture = $("picture"), here = location.protocol === "file:";
+  const player = $("player"), picture = $("picture"), here = link && location.protocol === "file:";
   player.hidden = !here;
   picture.hidden = here || !(n in data.thumbnails);
   if (n in data.thumbnails) picture.src = uri(n);
-  if (here) { player.src = data.links[n]; if (!still.matches) player.play().catch(() => {}); }
+  if (here) { player.src = link; if (!still.matches) player.play().catch(() => {}); }
   $("neighbours").replaceChildren(...data.neighbours[n].map((other, k) => {
     const [item, button] = row(data.names[other], data.cosines[n][k].toFixed(3), other, "");
     button.onclick = () => choose(other);
