@@ -133,14 +133,16 @@ def run_table(
     entries = list(entries_of(table))
     if not entries:
         raise UserError("No data set of the table has a SPEC; name one with --data NAME=SPEC.")
+    new = [e for e in entries if not (_folder(e, table, out) / "result.json").exists()]
+    needed = {_name(e) for e in below(table, [e for e in new if _name(e) not in known and e.row.name in chosen])}
     for entry in bar(entries, "table", "entry"):
         folder = _folder(entry, table, out)
         kept = folder / "result.json"
         new = not kept.exists()
-        if new and _name(entry) in known:
+        if new and _name(entry) in known and _name(entry) not in needed:
             found.append(known[_name(entry)])
             continue
-        if new and entry.row.name not in chosen:
+        if new and entry.row.name not in chosen and _name(entry) not in needed:
             continue
         clear_dead(folder)
         if new:
@@ -160,6 +162,17 @@ def run_table(
         if new:
             write_table(table, found, out)
     write_table(table, found, out)
+
+
+def below(table: Table, entries: Sequence[Entry]) -> list[Entry]:
+    """Whose networks these entries start from (``row:NAME``), and whose these do: what was measured elsewhere is not
+    enough."""
+    found = []
+    for entry in entries:
+        for value in (entry.row.model, *entry.row.options.values()):
+            if isinstance(value, str) and value.startswith("row:"):
+                found.append(replace(entry, row=named(table, value.removeprefix("row:"))))
+    return found + below(table, found) if found else found
 
 
 def _name(entry: Entry) -> tuple[str, str, int, int]:
