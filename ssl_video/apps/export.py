@@ -6,7 +6,7 @@ The folder has the layout of a model on the Hugging Face Hub, and ``load_model``
 import json
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,10 +175,23 @@ def _header(model: Model) -> dict[str, Any]:
     if "view" not in header:  # a random network
         header = header_of_backbone(model.backbone, model.view, model.trained_on)
     if data := header.get("data"):
-        kind, colon, root = str(data.get("spec", "")).rpartition(":")
-        header["data"] = {**data, "spec": kind + colon + Path(root).name}
+        header["data"] = {**data, "spec": without_folders(str(data.get("spec", "")))}
+    if header.get("pretext"):
+        header["pretext"] = without_folders(header["pretext"])
     header.pop("classes", None)  # they belong to a classifier, which is not exported
     return header
+
+
+def without_folders(value: Any) -> Any:
+    """Options with the last part alone of what is a path of this machine: ``frozen:/home/me/run`` is ``frozen:run``."""
+    if isinstance(value, Mapping):
+        return {name: without_folders(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(one) for one in value]
+    if not isinstance(value, str) or "/" not in value:
+        return value
+    kind, colon, path = value.rpartition(":")
+    return kind + colon + Path(path).name
 
 
 def _traced(model: Model, folder: Path, form: Format) -> tuple[str, Answer]:
