@@ -269,6 +269,7 @@ def test_a_model_is_named_with_its_entry_and_its_file_from_any_folder(tmp_path, 
     name = "net:vit?weights=videomae-ssv2:w.pth&heads=3&frames=8&side=64"
     model = load_model(name)
     assert model.view.stride == 2 and model.trained_on == {"ssv2:train"}
+    assert (model.view.frames, model.view.size) == (8, 64)  # as told, where the entry's are 16 of 224
     twin = load_model(untrained_twin(name))
     assert twin.view == model.view and not twin.trained_on
     whole = anywhere(name)

@@ -313,7 +313,10 @@ def unloaded_backbone(name: str, **options: object) -> Backbone:
     own = {f.name: getattr(chosen, f.name) for f in fields(chosen) if f.name != "weights"}
     backbone = _built(name, own)
     if entry is not None:
-        backbone.clip = with_statistics_of(entry, backbone.clip)
+        usual = {f.name: f.default for f in fields(kind)} | dict(start.brings if start is not None else {})
+        places = {"frames": "frames", "size": "side"}
+        told = {name for name, option in places.items() if own.get(option) != usual.get(option)}
+        backbone.clip = with_statistics_of(entry, backbone.clip, told)
     names = None if backbone.published is None else backbone.published.names_of(backbone)
     backbone.provenance = Provenance(name, own, names=names, entry=entry)
     return backbone
@@ -332,7 +335,10 @@ def _built(name: str, options: dict[str, object]) -> Backbone:
         raise UserError(f"There is no {name} with {other}: {reason}.") from error
 
 
-def with_statistics_of(entry: Entry, clip: ClipSpec) -> ClipSpec:
-    """The clips that a published network was trained on, where its entry says other than the network's builder."""
+def with_statistics_of(entry: Entry, clip: ClipSpec, told: Set[str] = frozenset()) -> ClipSpec:
+    """The clips that a published network was trained on, where its entry says other than the network's builder.
+
+    What the user has told the builder (``told``, of frames and size) stays.
+    """
     known = {"mean": entry.mean, "std": entry.std, "frames": entry.frames, "size": entry.size}
-    return replace(clip, **{k: v for k, v in known.items() if v is not None})
+    return replace(clip, **{k: v for k, v in known.items() if v is not None and k not in told})
