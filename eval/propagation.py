@@ -207,9 +207,10 @@ def _part_scores(video: Video, features: FrameFeatures | None, config: Propagati
         truth_HW = _mask(masks, frame, first_HW) if frame >= start else None
         if truth_HW is None:
             continue
-        if max(objects_in(truth_HW), default=0) >= config.classes:
-            raise VideoError(f"the mask of frame {frame} has classes above {config.classes - 1}")
-        pixels_KK += confusion(mask_HW, truth_HW, config.classes)
+        for what, numbers_HW in (("mask", truth_HW), ("result", mask_HW)):
+            if max(objects_in(numbers_HW), default=0) >= config.classes:
+                raise VideoError(f"the {what} of frame {frame} has classes above {config.classes - 1}")
+        pixels_KK += confusion(np.where(mask_HW == VOID, 0, mask_HW), truth_HW, config.classes)
         measured += 1
     if not measured:
         raise VideoError("none of its frames but the first one has a mask")

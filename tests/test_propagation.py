@@ -305,6 +305,18 @@ def test_parts_of_which_no_pixel_is_of_a_class_are_left_out_with_the_reason(tmp_
     assert "its masks have no pixel of the classes 0 to 19" in result.skipped[0]["reason"]
 
 
+def test_results_with_numbers_that_are_no_class_are_left_out_with_the_reason(tmp_path):
+    masks = {"good": square(), "wrong": square()}
+    root = davis(tmp_path, masks, {name: still(m) for name, m in masks.items()})
+    for name, mask_THW in masks.items():
+        found_THW = mask_THW.copy()
+        found_THW[2] *= 25 if name == "wrong" else 1
+        save_masks(tmp_path / "results" / name, found_THW)
+    result = measured(f"davis:{root}", results=str(tmp_path / "results"), measure="parts")
+    assert list(result.per_video) == ["good"] and result.metrics["mIoU"] == 1
+    assert "the result of frame 2 has classes above 19" in result.skipped[0]["reason"]
+
+
 @pytest.mark.parametrize("frames", [1, 2])
 def test_a_video_of_one_frame_or_two_has_nothing_to_measure(tmp_path, capsys, frames):
     root = one(tmp_path, square(frames))
