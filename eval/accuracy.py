@@ -11,13 +11,17 @@ from ssl_video.figures import figure_to, named_ticks
 
 
 def accuracies(scores_NK: np.ndarray, labels_N: np.ndarray) -> dict[str, float]:
-    """Top-1 and top-5 video accuracy, and the mean over classes of the top-1 accuracy."""
+    """Top-1 and top-5 video accuracy, and the mean over classes of the top-1 accuracy.
+
+    A score of minus infinity says that a class is out of the question.
+    """
     ranked = np.argsort(-scores_NK, axis=1, kind="stable")
     right = ranked[:, 0] == labels_N
     per_class = [right[labels_N == c].mean() for c in np.unique(labels_N)]
     numbers = {"top1": float(right.mean()), "mean_class_accuracy": float(np.mean(per_class))}
     if scores_NK.shape[1] > 5:
-        numbers["top5"] = float((ranked[:, :5] == labels_N[:, None]).any(1).mean())
+        possible_N5 = np.isfinite(np.take_along_axis(scores_NK, ranked[:, :5], 1))
+        numbers["top5"] = float(((ranked[:, :5] == labels_N[:, None]) & possible_N5).any(1).mean())
     return numbers
 
 

@@ -47,7 +47,8 @@ class Knn(Evaluation[KnnConfig]):
         def scored(part: Features) -> tuple[np.ndarray, dict[str, float]]:
             standard = Standard.of(x_ND := part.mean_ND)
             pair = Blocks(x_ND, standard), Blocks(x_test_MD, standard)
-            scores = knn_scores(pair[0], part.labels_N, pair[1], len(classes), config.k, config.temperature)
+            votes = knn_scores(pair[0], part.labels_N, pair[1], len(classes), config.k, config.temperature)
+            scores = np.where(votes > 0, votes, -np.inf)  # a class without a vote is not among the best
             return scores, accuracies(scores, test.labels_N)
 
         if config.shots is not None:

@@ -55,7 +55,7 @@ def predictions_of(videos: Sequence[Video], classes: Sequence[str], scores_NK: n
     order_Nk = np.argsort(-scores_NK, axis=1, kind="stable")[:, :BEST]
 
     def said(video: Video, scores_K: np.ndarray, order_k: list[int]) -> Prediction:
-        ranked = tuple(classes[k] for k in order_k)
+        ranked = tuple(classes[k] for k in order_k if scores_K[k] > -np.inf) or (classes[order_k[0]],)
         return Prediction(video.source, names_of(video, classes), ranked[0], float(scores_K[order_k[0]]), ranked)
 
     return [said(*row) for row in zip(videos, scores_NK, order_Nk.tolist(), strict=True)]

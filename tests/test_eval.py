@@ -88,6 +88,12 @@ def test_accuracies_count_videos_and_classes():
     assert found["mean_class_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
 
 
+def test_a_class_that_is_out_of_the_question_is_not_among_the_best_five():
+    scores = np.full((2, 20), -np.inf)
+    scores[:, 19] = 1.0  # all neighbours are of one class
+    assert accuracies(scores, np.array([0, 19]))["top5"] == 0.5
+
+
 def test_knn_votes_of_the_nearest():
     x, y = np.array([[1.0, 0], [0.9, 0.1], [0, 1.0]]), np.array([0, 0, 1])
     scores = knn_scores(x, y, np.array([[0.2, 1.0]]), 2, k=1, temperature=0.1)
