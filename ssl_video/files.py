@@ -125,6 +125,15 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{nearest} is {'a file' if nearest.exists() else 'a broken link'}; --out must name a folder.")
 
 
+def check_file(path: Path) -> None:
+    """Raise UserError if a file cannot be written at ``path``: it is a folder, or would lie in a file."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; --out must name a file.")
+    nearest = next(above for above in path.absolute().parents if os.path.lexists(above))
+    if not nearest.is_dir():
+        raise UserError(f"{nearest} is a file, so that nothing can be written in it; name another --out.")
+
+
 def check_new(folder: Path) -> None:
     """Raise UserError unless ``folder`` is new or empty (``is_empty``)."""
     check_folder(folder)

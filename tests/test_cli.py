@@ -243,6 +243,13 @@ def test_tensorboard_gets_the_numbers_of_metrics_jsonl(drawn, tmp_path):
     assert [e.value for e in events.Scalars("loss")] == pytest.approx([r["loss"] for r in records])
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(finished, drawn, tmp_path, capsys):
+    words = ["evaluate", "knn", "--model", finished, "--data", drawn, "--workers", "0", "--out"]
+    assert "is a folder; --out must name a file" in said(capsys, *words, tmp_path)
+    (tmp_path / "file").write_text("")
+    assert "is a file, so that nothing can be written in it" in said(capsys, *words, tmp_path / "file" / "r.json")
+
+
 def test_an_output_folder_in_use_is_refused(finished, drawn, capsys):
     assert "--resume" in said(capsys, "pretrain", "--data", drawn, "--out", finished)
 

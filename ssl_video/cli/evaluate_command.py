@@ -77,6 +77,7 @@ def main(argv: Sequence[str]) -> int:
     """The command."""
     config = parse(EvaluateConfig, argv, "evaluate", DESCRIPTION)
     from ssl_video.eval.harness import EvaluationConfig, Reading, evaluate_on, save_results
+    from ssl_video.files import check_file
     from ssl_video.train.loop import Interrupted
 
     what = EvaluationConfig(
@@ -89,9 +90,19 @@ def main(argv: Sequence[str]) -> int:
         config.device,
         Reading(config.split, config.cache, config.cache_short_side, config.workers, config.batch_size, progress=True),
     )
+    if config.out is not None:
+        check_file(config.out)
+    kept: list[Result] = []
+
+    def found(result: "Result") -> None:
+        show(result)
+        kept.append(result)
+        if config.out is not None:  # also of the seeds before one that fails
+            save_results(config.out, kept, config.predictions, config.format)
+
     with messages_aside(config.json):
         try:
-            results = evaluate_on(config.model, what, tell, show)
+            results = evaluate_on(config.model, what, tell, found)
         except Interrupted as stop:
             print(f"ssl-video: {stop}: name that folder with --run to resume.", file=sys.stderr)
             return 130
