@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from ssl_video.datasets.base import Splits
 from ssl_video.datasets.finding import videos_below
 from ssl_video.datasets.listing import split_named
 from ssl_video.datasets.manifest import manifest_rows, read_manifest, write_manifest
-from ssl_video.datasets.spec import load_splits
+from ssl_video.datasets.prepare import scan_to_manifest
+from ssl_video.datasets.spec import load_splits, scanned
 from ssl_video.errors import UserError
+from tests import videos
 from tests.listings import names, put, seen, write
 from tests.test_names import HOSTILE
 
@@ -285,3 +288,35 @@ def test_folders_of_links_to_folders_end_and_keep_the_names_of_the_user(tmp_path
         (tmp_path / "root" / name).symlink_to(f"../blobs/{blob}")
     (tmp_path / "blobs" / "0hash" / "up").symlink_to("../../root")
     assert seen(load_splits(str(tmp_path / "root")).train) == [("1.mp4", "kick"), ("2.mp4", "wave")]
+
+
+def test_rows_for_validation_serve_as_test_list_only_where_there_is_no_other(tmp_path):
+    words = {"a": "train", "b": "val", "c": "test"}
+    for name in words:
+        videos.mp4(tmp_path / f"{name}.mp4", count=8)
+
+    def read(names: str) -> Splits:
+        rows = "".join(f"{name}.mp4,{words[name]}\n" for name in names)
+        (tmp_path / "list.csv").write_text(f"path,split\n{rows}")
+        return load_splits(str(tmp_path / "list.csv"))
+
+    both = read("abc")
+    assert both.test is not None and [Path(v.path).stem for v in both.test.videos] == ["c"]
+    assert "list.csv for validation are left out, since others are for testing" in both.warnings[0]
+    alone = read("ab")
+    assert alone.test is not None and [Path(v.path).stem for v in alone.test.videos] == ["b"] and not alone.warnings
+
+
+def test_a_file_that_was_not_there_or_not_whole_when_it_was_scanned_is_looked_at_again(tmp_path):
+    videos.mp4(tmp_path / "whole.mp4", count=8)
+    content = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "late.mp4").write_bytes(bytes(len(content)))  # its place on the disk is taken already
+    (tmp_path / "list.txt").write_text("whole.mp4\nlate.mp4\ncase.mp4\n")
+    (tmp_path / "Case.MP4").write_bytes(content)
+    scan_to_manifest(str(tmp_path / "list.txt"), tmp_path / "m.csv", workers=1)
+    before = load_splits(str(tmp_path / "m.csv")).train
+    assert len(before.videos) == 1 and any("Case.MP4 is there" in p.reason for p in before.problems)
+    (tmp_path / "late.mp4").write_bytes(content)
+    (tmp_path / "Case.MP4").rename(tmp_path / "case.mp4")
+    after = scanned(load_splits(str(tmp_path / "m.csv")).train)
+    assert len(after.videos) == 3 and not after.problems

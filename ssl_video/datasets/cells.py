@@ -1,6 +1,6 @@
 """The rows of a list, block by block, as columns: what ``manifest`` makes of one row, made of many at once."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -40,7 +40,7 @@ class Block:
     test_N: np.ndarray
     problem_N: np.ndarray
     columns: dict[str, Column]
-    named_split: bool
+    named_splits: Set[str]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,7 +93,7 @@ def _in_parts(lines: Iterable[tuple[int, list[str]]], size: int = 4096) -> Itera
 
 def block_of(rows: Sequence[Row], source: Path) -> Block:
     """A block of rows that were read one by one."""
-    infos = [r.info if r.reason in ("", MISSING) else None for r in rows]
+    infos = [r.info if not r.reason or r.reason.startswith(MISSING) else None for r in rows]
     texts = {"path": [r.path for r in rows], "group": [r.group for r in rows], "reason": [r.reason for r in rows]}
     texts |= {name: [getattr(r, name) or "" for r in rows] for name in OWN}
     texts |= {name: [getattr(i, name) if i else "" for i in infos] for name in ("codec", "content", "state")}
@@ -154,8 +154,8 @@ def _block(
     columns = {name: text_column(values) for name, values in texts.items()}
     columns |= {name: Column(values) for name, values in numbers.items() if name != "scanned"}
     columns["scanned"] = Column(numbers["scanned"].astype(np.uint8))
-    test_N = np.array([split == "test" for split in splits], bool)
-    return Block(labels, test_N, np.array(list(map(bool, reasons)), bool), columns, any(splits))
+    test_N = np.array([split in ("test", "val") for split in splits], bool)
+    return Block(labels, test_N, np.array(list(map(bool, reasons)), bool), columns, frozenset(filter(None, splits)))
 
 
 def _paths(cells: list[str], folder: Path) -> list[str]:
@@ -189,7 +189,7 @@ def _dtype(kind: type) -> type:
 
 def _present(reasons: Sequence[str]) -> list[str]:
     """A file that was not there may have come back."""
-    return ["" if reason == MISSING else reason for reason in reasons]
+    return ["" if reason.startswith(MISSING) else reason for reason in reasons]
 
 
 def _stripped(values: Iterable[str]) -> list[str]:

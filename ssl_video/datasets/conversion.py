@@ -77,10 +77,14 @@ def convert(path: Path, folder: Path, facts: bool = True) -> None:
                 lists.add(block if facts else without_facts(block), writers)
 
         add(_blocks(path))
-        beside = len(files) > 1 and not lists.named_split
+        beside = len(files) > 1 and not lists.named_splits
         if beside:
             add(replace(block, test_N=np.ones(len(block), bool)) for block in _blocks(files[1]))
         name = path.parent.name if beside else list_name(path)
+        if {"val", "test"} <= lists.named_splits:
+            raise UserError(
+                f"{name} has rows for validation and others for testing; leave out those that are not to be tested on."
+            )
         if not lists.rows["train"]:
             raise UserError(
                 f"No line of {name} is for training; write 'train' in the column 'split' of those that are."
@@ -102,7 +106,8 @@ class _Lists:
     def __init__(self) -> None:
         self.rows = dict.fromkeys(LISTS, 0)
         self.numbers: dict[str, int] = {}
-        self.scanned = self.named_split = False
+        self.scanned = False
+        self.named_splits: set[str] = set()
         self._known: dict[tuple[str, ...], tuple[int, ...]] = {(): ()}
 
     def add(self, block: Block, writers: dict[str, ColumnsWriter]) -> None:
@@ -128,7 +133,7 @@ class _Lists:
         self.rows["train"] += len(block) - tested
         self.rows["test"] += tested
         self.scanned |= bool(block.columns["scanned"].values.any())
-        self.named_split |= block.named_split
+        self.named_splits |= block.named_splits
 
 
 def _number_classes(folder: Path, lists: _Lists) -> tuple[str, ...]:

@@ -187,13 +187,17 @@ def separated(cell: str) -> tuple[str, ...]:
 def splits_of(rows: Sequence[Row], name: str) -> Splits:
     """The sets that the rows describe; both have the classes of all rows. Raises UserError if none is for training."""
     classes = class_names(label for r in rows for label in r.labels)
-    train = [r for r in rows if r.split != "test"]
+    train = [r for r in rows if r.split not in ("test", "val")]
     test = [r for r in rows if r.split == "test"]
+    val = [r for r in rows if r.split == "val"]
+    test, val = (test, val) if test else (val, [])  # which serves where there is no other
     if not train:
         raise UserError(f"No line of {name} is for training; write 'train' in the column 'split' of those that are.")
-    warnings = ()
+    warnings: tuple[str, ...] = ()
+    if val:
+        warnings += (f"{len(val)} rows of {name} for validation are left out, since others are for testing.",)
     if changed := [r.path for r in rows if r.changed]:
-        warnings = (
+        warnings += (
             f"{len(changed)} of the {len(rows)} files of {name} have changed since it was written (the first: "
             f"{changed[0]}): what it says of them is not used.",
         )
@@ -241,19 +245,23 @@ def _as_it_is_now(row: Row) -> Row:
     A file of the same size and content is the same one at another place. A copy has the content of its original: only
     its size tells.
     """
-    if not row.state or row.reason == MISSING:
+    if not row.state or row.reason.startswith(MISSING):
         return row
-    if is_as_noted(row.path, row.state, "" if row.copy_of or row.info is None else row.info.content):
+    content = "" if row.copy_of else row.info.content if row.info else None
+    if is_as_noted(row.path, row.state, content):
         return row
     return replace(row, info=None, reason=COPY_CHANGED if row.copy_of else "", changed=True)
 
 
-def is_as_noted(path: str, state: str, content: str) -> bool:
-    """True if a file has the state that was noted, or another one but its size and this content, if it is known."""
+def is_as_noted(path: str, state: str, content: str | None) -> bool:
+    """True if a file has the state that was noted, or another one but its size and this content, if it is known.
+
+    Of what cannot be read (None) the size alone says nothing: it may have been written to its end since.
+    """
     try:
         now = state_of(path)
         same_size = now.partition("|")[0] == state.partition("|")[0]
-        return now == state or (same_size and content in ("", content_of(path)))
+        return now == state or (content is not None and same_size and content in ("", content_of(path)))
     except OSError:
         return False
 
@@ -287,9 +295,9 @@ def columns_named(cells: Sequence[str], where: str) -> list[str]:
 
 
 def split_of(cell: str) -> str | None:
-    """The list that a cell of the column ``split`` names, "" for none; None if it says something else."""
+    """The list that a cell of the column ``split`` names (train, val or test), "" for none; None if it says else."""
     said = cell.strip()
-    split = {"val": "test"}.get(named := split_named(said, plain=True), named)
+    split = split_named(said, plain=True)
     return None if said and not split else split
 
 
@@ -330,7 +338,7 @@ def check_named(row: Row, source: Path, number: int) -> None:
 def listed_row(row: Row, source: Path) -> Row:
     """The row with a whole path, as a problem if its file is not there; ``source`` is the whole path of the list."""
     paths = {name: spelled_path(source.parent, getattr(row, name)) for name in PATHS if getattr(row, name).strip()}
-    noted = "" if row.reason == MISSING else row.reason  # it may have come back
+    noted = "" if row.reason.startswith(MISSING) else row.reason  # it may have come back
     reason = noted or (shortfall(paths["path"]) if there(paths["path"]) else MISSING)
     return replace(row, **paths, info=None if reason else row.info, reason=reason)
 
