@@ -521,3 +521,18 @@ def test_an_index_of_shards_knows_its_videos_again(folder, tmp_path, capsys):
     page = (tmp_path / "q.html").read_text()
     assert "shard-000000.tar@" in page and "<video" in page  # what a shard holds is shown, but no browser opens it
     assert [link for link in re.findall(r'href="(file:[^"]*)"', page) if "@" in link] == []
+
+
+def test_a_scan_of_a_single_shard_decodes_what_is_in_it(made, tmp_path):
+    pack_videos(str(made / "videos"), tmp_path / "one", workers=1)
+    (shard,) = (tmp_path / "one").glob("*.tar")
+    with tarfile.open(shard) as packed:
+        member = max(packed.getmembers(), key=lambda member: member.size)
+    whole = bytearray(shard.read_bytes())
+    whole[member.offset_data + member.size // 4 : member.offset_data + 3 * member.size // 4] = bytes(member.size // 2)
+    shard.write_bytes(whole)
+    for data in (tmp_path / "one", shard):
+        found = scan_to_manifest(str(data), tmp_path / f"{data.stem}.csv", workers=1)
+        listed = load_splits(str(tmp_path / f"{data.stem}.csv")).train
+        frames = sum(v.info.frames for v in scanned(listed).videos)
+        assert frames < sum(30 + n for n in range(12)), found

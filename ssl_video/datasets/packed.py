@@ -39,23 +39,23 @@ def shards_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.tar") if path.is_file() and not path.name.startswith("."))
 
 
-def load_shards(folder: Path) -> Splits:
+def load_shards(folder: Path, facts: bool = True) -> Splits:
     """As ``load_tars``, of all that lie in a folder, with a warning if these are not all that were to be packed."""
     tars = shards_in(folder)
-    splits = load_tars(tars, folder.name)
+    splits = load_tars(tars, folder.name, facts)
     if (folder / "manifest.csv").exists() or not any(_is_list(tar.with_suffix(".csv")) for tar in tars):
         return splits
     warning = f"{folder} was not packed to the end: run the same 'ssl-video data pack' again; what is there is used."
     return replace(splits, warnings=(*splits.warnings, warning))
 
 
-def load_tars(tars: Sequence[Path], name: str) -> Splits:
-    """The videos in tar files; not scanned yet, unless a list beside the only one says what is in it.
+def load_tars(tars: Sequence[Path], name: str, facts: bool = True) -> Splits:
+    """The videos in tar files; not scanned yet, unless a list beside the only one says what is in it (``facts``).
 
     Raises UserError if one is damaged or cut off, or there is no video.
     """
     tars = [as_named(tar) for tar in tars]
-    if len(tars) == 1 and _is_list(beside := tars[0].with_suffix(".csv")):
+    if facts and len(tars) == 1 and _is_list(beside := tars[0].with_suffix(".csv")):
         return load_list(beside)
     states = _states(tars)
     above = cache_dir() / "shards"

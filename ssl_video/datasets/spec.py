@@ -100,11 +100,13 @@ def _load(spec: str, split: int, through_manifest: bool) -> Splits | FeatureSpli
         manifest = path / "manifest.csv"
         if through_manifest and manifest.is_file():
             return load_list(manifest)
-        return load_shards(path) if shards_in(path) and not videos_below(path).paths else load_folder(path)
+        if not shards_in(path) or videos_below(path).paths:
+            return load_folder(path)
+        return load_shards(path, facts=through_manifest)
     if path.name.lower().endswith(COMPRESSED):
         raise UserError(f"{path} is compressed, so that no video in it can be read alone; unpack it.")
     if path.suffix.lower() == ".tar":
-        return load_tars([path], path.name)
+        return load_tars([path], path.name, facts=through_manifest)
     if path.suffix.lower() in LIST_SUFFIXES:
         return load_list(path, facts=through_manifest)
     return Splits(VideoList(path.name, (ListedVideo(str(as_named(path))),)))
