@@ -7,6 +7,7 @@ import pytest
 
 from ssl_video.apps.benchmark import Bench, run_table
 from ssl_video.apps.table import entries_of, read_table
+from ssl_video.apps.table_found import Found
 from ssl_video.apps.table_page import spread
 from ssl_video.cli import main
 from ssl_video.datasets.synthetic import SyntheticConfig, synthesize
@@ -265,3 +266,21 @@ def test_entries_of_one_network_extract_its_features_once_and_find_them_later(tm
     assert len(extracted) == 2
     go([{**rows[0], "model": "random:r2plus1d_4?width=8"}])
     assert len(extracted) == 4
+
+
+def test_a_row_whose_number_is_known_is_measured_here_if_another_starts_from_its_network(tmp_path):
+    table, asked = replace(read_table(CONTENT, {}), recipes={}), []
+
+    def measure(cell, *_):
+        asked.append((cell.row.name, cell.split, cell.seed))
+        return result(cell, 0.5)
+
+    elsewhere = [Found(entry, result(entry, 0.4)) for entry in entries_of(table) if entry.row.name == "scratch"]
+    elsewhere += [Found(e, result(e, 0.4)) for e in entries_of(table) if e.row.name == "fused" and e.seed == 1]
+
+    def pretrain(_recipe, _options, _cell, run):
+        run.mkdir(parents=True)
+        (run / "backbone.safetensors").write_text("")
+
+    run_table(table, tmp_path, measure, pretrain, lambda _text: None, (), elsewhere)
+    assert [place for name, *place in asked if name == "scratch"] == [[1, 0], [2, 0]]  # of which "fused" is measured

@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 
 from ssl_video.apps import export as exporting
-from ssl_video.apps.export import NotTheSame, Parity, export, random_clips, torchvision_name
+from ssl_video.apps.export import NotTheSame, Parity, export, random_clips, torchvision_name, without_folders
 from ssl_video.backbones.base import ClipSpec, build_backbone, chain
 from ssl_video.cli import main
 from ssl_video.datasets.base import Video
@@ -272,6 +272,11 @@ def test_a_package_that_is_missing_is_named(run, tmp_path, capsys, monkeypatch):
     answer = said(capsys, "export", "--model", run, "--out", tmp_path / "out", "--format", "onnx")
     assert "onnxruntime" in answer and "pip install onnx onnxscript onnxruntime" in answer
     assert not (tmp_path / "out").exists()
+
+
+def test_options_that_name_a_folder_keep_its_last_part():
+    options = {"teacher": "frozen:/home/me/secret/runs/mae", "crop": 16, "own": ["runs/one", "fixed"], "none": None}
+    assert without_folders(options) == {"teacher": "frozen:mae", "crop": 16, "own": ["one", "fixed"], "none": None}
 
 
 def test_a_folder_in_use_is_refused_and_an_empty_one_is_taken(run, tmp_path, capsys):

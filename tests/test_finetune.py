@@ -106,6 +106,25 @@ def test_an_interrupted_fine_tuning_ends_bit_for_bit_as_a_whole_one(task, model,
     assert one == two
 
 
+def test_with_a_moving_average_it_is_this_that_is_tested_and_left(task, model, monkeypatch):
+    found = []
+    whole = finetune_module.train
+    monkeypatch.setattr(finetune_module, "train", lambda *words: found.append((words[0], whole(*words))) or found[0][1])
+    evaluate("finetune", model, task, options=FAST | {"optim.ema": 0.9})
+    left = load_model(str(task.folder)).backbone.state_dict()
+    trained, average = (one.backbone.state_dict() for one in found[0])
+    assert all(torch.equal(left[name], average[name]) for name in left)
+    assert not all(torch.equal(left[name], trained[name]) for name in left)
+
+
+def test_a_fine_tuning_of_a_network_that_has_changed_since_is_another_one(task, model):
+    evaluate("finetune", model, task, options=FAST)
+    with torch.no_grad():
+        next(model.backbone.parameters()).add_(1)
+    with pytest.raises(UserError, match="holds another run"):
+        evaluate("finetune", model, task, options=FAST)
+
+
 def test_a_finished_fine_tuning_is_only_tested_again(task, model, monkeypatch):
     first = evaluate("finetune", model, task, options=FAST)
     monkeypatch.setattr(finetune_module, "train", lambda *_a, **_o: pytest.fail("trained again"))
