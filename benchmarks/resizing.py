@@ -90,7 +90,7 @@ def draw(out: Path, curves: Curves) -> None:
                     points = [(record["step"], record[name]) for record in records if name in record]
                     if points:
                         axes.plot(*zip(*points, strict=True), color=colour, label=None if number else init)
-            axes.set(title=f"loss, {words}", xlabel="step", yscale="log")
+            axes.set(title=f"loss, {words}", xlabel="step")
             axes.grid()
         panels[0].legend()
 
