@@ -85,8 +85,7 @@ def test_a_data_set_for_fiftyone_has_paths_labels_and_embeddings(made, tmp_path,
         packed = base64.b64decode(sample["embedding"]["$binary"]["base64"])
         assert (np.load(io.BytesIO(zlib.decompress(packed))) == vector).all()
         assert sample["filepath"] == path and (tmp_path / "d" / sample["frames"]).is_file()
-        truth = None if source == "index" else {"_cls": "Classification", "label": labels[0]}
-        assert sample["ground_truth"] == truth
+        assert sample["ground_truth"] == {"_cls": "Classification", "label": labels[0]}
 
 
 def test_arrays_and_tables_of_features_give_the_same_vectors(made):

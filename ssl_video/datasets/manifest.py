@@ -188,8 +188,7 @@ def splits_of(rows: Sequence[Row], name: str) -> Splits:
     """The sets that the rows describe; both have the classes of all rows. Raises UserError if none is for training."""
     classes = class_names(label for r in rows for label in r.labels)
     train = [r for r in rows if r.split not in ("test", "val")]
-    test = [r for r in rows if r.split == "test"]
-    val = [r for r in rows if r.split == "val"]
+    test, val = ([r for r in rows if r.split == name] for name in ("test", "val"))
     test, val = (test, val) if test else (val, [])  # which serves where there is no other
     if not train:
         raise UserError(f"No line of {name} is for training; write 'train' in the column 'split' of those that are.")
