@@ -133,8 +133,8 @@ def run_table(
     entries = list(entries_of(table))
     if not entries:
         raise UserError("No data set of the table has a SPEC; name one with --data NAME=SPEC.")
-    new = [e for e in entries if not (_folder(e, table, out) / "result.json").exists()]
-    needed = {_name(e) for e in below(table, [e for e in new if _name(e) not in known and e.row.name in chosen])}
+    missing = [e for e in entries if not (_folder(e, table, out) / "result.json").exists()]
+    needed = {_name(e) for e in below(table, [e for e in missing if _name(e) not in known and e.row.name in chosen])}
     for entry in bar(entries, "table", "entry"):
         folder = _folder(entry, table, out)
         kept = folder / "result.json"
@@ -165,8 +165,7 @@ def run_table(
 
 
 def below(table: Table, entries: Sequence[Entry]) -> list[Entry]:
-    """Whose networks these entries start from (``row:NAME``), and whose these do: what was measured elsewhere is not
-    enough."""
+    """Whose networks these entries start from (``row:NAME``), and whose these do: their folders have to be here."""
     found = []
     for entry in entries:
         for value in (entry.row.model, *entry.row.options.values()):

@@ -20,6 +20,7 @@ from ssl_video.datasets.masks import objects_in
 from ssl_video.errors import UserError
 from ssl_video.eval.carry import carry_masks
 from ssl_video.eval.dense import network_features
+from ssl_video.eval.shards import fingerprint
 from ssl_video.files import check_folder, sha256
 from ssl_video.implicit.atlas import LayeredAtlas
 from ssl_video.implicit.footage import Footage, flow_between, footage_of, learned_of
@@ -30,7 +31,6 @@ from ssl_video.implicit.training import train
 from ssl_video.model import Model, default_model
 from ssl_video.processes import held
 from ssl_video.progress import announce, bar
-from ssl_video.tensors import content_digest
 from ssl_video.video.augment import resize, resize_frame
 from ssl_video.video.content import content_of
 from ssl_video.video.flow import opencv
@@ -60,7 +60,7 @@ class Source:
     def noted(self) -> dict[str, Any]:
         """What a training depends on, by content: the same line goes on with it, and another is refused."""
         mask = None if self.mask is None else sha256(self.mask)
-        carrier = None if self.model is None else content_digest(self.model.backbone.state_dict(), {})
+        carrier = None if self.model is None else fingerprint(self.model)
         return {**asdict(self.options), "content": content_of(self.video), "mask": mask, "model": carrier}
 
 

@@ -44,8 +44,10 @@ COMMANDS = {
     "doctor": "versions, readers and devices; what is missing and which package brings it",
 }
 
-REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
-REFUSED += (errno.ENOTDIR, errno.EISDIR)
+REFUSED = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE),
+    *(errno.ENOTDIR, errno.EISDIR),
+)
 """What the system answers for reasons that the user can mend: a full disk, a quota, no permission, no folder."""
 
 NOTES = (
